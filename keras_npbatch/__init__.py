@@ -1,0 +1,40 @@
+"""Exactly-once, reshuffled, fast batches from NumPy data for Keras 3.
+
+    import keras_npbatch as npb
+
+    train = npb.ArrayDataset(x, y, batch_size=256, seed=0)
+    model.fit(train, epochs=10)
+
+Importing this package imports neither Keras nor a framework: names are loaded when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["ArrayDataset", "BatchDataset", "errors"]
+
+if TYPE_CHECKING:
+    from keras_npbatch import errors
+    from keras_npbatch.array_dataset import ArrayDataset
+    from keras_npbatch.dataset import BatchDataset
+
+_MODULE_OF = {
+    "ArrayDataset": "keras_npbatch.array_dataset",
+    "BatchDataset": "keras_npbatch.dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "errors":
+        return importlib.import_module("keras_npbatch.errors")
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    raise AttributeError(f"module 'keras_npbatch' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,188 @@
+"""From what `load` returned to what the model gets: one form, checked, weighted, padded.
+
+A batch is what Keras takes from a `PyDataset`: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`,
+where each part is an array or any nesting of arrays. Here it is `Parts(x, y, sample_weight)` in
+between, and `pack` gives it back in the form that Keras expects for what is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, told
+from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves
+
+__all__ = ["ClassWeight", "Parts", "check_lengths", "pack", "pad", "scale_weights", "unpack"]
+
+
+class Parts(NamedTuple):
+    """The parts of a batch."""
+
+    x: Tree
+    y: Tree = None
+    sample_weight: Tree = None
+
+
+def unpack(batch: Tree, told_by: str) -> Parts:
+    """The parts of a batch in any form that Keras takes.
+
+    Args:
+        batch: what came.
+        told_by: what returned it, for the message: `load`, `transform`.
+
+    Raises:
+        InvalidBatchError: if it is None, or a tuple or list of no or over three parts.
+    """
+    if isinstance(batch, tuple | list):
+        if 1 <= len(batch) <= 3:
+            return Parts(*batch)
+        came = f"a {type(batch).__name__} of {len(batch)}"
+    elif batch is not None:
+        return Parts(batch)
+    else:
+        came = "None"
+    raise InvalidBatchError(
+        f"{told_by} returned {came}; expected x, (x,), (x, y) or (x, y, sample_weight), each an "
+        "array or a nesting of arrays. Wrap several inputs into one: ((x1, x2), y)."
+    )
+
+
+def pack(parts: Parts) -> Tree:
+    """The batch in the form that Keras takes; a missing part at the end is left out."""
+    if parts.sample_weight is not None:
+        return tuple(parts)
+    if parts.y is not None:
+        return parts.x, parts.y
+    # A bare tuple or list would be read as (x, y).
+    return (parts.x,) if isinstance(parts.x, tuple | list) else parts.x
+
+
+def check_lengths(parts: Parts, num_rows: int, told_by: str) -> None:
+    """Refuses a leaf that is not an array of `num_rows` samples.
+
+    Raises:
+        InvalidBatchError: naming the leaf by its path.
+    """
+    if not leaves(parts.x):
+        raise InvalidBatchError(f"{told_by} returned no input; expected at least one array in x.")
+    for leaf in leaves(parts):
+        shape = getattr(leaf, "shape", None)
+        if shape is None or not len(shape) or shape[0] != num_rows:
+            _refuse_leaf(parts, num_rows, told_by)
+
+
+def _refuse_leaf(parts: Parts, num_rows: int, told_by: str) -> None:
+    for name, part in zip(Parts._fields, parts, strict=True):
+        for path, leaf in leaves_with_paths(part, name):
+            shape = getattr(leaf, "shape", None)
+            if shape is None or not len(shape):
+                raise InvalidBatchError(
+                    f"{told_by} returned {told(leaf)} for {path}; expected an array whose first "
+                    f"dimension counts the {num_rows} samples of the batch. Stack single samples "
+                    "(`np.stack`), turn lists into arrays (`np.asarray`)."
+                )
+            if shape[0] != num_rows:
+                raise InvalidBatchError(
+                    f"{told_by} returned {told(leaf)} for {path}; expected {num_rows} samples, "
+                    "one for each row of the batch."
+                )
+
+
+class ClassWeight:
+    """Sample weights from class labels, as Keras makes them from `fit(class_weight=...)`.
+
+    Args:
+        weights: class number to weight; a class that is not in it weighs 1.
+
+    Raises:
+        InvalidArgumentError: for keys that are no class numbers, or weights that are no weights.
+    """
+
+    def __init__(self, weights: Mapping[int, float]) -> None:
+        if not isinstance(weights, Mapping):
+            raise InvalidArgumentError(
+                f"class_weight is {told(weights)}; expected a dict from class number to weight, "
+                "such as {0: 1.0, 1: 5.0}."
+            )
+        for label, weight in weights.items():
+            if isinstance(label, bool) or not isinstance(label, int | np.integer):
+                raise InvalidArgumentError(
+                    f"class_weight has the key {told(label)}; expected class numbers as they "
+                    "are in y, whole numbers."
+                )
+            if not isinstance(weight, Real) or not 0 <= weight < math.inf:
+                raise InvalidArgumentError(
+                    f"class_weight[{label}] is {told(weight)}; expected a finite number from 0 up."
+                )
+        self._weights = {int(label): float(weight) for label, weight in weights.items()}
+
+    def __call__(self, parts: Parts) -> Parts:
+        """The batch with the weights of its classes as `sample_weight`, float32 `(batch_size,)`.
+
+        Raises:
+            InvalidBatchError: if there is no single array of targets, or there are weights.
+        """
+        if parts.sample_weight is not None:
+            raise InvalidBatchError(
+                "class_weight was given, and the batches have a sample_weight; expected one of "
+                "them. Multiply the class weights into sample_weight."
+            )
+        if not hasattr(parts.y, "shape"):
+            raise InvalidBatchError(
+                f"class_weight needs one array of class labels in y, which is {told(parts.y)}. "
+                "With several outputs, return a sample_weight for each instead."
+            )
+        labels = np.asarray(parts.y)
+        if labels.ndim > 1:
+            labels = labels.argmax(-1) if labels.shape[-1] != 1 else labels[..., 0]
+        if labels.ndim != 1:
+            raise InvalidBatchError(
+                f"class_weight needs labels of shape (n,), (n, 1) or one-hot (n, classes); y is "
+                f"{told(parts.y)}."
+            )
+        present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
+        of_class = [self._weights.get(int(label), 1.0) for label in present]
+        return parts._replace(sample_weight=np.array(of_class, np.float32)[inverse])
+
+
+def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
+    """A batch of `batch_size` samples, with a `sample_weight` of 0 for each that was added.
+
+    The rows that are added repeat the rows of the batch, so that they are ordinary numbers to
+    every layer; full batches get a `sample_weight` too, so that all have one structure.
+    """
+    weights = parts.sample_weight
+    if weights is None:
+        weights = np.ones(num_rows, np.float32)
+    if num_rows == batch_size:
+        return parts._replace(sample_weight=weights)
+    repeated = np.arange(batch_size) % num_rows
+
+    def added_zeros(weight: Any) -> npt.NDArray[Any]:
+        padded = np.zeros((batch_size, *weight.shape[1:]), np.asarray(weight).dtype)
+        padded[:num_rows] = weight
+        return padded
+
+    return Parts(
+        map_leaves(lambda leaf: leaf[repeated], parts.x),
+        map_leaves(lambda leaf: leaf[repeated], parts.y),
+        map_leaves(added_zeros, weights),
+    )
+
+
+def scale_weights(batch: Tree, factor: float) -> Tree:
+    """The batch with `factor` times its sample weights, as float32 where they were whole."""
+    parts = unpack(batch, "the dataset")
+
+    def scaled(weight: Any) -> npt.NDArray[Any]:
+        weight = np.asarray(weight)
+        dtype = weight.dtype if weight.dtype.kind == "f" else np.dtype(np.float32)
+        return np.multiply(weight, factor, dtype=dtype)
+
+    return pack(parts._replace(sample_weight=map_leaves(scaled, parts.sample_weight)))

@@ -1,0 +1,1 @@
+"""Batches in the terms of each framework: one module a framework, imported when it is used."""

@@ -1,0 +1,21 @@
+"""Batches for JAX: NumPy arrays, which JAX on a CPU takes without a copy when they are aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from keras.src.trainers.data_adapters import data_adapter_utils
+
+from keras_npbatch.tree import Tree, leaves
+
+__all__ = ["to_arrays"]
+
+
+def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
+    """The batches with arrays for leaves; what is no array becomes what Keras makes of it."""
+    for batch in batches:
+        if all(type(leaf) is np.ndarray for leaf in leaves(batch)):
+            yield batch
+        else:
+            yield from data_adapter_utils.get_jax_iterator([batch])

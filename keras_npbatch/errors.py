@@ -1,0 +1,68 @@
+"""The errors of this library: each a subclass of the builtin it specialises.
+
+Every message answers three questions: what came, what was expected, what to do. Messages name
+leaves by their path (`x['image']`), shapes and dtypes; never the contents of an array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = [
+    "AmbiguousCallError",
+    "InvalidArgumentError",
+    "InvalidBatchError",
+    "InvalidDataError",
+    "KerasNpBatchError",
+    "MissingExtraError",
+    "UnsupportedArgumentError",
+]
+
+_MAX_ROWS_SHOWN = 8
+
+
+class KerasNpBatchError(Exception):
+    """The common base, for `except keras_npbatch.errors.KerasNpBatchError`."""
+
+
+class InvalidArgumentError(KerasNpBatchError, ValueError):
+    """A setting (`batch_size`, `seed`, `remainder`, ...) has a value that makes no sense."""
+
+
+class InvalidDataError(KerasNpBatchError, ValueError):
+    """The data given to a dataset can't be read by rows, or its leaves don't fit each other."""
+
+
+class InvalidBatchError(KerasNpBatchError, ValueError):
+    """A `load` or a `transform` returned something that is not a batch."""
+
+
+class UnsupportedArgumentError(KerasNpBatchError, ValueError):
+    """An argument of `fit`, `evaluate` or `predict` that belongs into the dataset."""
+
+
+class AmbiguousCallError(KerasNpBatchError, RuntimeError):
+    """It can't be told whether `fit`, `evaluate` or `predict` asks for the batches."""
+
+
+class MissingExtraError(KerasNpBatchError, ImportError):
+    """An optional dependency is not installed; the message names the `pip install`."""
+
+
+def told(value: Any) -> str:
+    """A short description of `value` for a message: its value and type, never array contents."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    text = repr(value)
+    if len(text) > 60:
+        text = text[:57] + "..."
+    return f"{text} ({type(value).__name__})"
+
+
+def told_rows(rows: Iterable[int]) -> str:
+    """Row numbers for a message: the first few, and how many there are."""
+    numbers = [int(row) for row in rows]
+    if len(numbers) <= _MAX_ROWS_SHOWN:
+        return str(numbers)
+    return f"[{', '.join(map(str, numbers[:_MAX_ROWS_SHOWN]))}, ...] ({len(numbers)} rows)"

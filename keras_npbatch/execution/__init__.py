@@ -1,0 +1,1 @@
+"""Executors: when and where batches are computed, never what is in them."""

@@ -1,0 +1,28 @@
+"""Batches made by the consumer itself, when it asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+__all__ = ["InlineStream"]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class InlineStream(Generic[Task, Result]):
+    """The results of `make(task)` for each task; the same contract as `ThreadedStream`."""
+
+    def __init__(self, make: Callable[[Task], Result], tasks: Iterable[Task]) -> None:
+        self._results: Iterator[Result] = map(make, tasks)
+
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Forget what is not begun."""
+        self._results = iter(())

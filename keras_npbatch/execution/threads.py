@@ -1,0 +1,158 @@
+"""Batches made ahead of the consumer by threads, delivered in order.
+
+    for batch in ThreadedStream(make, tasks=range(100), workers=2, ahead=10):
+        ...
+
+The consumer hands out the work: each time it takes a result it submits the next task, so that
+`ahead` tasks are under way. A thread runs submitted tasks and nothing else; with none left for
+`_IDLE_S` it ends, and the next submission starts another. So no thread ever waits for room in a
+queue, and whatever becomes of the consumer (an exception, Ctrl-C, an iterator forgotten in a
+traceback), its threads finish what was submitted and are gone.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+__all__ = ["ThreadedStream"]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+_IDLE_S = 0.2
+"""How long a thread without work stays; far longer than it takes to start another."""
+
+
+class ThreadedStream(Generic[Task, Result]):
+    """The results of `make(task)` for each task, in the order of the tasks.
+
+    The iterator belongs to one consumer; `make` is called from several threads at once. An
+    exception of `make` is raised to the consumer in its turn, and ends the stream.
+
+    Args:
+        make: what computes a result.
+        tasks: what to compute; advanced by the consumer alone.
+        workers: threads at most, from 1 up.
+        ahead: results under way or ready at most, from 1 up.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Task], Result],
+        tasks: Iterable[Task],
+        *,
+        workers: int,
+        ahead: int,
+    ) -> None:
+        self._tasks = iter(tasks)
+        self._ahead = ahead
+        self._crew: _Crew[Task, Result] = _Crew(make, workers)
+        self._pending: deque[_Job[Task, Result]] = deque()
+
+    def __iter__(self) -> Iterator[Result]:
+        return self
+
+    def __next__(self) -> Result:
+        while len(self._pending) < self._ahead:
+            try:
+                task = next(self._tasks)
+            except StopIteration:
+                self._crew.finish()
+                break
+            job: _Job[Task, Result] = _Job(task)
+            self._pending.append(job)
+            self._crew.submit(job)
+        if not self._pending:
+            raise StopIteration
+        # Ctrl-C may come at any point here: the job is taken off only when it can't be lost.
+        job = self._pending[0]
+        with job.done:
+            pass
+        self._pending.popleft()
+        if job.error is not None:
+            error, job.error = job.error, None  # breaks the cycle through its traceback
+            self.close()
+            try:
+                raise error
+            finally:
+                del error
+        return job.result
+
+    def close(self) -> None:
+        """Forget what is not begun; threads end with the task they are at. Safe to call twice."""
+        self._tasks = iter(())
+        self._pending.clear()
+        self._crew.dismiss()
+
+
+class _Job(Generic[Task, Result]):
+    __slots__ = ("done", "error", "result", "task")
+
+    result: Result
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.error: BaseException | None = None
+        self.done = threading.Lock()
+        self.done.acquire()  # released by the thread that did the job, and left free
+
+
+class _Crew(Generic[Task, Result]):
+    """The threads of one stream. They refer to the crew, never to the stream or its consumer.
+
+    `_lock` guards `_threads` alone. A thread that ends and a submission that might need it meet
+    there: the thread leaves only after seeing the inbox empty under the lock, and a submission
+    fills the inbox before it looks at the number of threads.
+    """
+
+    def __init__(self, make: Callable[[Task], Result], workers: int) -> None:
+        self._make = make
+        self._workers = workers
+        self._inbox: queue.SimpleQueue[_Job[Task, Result] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._finished = False
+        self._dismissed = False
+
+    def submit(self, job: _Job[Task, Result]) -> None:
+        self._inbox.put(job)
+        with self._lock:
+            if self._threads >= self._workers:
+                return
+            self._threads += 1
+        threading.Thread(target=self._work, name="keras_npbatch-worker", daemon=True).start()
+
+    def finish(self) -> None:
+        """Nothing more will be submitted: threads end after what was."""
+        if not self._finished:
+            self._finished = True
+            for _ in range(self._workers):
+                self._inbox.put(None)  # wakes a thread that waits
+
+    def dismiss(self) -> None:
+        """Threads end after the task they are at."""
+        self._dismissed = True
+        self.finish()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                job = self._inbox.get(timeout=_IDLE_S)
+            except queue.Empty:
+                job = None
+            if job is None or self._dismissed:
+                with self._lock:
+                    if self._dismissed or self._inbox.empty():
+                        self._threads -= 1
+                        return
+                continue
+            try:
+                job.result = self._make(job.task)
+            except BaseException as error:  # handed to the consumer, whatever it is
+                job.error = error
+            job.done.release()
+            del job  # a result must not live on in a waiting thread

@@ -1,0 +1,87 @@
+"""Which call of Keras is served: `fit`, `evaluate` or `predict`, and with which arguments.
+
+Keras hands a `DataAdapter` neither its own name nor its arguments: a dataset can't know that
+`predict` asks, which wants rows in the order of the data, nor that `class_weight` was given, which
+would be ignored without a word. Both stand in the frames that called. Read are only public
+things: the names of the methods, and of their arguments. A test for each supported version of
+Keras notices when they change; then `find_call` finds nothing, and the dataset refuses to guess.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Literal, TypeAlias
+
+import keras
+
+__all__ = ["Call", "Kind", "find_call", "find_epoch_iterator", "is_reset"]
+
+Kind: TypeAlias = Literal["fit", "evaluate", "predict"]
+
+_MAX_FRAMES = 64
+_MAX_FRAMES_TO_ITERATOR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The innermost call of a model's `fit`, `evaluate` or `predict`."""
+
+    kind: Kind
+    """Its name."""
+    arguments: dict[str, Any]
+    """What it was given, by parameter name."""
+
+    def is_given(self, name: str, value: Any) -> bool:
+        """Whether the argument `name` is this very object."""
+        return self.arguments.get(name) is value
+
+
+def find_call() -> Call | None:
+    """The call that is being served, or None if there is none among the callers."""
+    for frame in _frames(_MAX_FRAMES):
+        name = frame.f_code.co_name
+        if name not in ("fit", "evaluate", "predict"):
+            continue
+        code, values = frame.f_code, frame.f_locals
+        if not isinstance(values.get("self"), keras.Model):
+            continue
+        parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+        if "x" in parameters:  # a user's override with other parameters calls Keras's own
+            return Call(name, {key: values[key] for key in parameters if key in values})  # type: ignore[arg-type]
+    return None
+
+
+def find_epoch_iterator(adapter: Any) -> Any | None:
+    """The object of Keras that walks over `adapter` for one call, or None.
+
+    One such object belongs to each `fit`, `evaluate` and `predict`, and within a `fit` one to
+    training and one to validation: it tells passes over the same dataset apart.
+    """
+    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
+        owner = frame.f_locals.get("self")
+        if owner is not adapter and getattr(owner, "data_adapter", None) is adapter:
+            return owner
+    return None
+
+
+def is_reset(epoch_iterator: Any) -> bool:
+    """Whether Keras takes back the batches it used to build the model.
+
+    It then reads `num_batches` from the method `reset` of its iterator over epochs.
+    """
+    return any(
+        frame.f_code.co_name == "reset" and frame.f_locals.get("self") is epoch_iterator
+        for frame in _frames(_MAX_FRAMES_TO_ITERATOR)
+    )
+
+
+def _frames(most: int) -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(most):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back

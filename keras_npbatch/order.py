@@ -1,0 +1,233 @@
+"""The order of one epoch: a permutation of `range(n)` with random access.
+
+`order.rows(start, stop)` tells which rows stand at the positions `start..stop-1`, and
+`order.positions(rows)` where given rows stand, both without walking through the rest:
+
+    order = shuffled(10**12, seed=0, epoch=3)
+    order.rows(10**11, 10**11 + 4)     # four row numbers, in microseconds, from a few kilobytes
+
+One rule by `n` alone chooses how. Up to `MATERIALISED_ROWS` the permutation is drawn uniformly
+and kept (8 bytes a row, so at most 8 MiB): there it costs the least. Above, it is a keyed cipher
+on the domain `range(n)`: no memory, no start-up time, the same in every process.
+
+The cipher is a mixed-radix ("unbalanced, generalised") Feistel network with cycle walking, after
+J. Black and P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002, section 4: a
+position is written as (left, right) with respect to the radices `a * b >= n`, and in each round a
+keyed hash of one half is added to the other half, modulo its radix. `a` and `b` are near `sqrt(n)`,
+so less than one value in `sqrt(n)` falls outside `range(n)` and must be enciphered again. The
+round function is the finaliser of a 64-bit mixing hash (multiply, xor-shift, multiply); it is
+meant for statistics, not for secrecy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch import rng
+
+__all__ = [
+    "MATERIALISED_ROWS",
+    "MAX_ROWS",
+    "Cipher",
+    "DataOrder",
+    "Materialised",
+    "Order",
+    "Rows",
+    "shuffled",
+]
+
+Rows: TypeAlias = npt.NDArray[np.int64]
+
+MAX_ROWS = 2**62
+"""The largest number of samples: sums of two halves still fit 64 bits."""
+
+MATERIALISED_ROWS = 2**20
+"""Up to this many rows a permutation is kept as an array; part of the reproducible result."""
+
+_ROUNDS = 6
+_BLOCK_ROWS = 8192
+"""Positions enciphered together: fewer cost more per row, more leave the processor's cache."""
+_BLOCKS_KEPT = 8
+
+_HASH_MULTIPLIER_1 = np.uint64(0x9E3779B97F4A7C15)
+_HASH_MULTIPLIER_2 = np.uint64(0xD6E8FEB86659FD93)
+_HALF_WORD_BITS = np.uint64(32)
+
+
+class Order(Protocol):
+    """A permutation of `range(n)`.
+
+    Both methods may be called from several threads at once. The arrays they return must not be
+    written to: they may be views of what the order keeps.
+    """
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """The rows at positions `start..stop-1`, with `0 <= start <= stop <= n`."""
+
+    def positions(self, rows: Rows) -> Rows:
+        """The position of each of `rows`, all in `range(n)`."""
+
+
+class DataOrder:
+    """The order of the data itself: the row at position `p` is `p`."""
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """The rows at positions `start..stop-1`."""
+        return np.arange(start, stop, dtype=np.int64)
+
+    def positions(self, rows: Rows) -> Rows:
+        """The position of each of `rows`."""
+        return rows
+
+
+class Materialised:
+    """A uniformly drawn permutation, kept as an array."""
+
+    def __init__(self, permutation: Rows) -> None:
+        permutation.flags.writeable = False
+        self._rows = permutation
+        self._positions: Rows | None = None
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """The rows at positions `start..stop-1`; a read-only view."""
+        return self._rows[start:stop]
+
+    def positions(self, rows: Rows) -> Rows:
+        """The position of each of `rows`; the inverse is made at the first call."""
+        # Two threads may both make it: they make the same, and the last assignment stands.
+        if self._positions is None:
+            positions = np.empty_like(self._rows)
+            positions[self._rows] = np.arange(len(positions))
+            self._positions = positions
+        found: Rows = self._positions[rows]
+        return found
+
+
+class Cipher:
+    """A keyed permutation of `range(num_rows)` that is computed where it is asked for.
+
+    Args:
+        num_rows: `1 <= num_rows <= MAX_ROWS`.
+        keys: uint64 round keys, one a round.
+    """
+
+    def __init__(self, num_rows: int, keys: npt.NDArray[np.uint64]) -> None:
+        left_radix = math.isqrt(num_rows - 1) + 1
+        self._num_rows = np.uint64(num_rows)
+        self._left_radix = np.uint64(left_radix)
+        self._right_radix = np.uint64(-(-num_rows // left_radix))
+        self._keys = keys
+        self._blocks: OrderedDict[int, Rows] = OrderedDict()
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """The rows at positions `start..stop-1`, cut from blocks that are kept for a while."""
+        parts = []
+        for index in range(start // _BLOCK_ROWS, -(-stop // _BLOCK_ROWS)):
+            first = index * _BLOCK_ROWS
+            block = self._block(index)
+            parts.append(block[max(start - first, 0) : stop - first])
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def positions(self, rows: Rows) -> Rows:
+        """The position of each of `rows`."""
+        return self._walk(self._decipher, rows)
+
+    def _block(self, index: int) -> Rows:
+        # Racing threads may compute a block twice or drop one early. Both cost time only, since
+        # a block is a function of its index; so there is no lock.
+        block = self._blocks.get(index)
+        if block is None:
+            first = index * _BLOCK_ROWS
+            last = min(first + _BLOCK_ROWS, int(self._num_rows))
+            block = self._walk(self._encipher, np.arange(first, last, dtype=np.int64))
+            block.flags.writeable = False
+            self._blocks[index] = block
+            while len(self._blocks) > _BLOCKS_KEPT:
+                try:
+                    self._blocks.popitem(last=False)
+                except KeyError:
+                    break
+        return block
+
+    def _walk(self, once: _Step, values: Rows) -> Rows:
+        """`once` on each value, and again on those that left `range(num_rows)`."""
+        result = once(values.astype(np.uint64))
+        while True:
+            outside = np.flatnonzero(result >= self._num_rows)
+            if not len(outside):
+                return result.view(np.int64)
+            result[outside] = once(result[outside])
+
+    def _encipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        left = values // self._right_radix
+        right = values - left * self._right_radix
+        for number, key in enumerate(self._keys):
+            if number % 2 == 0:
+                added = self._hash(right, key, self._left_radix)
+                added += left
+                # (s - radix) wraps round to a huge number unless s >= radix: minimum is modulo.
+                np.minimum(added, added - self._left_radix, out=left)
+            else:
+                added = self._hash(left, key, self._right_radix)
+                added += right
+                np.minimum(added, added - self._right_radix, out=right)
+        left *= self._right_radix
+        left += right
+        return left
+
+    def _decipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        left = values // self._right_radix
+        right = values - left * self._right_radix
+        for number, key in reversed(list(enumerate(self._keys))):
+            if number % 2 == 0:
+                left -= self._hash(right, key, self._left_radix)
+                np.minimum(left, left + self._left_radix, out=left)
+            else:
+                right -= self._hash(left, key, self._right_radix)
+                np.minimum(right, right + self._right_radix, out=right)
+        left *= self._right_radix
+        left += right
+        return left
+
+    @staticmethod
+    def _hash(
+        half: npt.NDArray[np.uint64], key: np.uint64, radix: np.uint64
+    ) -> npt.NDArray[np.uint64]:
+        """A keyed hash of each half, in `range(radix)`, with `radix <= 2**31`."""
+        mixed = half + key
+        mixed *= _HASH_MULTIPLIER_1
+        mixed ^= mixed >> _HALF_WORD_BITS
+        mixed *= _HASH_MULTIPLIER_2
+        mixed >>= _HALF_WORD_BITS
+        mixed *= radix
+        mixed >>= _HALF_WORD_BITS
+        return mixed
+
+
+class _Step(Protocol):
+    def __call__(self, values: npt.NDArray[np.uint64], /) -> npt.NDArray[np.uint64]: ...
+
+
+def shuffled(num_rows: int, *, seed: int, epoch: int) -> Order:
+    """The shuffled order of one epoch: a function of `(num_rows, seed, epoch)` alone.
+
+    Args:
+        num_rows: `1 <= num_rows <= MAX_ROWS`.
+        seed: whole number from 0 up.
+        epoch: whole number from 0 up.
+
+    Returns:
+        An order; every permutation is equally likely up to `MATERIALISED_ROWS` rows.
+    """
+    sequence = rng.seed_sequence(seed, rng.Purpose.ORDER, epoch)
+    if num_rows <= MATERIALISED_ROWS:
+        generator = np.random.Generator(np.random.PCG64(sequence))
+        return Materialised(generator.permutation(num_rows).astype(np.int64, copy=False))
+    return Cipher(num_rows, sequence.generate_state(_ROUNDS, np.uint64).astype(np.uint64))

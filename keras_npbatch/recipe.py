@@ -1,0 +1,76 @@
+"""batch = recipe(epoch, step): the whole library in one pure function.
+
+    recipe = Recipe(plan, load=lambda rows: (x[rows], y[rows]))
+    recipe(epoch=2, step=7)      # the same bytes whenever, wherever and however often it is asked
+
+Executors call it in the consumer, in threads, ahead of time, out of order, or again after a
+failure; the answer does not change. The same recipe with `plan.in_data_order()` serves evaluation
+and prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from keras_npbatch import assemble
+from keras_npbatch.assemble import ClassWeight
+from keras_npbatch.errors import told_rows
+from keras_npbatch.order import Rows
+from keras_npbatch.plan import Plan
+from keras_npbatch.transforms import Transform
+from keras_npbatch.tree import Tree
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How any batch is made."""
+
+    plan: Plan
+    """Which rows it has."""
+    load: Callable[[Rows], Tree]
+    """What reads them: `load(rows)` returns a batch with one sample for each row."""
+    transform: Transform | None = None
+    """What is done to it then."""
+    class_weight: ClassWeight | None = None
+    """What weighs its samples, at last before padding."""
+    name: str = "load(rows)"
+    """What `load` is to the user, for messages."""
+
+    def __call__(self, epoch: int, step: int) -> Tree:
+        """The batch of a step.
+
+        Raises:
+            Exception: whatever `load` or the transform raises, with a note of epoch, step, rows.
+        """
+        rows = self.plan.rows(epoch, step)
+        doing = self.name
+        try:
+            parts = assemble.unpack(self.load(rows), doing)
+            assemble.check_lengths(parts, len(rows), doing)
+            if self.transform is not None:
+                doing = "transform"
+                changed = self.transform(
+                    assemble.pack(parts), seed=self.plan.seed, epoch=epoch, step=step
+                )
+                parts = assemble.unpack(changed, doing)
+                assemble.check_lengths(parts, len(rows), doing)
+            if self.class_weight is not None:
+                doing = "class_weight"
+                parts = self.class_weight(parts)
+            if self.plan.remainder == "pad":
+                doing = "padding"
+                parts = assemble.pad(parts, len(rows), self.plan.batch_size)
+        except Exception as error:
+            _add_note(error, doing, epoch, step, rows)
+            raise
+        return assemble.pack(parts)
+
+
+def _add_note(error: Any, doing: str, epoch: int, step: int, rows: Rows) -> None:
+    error.add_note(
+        f"keras_npbatch: raised by {doing} at epoch {epoch}, step {step}, rows {told_rows(rows)}"
+    )

@@ -1,0 +1,57 @@
+"""Randomness as a function of (seed, purpose, epoch, step): no stream, no state, no order of calls.
+
+Each use draws from its own `SeedSequence(seed, spawn_key=(purpose, ...))`. Adding numbers
+(`seed + epoch`) would make the epochs of neighbouring seeds equal, and entropy lists hide zeros
+(`SeedSequence([5])` equals `SeedSequence([5, 0])`); spawn keys do neither (NumPy reference,
+"Parallel random number generation").
+"""
+
+from __future__ import annotations
+
+import operator
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch.errors import InvalidArgumentError, told
+
+__all__ = ["Purpose", "check_seed", "draw_seed", "generator", "seed_sequence"]
+
+
+class Purpose(IntEnum):
+    """What a random stream is for; the numbers are part of the reproducible result."""
+
+    ORDER = 0
+    TRANSFORM = 1
+
+
+def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
+    """The seed sequence of one purpose at one place, `key` being for instance (epoch, step)."""
+    return np.random.SeedSequence(seed, spawn_key=(int(purpose), *key))
+
+
+def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
+    """A fresh PCG64 generator for one purpose at one place."""
+    return np.random.Generator(np.random.PCG64(seed_sequence(seed, purpose, *key)))
+
+
+def draw_seed() -> int:
+    """A seed from NumPy's global state, so that `keras.utils.set_random_seed` fixes it."""
+    return int(np.random.randint(0, 2**63 - 1, dtype=np.int64))
+
+
+def check_seed(seed: Any) -> int:
+    """`seed` as an int; refuses anything but a whole number from 0 up."""
+    try:
+        if isinstance(seed, bool | np.bool_):
+            raise TypeError
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise InvalidArgumentError(
+            f"seed is {told(seed)}; expected a whole number from 0 up, or None to draw one "
+            "from NumPy's global state."
+        )
+    return number

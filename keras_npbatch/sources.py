@@ -1,0 +1,232 @@
+"""Random-access storage: what rows are read from, one source for each leaf of the data.
+
+    source = as_source(np.load("images.npy", mmap_mode="r"), path="x")
+    source.read(rows, empty=np.empty)      # the rows, in the order asked for
+
+A source reads the rows it is asked for and nothing else: the whole of the data is never copied,
+whether it is an array, a memory map, a view with strides, a table or a dataset in a file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidDataError, told
+from keras_npbatch.order import Rows
+from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
+
+__all__ = ["Empty", "Source", "as_source", "as_sources", "num_rows"]
+
+_TENSOR_PACKAGES = ("jax", "jaxlib", "tensorflow", "torch")
+
+
+class Empty(Protocol):
+    """Makes an uninitialised C-contiguous array that the caller alone may write to."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype[Any], /) -> npt.NDArray[Any]: ...
+
+
+class Source(Protocol):
+    """Rows of one leaf.
+
+    `read` may be called from several threads at once, must not write to anything it shares, and
+    never keeps the array it returned: the caller owns it.
+    """
+
+    shape: tuple[int, ...]
+    """`(rows, *feature_shape)`."""
+    dtype: np.dtype[Any]
+    """The dtype of what `read` returns."""
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The given rows, in the given order, as a new array.
+
+        Args:
+            rows: int64 array of shape `(n,)`, each in `range(shape[0])`; not checked here.
+            empty: where the result should come from, if the source can fill a buffer.
+
+        Returns:
+            Array of shape `(n, *feature_shape)`.
+        """
+
+
+class TakenArray:
+    """A C-contiguous array or memory map: one `np.take` into a buffer, outside the GIL."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.shape, self.dtype = array.shape, array.dtype
+        self._array = array
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The given rows."""
+        out = empty((len(rows), *self.shape[1:]), self.dtype)
+        # mode="raise" would gather into a temporary and copy; the rows are known to be in range.
+        return np.take(self._array, rows, axis=0, out=out, mode="clip")
+
+
+class IndexedArray:
+    """Any other array (strided, Fortran-ordered, unaligned, objects, strings of any length).
+
+    `np.take` would first make a contiguous copy of the whole of it; indexing does not. Raw
+    buffers can't hold references to objects, so these get arrays of their own.
+    """
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self.shape, self.dtype = array.shape, array.dtype
+        self._array = array
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The given rows."""
+        return np.ascontiguousarray(self._array[rows])
+
+
+class IndexedStorage:
+    """Anything else with `shape`, `dtype` and row indexing: HDF5, Zarr, a class of the user's.
+
+    Rows are asked for in increasing order and put back in the order asked for: HDF5 insists on
+    it, and every storage in chunks reads faster so.
+    """
+
+    def __init__(self, storage: Any, path: str) -> None:
+        self.shape, self.dtype = tuple(storage.shape), np.dtype(storage.dtype)
+        self._storage, self._path = storage, path
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The given rows."""
+        if (rows[1:] > rows[:-1]).all():
+            return self._increasing(rows)
+        increasing, back = np.unique(rows, return_inverse=True)
+        found = self._increasing(increasing)
+        if self.dtype.hasobject:
+            return found[back]
+        out = empty((len(rows), *self.shape[1:]), found.dtype)
+        return np.take(found, back, axis=0, out=out, mode="clip")
+
+    def _increasing(self, rows: Rows) -> npt.NDArray[Any]:
+        found = np.ascontiguousarray(self._storage[rows])
+        expected = (len(rows), *self.shape[1:])
+        if found.shape != expected:
+            raise InvalidDataError(
+                f"{self._path}: {type(self._storage).__name__}[rows] with {len(rows)} rows gave "
+                f"shape {found.shape}; expected {expected}. Indexing with an int64 array must "
+                "return these rows."
+            )
+        return found
+
+
+class SparseRows:
+    """A scipy sparse matrix: rows are delivered dense, since only a batch of them is."""
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = matrix.tocsr()  # no copy when it is CSR already
+        self.shape, self.dtype = tuple(matrix.shape), np.dtype(matrix.dtype)
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The given rows."""
+        out = empty((len(rows), self.shape[1]), self.dtype)
+        filled: npt.NDArray[Any] = self._matrix[rows].toarray(out=out)
+        return filled
+
+
+class Columns:
+    """A pandas DataFrame whose columns differ in dtype: gathered column by column."""
+
+    def __init__(self, frame: Any) -> None:
+        self._columns = [frame.iloc[:, number].to_numpy() for number in range(frame.shape[1])]
+        self.shape = tuple(frame.shape)
+        self.dtype = np.result_type(*self._columns)
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The given rows."""
+        shape = (len(rows), self.shape[1])
+        out = np.empty(shape, object) if self.dtype.hasobject else empty(shape, self.dtype)
+        for number, column in enumerate(self._columns):
+            out[:, number] = column[rows]
+        return out
+
+
+def as_source(leaf: Any, path: str) -> Source:
+    """The source that reads `leaf`.
+
+    Args:
+        leaf: a NumPy array or memory map; a pandas Series (read as one column, as Keras does) or
+            DataFrame; a scipy sparse matrix; a TensorFlow, JAX or Torch tensor (viewed as a NumPy
+            array once); or anything with `shape`, `dtype` and row indexing.
+        path: the leaf's path for messages, such as `x['image']`.
+
+    Raises:
+        InvalidDataError: if it can't be read by rows.
+    """
+    package = type(leaf).__module__.partition(".")[0]
+    if package == "pandas" and hasattr(leaf, "to_numpy"):
+        if leaf.ndim == 1:
+            leaf = leaf.to_numpy()[:, np.newaxis]
+        elif len(set(leaf.dtypes)) == 1:
+            leaf = leaf.to_numpy()
+        else:
+            return Columns(leaf)
+    elif package == "scipy" and hasattr(leaf, "tocsr"):
+        return SparseRows(leaf)
+    elif package in _TENSOR_PACKAGES and hasattr(leaf, "__array__"):
+        leaf = np.asarray(leaf)
+    if isinstance(leaf, np.ma.MaskedArray):
+        raise InvalidDataError(
+            f"{path} is a masked array, and its mask would be lost; expected an array. Fill it "
+            "(`.filled(value)`) and pass the mask as sample_weight or as an input of its own."
+        )
+    if isinstance(leaf, np.ndarray):
+        return _array_source(leaf, path)
+    if not all(hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")):
+        raise InvalidDataError(
+            f"{path} is {told(leaf)}; expected an array: anything with `shape`, `dtype` and row "
+            "indexing. Dicts, tuples and lists are nesting, so turn a list of values into an "
+            "array: `np.asarray(values)`."
+        )
+    if len(leaf.shape) == 0:
+        raise InvalidDataError(_scalar(path))
+    return IndexedStorage(leaf, path)
+
+
+def as_sources(tree: Tree, root: str) -> Tree:
+    """The same nesting with a source for each leaf."""
+    return map_with_paths(lambda path, leaf: as_source(leaf, path), tree, root)
+
+
+def num_rows(**trees: Tree) -> int:
+    """How many rows the sources of all `trees` have.
+
+    Raises:
+        InvalidDataError: if there is no leaf, or two leaves differ in their number of rows.
+    """
+    counted = [
+        (path, source.shape[0])
+        for root, tree in trees.items()
+        for path, source in leaves_with_paths(tree, root)
+    ]
+    if not leaves(trees.get("x")):
+        raise InvalidDataError("x has no leaf; expected at least one array to read samples from.")
+    first_path, first = counted[0]
+    for path, rows in counted:
+        if rows != first:
+            raise InvalidDataError(
+                f"{path} has {rows} rows, but {first_path} has {first}; expected the same number "
+                "in every leaf. Check how they were selected."
+            )
+    return int(first)
+
+
+def _array_source(array: npt.NDArray[Any], path: str) -> Source:
+    if array.ndim == 0:
+        raise InvalidDataError(_scalar(path))
+    array = array.view(np.ndarray)  # of a memory map, a matrix or a record array: the rows alone
+    in_raw_memory = not array.dtype.hasobject and array.dtype.kind != "T"
+    if in_raw_memory and array.flags.c_contiguous and array.flags.aligned:
+        return TakenArray(array)
+    return IndexedArray(array)
+
+
+def _scalar(path: str) -> str:
+    return f"{path} has no dimension; expected the first dimension to count samples."

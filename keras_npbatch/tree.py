@@ -1,0 +1,46 @@
+"""Nested batches: any nesting of dict, tuple, list (and namedtuple) around leaves.
+
+`None` is structure, not a leaf: `(x, None, w)` has the leaves of `x` and `w`, and keeps its `None`.
+A thin layer over optree (which Keras brings), so that paths read the same in every message:
+`x['image'][0]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import optree
+
+__all__ = ["Tree", "leaves", "leaves_with_paths", "map_leaves", "map_with_paths"]
+
+Tree: TypeAlias = Any
+"""A leaf, or a dict, tuple, list or None of trees."""
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """The leaves of `tree` in a fixed order."""
+    found: list[Any] = optree.tree_leaves(tree)
+    return found
+
+
+def leaves_with_paths(tree: Tree, root: str = "") -> list[tuple[str, Any]]:
+    """`(path, leaf)` for each leaf; a path is `root` followed by `['key']` and `[index]`."""
+    paths, found, _ = optree.tree_flatten_with_path(tree)
+    return [
+        (root + "".join(f"[{key!r}]" for key in path), leaf)
+        for path, leaf in zip(paths, found, strict=True)
+    ]
+
+
+def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """A tree like `tree` whose leaves are `function(leaf, *leaves of the others)`."""
+    return optree.tree_map(function, tree, *others)
+
+
+def map_with_paths(function: Callable[[str, Any], Any], tree: Tree, root: str = "") -> Tree:
+    """A tree like `tree` whose leaves are `function(path, leaf)`."""
+    _, treedef = optree.tree_flatten(tree)
+    return optree.tree_unflatten(
+        treedef, [function(path, leaf) for path, leaf in leaves_with_paths(tree, root)]
+    )
