@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from keras_npbatch import assemble
 from keras_npbatch.assemble import ClassWeight
@@ -45,6 +44,8 @@ class Recipe:
 
         Raises:
             Exception: whatever `load` or the transform raises, with a note of epoch, step, rows.
+                A `StopIteration` becomes a RuntimeError, as in a generator (PEP 479): it would
+                end the epoch in silence.
         """
         rows = self.plan.rows(epoch, step)
         doing = self.name
@@ -65,12 +66,14 @@ class Recipe:
                 doing = "padding"
                 parts = assemble.pad(parts, len(rows), self.plan.batch_size)
         except Exception as error:
-            _add_note(error, doing, epoch, step, rows)
+            note = (
+                f"keras_npbatch: raised by {doing} at epoch {epoch}, step {step}, rows "
+                f"{told_rows(rows)}"
+            )
+            if isinstance(error, StopIteration):
+                stopped = RuntimeError(f"{doing} raised StopIteration")
+                stopped.add_note(note)
+                raise stopped from error
+            error.add_note(note)
             raise
         return assemble.pack(parts)
-
-
-def _add_note(error: Any, doing: str, epoch: int, step: int, rows: Rows) -> None:
-    error.add_note(
-        f"keras_npbatch: raised by {doing} at epoch {epoch}, step {step}, rows {told_rows(rows)}"
-    )

@@ -1,0 +1,95 @@
+"""Arguments of `fit` that Keras ignores when data come from an adapter: honoured or refused.
+
+They are read from the frames of `fit`. A Keras that hides them makes these tests fail.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras_npbatch import ArrayDataset, errors
+
+N, BATCH = 50, 8
+
+
+@pytest.fixture
+def dataset(data):
+    return ArrayDataset(*data(N), batch_size=BATCH, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            {"class_weight": {0: 2.0}},
+            "fit(class_weight=...) was given with a ArrayDataset, and Keras would ignore it; "
+            "expected None. Give it to the dataset: class_weight=...",
+        ),
+        (
+            {"y": np.zeros(N)},
+            "fit(y=...) was given with a ArrayDataset, and Keras would ignore it; expected None. "
+            "Put the targets into the dataset.",
+        ),
+        (
+            {"sample_weight": np.zeros(N)},
+            "fit(sample_weight=...) was given with a ArrayDataset, and Keras would ignore it; "
+            "expected None. Put the weights into the dataset.",
+        ),
+        (
+            {"batch_size": 16},
+            "fit(batch_size=...) was given 16 (int) with a ArrayDataset of batch_size=8, and "
+            "Keras would ignore it. Set the dataset's batch_size.",
+        ),
+    ],
+)
+def test_fit_refuses_what_keras_would_ignore(make_model, dataset, argument, message):
+    with pytest.raises(errors.UnsupportedArgumentError) as caught:
+        make_model().fit(dataset, verbose=0, **argument)
+    assert str(caught.value) == message
+    assert dataset.epoch == 0
+
+
+def test_evaluate_and_predict_refuse_likewise(make_model, dataset):
+    with pytest.raises(errors.UnsupportedArgumentError, match=r"^evaluate\(y=\.\.\.\) was given"):
+        make_model().evaluate(dataset, y=np.zeros(N), verbose=0)
+    with pytest.raises(errors.UnsupportedArgumentError, match=r"^predict\(batch_size=\.\.\.\)"):
+        make_model().predict(dataset, batch_size=3, verbose=0)
+
+
+def test_the_batch_size_of_the_dataset_may_be_repeated(make_model, dataset):
+    make_model().fit(dataset, batch_size=BATCH, verbose=0)
+
+
+def test_class_weight_of_array_training_is_not_mistaken_for_validation(make_model, dataset, data):
+    x, y = data(N)
+    make_model().fit(x, y, class_weight={0: 2.0}, validation_data=dataset, verbose=0)
+
+
+@pytest.mark.parametrize("form", ["labels", "column", "one-hot"])
+def test_class_weight_trains_as_keras_does_with_arrays(make_model, fit, form):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 1)).astype("float32")
+    y = rng.integers(0, 3, N)
+    if form == "column":
+        y = y[:, np.newaxis]
+    elif form == "one-hot":
+        y = np.eye(3, dtype="float32")[y]
+    weights = {0: 1.0, 1: 5.0}
+    ours, theirs = (make_model_for(form) for _ in range(2))
+    ours.fit(
+        ArrayDataset(x, y, batch_size=BATCH, shuffle=False, class_weight=weights), verbose=0
+    )
+    theirs.fit(x, y, batch_size=BATCH, shuffle=False, class_weight=weights, verbose=0)
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def make_model_for(form):
+    import keras
+
+    model = keras.Sequential(
+        [keras.Input((1,)), keras.layers.Dense(3, kernel_initializer="ones", activation="softmax")]
+    )
+    loss = "categorical_crossentropy" if form == "one-hot" else "sparse_categorical_crossentropy"
+    model.compile("sgd", loss)
+    return model
