@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -38,6 +39,11 @@ from keras_npbatch.tree import Tree
 __all__ = ["BatchDataset"]
 
 _MAX_WORKERS = 1024
+
+_NO_PROCESSES = (
+    "use_multiprocessing is {}; worker processes are not available in this version. Use threads: "
+    "workers=N alone."
+)
 
 
 class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  # Keras is untyped
@@ -103,10 +109,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         max_queue_size: int = 10,
     ) -> None:
         if use_multiprocessing:
-            raise InvalidArgumentError(
-                f"use_multiprocessing is {told(use_multiprocessing)}; worker processes are not "
-                "available in this version. Use threads: workers=N alone."
-            )
+            raise InvalidArgumentError(_NO_PROCESSES.format(told(use_multiprocessing)))
         super().__init__(
             workers=whole_number("workers", workers, least=0, most=_MAX_WORKERS),
             use_multiprocessing=False,
@@ -124,6 +127,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         if self._makes_whole_batches:
             self._refuse_finishing()
         self._endless = False
+        self._asked_for_rows = False
         self._start(epoch=0)
 
     # ---------------------------------------------------------------- what a user writes
@@ -147,12 +151,13 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
 
     def __len__(self) -> int:
         """Batches in an epoch."""
+        num_batches = self.plan.num_batches
         if self._endless:
             raise TypeError(
                 "an endless dataset (`repeat()`) has no length; one pass over the data is "
-                f"{self.plan.num_batches} batches"
+                f"{num_batches} batches"
             )
-        return self.plan.num_batches
+        return num_batches
 
     def __getitem__(self, index: int) -> Tree:
         """Batch `index` of the epoch that comes next. Asking changes nothing.
@@ -168,7 +173,8 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             step += num_batches
         if not 0 <= step < num_batches:
             raise IndexError(f"batch {index} of {num_batches}")
-        return self._recipe(self._current_plan)(epoch, step)
+        self._asked_for_rows = True
+        return self._loading(self._current_plan)(epoch, step)
 
     def __iter__(self) -> Iterator[Tree]:
         """One epoch through the workers; the next iteration is the next epoch.
@@ -198,6 +204,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             int64 array of shape `(samples in the batch,)`, read-only; padding is not in it.
         """
         plan = self._current_plan
+        self._asked_for_rows = True
         step = whole_number("step", step, least=0, most=plan.num_batches - 1)
         epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
         return plan.rows(epoch, step)
@@ -213,6 +220,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             `(step, position in the batch)`, or None if that epoch drops the sample.
         """
         epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
+        self._asked_for_rows = True
         return self._current_plan.locate(row, epoch)
 
     # ---------------------------------------------------------------- epochs
@@ -332,7 +340,16 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         self._sessions = weakref.WeakKeyDictionary()
 
     def _service(self) -> Service:
-        return Service(self, self.plan, self._clock, self._endless, self._stream)
+        return Service(
+            dataset=self,
+            plan=self.plan,
+            clock=self._clock,
+            endless=self._endless,
+            # What overrides __getitem__ may depend on more than (seed, epoch, step): on rows it
+            # shuffles in on_epoch_end, which Keras calls after building the model.
+            replayable=not self._makes_whole_batches,
+            stream=self._stream,
+        )
 
     def _own_num_batches(self) -> int | None:
         return None if self._endless else self.plan.num_batches
@@ -345,6 +362,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             with making(Making(self, plan, epoch, step)):
                 return recipe(epoch, step)
 
+        self._check_unchanged()
         steps = range(plan.num_batches)
         workers = whole_number("workers", self.workers, least=0, most=_MAX_WORKERS)
         stream: Stream
@@ -359,6 +377,9 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
     def _recipe(self, plan: Plan) -> Recipe:
         if self._makes_whole_batches:
             return Recipe(plan, self._make_by_index, name="__getitem__(index)")
+        return self._loading(plan)
+
+    def _loading(self, plan: Plan) -> Recipe:
         return Recipe(plan, self._reader(), self._transform, self._class_weight)
 
     def _reader(self) -> Callable[[Rows], Tree]:
@@ -395,4 +416,24 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
     def _make_by_index(self, _: Rows) -> Tree:
         batch = now_making(self)
         assert batch is not None
-        return self[batch.step]
+        made = self[batch.step]
+        if batch.plan.shuffle and not self._asked_for_rows:
+            self._asked_for_rows = True
+            warnings.warn(
+                f"{type(self).__name__}.__getitem__(index) made a batch without asking "
+                "self.rows(index) which rows are in it, so shuffle=True changes nothing. Read "
+                "these rows, or say shuffle=False.",
+                stacklevel=2,
+            )
+        return made
+
+    def _check_unchanged(self) -> None:
+        """Refuses what was changed behind our back and would not take effect."""
+        if not self._endless and len(self) != self.plan.num_batches:
+            raise InvalidArgumentError(
+                f"len({type(self).__name__}) is {len(self)}, but {self.plan.num_samples} samples "
+                f"in batches of {self.plan.batch_size} are {self.plan.num_batches} batches. Don't "
+                "override __len__; a dataset of another size is a new dataset."
+            )
+        if self.use_multiprocessing:
+            raise InvalidArgumentError(_NO_PROCESSES.format(told(self.use_multiprocessing)))

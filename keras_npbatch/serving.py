@@ -26,6 +26,8 @@ from keras_npbatch.tree import Tree
 
 __all__ = ["Clock", "Service", "Session", "Stream"]
 
+_STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
+
 _MOST_PEEKED = 2
 """Batches Keras takes to build a model: one, and one more where it reads ahead (accelerators)."""
 
@@ -67,6 +69,8 @@ class Service:
     """The epoch, shared by all who train."""
     endless: bool
     """Whether one epoch follows the other without an end."""
+    replayable: bool
+    """Whether a batch may be given again instead of being made again."""
     stream: Callable[[Plan, int], Stream]
     """`stream(plan, epoch)`: an epoch of batches through the dataset's executor."""
 
@@ -87,9 +91,8 @@ class Session:
         self._service = service
         self._choose(_kind(service, call))
         _check_arguments(service, call)
-        self._times_set = -1
-        self._epoch = 0
-        self._first_epoch = _initial_epoch(service, call)
+        self._times_set = service.clock.times_set
+        self._epoch = _initial_epoch(service, call)
         self._pass: _Pass | None = None
         self._taken_back: _Pass | None = None
 
@@ -111,9 +114,14 @@ class Session:
 
     def take_back(self) -> None:
         """Keras drops what it has read: those batches come again, and the epoch did not move."""
-        if self._pass is not None and self._pass.is_peek:
-            self._taken_back, self._pass = self._pass, None
-            self._move_to(self._taken_back.epoch)
+        peek, self._pass = self._pass, None
+        if peek is None or not peek.is_peek:
+            return
+        self._move_to(peek.epoch)
+        if self._service.replayable:
+            self._taken_back = peek
+        else:
+            peek.close()
 
     def _choose(self, kind: Kind) -> None:
         self._kind: Kind = kind
@@ -130,7 +138,10 @@ class Session:
     def _one_epoch(self) -> Iterator[Tree]:
         epoch = self._next_epoch()
         current, self._taken_back = self._taken_back, None
-        if current is None or current.epoch != epoch:
+        if current is not None and current.epoch != epoch:
+            current.close()
+            current = None
+        if current is None:
             current = _Pass(epoch, self._service.stream(self._plan, epoch))
         self._pass = current
         last_step = self._plan.num_batches - 1
@@ -148,9 +159,7 @@ class Session:
         if self._kind != "fit":
             return 0
         clock = self._service.clock
-        if self._times_set != clock.times_set:
-            if self._times_set < 0 and self._first_epoch is not None:
-                clock.epoch = self._first_epoch
+        if self._epoch is None or self._times_set != clock.times_set:
             self._times_set = clock.times_set
             self._epoch = clock.epoch
         return self._epoch
@@ -234,9 +243,18 @@ def _initial_epoch(service: Service, call: Call | None) -> int | None:
 
 def _check_arguments(service: Service, call: Call | None) -> None:
     """Refuses what Keras would ignore in silence when data come from an adapter."""
-    if call is None or not call.is_given("x", service.dataset):
+    if call is None:
         return
     dataset = type(service.dataset).__name__
+    is_validation = call.kind == "fit" and not call.is_given("x", service.dataset)
+    steps = "validation_steps" if is_validation else _STEPS[call.kind]
+    if service.endless and call.arguments.get(steps) is None:
+        raise UnsupportedArgumentError(
+            f"{call.kind} with an endless {dataset} (`repeat()`) would never end; expected "
+            f"{steps}. One pass over the data is {steps}={service.plan.num_batches}."
+        )
+    if is_validation:
+        return
     for name, instead in (
         ("class_weight", "Give it to the dataset: class_weight=..."),
         ("y", "Put the targets into the dataset."),
@@ -253,10 +271,4 @@ def _check_arguments(service: Service, call: Call | None) -> None:
             f"{call.kind}(batch_size=...) was given {told(batch_size)} with a {dataset} of "
             f"batch_size={service.plan.batch_size}, and Keras would ignore it. Set the dataset's "
             "batch_size."
-        )
-    steps = "steps_per_epoch" if call.kind == "fit" else "steps"
-    if service.endless and call.arguments.get(steps) is None:
-        raise UnsupportedArgumentError(
-            f"{call.kind} of an endless dataset (`repeat()`) would never end; expected {steps}. "
-            f"One pass over the data is {steps}={service.plan.num_batches}."
         )

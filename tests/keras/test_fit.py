@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import keras
 import numpy as np
@@ -103,8 +104,13 @@ def test_endless_short_epochs_walk_order_after_order(make_model, fit, data, step
 
 
 def test_an_endless_dataset_needs_steps_per_epoch(make_model, data):
-    with pytest.raises(ValueError, match=r"^fit of an endless dataset .* steps_per_epoch=7\.$"):
-        make_model().fit(ArrayDataset(*data(N), batch_size=BATCH).repeat(), verbose=0)
+    endless = ArrayDataset(*data(N), batch_size=BATCH).repeat()
+    with pytest.raises(ValueError, match=r"^fit with an endless .* steps_per_epoch=7\.$"):
+        make_model().fit(endless, verbose=0)
+    with pytest.raises(ValueError, match=r"^fit with an endless .* validation_steps=7\.$"):
+        make_model().fit(endless, steps_per_epoch=1, validation_data=endless.repeat(), verbose=0)
+    with pytest.raises(ValueError, match=r"^evaluate with an endless .* steps=7\.$"):
+        make_model().evaluate(endless, verbose=0)
 
 
 @pytest.mark.parametrize("steps_per_execution", [2, 4, 10])
@@ -219,6 +225,55 @@ def test_hooks_called_at_any_time_change_nothing(make_model, fit, data):
 
     seen = fit(make_model(), dataset, epochs=2, callbacks=[Nuisance()])
     assert seen.epochs == [order_of(dataset, epoch) for epoch in range(2)]
+
+
+@pytest.mark.parametrize("num_samples", [9, N])
+@pytest.mark.parametrize("workers", [0, 1, 4])
+@pytest.mark.parametrize("built", [False, True], ids=["fresh", "built"])
+def test_a_textbook_pydataset_with_our_base_sees_each_sample_once(
+    make_model, fit, workers, built, num_samples
+):
+    """It shuffles its own index in on_epoch_end, which Keras calls after building, too."""
+
+    class Textbook(BatchDataset):
+        def __init__(self, **settings):
+            super().__init__(num_samples, batch_size=BATCH, shuffle=False, **settings)
+            self.index = np.arange(num_samples)
+            self.rng = np.random.default_rng(0)
+
+        def __getitem__(self, index):
+            rows = self.index[index * BATCH : (index + 1) * BATCH]
+            return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
+
+        def on_epoch_end(self):
+            self.index = self.rng.permutation(self.index)
+
+    seen = fit(make_model(built=built), Textbook(workers=workers), epochs=3)
+    assert [sorted(ids) for ids in seen.epochs] == [list(range(num_samples))] * 3
+    assert seen.epochs[0] != seen.epochs[1] != seen.epochs[2]
+
+
+def test_a_callback_that_sets_the_epoch_wins_over_initial_epoch(make_model, fit, data):
+    for built in (False, True):
+        dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=1)
+        restore = keras.callbacks.LambdaCallback(on_train_begin=lambda logs, d=dataset: d.set_epoch(5))
+        model = make_model(built=built)
+        seen = fit(model, dataset, initial_epoch=2, epochs=4, callbacks=[restore])
+        assert seen.epochs == [order_of(dataset, 5), order_of(dataset, 6)]
+
+
+def test_a_callback_that_raises_leaves_no_thread(make_model, fit):
+    class Fail(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise ZeroDivisionError
+
+    dataset = Loader(batch_size=BATCH, workers=4, max_queue_size=3)
+    with pytest.raises(ZeroDivisionError):
+        fit(make_model(), dataset, callbacks=[Fail()])
+    deadline = time.monotonic() + 1.0
+    while any(t.name.startswith("keras_npbatch") for t in threading.enumerate()):
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.01)
 
 
 def test_hooks_of_a_subclass_that_forget_super_change_nothing(make_model, fit):

@@ -1,0 +1,388 @@
+"""The facade without training: batches, epochs, settings, lifetime."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch.plan import Plan
+
+N, BATCH = 50, 8
+
+
+@pytest.fixture
+def arrays():
+    ids = np.arange(N)
+    return np.repeat(ids[:, np.newaxis], 3, axis=1).astype("float32"), ids
+
+
+class Loader(BatchDataset):
+    def load(self, rows):
+        return rows[:, np.newaxis] * 2.0, rows
+
+
+@st.composite
+def settings(draw):
+    batch_size = draw(st.integers(1, 12))
+    return {
+        # Around one batch and its multiples: mistakes at the last batch and at a single one.
+        "num_samples": draw(
+            st.sampled_from([1, batch_size, batch_size + 1, 3 * batch_size, 3 * batch_size + 1])
+            | st.integers(1, 60)
+        ),
+        "batch_size": batch_size,
+        "shuffle": draw(st.booleans()),
+        "seed": draw(st.integers(0, 2**64)),
+        "remainder": draw(st.sampled_from(["keep", "spread"])),
+        "workers": draw(st.sampled_from([0, 1, 3])),
+        "max_queue_size": draw(st.sampled_from([1, 2, 10])),  # 1: a queue that is always full
+    }
+
+
+@given(settings())
+def test_each_iteration_is_an_epoch_with_every_sample_once(chosen):
+    dataset = Loader(**chosen)
+    for epoch in range(3):
+        assert dataset.epoch == epoch
+        batches = list(dataset)
+        assert len(batches) == len(dataset) == dataset.num_batches
+        seen = np.concatenate([ids for _, ids in batches])
+        assert sorted(seen) == list(range(chosen["num_samples"]))
+        for step, (x, ids) in enumerate(batches):
+            np.testing.assert_array_equal(ids, dataset.rows(step, epoch))
+            np.testing.assert_array_equal(x[:, 0], ids * 2.0)
+
+
+@given(settings(), st.data())
+def test_getitem_is_the_batch_of_that_step_and_moves_nothing(chosen, data):
+    dataset = Loader(**chosen)
+    dataset.set_epoch(data.draw(st.integers(0, 5)))
+    steps = data.draw(st.lists(st.integers(0, len(dataset) - 1), max_size=5))
+    for step in steps:  # in any order, some twice
+        np.testing.assert_array_equal(dataset[step][1], dataset.rows(step))
+        np.testing.assert_array_equal(dataset[step - len(dataset)][1], dataset.rows(step))
+    for step, (_, ids) in enumerate(dataset):
+        np.testing.assert_array_equal(ids, dataset.rows(step, dataset.epoch - (step == len(dataset) - 1)))
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_arrays_give_the_same_bytes_as_indexing_them(arrays, workers):
+    x, y = arrays
+    dataset = ArrayDataset(x, y, batch_size=BATCH, seed=0, workers=workers)
+    for epoch in range(2):
+        for step, (batch_x, batch_y) in enumerate(dataset):
+            rows = dataset.rows(step, epoch)
+            np.testing.assert_array_equal(batch_x, x[rows])
+            np.testing.assert_array_equal(batch_y, y[rows])
+            assert batch_x.dtype == x.dtype
+            assert batch_y.dtype == y.dtype
+
+
+def test_iteration_left_early_is_begun_anew(arrays):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=0)
+    next(iter(dataset))
+    assert dataset.epoch == 0
+    np.testing.assert_array_equal(next(iter(dataset))[1], dataset.rows(0, 0))
+
+
+def test_an_epoch_counts_with_its_last_batch(arrays):
+    """Not with the end of the iteration, which zip never reaches."""
+    dataset = ArrayDataset(*arrays, batch_size=BATCH)
+    for _ in zip(range(len(dataset)), dataset, strict=False):
+        pass
+    assert dataset.epoch == 1
+
+
+def test_two_iterations_at_once_are_the_same_epoch(arrays):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, workers=2)
+    for (_, first), (_, second) in zip(dataset, dataset, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert dataset.epoch == 1
+
+
+def test_locate_inverts_rows(arrays):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=0)
+    for row in range(N):
+        step, position = dataset.locate(row, epoch=3)
+        assert dataset.rows(step, epoch=3)[position] == row
+    dataset.set_epoch(3)
+    assert dataset.locate(7) == dataset.locate(7, epoch=3) != dataset.locate(7, epoch=4)
+
+
+def test_seed_decides_the_order(arrays):
+    def order(**chosen):
+        return np.concatenate([ids for _, ids in ArrayDataset(*arrays, **chosen)]).tolist()
+
+    assert order(seed=1) == order(seed=1) != order(seed=2)
+
+
+def test_no_seed_is_drawn_from_the_global_state(arrays):
+    keras.utils.set_random_seed(0)
+    first = ArrayDataset(*arrays)
+    keras.utils.set_random_seed(0)
+    second, third = ArrayDataset(*arrays), ArrayDataset(*arrays)
+    assert first.seed == second.seed != third.seed
+    assert ArrayDataset(*arrays, seed=first.seed).rows(0).tolist() == first.rows(0).tolist()
+
+
+def test_endless_goes_on_from_epoch_to_epoch(arrays):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=0)
+    endless = dataset.repeat()
+    assert endless.num_batches is None
+    with pytest.raises(TypeError, match="no length"):
+        len(endless)
+    for number, (_, ids) in zip(range(20), endless, strict=False):
+        expected = dataset.rows(number % 7, number // 7)
+        np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_array_equal(dataset.repeat()[16][1], dataset.rows(2, 2))
+    assert dataset.epoch == 0
+    assert endless.epoch == 2
+
+
+@pytest.mark.parametrize("copied", [copy.copy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_a_copy_has_the_same_batches_and_epochs_of_its_own(arrays, copied):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, class_weight={1: 2.0}, transform=_double)
+    list(dataset)
+    other = copied(dataset)
+    assert other.epoch == 1
+    for ours, theirs in zip(dataset[3], other[3], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    list(other)
+    assert (dataset.epoch, other.epoch) == (1, 2)
+
+
+def _double(batch):
+    x, y = batch
+    return x * 2, y
+
+
+def test_transform_and_class_weight_and_pad_finish_a_batch(arrays):
+    x, _ = arrays
+    dataset = ArrayDataset(
+        x,
+        np.arange(N) % 2,
+        batch_size=BATCH,
+        shuffle=False,
+        remainder="pad",
+        transform=_double,
+        class_weight={1: 3.0},
+    )
+    batch_x, batch_y, weights = dataset[6]
+    np.testing.assert_array_equal(batch_x[:2], x[48:] * 2)
+    np.testing.assert_array_equal(weights, [1, 3, 0, 0, 0, 0, 0, 0])
+    assert batch_x.shape == (BATCH, 3)
+    assert batch_y.shape == (BATCH,)
+
+
+def test_load_of_arrays_may_be_extended(arrays):
+    class Shifted(ArrayDataset):
+        def load(self, rows):
+            x, y = super().load(rows)
+            return x + 1, y
+
+    x, y = Shifted(*arrays, batch_size=BATCH, seed=0)[0]
+    np.testing.assert_array_equal(x[:, 0], y + 1)
+
+
+def test_load_refuses_rows_that_are_not_there(arrays):
+    dataset = ArrayDataset(*arrays)
+    with pytest.raises(IndexError, match=r"^rows go from 3 to 50; expected numbers from 0 to 49$"):
+        dataset.load(np.array([3, 50]))
+    with pytest.raises(IndexError, match="rows go from -1 to 0"):
+        dataset.load(np.array([0, -1]))
+    with pytest.raises(errors.InvalidArgumentError, match=r"^rows is ndarray of shape \(1, 1\)"):
+        dataset.load([[1]])
+    np.testing.assert_array_equal(dataset.load([4, 2])[1], [4, 2])
+
+
+def test_shuffling_that_changes_nothing_is_told():
+    class Sequential(BatchDataset):
+        def __getitem__(self, index):
+            return np.arange(index * BATCH, min(index * BATCH + BATCH, N))
+
+    message = r"^Sequential\.__getitem__\(index\) made a batch without asking self\.rows\(index\)"
+    with pytest.warns(UserWarning, match=message):
+        list(Sequential(N, batch_size=BATCH, workers=0))
+    list(Sequential(N, batch_size=BATCH, shuffle=False))
+
+
+def test_overriding_getitem_may_call_super(arrays):
+    class Shifted(ArrayDataset):
+        def __getitem__(self, index):
+            x, y = super().__getitem__(index)
+            return x + 1, y
+
+    dataset = Shifted(*arrays, batch_size=BATCH, seed=0)
+    for step, (x, y) in enumerate(dataset):
+        np.testing.assert_array_equal(y, dataset.rows(step, 0))
+        np.testing.assert_array_equal(x[:, 0], y + 1)
+
+
+def test_it_works_through_the_adapter_of_keras_for_pydatasets(arrays):
+    """What an older Keras, or a wrapper, would make of it: still each sample once."""
+    from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
+
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=0, workers=0)
+    adapter = PyDatasetAdapter(dataset, shuffle=True)
+    ids = np.concatenate([y for _, y in adapter.get_numpy_iterator()])
+    assert sorted(ids) == list(range(N))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        (
+            {"use_multiprocessing": True},
+            "use_multiprocessing is True (bool); worker processes are not available in this "
+            "version. Use threads: workers=N alone.",
+        ),
+        ({"workers": -1}, "workers is -1 (int); expected a whole number from 0 to 1024."),
+        ({"workers": 1.5}, "workers is 1.5 (float); expected a whole number from 0 to 1024."),
+        ({"max_queue_size": 0}, "max_queue_size is 0 (int); expected a whole number from 1 up."),
+        ({"batch_size": 0}, None),
+        ({"shuffle": "yes"}, None),
+        ({"seed": -1}, None),
+        ({"remainder": "truncate"}, None),
+        ({"transform": 3}, None),
+        ({"class_weight": [1, 2]}, None),
+        (
+            {"num_samples": 3},
+            "num_samples is 3 (int); an ArrayDataset counts the rows of its arrays. Select the "
+            "rows, or leave num_samples out.",
+        ),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_at_once(arrays, chosen, message):
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        ArrayDataset(*arrays, **chosen)
+    if message is not None:
+        assert str(caught.value) == message
+    (name,) = chosen
+    assert name in str(caught.value)
+
+
+def test_data_that_make_no_sense_are_refused_at_once(arrays):
+    x, y = arrays
+    with pytest.raises(errors.InvalidDataError, match=r"^y\['a'\] has 49 rows, but x has 50;"):
+        ArrayDataset(x, {"a": y[:-1]})
+    with pytest.raises(errors.InvalidDataError, match=r"^x has 0 rows"):
+        ArrayDataset(x[:0], y[:0])
+    with pytest.raises(errors.InvalidDataError, match=r"^x has no leaf"):
+        ArrayDataset({}, y)
+    with pytest.raises(errors.InvalidArgumentError, match=r"^sample_weight and class_weight"):
+        ArrayDataset(x, y, np.ones(N), class_weight={0: 1.0})
+
+
+def test_finishing_needs_load_not_getitem():
+    class Whole(BatchDataset):
+        def __getitem__(self, index):
+            return self.rows(index)
+
+    for chosen in ({"transform": _double}, {"class_weight": {0: 1.0}}, {"remainder": "pad"}):
+        with pytest.raises(errors.InvalidArgumentError, match="which overrides __getitem__"):
+            Whole(N, **chosen)
+
+
+def test_what_is_changed_later_takes_effect_or_is_refused(arrays):
+    dataset = ArrayDataset(*arrays)
+    with pytest.raises(AttributeError):
+        dataset.batch_size = 3
+    dataset.workers = -1
+    with pytest.raises(errors.InvalidArgumentError, match="workers is -1"):
+        list(dataset)
+    dataset.workers = 0
+    dataset.use_multiprocessing = True
+    with pytest.raises(errors.InvalidArgumentError, match="use_multiprocessing is True"):
+        list(dataset)
+
+    class Longer(Loader):
+        def __len__(self):
+            return 9
+
+    with pytest.raises(errors.InvalidArgumentError, match=r"^len\(Longer\) is 9, but 50 samples"):
+        list(Longer(N))
+
+
+def test_a_subclass_that_forgets_super_is_told():
+    class Forgetful(BatchDataset):
+        def __init__(self):
+            pass
+
+    with pytest.raises(errors.InvalidArgumentError, match=r"^Forgetful was not initialised; call"):
+        len(Forgetful())
+
+
+def test_a_subclass_without_load_is_told():
+    with pytest.raises(NotImplementedError, match=r"^BatchDataset has no load\(rows\)"):
+        BatchDataset(3)[0]
+
+
+@pytest.mark.parametrize("index", [7, -8, 100])
+def test_a_batch_that_is_not_there(arrays, index):
+    with pytest.raises(IndexError, match=f"^batch {index} of 7$"):
+        ArrayDataset(*arrays, batch_size=BATCH)[index]
+
+
+def test_close_ends_a_pass_and_the_dataset_goes_on(arrays):
+    with Loader(N, batch_size=BATCH, workers=2) as dataset:
+        iterator = iter(dataset)
+        next(iterator)
+        dataset.close()
+        assert list(iterator) == []
+        assert len(list(dataset)) == 7
+    dataset.close()
+    assert len(list(dataset)) == 7
+
+
+def test_virtual_data_of_a_trillion_samples_start_at_once():
+    import tracemalloc
+
+    class Virtual:
+        shape, dtype = (10**12, 4), np.dtype("float32")
+
+        def __getitem__(self, rows):
+            return np.repeat(rows[:, np.newaxis], 4, axis=1).astype("float32")
+
+    tracemalloc.start()
+    x = ArrayDataset(Virtual(), batch_size=256, seed=0)[10**9]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert x.shape == (256, 4)
+    assert peak < 2**21
+
+
+def test_repr_tells_the_settings(arrays):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=4, workers=2)
+    assert repr(dataset) == (
+        "<ArrayDataset: 50 samples in 7 batches of 8 (remainder='keep'), shuffle=True, seed=4, "
+        "workers=2, next epoch 0>"
+    )
+    assert repr(dataset.repeat()).endswith("next epoch 0, endless>")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "partial"),
+    [({}, 2), ({"remainder": "drop"}, None), ({"batch_size": 10}, None)],
+)
+def test_partial_batch_is_told_to_keras(arrays, chosen, partial):
+    dataset = ArrayDataset(*arrays, **{"batch_size": BATCH, **chosen})
+    assert dataset.partial_batch_size == partial
+    assert dataset.has_partial_batch == (partial is not None)
+
+
+@given(settings())
+def test_the_plan_is_that_of_the_settings(chosen):
+    dataset = Loader(**chosen)
+    plan = Plan(**{k: v for k, v in chosen.items() if k not in ("workers", "max_queue_size")})
+    assert dataset.plan == plan
+    for name in ("num_samples", "batch_size", "seed", "shuffle", "remainder"):
+        assert getattr(dataset, name) == chosen[name]
