@@ -88,5 +88,6 @@ def test_a_caller_that_cannot_be_told_gets_no_shuffled_rows(data, shuffle):
         with pytest.raises(errors.AmbiguousCallError, match=r"^Keras asks for batches, but it can't be told"):
             EpochIterator(dataset)
     else:
-        (_, _, [batch]), *_ = EpochIterator(dataset)
+        first = next(iter(EpochIterator(dataset)))
+        (batch,) = first[-1]  # (steps..., batches)
         np.testing.assert_array_equal(batch[1], np.arange(BATCH))

@@ -1,0 +1,81 @@
+"""For every test: nothing it starts or opens is left behind.
+
+Hypothesis profiles, chosen by the environment: `HYPOTHESIS_PROFILE=ci` draws the same examples in
+every run; `dev`, the default, others each time; `thorough` draws twenty times as many.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("dev", deadline=None, print_blob=True)
+settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
+settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+WORKER_THREAD = "keras_npbatch-worker"
+_LEFT_BEHIND_S = 5.0
+"""How long a test's threads may take to end; they need a fifth of a second."""
+_FRAMEWORKS = ("jax", "tensorflow", "torch")
+"""Open files of their own, once and for good, when they are first used."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """No thread of ours, no child process and no open file outlives a test."""
+    threads, children, files = set(worker_threads()), child_processes(), open_files()
+    yield
+    new_threads = remaining(lambda: [t.name for t in worker_threads() if t not in threads])
+    assert not new_threads, f"threads left behind: {new_threads}"
+    new_children = remaining(lambda: sorted(child_processes() - children))
+    assert not new_children, f"child processes left behind: {new_children}"
+    if not any(framework in sys.modules for framework in _FRAMEWORKS):
+        new_files = remaining(lambda: sorted(open_files() - files))
+        assert not new_files, f"files left open: {new_files}"
+
+
+def remaining(found: Callable[[], list[object]]) -> list[object]:
+    """What `found` still finds when it found nothing new for a while, at best nothing."""
+    left = found()
+    if left:
+        gc.collect()  # what only a cycle holds is no leak
+        deadline = time.monotonic() + _LEFT_BEHIND_S
+        while (left := found()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    return left
+
+
+def worker_threads() -> list[threading.Thread]:
+    """The threads of executors."""
+    return [thread for thread in threading.enumerate() if thread.name == WORKER_THREAD]
+
+
+def child_processes() -> set[int]:
+    """Process numbers of this process's children."""
+    found: set[int] = set()
+    for children in Path("/proc/self/task").glob("*/children"):
+        try:
+            found.update(map(int, children.read_text().split()))
+        except OSError:  # the thread has just ended
+            continue
+    return found
+
+
+def open_files() -> set[tuple[int, str]]:
+    """Open file descriptors, each with what it refers to."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            found.add((int(descriptor.name), str(descriptor.readlink())))
+        except OSError:  # the descriptor of this very listing
+            continue
+    return found

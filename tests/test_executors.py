@@ -1,0 +1,673 @@
+"""Executors: one contract for all, however many threads make how many results ahead."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import signal
+import sys
+import threading
+import time
+import traceback
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_npbatch.execution import threads
+from keras_npbatch.execution.inline import InlineStream
+from keras_npbatch.execution.threads import ThreadedStream
+from tests.conftest import worker_threads
+
+WAIT_S = 10.0
+"""How long a test waits for what should come at once, before it fails."""
+
+
+class Executor(NamedTuple):
+    """How a stream is opened; `workers=0` is the inline one."""
+
+    workers: int
+    ahead: int
+
+    def __call__(self, make: Callable[[Any], Any], tasks: Iterable[Any]) -> Any:
+        if self.workers == 0:
+            return InlineStream(make, tasks)
+        return ThreadedStream(make, tasks, workers=self.workers, ahead=self.ahead)
+
+
+INLINE = Executor(0, 0)
+THREADED = [Executor(workers, ahead) for workers in (1, 2, 4) for ahead in (1, 2, 10)]
+
+every_executor = pytest.mark.parametrize("executor", [INLINE, *THREADED], ids=str)
+every_threaded = pytest.mark.parametrize("executor", THREADED, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def impatient_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads without work end soon; how soon is no part of the contract."""
+    monkeypatch.setattr(threads, "_IDLE_S", 0.02)
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true within `WAIT_S`."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+class Result:
+    """Something that a weak reference can watch."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+
+
+# --- the results -------------------------------------------------------------------------------
+
+
+@settings(max_examples=40)
+@given(
+    workers=st.integers(0, 4),
+    ahead=st.integers(1, 10),
+    # Some tasks take longer than several others: results that overtake.
+    delays=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.0005, 0.003]), max_size=25),
+)
+def test_results_come_in_the_order_of_the_tasks_each_made_once(
+    workers: int, ahead: int, delays: list[float]
+) -> None:
+    made: Counter[int] = Counter()
+
+    def make(task: int) -> int:
+        made[task] += 1
+        time.sleep(delays[task])
+        return task * 10
+
+    stream = Executor(workers, ahead)(make, range(len(delays)))
+    assert list(stream) == [task * 10 for task in range(len(delays))]
+    assert list(stream) == []
+    assert all(times == 1 for times in made.values())
+    assert len(made) == len(delays)
+
+
+@every_executor
+def test_a_stream_is_its_own_iterator(executor: Executor) -> None:
+    stream = executor(str, [1, 2])
+    assert iter(stream) is stream
+    assert next(stream) == "1"
+    assert list(stream) == ["2"]
+
+
+@every_executor
+def test_no_tasks_are_no_results_and_no_threads(executor: Executor) -> None:
+    stream = executor(str, [])
+    assert list(stream) == []
+    assert worker_threads() == []
+    stream.close()
+
+
+@every_executor
+def test_none_and_false_are_results_as_any_other(executor: Executor) -> None:
+    assert list(executor(lambda task: task, [None, 0, False, [], None])) == [
+        None,
+        0,
+        False,
+        [],
+        None,
+    ]
+
+
+@every_executor
+def test_a_generator_can_tell_the_tasks(executor: Executor) -> None:
+    assert list(executor(str, (task for task in range(30)))) == [str(task) for task in range(30)]
+
+
+@every_executor
+def test_tasks_are_taken_by_the_consumer_alone_and_only_when_it_asks(executor: Executor) -> None:
+    taken: list[int] = []
+    takers: set[int] = set()
+
+    def tasks() -> Iterator[int]:
+        for task in itertools.count():
+            taken.append(task)
+            takers.add(threading.get_ident())
+            yield task
+
+    stream = executor(str, tasks())
+    assert taken == []
+    assert next(stream) == "0"
+    time.sleep(0.02)  # a thread might go on to take some
+    assert len(taken) == max(1, executor.ahead)
+    assert next(stream) == "1"
+    assert len(taken) == max(1, executor.ahead) + 1
+    assert takers == {threading.get_ident()}
+    stream.close()
+
+
+@every_executor
+def test_two_streams_do_not_mix(executor: Executor) -> None:
+    one, other = executor(str, range(20)), executor(float, range(20))
+    pairs = list(zip(one, other, strict=True))
+    assert pairs == [(str(task), float(task)) for task in range(20)]
+
+
+# --- how far ahead, how many at once -----------------------------------------------------------
+
+
+@every_threaded
+def test_no_more_than_ahead_are_begun_beyond_what_was_delivered(executor: Executor) -> None:
+    begun = 0
+    lock = threading.Lock()
+    most = 0
+
+    def make(task: int) -> int:
+        nonlocal begun
+        with lock:
+            begun += 1
+        return task
+
+    stream = executor(make, range(60))
+    for delivered, _ in enumerate(stream):
+        # While the consumer works, `ahead - 1` wait beside the one it has.
+        expected = min(delivered + executor.ahead, 60)
+        assert wait_until(lambda expected=expected: begun >= expected)
+        most = max(most, begun - delivered)
+    assert most <= executor.ahead
+    assert begun == 60
+
+
+def test_inline_nothing_is_made_before_it_is_asked_for() -> None:
+    made: list[int] = []
+    stream = INLINE(made.append, range(5))
+    assert made == []
+    next(stream)
+    assert made == [0]
+
+
+def test_inline_results_are_made_by_the_consumer() -> None:
+    assert set(INLINE(lambda _: threading.get_ident(), range(4))) == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_as_many_are_made_at_once_as_there_are_workers(workers: int) -> None:
+    """The barrier is passed only when `workers` calls are in it at the same time."""
+    together = threading.Barrier(workers)
+
+    def make(task: int) -> int:
+        together.wait(WAIT_S)
+        return threading.get_ident()
+
+    stream = Executor(workers, ahead=workers * 2)(make, range(workers * 4))
+    makers = list(stream)
+    assert len(set(makers)) == workers
+    assert threading.get_ident() not in makers
+
+
+@every_threaded
+def test_no_more_are_made_at_once_than_there_are_workers(executor: Executor) -> None:
+    lock = threading.Lock()
+    at_once = most = 0
+
+    def make(task: int) -> int:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.001)
+        with lock:
+            at_once -= 1
+        return task
+
+    assert list(executor(make, range(40))) == list(range(40))
+    assert most <= executor.workers
+    assert most >= min(executor.workers, executor.ahead, 2)
+
+
+@every_threaded
+def test_threads_are_named_and_do_not_keep_a_process_alive(executor: Executor) -> None:
+    seen = list(executor(lambda _: threading.current_thread(), range(4)))
+    assert {thread.name for thread in seen} == {"keras_npbatch-worker"}
+    assert all(thread.daemon for thread in seen)
+
+
+# --- exceptions --------------------------------------------------------------------------------
+
+
+class BrokenError(Exception):
+    """An error of the user's own."""
+
+
+@every_executor
+@pytest.mark.parametrize("kind", [BrokenError, SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_exception_comes_in_its_turn_as_itself_and_ends_the_stream(
+    executor: Executor, kind: type[BaseException]
+) -> None:
+    error = kind()
+
+    def read_the_file(task: int) -> int:
+        if task == 3:
+            raise error
+        return task
+
+    stream = executor(read_the_file, range(20))
+    assert [next(stream) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(kind) as caught:
+        next(stream)
+    assert caught.value is error
+    frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert frames[-1] == "read_the_file"
+    assert list(stream) == []
+    assert wait_until(lambda: not worker_threads())
+
+
+@every_executor
+def test_a_stop_iteration_is_an_error_not_the_end(executor: Executor) -> None:
+    """A `next` of the user's on an empty iterator must not end an epoch early, in silence."""
+    error = StopIteration("no more files")
+
+    def make(task: int) -> int:
+        if task == 3:
+            raise error
+        return task
+
+    stream = executor(make, range(20))
+    assert [next(stream) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError) as caught:
+        next(stream)
+    assert caught.value.__cause__ is error
+
+
+@every_threaded
+def test_after_an_exception_what_is_not_begun_is_never_begun(executor: Executor) -> None:
+    begun: list[int] = []
+
+    def make(task: int) -> int:
+        begun.append(task)
+        if task == 0:
+            raise BrokenError
+        assert release.wait(WAIT_S)
+        return task
+
+    release = threading.Event()
+    stream = executor(make, range(100))
+    with pytest.raises(BrokenError):
+        next(stream)
+    before = len(begun)
+    assert before <= executor.workers + 1
+    release.set()
+    assert wait_until(lambda: not worker_threads())
+    # One more each, for a thread that had one in its hand.
+    assert len(begun) <= before + executor.workers
+
+
+@every_threaded
+def test_an_exception_is_not_kept_by_what_it_went_through(executor: Executor) -> None:
+    """Nor the frames in its traceback, with all the arrays in them."""
+
+    def make(task: int) -> int:
+        big = Result(task)
+        watched.append(weakref.ref(big))
+        raise BrokenError
+
+    watched: list[weakref.ref[Result]] = []
+    stream = executor(make, range(5))
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(BrokenError):
+            next(stream)
+        assert wait_until(lambda: not worker_threads())
+        assert watched[0]() is None
+    finally:
+        gc.enable()
+
+
+@every_executor
+def test_an_exception_of_the_tasks_reaches_the_consumer(executor: Executor) -> None:
+    def tasks() -> Iterator[int]:
+        yield 0
+        yield 1
+        raise BrokenError
+
+    stream = executor(lambda task: task, tasks())
+    with pytest.raises(BrokenError):
+        list(stream)
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+@every_threaded
+def test_no_thread_remains_after_the_last_result(executor: Executor) -> None:
+    """Without reading on to StopIteration: Keras does not."""
+    stream = executor(str, range(12))
+    for _ in range(12):
+        next(stream)
+    assert wait_until(lambda: not worker_threads())
+    assert list(stream) == []
+    assert worker_threads() == []
+
+
+@pytest.mark.parametrize("end", ["last result", "close"])
+def test_a_thread_that_waits_for_work_is_told_that_none_will_come(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_IDLE_S", 2 * WAIT_S)
+    stream = Executor(workers=1, ahead=2)(str, range(12))
+    next(stream)
+    if end == "close":
+        stream.close()
+    else:
+        assert len(list(stream)) == 11
+    assert wait_until(lambda: not worker_threads())
+
+
+def test_a_thread_without_work_ends_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert 0 < threads._IDLE_S < 1
+
+
+@every_executor
+def test_close_ends_a_stream_and_may_be_called_twice(executor: Executor) -> None:
+    stream = executor(str, range(50))
+    assert next(stream) == "0"
+    stream.close()
+    stream.close()
+    assert list(stream) == []
+    assert wait_until(lambda: not worker_threads())
+    stream.close()
+
+
+@every_executor
+def test_close_before_the_first_result_makes_nothing(executor: Executor) -> None:
+    made: list[int] = []
+    stream = executor(made.append, range(50))
+    stream.close()
+    assert list(stream) == []
+    assert made == []
+
+
+@every_threaded
+def test_close_does_not_wait_for_what_is_being_made(executor: Executor) -> None:
+    begun: list[int] = []
+    release = threading.Event()
+
+    def make(task: int) -> int:
+        begun.append(task)
+        if task:
+            assert release.wait(WAIT_S)
+        return task
+
+    stream = executor(make, range(100))
+    assert next(stream) == 0
+    expected = 1 + min(executor.workers, executor.ahead - 1)
+    assert wait_until(lambda: len(begun) == expected)
+    stream.close()
+    assert list(stream) == []
+    release.set()
+    assert wait_until(lambda: not worker_threads())
+    assert len(begun) == expected
+
+
+@every_threaded
+def test_a_stream_that_is_dropped_leaves_no_thread(executor: Executor) -> None:
+    stream = executor(str, range(1000))
+    assert next(stream) == "0"
+    watched = weakref.ref(stream)
+    del stream
+    assert watched() is None  # threads do not hold it
+    assert wait_until(lambda: not worker_threads())
+
+
+@every_threaded
+def test_a_stream_that_an_exception_of_the_consumer_leaves_ends_too(executor: Executor) -> None:
+    def consume() -> None:
+        for _ in executor(str, range(1000)):
+            raise BrokenError
+
+    with pytest.raises(BrokenError):
+        consume()
+    assert wait_until(lambda: not worker_threads())
+
+
+@every_threaded
+def test_close_by_another_thread_ends_the_wait_of_the_consumer(executor: Executor) -> None:
+    """Nothing waits without a way out."""
+    release = threading.Event()
+    begun = threading.Event()
+
+    def make(task: int) -> int:
+        begun.set()
+        assert release.wait(WAIT_S)
+        return task
+
+    stream = executor(make, range(20))
+    came = Consumer(stream)
+    assert begun.wait(WAIT_S)
+    stream.close()
+    release.set()
+    came.join_or_fail()
+    assert came.results in ([], [0])
+    assert came.error is None
+
+
+@every_threaded
+def test_close_before_a_task_is_begun_ends_the_wait_of_the_consumer(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that would begin it comes late, sees the end, and must not leave it undone."""
+    start, late = threading.Event(), threading.Event()
+    work = threads._Crew._work
+
+    def work_late(crew: Any) -> None:
+        late.set()
+        assert start.wait(WAIT_S)
+        work(crew)
+
+    monkeypatch.setattr(threads._Crew, "_work", work_late)
+    stream = executor(str, range(20))
+    came = Consumer(stream)
+    assert late.wait(WAIT_S)
+    assert wait_until(lambda: waits_in_next(came))
+    stream.close()
+    start.set()
+    came.join_or_fail()
+    assert came.results == []
+    assert came.error is None
+
+
+class Consumer(threading.Thread):
+    """Reads a stream to its end; a daemon, so that one that hangs fails one test alone."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(daemon=True)
+        self.stream = stream
+        self.results: list[Any] = []
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            for result in self.stream:
+                self.results.append(result)
+        except BaseException as error:  # noqa: BLE001  # for the test to see
+            self.error = error
+
+    def join_or_fail(self) -> None:
+        self.join(3.0)
+        if self.is_alive():
+            # End the wait, so that no thread is left to the next test.
+            for job in list(self.stream._pending) or [waited_for(self)]:
+                if job is not None and job.done.locked():
+                    job.done.release()
+            pytest.fail("the consumer waits for ever")
+
+
+def waited_for(consumer: threading.Thread) -> Any:
+    frame = sys._current_frames().get(consumer.ident or 0)
+    while frame is not None and "job" not in frame.f_locals:
+        frame = frame.f_back
+    return None if frame is None else frame.f_locals["job"]
+
+
+def waits_in_next(consumer: threading.Thread) -> bool:
+    job = waited_for(consumer)
+    return job is not None and job.done.locked()
+
+
+# --- pauses and interruptions ------------------------------------------------------------------
+
+
+@every_threaded
+def test_a_slow_consumer_finds_threads_again_that_went_idle(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_IDLE_S", 0.001)
+    stream = executor(str, range(12))
+    results = []
+    for result in stream:
+        results.append(result)
+        assert wait_until(lambda: not worker_threads())
+    assert results == [str(task) for task in range(12)]
+
+
+@every_threaded
+def test_threads_that_end_while_work_comes_lose_none(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The consumer's pauses are about as long as the patience of the threads."""
+    monkeypatch.setattr(threads, "_IDLE_S", 0.0005)
+    stream = executor(str, range(150))
+    results = []
+    for result in stream:
+        results.append(result)
+        time.sleep(0.0005)
+    assert results == [str(task) for task in range(150)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
+@every_threaded
+def test_an_interrupted_wait_loses_no_result(executor: Executor) -> None:
+    """Ctrl-C in a notebook, then the loop goes on."""
+    release = threading.Event()
+    made: Counter[int] = Counter()
+
+    def make(task: int) -> int:
+        made[task] += 1
+        if task in (0, 5):
+            assert release.wait(WAIT_S)
+        return task
+
+    stream = executor(make, range(20))
+    results: list[int] = []
+    for stop in (0, 5):
+        results.extend(itertools.islice(stream, stop - len(results)))
+        with interrupt_soon(), pytest.raises(KeyboardInterrupt):
+            next(stream)
+        with interrupt_soon(), pytest.raises(KeyboardInterrupt):
+            next(stream)
+        release.set()
+        results.append(next(stream))
+        release.clear()
+    results.extend(stream)
+    assert results == list(range(20))
+    assert made == Counter(range(20))
+
+
+class interrupt_soon:  # noqa: N801  # a context manager, read as a verb
+    """Ctrl-C comes while the consumer waits."""
+
+    def __enter__(self) -> None:
+        self._before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+
+
+@every_threaded
+def test_a_thread_that_can_not_be_started_is_an_error_not_a_wait(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may have no thread left. The error is told, and a later try finds all results."""
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stream = executor(str, range(5))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        next(stream)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    came = Consumer(stream)
+    came.join_or_fail()
+    assert came.error is None
+    assert came.results in ([], ["0", "1", "2", "3", "4"])
+
+
+# --- memory ------------------------------------------------------------------------------------
+
+
+@every_executor
+def test_a_result_dies_with_the_consumers_last_reference(executor: Executor) -> None:
+    """Its memory is a slot that the next batch needs."""
+    watched: list[weakref.ref[Result]] = []
+    stream = executor(Result, range(20))
+    gc.collect()
+    gc.disable()
+    try:
+        for number, result in enumerate(stream):
+            watched.append(weakref.ref(result))
+            del result
+            assert wait_until(lambda number=number: watched[number]() is None)
+    finally:
+        gc.enable()
+    assert len(watched) == 20
+
+
+@every_threaded
+def test_results_that_nobody_took_die_with_the_stream(executor: Executor) -> None:
+    watched: list[weakref.ref[Result]] = []
+
+    def make(task: int) -> Result:
+        result = Result(task)
+        watched.append(weakref.ref(result))
+        return result
+
+    for end in ("close", "drop"):
+        watched.clear()
+        stream = executor(make, range(20))
+        next(stream)
+        assert wait_until(lambda: len(watched) >= executor.ahead)
+        if end == "close":
+            stream.close()
+            assert wait_until(lambda: all(result() is None for result in list(watched)))
+        del stream
+        assert wait_until(lambda: all(result() is None for result in list(watched)))
+        assert wait_until(lambda: not worker_threads())
+
+
+@every_threaded
+def test_the_maker_dies_with_the_stream(executor: Executor) -> None:
+    """It holds the dataset, and the dataset its arrays."""
+
+    class Maker:
+        def __call__(self, task: int) -> int:
+            return task
+
+    maker = Maker()
+    watched = weakref.ref(maker)
+    stream = executor(maker, range(5))
+    del maker
+    assert list(stream) == list(range(5))
+    assert wait_until(lambda: not worker_threads())
+    del stream
+    assert wait_until(lambda: watched() is None)
