@@ -8,10 +8,11 @@ Prints the accuracy, and what the pipeline did: which rows made up an epoch, and
 import argparse
 
 import keras
-import keras_npbatch as npb
 import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+
+import keras_npbatch as npb
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--epochs", type=int, default=15)

@@ -9,9 +9,10 @@ same weights, bit for bit. The example trains both and compares.
 import argparse
 
 import keras
-import keras_npbatch as npb
 import numpy as np
 from sklearn.datasets import load_digits
+
+import keras_npbatch as npb
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--epochs", type=int, default=10)

@@ -13,9 +13,10 @@ import threading
 from pathlib import Path
 
 import keras
-import keras_npbatch as npb
 import numpy as np
 from sklearn.datasets import load_digits
+
+import keras_npbatch as npb
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--epochs", type=int, default=5)

@@ -96,7 +96,7 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
     def _batches(self) -> Iterator[Tree]:
         epoch_iterator = find_epoch_iterator(self)
         if epoch_iterator is None:  # not Keras's own loop: whoever it is iterates
-            return iter(self)  # type: ignore[call-overload]  # every dataset can be iterated
+            return iter(self)
         return self._session(epoch_iterator).batches(find_call())
 
     def _session(self, epoch_iterator: Any) -> Session:

@@ -2,6 +2,8 @@
 
     train = ArrayDataset({"image": images, "age": ages}, labels, batch_size=256, seed=0)
     model.fit(train, epochs=10)
+
+It is a `BatchDataset` whose `load(rows)` gathers rows into reused buffers.
 """
 
 from __future__ import annotations

@@ -183,6 +183,7 @@ def scale_weights(batch: Tree, factor: float) -> Tree:
     def scaled(weight: Any) -> npt.NDArray[Any]:
         weight = np.asarray(weight)
         dtype = weight.dtype if weight.dtype.kind == "f" else np.dtype(np.float32)
-        return np.multiply(weight, factor, dtype=dtype)
+        product: npt.NDArray[Any] = np.multiply(weight, factor, dtype=dtype)
+        return product
 
     return pack(parts._replace(sample_weight=map_leaves(scaled, parts.sample_weight)))

@@ -18,7 +18,7 @@ import copy
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import keras
 
@@ -300,7 +300,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         for stream in list(self._streams):
             stream.close()
 
-    def __enter__(self) -> BatchDataset:
+    def __enter__(self) -> Self:
         """`with dataset:` closes it at the end."""
         return self
 

@@ -38,7 +38,8 @@ def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
 
 def draw_seed() -> int:
     """A seed from NumPy's global state, so that `keras.utils.set_random_seed` fixes it."""
-    return int(np.random.randint(0, 2**63 - 1, dtype=np.int64))
+    # The legacy global state is what keras.utils.set_random_seed sets.
+    return int(np.random.randint(0, 2**63 - 1, dtype=np.int64))  # noqa: NPY002
 
 
 def check_seed(seed: Any) -> int:

@@ -39,7 +39,8 @@ class Stream(Protocol):
 
     def __next__(self) -> Tree: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Forget the rest; safe to call twice, also from another thread."""
 
 
 @dataclass(slots=True)

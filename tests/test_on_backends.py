@@ -31,5 +31,5 @@ def test_the_suite_passes_on(backend, capsys):
         check=False,
     )
     with capsys.disabled():
-        print(f"\n{backend}: {result.stdout.strip().splitlines()[-1]}")
+        sys.stdout.write(f"\n{backend}: {result.stdout.strip().splitlines()[-1]}\n")
     assert result.returncode == 0, result.stdout + result.stderr

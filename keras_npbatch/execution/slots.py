@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -109,7 +109,7 @@ class _LeaseReference(weakref.ref[_Lease]):
     slot: npt.NDArray[np.uint8]
     free: deque[npt.NDArray[np.uint8]]
 
-    def __new__(cls, lease: _Lease, callback: Any, *_: Any) -> _LeaseReference:
+    def __new__(cls, lease: _Lease, callback: Any, *_: Any) -> Self:
         return super().__new__(cls, lease, callback)
 
     def __init__(

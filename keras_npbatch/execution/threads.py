@@ -152,7 +152,7 @@ class _Crew(Generic[Task, Result]):
                 continue
             try:
                 job.result = self._make(job.task)
-            except BaseException as error:  # handed to the consumer, whatever it is
+            except BaseException as error:  # noqa: BLE001  # handed to the consumer, whatever
                 job.error = error
             job.done.release()
             del job  # a result must not live on in a waiting thread

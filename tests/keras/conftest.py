@@ -49,9 +49,7 @@ else:
             )
             at = ops.reshape(self.written + ops.arange(count, dtype="int32"), (-1, 1))
             self.ids.assign(ops.scatter_update(self.ids, at, ids))
-            self.weights.assign(
-                ops.scatter_update(self.weights, at, ops.cast(weights, "float32"))
-            )
+            self.weights.assign(ops.scatter_update(self.weights, at, ops.cast(weights, "float32")))
             self.written.assign_add(ops.cast(count, "int32"))
 
         def result(self):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from keras_npbatch import ArrayDataset, errors
 
 N, BATCH = 50, 8
@@ -76,9 +77,7 @@ def test_class_weight_trains_as_keras_does_with_arrays(make_model, fit, form):
         y = np.eye(3, dtype="float32")[y]
     weights = {0: 1.0, 1: 5.0}
     ours, theirs = (make_model_for(form) for _ in range(2))
-    ours.fit(
-        ArrayDataset(x, y, batch_size=BATCH, shuffle=False, class_weight=weights), verbose=0
-    )
+    ours.fit(ArrayDataset(x, y, batch_size=BATCH, shuffle=False, class_weight=weights), verbose=0)
     theirs.fit(x, y, batch_size=BATCH, shuffle=False, class_weight=weights, verbose=0)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)

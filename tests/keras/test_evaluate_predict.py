@@ -1,10 +1,11 @@
-"""`evaluate` and `predict` read every sample once, in the order of the data, and move nothing on."""
+"""`evaluate` and `predict` read each sample once, in the order of the data, and move nothing."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 import pytest
+
 from keras_npbatch import ArrayDataset, BatchDataset, errors
 
 N, BATCH = 50, 8
@@ -85,7 +86,8 @@ def test_a_caller_that_cannot_be_told_gets_no_shuffled_rows(data, shuffle):
 
     dataset = ArrayDataset(*data(N), batch_size=BATCH, shuffle=shuffle)
     if shuffle:
-        with pytest.raises(errors.AmbiguousCallError, match=r"^Keras asks for batches, but it can't be told"):
+        message = r"^Keras asks for batches, but it can't be told"
+        with pytest.raises(errors.AmbiguousCallError, match=message):
             EpochIterator(dataset)
     else:
         first = next(iter(EpochIterator(dataset)))

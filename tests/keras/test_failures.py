@@ -1,4 +1,4 @@
-"""An exception in the user's code reaches the caller of `fit` as itself, soon, and leaves nothing."""
+"""An exception in the user's code reaches the caller of `fit` as itself and leaves nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import traceback
 
 import numpy as np
 import pytest
+
 from keras_npbatch import ArrayDataset, BatchDataset
 
 N, BATCH = 50, 8
@@ -51,9 +52,7 @@ def test_exception_in_load_arrives_as_itself(make_model, call, workers, built):
     else:
         step = 1
     (note,) = caught.value.__notes__
-    assert note.startswith(
-        f"keras_npbatch: raised by load(rows) at epoch 0, step {step}, rows ["
-    )
+    assert note.startswith(f"keras_npbatch: raised by load(rows) at epoch 0, step {step}, rows [")
     functions = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert "load" in functions
     deadline = time.monotonic() + 1.0

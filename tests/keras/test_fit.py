@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
 import keras
 import numpy as np
 import pytest
+
 from keras_npbatch import ArrayDataset, BatchDataset
 
 N, BATCH = 50, 8
@@ -17,6 +19,10 @@ def order_of(dataset, epoch):
     return np.concatenate(
         [dataset.rows(step, epoch) for step in range(dataset.plan.num_batches)]
     ).tolist()
+
+
+def flat(epochs):
+    return list(itertools.chain.from_iterable(epochs))
 
 
 class Loader(BatchDataset):
@@ -86,7 +92,7 @@ def test_short_epochs_that_divide_walk_one_order(make_model, fit, data, built):
     dataset = ArrayDataset(*data(48), batch_size=4, seed=0)
     seen = fit(make_model(built=built), dataset, epochs=6, steps_per_epoch=4)
     assert seen.steps == [4] * 6
-    walked = sum(seen.epochs, [])
+    walked = flat(seen.epochs)
     assert walked == order_of(dataset, 0) + order_of(dataset, 1)
 
 
@@ -97,8 +103,8 @@ def test_endless_short_epochs_walk_order_after_order(make_model, fit, data, step
     endless = dataset.repeat()
     seen = fit(make_model(built=built), endless, epochs=5, steps_per_epoch=steps)
     assert seen.steps == [steps] * 5
-    walked = sum(seen.epochs, [])
-    expected = sum((order_of(dataset, epoch) for epoch in range(9)), [])
+    walked = flat(seen.epochs)
+    expected = flat(order_of(dataset, epoch) for epoch in range(9))
     assert walked == expected[: len(walked)]
     assert dataset.epoch == 0
 
@@ -182,7 +188,7 @@ def test_a_fit_after_an_early_stop_sees_whole_epochs(make_model, fit, workers):
     written = len(seen.epochs[0])
     seen = fit(model, dataset, epochs=2)
     # The epoch that was not delivered whole is begun anew.
-    assert sum(seen.epochs, [])[written:] == order_of(dataset, 0) + order_of(dataset, 1)
+    assert flat(seen.epochs)[written:] == order_of(dataset, 0) + order_of(dataset, 1)
 
 
 def test_consecutive_fits_go_on_with_new_epochs(make_model, fit, data):
@@ -256,7 +262,9 @@ def test_a_textbook_pydataset_with_our_base_sees_each_sample_once(
 def test_a_callback_that_sets_the_epoch_wins_over_initial_epoch(make_model, fit, data):
     for built in (False, True):
         dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=1)
-        restore = keras.callbacks.LambdaCallback(on_train_begin=lambda logs, d=dataset: d.set_epoch(5))
+        restore = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs, dataset=dataset: dataset.set_epoch(5)
+        )
         model = make_model(built=built)
         seen = fit(model, dataset, initial_epoch=2, epochs=4, callbacks=[restore])
         assert seen.epochs == [order_of(dataset, 5), order_of(dataset, 6)]

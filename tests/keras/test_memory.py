@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+
 from keras_npbatch import ArrayDataset
 
 ROWS, BATCH, WIDTH = 640, 64, 2048  # batches of 512 KiB: each in a slot
@@ -69,7 +70,7 @@ def test_kept_tensors_never_change(wide, backend, workers):
 
 def test_slots_come_back_when_tensors_are_gone(wide, backend):
     dataset = ArrayDataset(*wide, batch_size=BATCH, workers=0)
-    for batch in framework_batches(dataset, backend):
+    for batch in framework_batches(dataset, backend):  # noqa: B007  # held for one turn
         assert dataset._slots.num_leased <= 3
     del batch
     gc.collect()  # JAX lets go of Python objects at the next chance, not at once

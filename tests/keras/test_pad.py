@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+
 from keras_npbatch import ArrayDataset
 
 N, BATCH = 50, 8
@@ -51,9 +52,7 @@ def test_weights_after_training_equal_those_of_keep(make_dense, arrays, optimize
 
 
 @pytest.mark.parametrize("with_weights", [False, True])
-def test_evaluated_loss_and_weighted_metrics_equal_those_of_keep(
-    make_dense, arrays, with_weights
-):
+def test_evaluated_loss_and_weighted_metrics_equal_those_of_keep(make_dense, arrays, with_weights):
     weights = np.random.default_rng(1).random(N).astype("float32") if with_weights else None
     model = make_dense()
     kept, padded = (

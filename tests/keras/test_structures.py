@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+
 from keras_npbatch import ArrayDataset, BatchDataset
 
 N, BATCH = 50, 8
@@ -41,11 +42,10 @@ def test_dicts_of_inputs_outputs_and_weights_train_as_arrays_do(nested, weights,
     for model in models:
         model.compile("sgd", {"a": "mse", "b": "mae"})
     ours, theirs = models
-    dataset = ArrayDataset(
-        x, y, sample_weight, batch_size=BATCH, shuffle=False, workers=workers
-    )
+    dataset = ArrayDataset(x, y, sample_weight, batch_size=BATCH, shuffle=False, workers=workers)
     ours.fit(dataset, epochs=2, verbose=0)
-    theirs.fit(x, y, sample_weight=sample_weight, batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
+    settings = {"batch_size": BATCH, "epochs": 2, "shuffle": False, "verbose": 0}
+    theirs.fit(x, y, sample_weight=sample_weight, **settings)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
     predicted = ours.predict(dataset, verbose=0)
@@ -95,7 +95,9 @@ def test_a_loader_may_return_nothing_but_inputs_and_weights(sparse):
     model.fit(Weighted(N, batch_size=BATCH), verbose=0)
 
 
-@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool", "float16", "float64", "int64", "uint32"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int32", "bool", "float16", "float64", "int64", "uint32"]
+)
 def test_dtypes_of_inputs(dtype):
     x = np.random.default_rng(0).integers(0, 2, (N, 2)).astype(dtype)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones")])
