@@ -8,7 +8,6 @@ It is a `BatchDataset` whose `load(rows)` gathers rows into reused buffers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,10 @@ from keras_npbatch.dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, told
 from keras_npbatch.execution.slots import Slots
 from keras_npbatch.order import Rows
+from keras_npbatch.plan import Plan
+from keras_npbatch.recipe import Recipe
 from keras_npbatch.sources import as_sources, num_rows
-from keras_npbatch.tree import Tree, leaves, map_leaves
+from keras_npbatch.tree import Tree, flatten
 
 __all__ = ["ArrayDataset"]
 
@@ -70,15 +71,16 @@ class ArrayDataset(BatchDataset):
                 "sample_weight and class_weight were both given; expected one of them. Multiply "
                 "the class weights into sample_weight."
             )
-        self._sources = Parts(
+        parts = Parts(
             as_sources(x, "x"), as_sources(y, "y"), as_sources(sample_weight, "sample_weight")
         )
-        rows = num_rows(**self._sources._asdict())
+        rows = num_rows(**parts._asdict())
         if rows == 0:
             raise InvalidDataError(
                 "x has 0 rows: there is nothing to make a batch of. Check how the data was "
                 "selected."
             )
+        self._sources, self._structure = flatten(pack(parts))
         super().__init__(rows, **settings)
 
     def load(self, rows: Rows) -> Tree:
@@ -107,23 +109,25 @@ class ArrayDataset(BatchDataset):
 
     def _gather(self, rows: Rows) -> Tree:
         lease = self._slots.lease
-        return pack(Parts(*map_leaves(lambda source: source.read(rows, lease), self._sources)))
+        return self._structure.unflatten([source.read(rows, lease) for source in self._sources])
 
-    def _reader(self) -> Callable[[Rows], Tree]:
+    def _loading(self, plan: Plan) -> Recipe:
+        if type(self).load is not ArrayDataset.load:
+            return super()._loading(plan)
         # The rows of a plan are in range, so they need no check.
-        return self._gather if self._is_plain else self.load
-
-    @property
-    def _is_plain(self) -> bool:
-        return type(self).load is ArrayDataset.load
+        nothing_to_do = (
+            self._transform is None and self._class_weight is None and plan.remainder != "pad"
+        )
+        return Recipe(
+            plan, self._gather, self._transform, self._class_weight, finished=nothing_to_do
+        )
 
     @property
     def _is_cheap(self) -> bool:
-        if not self._is_plain or self._transform is not None or self._makes_whole_batches:
+        if not self._recipe(self.plan).finished:
             return False
         bytes_of_a_sample = sum(
-            int(np.prod(source.shape[1:])) * source.dtype.itemsize
-            for source in leaves(self._sources)
+            int(np.prod(source.shape[1:])) * source.dtype.itemsize for source in self._sources
         )
         return bool(bytes_of_a_sample * self.batch_size <= _CHEAP_BATCH_BYTES)
 

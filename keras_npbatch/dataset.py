@@ -359,6 +359,8 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         recipe = self._recipe(plan)
 
         def make(step: int) -> Tree:
+            if recipe.finished:  # no code of the user's is called, which might ask
+                return recipe(epoch, step)
             with making(Making(self, plan, epoch, step)):
                 return recipe(epoch, step)
 
@@ -380,11 +382,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         return self._loading(plan)
 
     def _loading(self, plan: Plan) -> Recipe:
-        return Recipe(plan, self._reader(), self._transform, self._class_weight)
-
-    def _reader(self) -> Callable[[Rows], Tree]:
-        """What reads batches: `load`, or something that does the same faster."""
-        return self.load
+        return Recipe(plan, self.load, self._transform, self._class_weight)
 
     @property
     def _is_cheap(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import optree
 
-__all__ = ["Tree", "leaves", "leaves_with_paths", "map_leaves", "map_with_paths"]
+__all__ = ["Tree", "flatten", "leaves", "leaves_with_paths", "map_leaves", "map_with_paths"]
 
 Tree: TypeAlias = Any
 """A leaf, or a dict, tuple, list or None of trees."""
@@ -22,6 +22,11 @@ def leaves(tree: Tree) -> list[Any]:
     """The leaves of `tree` in a fixed order."""
     found: list[Any] = optree.tree_leaves(tree)
     return found
+
+
+def flatten(tree: Tree) -> tuple[list[Any], optree.PyTreeSpec]:
+    """The leaves of `tree`, and its structure: `structure.unflatten(leaves)` is `tree`."""
+    return optree.tree_flatten(tree)
 
 
 def leaves_with_paths(tree: Tree, root: str = "") -> list[tuple[str, Any]]:
@@ -40,7 +45,5 @@ def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 def map_with_paths(function: Callable[[str, Any], Any], tree: Tree, root: str = "") -> Tree:
     """A tree like `tree` whose leaves are `function(path, leaf)`."""
-    _, treedef = optree.tree_flatten(tree)
-    return optree.tree_unflatten(
-        treedef, [function(path, leaf) for path, leaf in leaves_with_paths(tree, root)]
-    )
+    _, structure = flatten(tree)
+    return structure.unflatten([function(*found) for found in leaves_with_paths(tree, root)])

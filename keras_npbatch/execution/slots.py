@@ -25,7 +25,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT_BYTES", "SMALLEST_SLOT_BYTES", "Slots", "aligned_empty"]
+__all__ = ["ALIGNMENT_BYTES", "SMALLEST_SLOT_BYTES", "Slots", "aligned_copy"]
 
 ALIGNMENT_BYTES = 64
 """What TensorFlow and JAX ask of memory they take as it is."""
@@ -34,9 +34,11 @@ SMALLEST_SLOT_BYTES = 64 * 1024
 """Below this the allocator reuses memory by itself, faster than a lease can be made."""
 
 
-def aligned_empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """An uninitialised C-contiguous array that begins at a multiple of `ALIGNMENT_BYTES`."""
-    return _in_buffer(_aligned_bytes(math.prod(shape) * dtype.itemsize), shape, dtype)
+def aligned_copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A C-contiguous copy that begins at a multiple of `ALIGNMENT_BYTES`."""
+    copy = _in_buffer(_aligned_bytes(array.nbytes), array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 class Slots:
@@ -55,7 +57,7 @@ class Slots:
         self._leases: set[_LeaseReference] = set()
 
     def lease(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """An uninitialised aligned array that nothing else refers to.
+        """An uninitialised array that nothing else refers to; in a slot unless it is small.
 
         Args:
             shape: of the array.
@@ -63,7 +65,7 @@ class Slots:
         """
         num_bytes = math.prod(shape) * dtype.itemsize
         if num_bytes < SMALLEST_SLOT_BYTES:
-            return aligned_empty(shape, dtype)
+            return np.empty(shape, dtype)
         free = self._free.get(num_bytes)
         if free is None:
             free = self._free.setdefault(num_bytes, deque(maxlen=self._kept))
