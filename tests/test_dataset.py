@@ -76,6 +76,51 @@ def test_getitem_is_the_batch_of_that_step_and_moves_nothing(chosen, data):
         np.testing.assert_array_equal(ids, dataset.rows(step, epoch))
 
 
+_WIDE = np.arange(40)[:, np.newaxis] * np.ones(2048)  # 16 KiB a row: batches live in slots
+
+
+@given(
+    workers=st.sampled_from([0, 2]),
+    max_queue_size=st.sampled_from([1, 3]),
+    program=st.lists(
+        st.sampled_from(["keep", "keep", "slice", "drop", "write", "forget", "peek"]),
+        min_size=30,
+        max_size=60,
+    ),
+)
+def test_every_kept_array_still_equals_the_answer_of_numpy(workers, max_queue_size, program):
+    """Programs that keep, slice, write and drop batches for longer than any queue is."""
+    dataset = ArrayDataset(
+        _WIDE, batch_size=7, seed=0, workers=workers, max_queue_size=max_queue_size
+    )
+    kept = []
+    for number, (batch, deed) in enumerate(zip(dataset.repeat(), program, strict=False)):
+        epoch, step = divmod(number, len(dataset))
+        expected = _WIDE[dataset.rows(step, epoch)]
+        if deed == "keep":
+            kept.append((batch, expected))
+        elif deed == "slice":
+            kept.append((batch[1:, ::3].T, expected[1:, ::3].T))
+        elif deed == "write":  # a batch is its owner's: nobody else sees it
+            batch[:] = -1
+            kept.append((batch, np.full_like(expected, -1)))
+        elif deed == "forget" and kept:
+            kept.pop(len(kept) // 2)
+        elif deed == "peek":
+            kept.append((dataset[step], _WIDE[dataset.rows(step)]))
+        del batch
+    for array, expected in kept:
+        np.testing.assert_array_equal(array, expected)
+    np.testing.assert_array_equal(_WIDE[:, 0], np.arange(40))
+
+
+def test_keeping_every_batch_of_many_epochs_ends(arrays):
+    """More batches than slots and queue together: memory grows, nothing waits."""
+    dataset = ArrayDataset(_WIDE, batch_size=7, workers=2, max_queue_size=1)
+    kept = [batch for _ in range(20) for batch in dataset]
+    assert len(kept) == 20 * len(dataset)
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_arrays_give_the_same_bytes_as_indexing_them(arrays, workers):
     x, y = arrays
