@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, told
-from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves
+from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves, map_with_none
 
 __all__ = ["ClassWeight", "Parts", "check_lengths", "pack", "pad", "scale_weights", "unpack"]
 
@@ -133,17 +133,17 @@ class ClassWeight:
                 "class_weight was given, and the batches have a sample_weight; expected one of "
                 "them. Multiply the class weights into sample_weight."
             )
-        if not hasattr(parts.y, "shape"):
+        if isinstance(parts.y, tuple | list | Mapping) or parts.y is None:
             raise InvalidBatchError(
                 f"class_weight needs one array of class labels in y, which is {told(parts.y)}. "
                 "With several outputs, return a sample_weight for each instead."
             )
         labels = np.asarray(parts.y)
-        if labels.ndim > 1:
-            labels = labels.argmax(-1) if labels.shape[-1] != 1 else labels[..., 0]
-        if labels.ndim != 1:
+        if labels.ndim == 2 and labels.shape[1] > 0:
+            labels = labels.argmax(-1) if labels.shape[1] != 1 else labels[:, 0]
+        if labels.ndim != 1 or labels.dtype.kind not in "biuf":
             raise InvalidBatchError(
-                f"class_weight needs labels of shape (n,), (n, 1) or one-hot (n, classes); y is "
+                f"class_weight needs numbers of shape (n,), (n, 1) or one-hot (n, classes); y is "
                 f"{told(parts.y)}."
             )
         present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
@@ -158,8 +158,12 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
     every layer; full batches get a `sample_weight` too, so that all have one structure.
     """
     weights = parts.sample_weight
-    if weights is None:
-        weights = np.ones(num_rows, np.float32)
+
+    def ones_if_none(weight: Any) -> Any:
+        return np.ones(num_rows, np.float32) if weight is None else weight
+
+    # Also where one output of several has no weights: padding must not weigh there.
+    weights = map_with_none(ones_if_none, weights)
     if num_rows == batch_size:
         return parts._replace(sample_weight=weights)
     repeated = np.arange(batch_size) % num_rows

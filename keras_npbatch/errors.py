@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 __all__ = [
     "AmbiguousCallError",
     "InvalidArgumentError",
@@ -52,12 +54,18 @@ class MissingExtraError(KerasNpBatchError, ImportError):
 
 def told(value: Any) -> str:
     """A short description of `value` for a message: its value and type, never array contents."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    name = type(value).__name__
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
+        return f"{name} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    items = value.values() if isinstance(value, dict) else value
+    if isinstance(value, list | tuple | dict) and any(hasattr(item, "shape") for item in items):
+        return f"a {name} of {len(value)} items"
     text = repr(value)
     if len(text) > 60:
         text = text[:57] + "..."
-    return f"{text} ({type(value).__name__})"
+    return f"{text} ({name})"
 
 
 def told_rows(rows: Iterable[int]) -> str:

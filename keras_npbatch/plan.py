@@ -67,7 +67,7 @@ class Plan:
     )
 
     def __post_init__(self) -> None:
-        if self.num_samples == 0:
+        if isinstance(self.num_samples, int | np.integer) and self.num_samples == 0:
             raise InvalidArgumentError(
                 "num_samples is 0: there is nothing to make a batch of. Check how the data "
                 "was selected."
@@ -80,7 +80,7 @@ class Plan:
                 f"shuffle is {told(self.shuffle)}; expected True (a new permutation each epoch) "
                 "or False (the order of the data)."
             )
-        if self.remainder not in get_args(Remainder):
+        if not isinstance(self.remainder, str) or self.remainder not in get_args(Remainder):
             raise InvalidArgumentError(
                 f"remainder is {told(self.remainder)}; expected one of "
                 f"{', '.join(map(repr, get_args(Remainder)))}."

@@ -19,6 +19,13 @@ from keras_npbatch.errors import InvalidArgumentError, told
 __all__ = ["Purpose", "check_seed", "draw_seed", "generator", "seed_sequence"]
 
 
+_WORD_BITS = 32
+_WORD = 2**_WORD_BITS - 1
+
+_MAX_SEED = 2**128 - 1
+"""Up to here a seed fills no more than the pool of a SeedSequence, and keys stay apart from it."""
+
+
 class Purpose(IntEnum):
     """What a random stream is for; the numbers are part of the reproducible result."""
 
@@ -27,8 +34,13 @@ class Purpose(IntEnum):
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
-    """The seed sequence of one purpose at one place, `key` being for instance (epoch, step)."""
-    return np.random.SeedSequence(seed, spawn_key=(int(purpose), *key))
+    """The seed sequence of one purpose at one place, `key` being for instance (epoch, step).
+
+    NumPy strings the 32-bit words of a spawn key together, so that (2**32 + 5,) would equal
+    (5, 1); here each number takes two words, whatever its size (below 2**64).
+    """
+    words = [word for number in key for word in (number & _WORD, number >> _WORD_BITS)]
+    return np.random.SeedSequence(seed, spawn_key=(int(purpose), *words))
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
@@ -43,16 +55,16 @@ def draw_seed() -> int:
 
 
 def check_seed(seed: Any) -> int:
-    """`seed` as an int; refuses anything but a whole number from 0 up."""
+    """`seed` as an int; refuses anything but a whole number from 0 to 2**128 - 1."""
     try:
         if isinstance(seed, bool | np.bool_):
             raise TypeError
         number = operator.index(seed)
     except TypeError:
         number = -1
-    if number < 0:
+    if not 0 <= number <= _MAX_SEED:
         raise InvalidArgumentError(
-            f"seed is {told(seed)}; expected a whole number from 0 up, or None to draw one "
-            "from NumPy's global state."
+            f"seed is {told(seed)}; expected a whole number from 0 to 2**128 - 1. A dataset with "
+            "seed=None draws one from NumPy's global state."
         )
     return number

@@ -97,25 +97,20 @@ class IndexedStorage:
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows."""
-        if (rows[1:] > rows[:-1]).all():
-            return self._increasing(rows)
         increasing, back = np.unique(rows, return_inverse=True)
-        found = self._increasing(increasing)
-        if self.dtype.hasobject:
-            return found[back]
-        out = empty((len(rows), *self.shape[1:]), found.dtype)
-        return np.take(found, back, axis=0, out=out, mode="clip")
-
-    def _increasing(self, rows: Rows) -> npt.NDArray[Any]:
-        found = np.ascontiguousarray(self._storage[rows])
-        expected = (len(rows), *self.shape[1:])
-        if found.shape != expected:
+        found = np.asarray(self._storage[increasing])
+        expected = (len(increasing), *self.shape[1:])
+        if found.shape != expected or found.dtype != self.dtype:
             raise InvalidDataError(
-                f"{self._path}: {type(self._storage).__name__}[rows] with {len(rows)} rows gave "
-                f"shape {found.shape}; expected {expected}. Indexing with an int64 array must "
-                "return these rows."
+                f"{self._path}: {type(self._storage).__name__}[rows] with {len(increasing)} rows "
+                f"gave {told(found)}; expected shape {expected} and dtype {self.dtype}, as it "
+                "tells. Indexing with an int64 array must return these rows."
             )
-        return found
+        # Always into memory of our own: the storage may have given a view of what it keeps.
+        if not _is_raw(self.dtype):
+            return found[back]
+        out = empty((len(rows), *self.shape[1:]), self.dtype)
+        return found.take(back, 0, out, "clip")
 
 
 class SparseRows:
@@ -132,20 +127,21 @@ class SparseRows:
         return filled
 
 
-class Columns:
-    """A pandas DataFrame whose columns differ in dtype: gathered column by column."""
+class FrameRows:
+    """A pandas DataFrame: pandas selects the rows, and makes one dtype of its columns'."""
 
     def __init__(self, frame: Any) -> None:
-        self._columns = [frame.iloc[:, number].to_numpy() for number in range(frame.shape[1])]
+        self._frame = frame
         self.shape = tuple(frame.shape)
-        self.dtype = np.result_type(*self._columns)
+        self.dtype = frame.iloc[:0].to_numpy().dtype
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows."""
-        shape = (len(rows), self.shape[1])
-        out = np.empty(shape, object) if self.dtype.hasobject else empty(shape, self.dtype)
-        for number, column in enumerate(self._columns):
-            out[:, number] = column[rows]
+        found = self._frame.iloc[rows].to_numpy()
+        if not _is_raw(self.dtype):
+            return np.array(found, self.dtype)
+        out = empty(found.shape, self.dtype)
+        out[...] = found
         return out
 
 
@@ -163,13 +159,15 @@ def as_source(leaf: Any, path: str) -> Source:
     """
     package = type(leaf).__module__.partition(".")[0]
     if package == "pandas" and hasattr(leaf, "to_numpy"):
-        if leaf.ndim == 1:
-            leaf = leaf.to_numpy()[:, np.newaxis]
-        elif len(set(leaf.dtypes)) == 1:
-            leaf = leaf.to_numpy()
-        else:
-            return Columns(leaf)
+        if leaf.ndim == 2:
+            return FrameRows(leaf)
+        leaf = leaf.to_numpy()[:, np.newaxis]
     elif package == "scipy" and hasattr(leaf, "tocsr"):
+        if len(leaf.shape) != 2:
+            raise InvalidDataError(
+                f"{path} is a sparse array of shape {tuple(leaf.shape)}; expected two dimensions, "
+                "samples and features."
+            )
         return SparseRows(leaf)
     elif package in _TENSOR_PACKAGES and hasattr(leaf, "__array__"):
         leaf = np.asarray(leaf)
@@ -186,9 +184,16 @@ def as_source(leaf: Any, path: str) -> Source:
             "indexing. Dicts, tuples and lists are nesting, so turn a list of values into an "
             "array: `np.asarray(values)`."
         )
-    if len(leaf.shape) == 0:
+    try:
+        storage = IndexedStorage(leaf, path)
+    except (TypeError, ValueError) as error:
+        raise InvalidDataError(
+            f"{path} is a {type(leaf).__name__} of shape {leaf.shape!r} and dtype {leaf.dtype!r}; "
+            "expected a tuple of numbers, and a dtype that NumPy knows."
+        ) from error
+    if len(storage.shape) == 0:
         raise InvalidDataError(_scalar(path))
-    return IndexedStorage(leaf, path)
+    return storage
 
 
 def as_sources(tree: Tree, root: str) -> Tree:
@@ -223,10 +228,14 @@ def _array_source(array: npt.NDArray[Any], path: str) -> Source:
     if array.ndim == 0:
         raise InvalidDataError(_scalar(path))
     array = array.view(np.ndarray)  # of a memory map, a matrix or a record array: the rows alone
-    in_raw_memory = not array.dtype.hasobject and array.dtype.kind != "T"
-    if in_raw_memory and array.flags.c_contiguous and array.flags.aligned:
+    if _is_raw(array.dtype) and array.flags.c_contiguous and array.flags.aligned:
         return TakenArray(array)
     return IndexedArray(array)
+
+
+def _is_raw(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of it are plain memory: no objects, no strings of any length (kind T)."""
+    return not dtype.hasobject and dtype.kind != "T"
 
 
 def _scalar(path: str) -> str:

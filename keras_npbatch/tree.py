@@ -12,7 +12,15 @@ from typing import Any, TypeAlias
 
 import optree
 
-__all__ = ["Tree", "flatten", "leaves", "leaves_with_paths", "map_leaves", "map_with_paths"]
+__all__ = [
+    "Tree",
+    "flatten",
+    "leaves",
+    "leaves_with_paths",
+    "map_leaves",
+    "map_with_none",
+    "map_with_paths",
+]
 
 Tree: TypeAlias = Any
 """A leaf, or a dict, tuple, list or None of trees."""
@@ -41,6 +49,11 @@ def leaves_with_paths(tree: Tree, root: str = "") -> list[tuple[str, Any]]:
 def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """A tree like `tree` whose leaves are `function(leaf, *leaves of the others)`."""
     return optree.tree_map(function, tree, *others)
+
+
+def map_with_none(function: Callable[[Any], Any], tree: Tree) -> Tree:
+    """A tree like `tree` whose leaves are `function(leaf)`, with each None taken for a leaf."""
+    return optree.tree_map(function, tree, none_is_leaf=True)
 
 
 def map_with_paths(function: Callable[[str, Any], Any], tree: Tree, root: str = "") -> Tree:

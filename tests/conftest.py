@@ -26,31 +26,36 @@ WORKER_THREAD = "keras_npbatch-worker"
 _LEFT_BEHIND_S = 5.0
 """How long a test's threads may take to end; they need a fifth of a second."""
 _FRAMEWORKS = ("jax", "tensorflow", "torch")
-"""Open files of their own, once and for good, when they are first used."""
+"""They open files of their own, once and for good, when they are first used."""
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_behind() -> Iterator[None]:
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """No thread of ours, no child process and no open file outlives a test."""
     threads, children, files = set(worker_threads()), child_processes(), open_files()
+    frameworks = loaded_frameworks()
     yield
     new_threads = remaining(lambda: [t.name for t in worker_threads() if t not in threads])
     assert not new_threads, f"threads left behind: {new_threads}"
     new_children = remaining(lambda: sorted(child_processes() - children))
     assert not new_children, f"child processes left behind: {new_children}"
-    if not any(framework in sys.modules for framework in _FRAMEWORKS):
+    if loaded_frameworks() == frameworks and "keras" not in request.path.parts:
         new_files = remaining(lambda: sorted(open_files() - files))
         assert not new_files, f"files left open: {new_files}"
 
 
 def remaining(found: Callable[[], list[object]]) -> list[object]:
     """What `found` still finds when it found nothing new for a while, at best nothing."""
-    left = found()
-    if left:
-        gc.collect()  # what only a cycle holds is no leak
-        deadline = time.monotonic() + _LEFT_BEHIND_S
-        while (left := found()) and time.monotonic() < deadline:
-            time.sleep(0.01)
+    begin = time.monotonic()
+    collected = False
+    while left := found():
+        waited = time.monotonic() - begin
+        if waited > _LEFT_BEHIND_S:
+            break
+        if waited > 0.5 and not collected:
+            gc.collect()  # what only a cycle holds is no leak
+            collected = True
+        time.sleep(0.01)
     return left
 
 
@@ -68,6 +73,11 @@ def child_processes() -> set[int]:
         except OSError:  # the thread has just ended
             continue
     return found
+
+
+def loaded_frameworks() -> set[str]:
+    """Those that a test before, or this one, has imported."""
+    return {name for name in _FRAMEWORKS if name in sys.modules}
 
 
 def open_files() -> set[tuple[int, str]]:

@@ -117,7 +117,9 @@ LAYOUTS = (
     "negative",
     # One row in memory, many in the shape: strides of 0.
     "broadcast",
-    # Begins at an odd address, as a field of a packed record does.
+    # One field of packed records: rows apart, at odd addresses.
+    "packed",
+    # Contiguous, at an odd address: an array in the middle of a file.
     "unaligned",
     # What an mmap_mode="r" gives: writing into it must not even be tried.
     "read-only",
@@ -139,7 +141,11 @@ def laid_out(array: npt.NDArray[Any], layout: str) -> npt.NDArray[Any]:
         return array[::-1].copy()[::-1]
     if layout == "broadcast":
         return np.broadcast_to(array[:1], array.shape)
-    if layout == "unaligned":
+    if layout == "unaligned" and not array.dtype.hasobject and array.nbytes:
+        memory = np.zeros(array.nbytes + 1, np.uint8)[1:]
+        memory[:] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+        return memory.view(array.dtype).reshape(array.shape)
+    if layout in ("packed", "unaligned"):
         if array.dtype.hasobject:  # objects can't be: NumPy would not make it
             return array.copy()
         packed = np.zeros(array.shape, np.dtype([("odd", "i1"), ("it", array.dtype)]))

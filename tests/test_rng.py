@@ -94,7 +94,7 @@ def test_generators_draw_differently_where_the_streams_differ(one: Any, other: A
 
 def test_a_generator_is_the_pcg64_of_the_seed_sequence() -> None:
     found = generator(9, Purpose.TRANSFORM, 4, 2)
-    sequence = np.random.SeedSequence(9, spawn_key=(1, 4, 2))
+    sequence = np.random.SeedSequence(9, spawn_key=(1, 4, 0, 2, 0))
     expected = np.random.Generator(np.random.PCG64(sequence))
     assert type(found.bit_generator) is np.random.PCG64
     assert np.array_equal(found.random(10), expected.random(10))
@@ -115,8 +115,8 @@ def test_the_streams_of_a_seed_stay_the_same_in_every_release() -> None:
     }
     drawn = [generator(0, purpose, 1, 2).integers(0, 1000, 6).tolist() for purpose in Purpose]
     assert drawn == [
-        [924, 310, 87, 30, 272, 390],
-        [946, 307, 96, 674, 382, 426],
+        [424, 252, 110, 946, 723, 217],
+        [908, 981, 272, 964, 789, 748],
     ]
 
 
@@ -155,7 +155,7 @@ def test_the_drawn_seed_stays_the_same_in_every_release(global_state: None) -> N
 
 
 @exact
-@given(seed=st.integers(0, 10) | st.integers(0, 2**200))
+@given(seed=st.integers(0, 10) | st.integers(0, 2**128 - 1) | st.just(2**128 - 1))
 def test_whole_numbers_from_0_up_are_seeds(seed: int) -> None:
     assert check_seed(seed) == seed
 
@@ -171,6 +171,7 @@ def test_numpy_integers_are_seeds(seed: Any) -> None:
     ("seed", "came"),
     [
         (-1, "-1 (int)"),
+        (2**128, "340282366920938463463374607431768211456 (int)"),
         (-(2**100), "-1267650600228229401496703205376 (int)"),
         (True, "True (bool)"),
         (False, "False (bool)"),
@@ -186,8 +187,8 @@ def test_anything_else_is_refused(seed: Any, came: str) -> None:
     with pytest.raises(InvalidArgumentError) as error:
         check_seed(seed)
     assert str(error.value) == (
-        f"seed is {came}; expected a whole number from 0 up, or None to draw one from NumPy's "
-        "global state."
+        f"seed is {came}; expected a whole number from 0 to 2**128 - 1. A dataset with seed=None "
+        "draws one from NumPy's global state."
     )
 
 

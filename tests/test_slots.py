@@ -22,9 +22,9 @@ from keras_npbatch.execution.slots import (
     ALIGNMENT_BYTES,
     SMALLEST_SLOT_BYTES,
     Slots,
-    aligned_empty,
+    aligned_copy,
 )
-from tests.strategies import ALL_DTYPES, assert_same_array
+from tests.strategies import ALL_DTYPES, arrays, assert_same_array
 
 BYTE = np.dtype("uint8")
 MIB = 2**20
@@ -33,11 +33,6 @@ MIB = 2**20
 def address(array: npt.NDArray[Any]) -> int:
     found: int = array.__array_interface__["data"][0]
     return found
-
-
-def is_aligned(array: npt.NDArray[Any]) -> bool:
-    # An array of no bytes is nowhere.
-    return array.nbytes == 0 or address(array) % ALIGNMENT_BYTES == 0
 
 
 @pytest.fixture
@@ -97,7 +92,7 @@ class BatchesAreKeptAndDropped(RuleBasedStateMachine):
         leased, plain = self.slots.lease(*which), np.empty(*which)
         assert leased.shape == plain.shape
         assert leased.dtype == plain.dtype
-        assert is_aligned(leased)
+        assert address(leased) % ALIGNMENT_BYTES == 0 or leased.nbytes < SMALLEST_SLOT_BYTES
         self.kept.append((leased, plain))
         self.write(len(self.kept) - 1)
 
@@ -156,27 +151,40 @@ TestRandomProgramsOnBatches.settings = settings(
 # --- alignment ---------------------------------------------------------------------------------
 
 
-@given(
-    shape=st.lists(st.integers(0, 20), max_size=4).map(tuple),
-    dtype=st.sampled_from([dtype for dtype in ALL_DTYPES if not dtype.hasobject]),
-)
-def test_every_array_is_aligned_contiguous_and_writeable(
+RAW_DTYPES = [dtype for dtype in ALL_DTYPES if not dtype.hasobject]
+
+
+@given(shape=st.lists(st.integers(0, 20), max_size=4).map(tuple), dtype=st.sampled_from(RAW_DTYPES))
+def test_every_array_is_as_empty_gives_it_and_large_ones_are_aligned(
     shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
     slots = Slots(kept=1)
-    for array in (aligned_empty(shape, dtype), slots.lease(shape, dtype)):
-        assert type(array) is np.ndarray
-        assert array.shape == shape
-        assert array.dtype == dtype
-        assert is_aligned(array)
-        assert array.flags.c_contiguous
-        assert array.flags.writeable
-        assert array.flags.aligned
-        array[...] = np.zeros((), dtype)
-        assert_same_array(array, np.zeros(shape, dtype))
+    array = slots.lease(shape, dtype)
+    assert type(array) is np.ndarray
+    assert array.shape == shape
+    assert array.dtype == dtype
+    assert array.flags.c_contiguous
+    assert array.flags.writeable
+    assert array.flags.aligned
+    if array.nbytes >= SMALLEST_SLOT_BYTES:
+        assert address(array) % ALIGNMENT_BYTES == 0
+    array[...] = np.zeros((), dtype)
+    assert_same_array(array, np.zeros(shape, dtype))
 
 
-@pytest.mark.parametrize("extra", [-1, 0, 1, 63, 64, 65, 4095, 4096])
+@given(array=arrays(RAW_DTYPES))
+def test_an_aligned_copy_is_the_array_in_memory_of_its_own(array: npt.NDArray[Any]) -> None:
+    copies = [aligned_copy(array) for _ in range(5)]
+    for copy in copies:
+        assert_same_array(copy, np.array(array))
+        assert copy.flags.c_contiguous
+        assert copy.flags.writeable
+        assert not np.shares_memory(copy, array)
+        # An array of no bytes is nowhere.
+        assert address(copy) % ALIGNMENT_BYTES == 0 or not copy.nbytes
+
+
+@pytest.mark.parametrize("extra", [0, 1, 63, 64, 65, 4095, 4096])
 def test_slots_of_any_size_are_aligned(extra: int) -> None:
     slots = Slots(kept=4)
     held = [slots.lease((SMALLEST_SLOT_BYTES + extra,), BYTE) for _ in range(5)]
@@ -197,7 +205,7 @@ def test_a_dropped_batch_is_the_memory_of_the_next(
     first = slots.lease((num_bytes,), BYTE)
     here = address(first)
     del first
-    grabbed.extend(aligned_empty((num_bytes,), BYTE) for _ in range(4))
+    grabbed.extend(np.empty(num_bytes + more, BYTE) for more in (0, ALIGNMENT_BYTES) * 2)
     for shape, dtype in (((num_bytes,), BYTE), ((num_bytes // 8, 1), np.dtype("float64"))):
         again = slots.lease(shape, dtype)
         assert address(again) == here
@@ -292,7 +300,7 @@ def test_a_batch_within_a_cycle_is_returned_by_the_garbage_collector(
     assert slots.num_leased == 1
     gc.collect()
     assert slots.num_leased == 0
-    grabbed.append(aligned_empty((MIB,), BYTE))
+    grabbed.append(np.empty(MIB + ALIGNMENT_BYTES, BYTE))
     assert address(slots.lease((MIB,), BYTE)) == here
 
 
@@ -304,7 +312,7 @@ def test_a_batch_that_another_thread_drops_is_returned(grabbed: list[npt.NDArray
     thread.start()
     thread.join()
     assert slots.num_leased == 0
-    grabbed.append(aligned_empty((MIB,), BYTE))
+    grabbed.append(np.empty(MIB + ALIGNMENT_BYTES, BYTE))
     assert address(slots.lease((MIB,), BYTE)) == here
 
 
@@ -376,8 +384,8 @@ def test_clear_lets_the_free_slots_go(traced: Callable[[], float]) -> None:
 def test_clear_leaves_leased_memory_alone_and_keeps_none_of_it(traced: Callable[[], float]) -> None:
     slots = Slots(kept=3)
     held = [slots.lease((MIB,), BYTE) for _ in range(3)]
-    for number, array in enumerate(held):
-        array[...] = number
+    for number in range(3):
+        held[number][...] = number
     slots.clear()
     assert slots.num_leased == 3
     new = slots.lease((MIB,), BYTE)
@@ -389,6 +397,17 @@ def test_clear_leaves_leased_memory_alone_and_keeps_none_of_it(traced: Callable[
         assert traced() == left + 1  # and the new one
     del new
     assert traced() == 1  # kept: it was made after the clearing
+
+
+def test_clear_lets_slots_go_that_were_free_beside_leased_ones(traced: Callable[[], float]) -> None:
+    slots = Slots(kept=3)
+    held = [slots.lease((MIB,), BYTE) for _ in range(3)]
+    held.pop()
+    assert traced() == 3
+    slots.clear()
+    assert traced() == 2
+    held.clear()
+    assert traced() == 0
 
 
 def test_a_batch_outlives_its_slots(traced: Callable[[], float]) -> None:

@@ -394,19 +394,34 @@ def test_what_any_storage_gave_is_the_callers_own(case: Case, rows: list[int]) -
         ("scipy csr_matrix", "shuffled"),
         ("pandas DataFrame of one dtype", "shuffled"),
         ("pandas DataFrame of numbers", "shuffled"),
+        ("own class", "increasing"),
         ("own class", "shuffled"),
         ("own class", "repeated"),
     ],
 )
 def test_a_storage_that_can_fill_a_buffer_does(storage: str, rows: str) -> None:
     data = STORAGES[storage]().data
-    if storage == "pandas DataFrame of one dtype":
-        # Its memory is (columns, rows) unless it was made from rows; one column is both.
-        data = data[["a"]]
     made: list[npt.NDArray[Any]] = []
     found = as_source(data, "x").read(np.array(ROWS[rows]), recorded(made))
     assert len(made) == 1
     assert made[0] is found
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "own class, objects",
+        "pandas DataFrame with objects",
+        "pandas Series of text",
+    ],
+)
+@any_rows
+def test_references_to_objects_are_never_put_into_raw_memory(storage: str, rows: list[int]) -> None:
+    made: list[npt.NDArray[Any]] = []
+    data, expected = STORAGES[storage]()
+    found = as_source(data, "x").read(np.array(rows, np.int64), recorded(made))
+    assert_same_array(found, expected[rows])
+    assert made == []
 
 
 def test_leftovers_in_a_reused_buffer_are_not_seen() -> None:
@@ -456,6 +471,29 @@ print("done")
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 
+@pytest.mark.parametrize("rows", [[0, 2], [0, 1], [1]], ids=["none missing", "one", "all"])
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("kind", ["Int64", "Float32", "boolean", "UInt8"])
+def test_a_missing_value_of_pandas_never_becomes_a_number(
+    kind: str, columns: int, rows: list[int]
+) -> None:
+    """Whatever dtype the frame is read as, it is one, also for rows in which none is missing."""
+    import pandas as pd
+
+    column = pd.array([1, None, 0], kind)
+    frame = pd.DataFrame(dict.fromkeys(range(columns), column))
+    source, refusal = refused(lambda: as_source(frame, "x['late']"))
+    if refusal is not None:
+        assert "x['late']" in refusal
+        return
+    found = source.read(np.array(rows), np.empty)
+    assert found.dtype == source.dtype
+    for row, values in zip(rows, found.tolist(), strict=True):
+        for value in values:
+            missing = value is pd.NA or value is None or value != value
+            assert missing if row == 1 else value == [1, None, 0][row]
+
+
 # --- a storage of the user's own ---------------------------------------------------------------
 
 
@@ -488,8 +526,9 @@ def test_a_storage_that_answers_with_another_shape_is_refused(rows: list[int]) -
     with pytest.raises(InvalidDataError) as caught:
         source.read(np.array(rows), np.empty)
     assert str(caught.value) == (
-        "x['image']: OneRowMore[rows] with 2 rows gave shape (3, 2); expected (2, 2). Indexing "
-        "with an int64 array must return these rows."
+        "x['image']: OneRowMore[rows] with 2 rows gave ndarray of shape (3, 2) and dtype float64; "
+        "expected shape (2, 2) and dtype float64, as it tells. Indexing with an int64 array must "
+        "return these rows."
     )
 
 
@@ -500,8 +539,9 @@ def test_a_storage_that_answers_with_other_features_is_refused() -> None:
     with pytest.raises(InvalidDataError) as caught:
         source.read(np.array([4]), np.empty)
     assert str(caught.value) == (
-        "y: Lookup[rows] with 1 rows gave shape (1, 3); expected (1, 2). Indexing with an int64 "
-        "array must return these rows."
+        "y: Lookup[rows] with 1 rows gave ndarray of shape (1, 3) and dtype float64; expected "
+        "shape (1, 2) and dtype float64, as it tells. Indexing with an int64 array must return "
+        "these rows."
     )
 
 
@@ -530,6 +570,10 @@ def wide_broadcast(_: Path) -> Any:
 
 def wide_unaligned(_: Path) -> Any:
     return np.zeros(64 * 1024, np.dtype([("odd", "i1"), ("it", "f4", (256,))]))["it"]
+
+
+def wide_odd_address(_: Path) -> Any:
+    return np.zeros(64 * MIB + 1, np.uint8)[1:].view(np.float32).reshape(64 * 1024, 256)
 
 
 def wide_swapped(_: Path) -> Any:
@@ -595,6 +639,7 @@ def wide_series(_: Path) -> Any:
         wide_negative,
         wide_broadcast,
         wide_unaligned,
+        wide_odd_address,
         wide_swapped,
         wide_memory_map,
         wide_fortran_memory_map,
@@ -719,6 +764,31 @@ def test_a_masked_array_is_refused(masked: Any) -> None:
     )
 
 
+def test_a_sparse_vector_is_refused() -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        as_source(sparse_vector(), "x['age']")
+    assert str(caught.value) == (
+        "x['age'] is a sparse array of shape (3,); expected two dimensions, samples and features."
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: hidden_dtype(), "shape (3, 2) and dtype 'quad-precision'"),
+        (lambda: hidden_shape(), "shape None and dtype dtype('float64')"),
+    ],
+)
+def test_a_storage_of_no_known_shape_or_dtype_is_refused(
+    make: Callable[[], Any], told: str
+) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        as_source(make(), "y")
+    assert str(caught.value) == (
+        f"y is a Lookup of {told}; expected a tuple of numbers, and a dtype that NumPy knows."
+    )
+
+
 def test_no_message_shows_what_is_in_an_array() -> None:
     for leaf in (np.array(123456), np.ma.masked_array([123456])):
         with pytest.raises(InvalidDataError) as caught:
@@ -773,20 +843,19 @@ def test_what_looks_like_an_array_is_read_or_refused_by_its_path(make: Callable[
 
 
 @pytest.mark.parametrize("rows", [[0, 1], [1, 0]])
-def test_a_dtype_that_a_storage_tells_but_does_not_give_is_refused_or_made_true(
+def test_a_storage_that_answers_with_another_dtype_than_it_tells_is_refused(
     rows: list[int],
 ) -> None:
     """What `Source.dtype` says is what `read` returns, whatever the order of the rows."""
     storage = Lookup(np.arange(6.0).reshape(3, 2))
     storage.dtype = np.dtype("float32")
-    source = as_source(storage, "x['late']")
-    found, refusal = refused(lambda: source.read(np.array(rows), np.empty))
-    if refusal is None:
-        assert found.dtype == source.dtype
-    else:
-        assert "x['late']" in refusal
-        assert "float64" in refusal
-        assert "float32" in refusal
+    with pytest.raises(InvalidDataError) as caught:
+        as_source(storage, "x").read(np.array(rows), np.empty)
+    assert str(caught.value) == (
+        "x: Lookup[rows] with 2 rows gave ndarray of shape (2, 2) and dtype float64; expected "
+        "shape (2, 2) and dtype float32, as it tells. Indexing with an int64 array must return "
+        "these rows."
+    )
 
 
 def refused(call: Callable[[], Any]) -> tuple[Any, str | None]:

@@ -21,7 +21,11 @@ class InlineStream(Generic[Task, Result]):
         return self
 
     def __next__(self) -> Result:
-        return next(self._results)
+        try:
+            return next(self._results)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Forget what is not begun."""

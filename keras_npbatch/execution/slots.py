@@ -73,7 +73,7 @@ class Slots:
             slot = free.pop()  # the last one returned is the likeliest to be in a cache
         except IndexError:
             slot = _aligned_bytes(num_bytes)
-        lease = _Lease(slot.__array_interface__)
+        lease = _Lease(slot)
         self._leases.add(_LeaseReference(lease, self._returned, slot, free))
         return _in_buffer(np.asarray(lease), shape, dtype)
 
@@ -90,21 +90,26 @@ class Slots:
         # Runs wherever the last reference was dropped, in any thread, also inside a garbage
         # collection: so it takes no lock and calls nothing but atomic operations.
         assert isinstance(reference, _LeaseReference)
-        reference.free.append(reference.slot)  # a full deque lets its oldest slot go
+        if self._free.get(reference.slot.nbytes) is reference.free:  # not cleared meanwhile
+            reference.free.append(reference.slot)  # a full deque lets its oldest slot go
         self._leases.discard(reference)
 
 
 class _Lease:
-    """The owner that NumPy keeps alive behind an array's memory."""
+    """The owner that NumPy keeps alive behind an array's memory.
 
-    __slots__ = ("__array_interface__", "__weakref__")
+    It holds the slot by itself, so that a batch outlives the dataset it came from.
+    """
 
-    def __init__(self, array_interface: dict[str, Any]) -> None:
-        self.__array_interface__ = array_interface
+    __slots__ = ("__array_interface__", "__weakref__", "_slot")
+
+    def __init__(self, slot: npt.NDArray[np.uint8]) -> None:
+        self.__array_interface__ = slot.__array_interface__
+        self._slot = slot
 
 
 class _LeaseReference(weakref.ref[_Lease]):
-    """Notices the end of a lease; holds the slot meanwhile."""
+    """Notices the end of a lease; holds the slot, which would go with it."""
 
     __slots__ = ("free", "slot")
 

@@ -12,6 +12,7 @@ traceback), its threads finish what was submitted and are gone.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections import deque
@@ -52,27 +53,25 @@ class ThreadedStream(Generic[Task, Result]):
         self._ahead = ahead
         self._crew: _Crew[Task, Result] = _Crew(make, workers)
         self._pending: deque[_Job[Task, Result]] = deque()
+        self._closed = False
 
     def __iter__(self) -> Iterator[Result]:
         return self
 
     def __next__(self) -> Result:
-        while len(self._pending) < self._ahead:
-            try:
-                task = next(self._tasks)
-            except StopIteration:
-                self._crew.finish()
-                break
-            job: _Job[Task, Result] = _Job(task)
-            self._pending.append(job)
-            self._crew.submit(job)
-        if not self._pending:
-            raise StopIteration
-        # Ctrl-C may come at any point here: the job is taken off only when it can't be lost.
-        job = self._pending[0]
-        with job.done:
-            pass
-        self._pending.popleft()
+        try:
+            self._submit_ahead()
+            # Ctrl-C may come at any point: a job is taken off when it is done and can't be lost.
+            # Another thread may close the stream at any point: it marks it closed, then wakes us.
+            job = self._pending[0]
+            if not self._closed:
+                with job.done:
+                    pass
+            if self._closed:
+                raise StopIteration
+            self._pending.popleft()
+        except IndexError:
+            raise StopIteration from None
         if job.error is not None:
             error, job.error = job.error, None  # breaks the cycle through its traceback
             self.close()
@@ -83,10 +82,30 @@ class ThreadedStream(Generic[Task, Result]):
         return job.result
 
     def close(self) -> None:
-        """Forget what is not begun; threads end with the task they are at. Safe to call twice."""
-        self._tasks = iter(())
-        self._pending.clear()
+        """Forget what is not begun; threads end with the task they are at.
+
+        Safe to call twice, and from another thread: a consumer that waits comes to its end.
+        """
+        self._closed = True
         self._crew.dismiss()
+        for job in list(self._pending):
+            job.finish()
+        self._pending.clear()
+
+    def _submit_ahead(self) -> None:
+        while not self._closed and len(self._pending) < self._ahead:
+            try:
+                task = next(self._tasks)
+            except StopIteration:
+                self._crew.finish()
+                return
+            job: _Job[Task, Result] = _Job(task)
+            self._pending.append(job)
+            try:
+                self._crew.submit(job)
+            except BaseException:  # no thread can be started: the job would wait for ever
+                self.close()
+                raise
 
 
 class _Job(Generic[Task, Result]):
@@ -98,7 +117,13 @@ class _Job(Generic[Task, Result]):
         self.task = task
         self.error: BaseException | None = None
         self.done = threading.Lock()
-        self.done.acquire()  # released by the thread that did the job, and left free
+        self.done.acquire()
+
+    def finish(self) -> None:
+        """Wakes who waits for the job; it was done, or the stream was closed, or both."""
+        # The other one may come first: then the lock is free already, and stays so.
+        with contextlib.suppress(RuntimeError):
+            self.done.release()
 
 
 class _Crew(Generic[Task, Result]):
@@ -124,7 +149,13 @@ class _Crew(Generic[Task, Result]):
             if self._threads >= self._workers:
                 return
             self._threads += 1
-        threading.Thread(target=self._work, name="keras_npbatch-worker", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="keras_npbatch-worker", daemon=True).start()
+        except RuntimeError:  # the system has no more threads: those there are will do
+            with self._lock:
+                self._threads -= 1
+                if self._threads == 0:
+                    raise
 
     def finish(self) -> None:
         """Nothing more will be submitted: threads end after what was."""
@@ -154,5 +185,5 @@ class _Crew(Generic[Task, Result]):
                 job.result = self._make(job.task)
             except BaseException as error:  # noqa: BLE001  # handed to the consumer, whatever
                 job.error = error
-            job.done.release()
+            job.finish()
             del job  # a result must not live on in a waiting thread

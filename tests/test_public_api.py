@@ -1,0 +1,120 @@
+"""The public names: exactly these, and each leads somewhere."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import keras_npbatch
+from keras_npbatch import backends, execution
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = ["ArrayDataset", "BatchDataset", "errors"]
+
+# Those that import neither Keras nor a framework; the others are tested with each backend.
+CORE = [
+    "assemble",
+    "errors",
+    "execution.inline",
+    "execution.slots",
+    "execution.threads",
+    "making",
+    "order",
+    "plan",
+    "recipe",
+    "rng",
+    "sources",
+    "transforms",
+    "tree",
+]
+KERAS = ["adapter", "array_dataset", "dataset", "keras_calls", "serving"]
+
+
+def test_the_public_names_are_these() -> None:
+    assert keras_npbatch.__all__ == PUBLIC == sorted(PUBLIC)
+
+
+def test_dir_tells_the_public_names() -> None:
+    assert dir(keras_npbatch) == sorted([*PUBLIC, "__version__"])
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert keras_npbatch.__version__ == project["version"]
+
+
+def test_errors_are_at_hand_without_keras() -> None:
+    assert keras_npbatch.errors is importlib.import_module("keras_npbatch.errors")
+
+
+@pytest.mark.parametrize("name", ["ArrayDatasets", "Dataset", "npb", "__wrapped__", "keras"])
+def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(keras_npbatch, name)
+    assert str(caught.value) == f"module 'keras_npbatch' has no attribute {name!r}"
+    assert not hasattr(keras_npbatch, name)
+
+
+def as_ruff_sorts(name: str) -> tuple[int, str]:
+    """CONSTANTS, then Classes, then functions (rule RUF022)."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+def check(module_name: str) -> None:
+    module = importlib.import_module(f"keras_npbatch.{module_name}")
+    assert module.__all__ == sorted(module.__all__, key=as_ruff_sorts)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        assert not name.startswith("_")
+        assert hasattr(module, name)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_list_of_a_module_is_sorted_and_leads_somewhere(name: str) -> None:
+    check(name)
+
+
+def test_every_module_is_in_one_of_the_lists() -> None:
+    found = [module.name for module in pkgutil.iter_modules(keras_npbatch.__path__)]
+    for package in (backends, execution):
+        short = package.__name__.rpartition(".")[2]
+        found.remove(short)
+        found += [f"{short}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
+    of_backends = [f"backends.{name}" for name in ("jax", "tensorflow", "torch")]
+    assert sorted(found) == sorted([*CORE, *KERAS, *of_backends])
+
+
+def test_names_that_need_keras_lead_somewhere_too() -> None:
+    """In an interpreter of its own, so that the other tests stay without Keras."""
+    pytest.importorskip("jax")
+    program = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import keras_npbatch
+from keras_npbatch.array_dataset import ArrayDataset
+from keras_npbatch.dataset import BatchDataset
+assert keras_npbatch.ArrayDataset is ArrayDataset
+assert keras_npbatch.BatchDataset is BatchDataset
+from tests.test_public_api import KERAS, check
+for name in [*KERAS, "backends.jax"]:
+    check(name)
+from keras_npbatch import *
+assert ArrayDataset and BatchDataset and errors
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+    )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
