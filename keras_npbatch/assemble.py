@@ -134,16 +134,17 @@ class ClassWeight:
                 "them. Multiply the class weights into sample_weight."
             )
         if isinstance(parts.y, tuple | list | Mapping) or parts.y is None:
+            came = "None" if parts.y is None else f"a {type(parts.y).__name__}"
             raise InvalidBatchError(
-                f"class_weight needs one array of class labels in y, which is {told(parts.y)}. "
-                "With several outputs, return a sample_weight for each instead."
+                f"class_weight needs one array of class labels in y, which is {came}. With "
+                "several outputs, return a sample_weight for each instead."
             )
         labels = np.asarray(parts.y)
         if labels.ndim == 2 and labels.shape[1] > 0:
             labels = labels.argmax(-1) if labels.shape[1] != 1 else labels[:, 0]
         if labels.ndim != 1 or labels.dtype.kind not in "biuf":
             raise InvalidBatchError(
-                f"class_weight needs numbers of shape (n,), (n, 1) or one-hot (n, classes); y is "
+                "class_weight needs numbers of shape (n,), (n, 1) or one-hot (n, classes); y is "
                 f"{told(parts.y)}."
             )
         present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)

@@ -133,13 +133,17 @@ class FrameRows:
     def __init__(self, frame: Any) -> None:
         self._frame = frame
         self.shape = tuple(frame.shape)
-        self.dtype = frame.iloc[:0].to_numpy().dtype
+        if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
+            self.dtype = frame.iloc[:0].to_numpy().dtype
+        else:  # what a column of pandas's own becomes depends on whether values are missing
+            columns = (frame.iloc[:, number].to_numpy() for number in range(frame.shape[1]))
+            self.dtype = np.result_type(*[column.dtype for column in columns])
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows."""
-        found = self._frame.iloc[rows].to_numpy()
+        found = self._frame.iloc[rows].to_numpy(dtype=self.dtype)
         if not _is_raw(self.dtype):
-            return np.array(found, self.dtype)
+            return np.array(found, order="C")
         out = empty(found.shape, self.dtype)
         out[...] = found
         return out

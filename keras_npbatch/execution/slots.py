@@ -79,7 +79,9 @@ class Slots:
 
     def clear(self) -> None:
         """Let the free slots go; leased ones stay valid, and are not kept when they return."""
-        self._free.clear()
+        cleared, self._free = self._free, {}
+        for free in cleared.values():
+            free.clear()
 
     @property
     def num_leased(self) -> int:

@@ -59,19 +59,20 @@ class ThreadedStream(Generic[Task, Result]):
         return self
 
     def __next__(self) -> Result:
+        self._submit_ahead()
+        # Ctrl-C may come at any point: a job is taken off when it is done and can't be lost.
+        # Another thread may close the stream at any point: it says so, wakes us, and clears.
         try:
-            self._submit_ahead()
-            # Ctrl-C may come at any point: a job is taken off when it is done and can't be lost.
-            # Another thread may close the stream at any point: it marks it closed, then wakes us.
             job = self._pending[0]
-            if not self._closed:
-                with job.done:
-                    pass
-            if self._closed:
-                raise StopIteration
-            self._pending.popleft()
         except IndexError:
             raise StopIteration from None
+        if not self._closed:
+            with job.done:
+                pass
+        if self._closed:
+            raise StopIteration
+        with contextlib.suppress(IndexError):
+            self._pending.popleft()
         if job.error is not None:
             error, job.error = job.error, None  # breaks the cycle through its traceback
             self.close()
