@@ -346,8 +346,8 @@ SEVERAL = ". With several outputs, return a sample_weight for each instead."
             "class_weight was given, and the batches have a sample_weight; expected one of them. "
             "Multiply the class weights into sample_weight.",
         ),
-        (Parts(X), f"{ONE_ARRAY}None (NoneType){SEVERAL}"),
-        (Parts(X, {}), f"{ONE_ARRAY}{{}} (dict){SEVERAL}"),
+        (Parts(X), f"{ONE_ARRAY}None{SEVERAL}"),
+        (Parts(X, {}), f"{ONE_ARRAY}a dict{SEVERAL}"),
         (
             Parts(X, np.zeros((4, 3, 5))),
             f"{SHAPES_OF_LABELS}ndarray of shape (4, 3, 5) and dtype float64.",

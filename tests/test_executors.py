@@ -50,6 +50,16 @@ every_threaded = pytest.mark.parametrize("executor", THREADED, ids=str)
 def impatient_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads without work end soon; how soon is no part of the contract."""
     monkeypatch.setattr(threads, "_IDLE_S", 0.02)
+    THREADS_BEFORE[:] = worker_threads()
+
+
+THREADS_BEFORE: list[threading.Thread] = []
+"""What another test left behind is that test's failure."""
+
+
+def own_threads() -> list[threading.Thread]:
+    """The threads of executors that this test has started."""
+    return [thread for thread in worker_threads() if thread not in THREADS_BEFORE]
 
 
 def wait_until(condition: Callable[[], bool]) -> bool:
@@ -108,7 +118,7 @@ def test_a_stream_is_its_own_iterator(executor: Executor) -> None:
 def test_no_tasks_are_no_results_and_no_threads(executor: Executor) -> None:
     stream = executor(str, [])
     assert list(stream) == []
-    assert worker_threads() == []
+    assert own_threads() == []
     stream.close()
 
 
@@ -263,7 +273,7 @@ def test_an_exception_comes_in_its_turn_as_itself_and_ends_the_stream(
     frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
     assert frames[-1] == "read_the_file"
     assert list(stream) == []
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
 
 
 @every_threaded
@@ -284,7 +294,7 @@ def test_after_an_exception_what_is_not_begun_is_never_begun(executor: Executor)
     before = len(begun)
     assert before <= executor.workers + 1
     release.set()
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
     # One more each, for a thread that had one in its hand.
     assert len(begun) <= before + executor.workers
 
@@ -305,7 +315,7 @@ def test_an_exception_is_not_kept_by_what_it_went_through(executor: Executor) ->
     try:
         with pytest.raises(BrokenError):
             next(stream)
-        assert wait_until(lambda: not worker_threads())
+        assert wait_until(lambda: not own_threads())
         assert watched[0]() is None
     finally:
         gc.enable()
@@ -338,9 +348,9 @@ def test_no_thread_remains_after_the_last_result(executor: Executor) -> None:
     stream = executor(str, range(12))
     for _ in range(12):
         next(stream)
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
     assert list(stream) == []
-    assert worker_threads() == []
+    assert own_threads() == []
 
 
 @pytest.mark.parametrize("end", ["last result", "close"])
@@ -354,7 +364,7 @@ def test_a_thread_that_waits_for_work_is_told_that_none_will_come(
         stream.close()
     else:
         assert len(list(stream)) == 11
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
 
 
 def test_a_thread_without_work_ends_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,7 +379,7 @@ def test_close_ends_a_stream_and_may_be_called_twice(executor: Executor) -> None
     stream.close()
     stream.close()
     assert list(stream) == []
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
     stream.close()
 
 
@@ -400,7 +410,7 @@ def test_close_does_not_wait_for_what_is_being_made(executor: Executor) -> None:
     stream.close()
     assert list(stream) == []
     release.set()
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
     assert len(begun) == expected
 
 
@@ -411,7 +421,7 @@ def test_a_stream_that_is_dropped_leaves_no_thread(executor: Executor) -> None:
     watched = weakref.ref(stream)
     del stream
     assert watched() is None  # threads do not hold it
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
 
 
 @every_threaded
@@ -422,7 +432,7 @@ def test_a_stream_that_an_exception_of_the_consumer_leaves_ends_too(executor: Ex
 
     with pytest.raises(BrokenError):
         consume()
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
 
 
 @every_threaded
@@ -522,7 +532,7 @@ def test_a_slow_consumer_finds_threads_again_that_went_idle(
     results = []
     for result in stream:
         results.append(result)
-        assert wait_until(lambda: not worker_threads())
+        assert wait_until(lambda: not own_threads())
     assert results == [str(task) for task in range(12)]
 
 
@@ -553,7 +563,7 @@ def test_a_thread_that_another_forestalls_at_the_last_moment_still_ends(
     for _ in range(3):
         for _ in Executor(workers=4, ahead=4)(str, range(700)):
             time.sleep(0.0003)
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
@@ -654,7 +664,7 @@ def test_results_that_nobody_took_die_with_the_stream(executor: Executor) -> Non
             assert wait_until(lambda: all(result() is None for result in list(watched)))
         del stream
         assert wait_until(lambda: all(result() is None for result in list(watched)))
-        assert wait_until(lambda: not worker_threads())
+        assert wait_until(lambda: not own_threads())
 
 
 @every_threaded
@@ -670,6 +680,6 @@ def test_the_maker_dies_with_the_stream(executor: Executor) -> None:
     stream = executor(maker, range(5))
     del maker
     assert list(stream) == list(range(5))
-    assert wait_until(lambda: not worker_threads())
+    assert wait_until(lambda: not own_threads())
     del stream
     assert wait_until(lambda: watched() is None)
