@@ -64,11 +64,11 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         """
         epoch_iterator = find_epoch_iterator(self)
         strategy = getattr(epoch_iterator, "_distribute_strategy", None)
-        if strategy is not None and strategy.num_replicas_in_sync > 1:
+        if strategy is not None and type(strategy).__name__ != "_DefaultDistributionStrategy":
             raise UnsupportedArgumentError(
-                f"the model is distributed by a {type(strategy).__name__} over "
-                f"{strategy.num_replicas_in_sync} replicas; expected one. Distributed training "
-                "is not available in this version: use one replica."
+                f"the model was made under a {type(strategy).__name__}; expected none. "
+                "tf.distribute is not available in this version: make and compile the model "
+                "outside of the strategy's scope."
             )
         return _TensorFlowEpochs(self)
 
@@ -100,9 +100,13 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         return self._session(epoch_iterator).batches(find_call())
 
     def _session(self, epoch_iterator: Any) -> Session:
+        if "_sessions" not in self.__dict__:
+            self._service()  # tells that __init__ was not called
         session = self._sessions.get(epoch_iterator)
         if session is None:
-            session = self._sessions[epoch_iterator] = Session(self._service(), find_call())
+            steps = getattr(epoch_iterator, "steps_per_epoch", None)
+            session = Session(self._service(), find_call(), steps)
+            self._sessions[epoch_iterator] = session
         return session
 
     def _service(self) -> Service:
@@ -121,4 +125,4 @@ class _TensorFlowEpochs:
     def __iter__(self) -> Iterator[Tree]:
         from keras_npbatch.backends import tensorflow
 
-        return map(tensorflow.to_tensors, self._adapter._batches())
+        return tensorflow.tensor_batches(self._adapter._batches())

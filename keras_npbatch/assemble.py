@@ -142,10 +142,10 @@ class ClassWeight:
         labels = np.asarray(parts.y)
         if labels.ndim == 2 and labels.shape[1] > 0:
             labels = labels.argmax(-1) if labels.shape[1] != 1 else labels[:, 0]
-        if labels.ndim != 1 or labels.dtype.kind not in "biuf":
+        if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not np.isfinite(labels).all():
             raise InvalidBatchError(
-                "class_weight needs numbers of shape (n,), (n, 1) or one-hot (n, classes); y is "
-                f"{told(parts.y)}."
+                "class_weight needs finite numbers of shape (n,), (n, 1) or one-hot (n, classes); "
+                f"y is {told(parts.y)}."
             )
         present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
         of_class = [self._weights.get(int(label), 1.0) for label in present]
@@ -160,25 +160,33 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
     """
     weights = parts.sample_weight
 
-    def ones_if_none(weight: Any) -> Any:
-        return np.ones(num_rows, np.float32) if weight is None else weight
+    def as_floats(weight: Any) -> npt.NDArray[Any]:
+        if weight is None:
+            return np.ones(num_rows, np.float32)
+        array: npt.NDArray[Any] = np.asarray(weight)
+        return array if array.dtype.kind == "f" else array.astype(np.float32)
 
     # Also where one output of several has no weights: padding must not weigh there.
-    weights = map_with_none(ones_if_none, weights)
+    weights = map_with_none(as_floats, weights)
     if num_rows == batch_size:
         return parts._replace(sample_weight=weights)
     repeated = np.arange(batch_size) % num_rows
 
     def added_zeros(weight: Any) -> npt.NDArray[Any]:
-        padded = np.zeros((batch_size, *weight.shape[1:]), np.asarray(weight).dtype)
+        padded = np.zeros((batch_size, *weight.shape[1:]), weight.dtype)
         padded[:num_rows] = weight
         return padded
 
     return Parts(
-        map_leaves(lambda leaf: leaf[repeated], parts.x),
-        map_leaves(lambda leaf: leaf[repeated], parts.y),
+        map_leaves(lambda leaf: _by_position(leaf)[repeated], parts.x),
+        map_leaves(lambda leaf: _by_position(leaf)[repeated], parts.y),
         map_leaves(added_zeros, weights),
     )
+
+
+def _by_position(leaf: Any) -> Any:
+    # pandas would take the numbers for labels.
+    return getattr(leaf, "iloc", leaf)
 
 
 def scale_weights(batch: Tree, factor: float) -> Tree:

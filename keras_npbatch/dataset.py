@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import operator
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import keras
@@ -32,7 +34,7 @@ from keras_npbatch.making import Making, making, now_making
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan, Remainder, whole_number
 from keras_npbatch.recipe import Recipe
-from keras_npbatch.serving import Clock, Service, Stream
+from keras_npbatch.serving import Clock, Service, Stream, check_delivered
 from keras_npbatch.transforms import Transform
 from keras_npbatch.tree import Tree
 
@@ -82,9 +84,11 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             is much shorter than another; sizes differ by at most one. `predict` always gets
             every sample once.
         transform: `transform(batch)` or `transform(batch, rng)`, which returns the batch for the
-            model; `rng` depends on (seed, epoch, step) alone.
-        class_weight: dict from class number to weight, which becomes the `sample_weight`; what
-            `fit(class_weight=...)` is for arrays.
+            model; `rng` depends on (seed, epoch, step) alone. It is applied in `evaluate` and
+            `predict` too: leave augmentation out of the dataset you evaluate with.
+        class_weight: dict from class number to weight, which becomes the `sample_weight` of the
+            batches of training, as `fit(class_weight=...)` does for arrays; `evaluate` does not
+            weigh. A class that is not in it weighs 1.
         workers: threads that make batches. 0: none, the caller makes each batch when it asks.
             1: one thread makes batches ahead. More: so many at once.
         use_multiprocessing: worker processes; not available in this version.
@@ -159,12 +163,19 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             )
         return num_batches
 
+    def __bool__(self) -> bool:
+        """True, also for an endless dataset, which has no length to ask."""
+        return True
+
     def __getitem__(self, index: int) -> Tree:
         """Batch `index` of the epoch that comes next. Asking changes nothing.
 
         For an endless dataset, `index` counts on through the epochs that follow.
         """
-        step = whole_number("index", index, least=-(2**63))
+        try:
+            step = operator.index(index)
+        except TypeError:
+            raise TypeError(f"index is {told(index)}; expected the number of a batch") from None
         epoch, num_batches = self.epoch, self.plan.num_batches
         if self._endless and step >= 0:
             later, step = divmod(step, num_batches)
@@ -172,7 +183,7 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         elif step < 0:
             step += num_batches
         if not 0 <= step < num_batches:
-            raise IndexError(f"batch {index} of {num_batches}")
+            raise IndexError(f"there is no batch {index}: an epoch has {num_batches}, from 0 up")
         self._asked_for_rows = True
         return self._loading(self._current_plan)(epoch, step)
 
@@ -185,11 +196,13 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         last_step = self.plan.num_batches - 1
         while True:
             epoch = self._clock.epoch
+            step = -1
             with contextlib.closing(self._stream(self.plan, epoch)) as stream:
                 for step, batch in enumerate(stream):
                     if step == last_step:
                         self._clock.epoch = epoch + 1
                     yield batch
+            check_delivered(step, last_step)
             if not self._endless:
                 return
 
@@ -238,8 +251,9 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
     def repeat(self) -> BatchDataset:
         """The same data without an end: one epoch follows the other, each in a new order.
 
-        For `fit(steps_per_epoch=...)` with any number of steps: consecutive short epochs of
-        `fit` walk one order without gap or repeat, and then the next.
+        For `fit(steps_per_epoch=...)` with any number of steps: the short epochs of one `fit`
+        walk one order without gap or repeat, and then the next. Another `fit` begins anew with
+        the epoch that was not delivered whole.
         """
         endless = copy.copy(self)
         endless._endless = True
@@ -345,18 +359,20 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             plan=self.plan,
             clock=self._clock,
             endless=self._endless,
-            # What overrides __getitem__ may depend on more than (seed, epoch, step): on rows it
-            # shuffles in on_epoch_end, which Keras calls after building the model.
-            replayable=not self._makes_whole_batches,
             stream=self._stream,
         )
 
     def _own_num_batches(self) -> int | None:
         return None if self._endless else self.plan.num_batches
 
-    def _stream(self, plan: Plan, epoch: int) -> Stream:
-        """An epoch of batches, made by the workers there are."""
+    def _stream(self, plan: Plan, epoch: int, training: bool = True) -> Stream:
+        """An epoch of batches, made by the workers there are.
+
+        As in `fit(x, y, class_weight=...)`, classes are weighed in training alone.
+        """
         recipe = self._recipe(plan)
+        if not training and recipe.class_weight is not None:
+            recipe = replace(recipe, class_weight=None)
 
         def make(step: int) -> Tree:
             if recipe.finished:  # no code of the user's is called, which might ask

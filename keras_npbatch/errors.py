@@ -13,6 +13,7 @@ import numpy as np
 
 __all__ = [
     "AmbiguousCallError",
+    "ClosedError",
     "InvalidArgumentError",
     "InvalidBatchError",
     "InvalidDataError",
@@ -46,6 +47,10 @@ class UnsupportedArgumentError(KerasNpBatchError, ValueError):
 
 class AmbiguousCallError(KerasNpBatchError, RuntimeError):
     """It can't be told whether `fit`, `evaluate` or `predict` asks for the batches."""
+
+
+class ClosedError(KerasNpBatchError, RuntimeError):
+    """A dataset was closed while one of its epochs was under way."""
 
 
 class MissingExtraError(KerasNpBatchError, ImportError):

@@ -60,7 +60,7 @@ def find_epoch_iterator(adapter: Any) -> Any | None:
     One such object belongs to each `fit`, `evaluate` and `predict`, and within a `fit` one to
     training and one to validation: it tells passes over the same dataset apart.
     """
-    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
+    for frame in _frames_of_keras():
         owner = frame.f_locals.get("self")
         if owner is not adapter and getattr(owner, "data_adapter", None) is adapter:
             return owner
@@ -74,8 +74,15 @@ def is_reset(epoch_iterator: Any) -> bool:
     """
     return any(
         frame.f_code.co_name == "reset" and frame.f_locals.get("self") is epoch_iterator
-        for frame in _frames(_MAX_FRAMES_TO_ITERATOR)
+        for frame in _frames_of_keras()
     )
+
+
+def _frames_of_keras() -> Iterator[FrameType]:
+    # Looking at the variables of a frame keeps them alive: a user's frames are left alone.
+    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
+        if frame.f_globals.get("__name__", "").startswith("keras."):
+            yield frame
 
 
 def _frames(most: int) -> Iterator[FrameType]:

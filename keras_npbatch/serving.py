@@ -5,7 +5,7 @@ validation within a `fit`. Each is served by a `Session` of its own, so that the
 each other, also when all of them walk over the same dataset at once:
 
 - `fit` gets shuffled epochs, one after the other; an epoch counts once all of it was delivered.
-  What Keras took only to build a model it gives back (`take_back`), and gets again.
+  What Keras took only to build a model it gives back (`take_back`), and gets anew.
 - `evaluate` and `predict` read in the order of the data and never move an epoch on.
 - `predict` gets every row once, also where training drops or pads.
 
@@ -19,17 +19,19 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from keras_npbatch.assemble import scale_weights
-from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, told
+from keras_npbatch.errors import (
+    AmbiguousCallError,
+    ClosedError,
+    UnsupportedArgumentError,
+    told,
+)
 from keras_npbatch.keras_calls import Call, Kind
 from keras_npbatch.plan import Plan
 from keras_npbatch.tree import Tree
 
-__all__ = ["Clock", "Service", "Session", "Stream"]
+__all__ = ["Clock", "Service", "Session", "Stream", "check_delivered"]
 
 _STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
-
-_MOST_PEEKED = 2
-"""Batches Keras takes to build a model: one, and one more where it reads ahead (accelerators)."""
 
 
 class Stream(Protocol):
@@ -70,10 +72,8 @@ class Service:
     """The epoch, shared by all who train."""
     endless: bool
     """Whether one epoch follows the other without an end."""
-    replayable: bool
-    """Whether a batch may be given again instead of being made again."""
-    stream: Callable[[Plan, int], Stream]
-    """`stream(plan, epoch)`: an epoch of batches through the dataset's executor."""
+    stream: Callable[[Plan, int, bool], Stream]
+    """`stream(plan, epoch, training)`: an epoch of batches through the dataset's executor."""
 
 
 class Session:
@@ -82,20 +82,23 @@ class Session:
     Args:
         service: what is walked over.
         call: what Keras was asked for, if that can be told.
+        steps: how many steps Keras takes an epoch; None: as many as there are.
 
     Raises:
         AmbiguousCallError: if it can't be told and matters.
         UnsupportedArgumentError: for an argument that Keras would ignore.
     """
 
-    def __init__(self, service: Service, call: Call | None) -> None:
+    def __init__(self, service: Service, call: Call | None, steps: int | None) -> None:
         self._service = service
+        self._steps = steps
         self._choose(_kind(service, call))
-        _check_arguments(service, call)
+        _check_arguments(service, call, steps)
         self._times_set = service.clock.times_set
-        self._epoch = _initial_epoch(service, call)
-        self._pass: _Pass | None = None
-        self._taken_back: _Pass | None = None
+        self._first_epoch: int | None = None
+        self._epoch: int | None = None
+        self._clock_before = service.clock.epoch
+        self._stream: Stream | None = None
 
     @property
     def num_batches(self) -> int | None:
@@ -106,23 +109,24 @@ class Session:
         """One epoch (all that follow, for an endless dataset), from its first batch on.
 
         Args:
-            call: what asks for them. Where a dataset is trained on and validated with in one
-                `fit`, only this call, not the one that made the session, tells them apart.
+            call: what asks for them. It knows more than the call that made the session: where a
+                dataset is trained on and validated with in one `fit`, which of both this is; and
+                the initial epoch that a callback has restored.
         """
         if call is not None and call.kind == "evaluate":
             self._choose("evaluate")
+        self._first_epoch = _initial_epoch(self._service, call, self._steps)
         return self._epochs()
 
     def take_back(self) -> None:
-        """Keras drops what it has read: those batches come again, and the epoch did not move."""
-        peek, self._pass = self._pass, None
-        if peek is None or not peek.is_peek:
+        """Keras drops what it has read to build the model: the epoch is begun anew."""
+        if self._stream is None:
             return
-        self._move_to(peek.epoch)
-        if self._service.replayable:
-            self._taken_back = peek
-        else:
-            peek.close()
+        self._stream.close()
+        self._stream = None
+        if self._kind == "fit" and self._times_set == self._service.clock.times_set:
+            self._service.clock.epoch = self._clock_before
+            self._epoch = None
 
     def _choose(self, kind: Kind) -> None:
         self._kind: Kind = kind
@@ -138,31 +142,27 @@ class Session:
 
     def _one_epoch(self) -> Iterator[Tree]:
         epoch = self._next_epoch()
-        current, self._taken_back = self._taken_back, None
-        if current is not None and current.epoch != epoch:
-            current.close()
-            current = None
-        if current is None:
-            current = _Pass(epoch, self._service.stream(self._plan, epoch))
-        self._pass = current
-        last_step = self._plan.num_batches - 1
+        stream = self._stream = self._service.stream(self._plan, epoch, self._kind == "fit")
+        step, last_step = -1, self._plan.num_batches - 1
         try:
-            for step, batch in enumerate(current.from_its_first()):
+            for step, batch in enumerate(stream):
                 if step == last_step:
                     # Before the last batch leaves, since Keras does not come back after it.
                     self._move_to(epoch + 1)
                 yield self._weighed(batch, step)
+            check_delivered(step, last_step)
         finally:
-            if not current.is_peek:
-                current.close()
+            stream.close()
 
     def _next_epoch(self) -> int:
         if self._kind != "fit":
             return 0
         clock = self._service.clock
-        if self._epoch is None or self._times_set != clock.times_set:
+        if self._times_set != clock.times_set:  # the user has set it since
             self._times_set = clock.times_set
             self._epoch = clock.epoch
+        elif self._epoch is None:
+            self._epoch = clock.epoch if self._first_epoch is None else self._first_epoch
         return self._epoch
 
     def _move_to(self, epoch: int) -> None:
@@ -177,41 +177,33 @@ class Session:
 
         Keras divides the loss of a batch by all its rows, padded ones too, and then weighs that
         batch by all its rows. For `fit` the gradient must be that of the real rows, so in a
-        padded batch they weigh `batch_size / real rows`. For `evaluate` the mean over all batches
-        must be that over the real rows, so in each batch they weigh `all rows / real rows`.
+        padded batch they weigh `batch_size / real rows`. For `evaluate` the mean over the batches
+        that are read must be that over their real rows, so in each batch they weigh
+        `all rows / real rows`.
         """
         plan = self._plan
-        if plan.remainder != "pad" or plan.num_samples % plan.batch_size == 0:
+        if plan.remainder != "pad":
             return batch
         if self._kind == "fit":
             start, stop = plan.span(step)
             factor = plan.batch_size / (stop - start)
         else:
-            factor = plan.num_batches * plan.batch_size / plan.num_samples
+            read = min(self._steps or plan.num_batches, plan.num_batches)
+            factor = read * plan.batch_size / plan.span(read - 1)[1]
         return batch if factor == 1 else scale_weights(batch, factor)
 
 
-class _Pass:
-    """One walk over an epoch, whose first batches can be given again."""
+def check_delivered(step: int, last_step: int) -> None:
+    """Refuses to take the end of a stream for the end of its epoch when batches are missing.
 
-    def __init__(self, epoch: int, stream: Stream) -> None:
-        self.epoch = epoch
-        self.is_peek = True
-        self._stream = stream
-        self._peeked: list[Tree] = []
-
-    def from_its_first(self) -> Iterator[Tree]:
-        yield from list(self._peeked)
-        for batch in self._stream:
-            if self.is_peek:
-                self._peeked.append(batch)
-                if len(self._peeked) > _MOST_PEEKED:
-                    self.is_peek = False
-                    self._peeked.clear()
-            yield batch
-
-    def close(self) -> None:
-        self._stream.close()
+    Raises:
+        ClosedError: if `step`, the last one delivered, is not the epoch's.
+    """
+    if step != last_step:
+        raise ClosedError(
+            f"the dataset was closed after {step + 1} of {last_step + 1} batches of an epoch that "
+            "was under way. Close it when all iteration is over."
+        )
 
 
 def _kind(service: Service, call: Call | None) -> Kind:
@@ -230,29 +222,31 @@ def _kind(service: Service, call: Call | None) -> Kind:
     return "fit"
 
 
-def _initial_epoch(service: Service, call: Call | None) -> int | None:
+def _initial_epoch(service: Service, call: Call | None, steps: int | None) -> int | None:
     """The epoch of the data that `fit(initial_epoch=...)` begins with, if it says so.
 
-    With `steps_per_epoch` an epoch of `fit` is not one of the data, so it says nothing.
+    Where an epoch of `fit` is not one of the data, because of `steps_per_epoch`, it does not.
     """
     if call is None or call.kind != "fit" or not call.is_given("x", service.dataset):
         return None
-    if call.arguments.get("steps_per_epoch") is not None:
+    if steps not in (None, service.plan.num_batches):
         return None
     return call.arguments.get("initial_epoch") or None
 
 
-def _check_arguments(service: Service, call: Call | None) -> None:
+def _check_arguments(service: Service, call: Call | None, steps: int | None) -> None:
     """Refuses what Keras would ignore in silence when data come from an adapter."""
     if call is None:
         return
     dataset = type(service.dataset).__name__
     is_validation = call.kind == "fit" and not call.is_given("x", service.dataset)
-    steps = "validation_steps" if is_validation else _STEPS[call.kind]
-    if service.endless and call.arguments.get(steps) is None:
+    if service.endless and steps is None:
+        name = "validation_steps" if is_validation else _STEPS[call.kind]
+        if call.kind == "fit" and call.arguments.get("steps_per_epoch") is not None:
+            name = "validation_steps"
         raise UnsupportedArgumentError(
-            f"{call.kind} with an endless {dataset} (`repeat()`) would never end; expected "
-            f"{steps}. One pass over the data is {steps}={service.plan.num_batches}."
+            f"{call.kind} with an endless dataset ({dataset}.repeat()) would never end; expected "
+            f"{name}. One pass over the data is {name}={service.plan.num_batches}."
         )
     if is_validation:
         return
@@ -263,13 +257,13 @@ def _check_arguments(service: Service, call: Call | None) -> None:
     ):
         if call.arguments.get(name) is not None:
             raise UnsupportedArgumentError(
-                f"{call.kind}({name}=...) was given with a {dataset}, and Keras would ignore it; "
-                f"expected None. {instead}"
+                f"{call.kind}({name}=...) was given with the dataset ({dataset}), and Keras would "
+                f"ignore it; expected None. {instead}"
             )
     batch_size = call.arguments.get("batch_size")
     if batch_size is not None and batch_size != service.plan.batch_size:
         raise UnsupportedArgumentError(
-            f"{call.kind}(batch_size=...) was given {told(batch_size)} with a {dataset} of "
-            f"batch_size={service.plan.batch_size}, and Keras would ignore it. Set the dataset's "
-            "batch_size."
+            f"{call.kind}(batch_size=...) was given {told(batch_size)} with the dataset "
+            f"({dataset}) of batch_size={service.plan.batch_size}, and Keras would ignore it. Set "
+            "the dataset's batch_size."
         )

@@ -21,6 +21,8 @@ from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
 
 __all__ = ["Empty", "Source", "as_source", "as_sources", "num_rows"]
 
+_MOST_INPUTS_IN_A_LIST = 16
+
 _TENSOR_PACKAGES = ("jax", "jaxlib", "tensorflow", "torch")
 
 
@@ -201,7 +203,18 @@ def as_source(leaf: Any, path: str) -> Source:
 
 
 def as_sources(tree: Tree, root: str) -> Tree:
-    """The same nesting with a source for each leaf."""
+    """The same nesting with a source for each leaf.
+
+    Raises:
+        InvalidDataError: for a leaf that can't be read by rows, or a list that looks like one of
+            samples: it would be read as one input for each, and by the rows within them.
+    """
+    if isinstance(tree, list) and len(tree) > _MOST_INPUTS_IN_A_LIST:
+        raise InvalidDataError(
+            f"{root} is a list of {len(tree)} items, which would be as many inputs of the model; "
+            "expected arrays whose first dimension counts samples. Stack samples into one array "
+            "(`np.stack`); if they are inputs, pass a tuple."
+        )
     return map_with_paths(lambda path, leaf: as_source(leaf, path), tree, root)
 
 

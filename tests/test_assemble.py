@@ -333,7 +333,9 @@ def test_what_are_no_class_weights_is_refused(weights: Any, message: str) -> Non
     assert str(caught.value) == message
 
 
-SHAPES_OF_LABELS = "class_weight needs numbers of shape (n,), (n, 1) or one-hot (n, classes); y is "
+SHAPES_OF_LABELS = (
+    "class_weight needs finite numbers of shape (n,), (n, 1) or one-hot (n, classes); y is "
+)
 ONE_ARRAY = "class_weight needs one array of class labels in y, which is "
 SEVERAL = ". With several outputs, return a sample_weight for each instead."
 
@@ -433,7 +435,7 @@ def test_padded_rows_weigh_nothing_and_the_others_stay_as_they_are(
 
 
 def with_ones(weights: Any, num_rows: int) -> Any:
-    """Weights of 1 wherever there are none, also for one output of several."""
+    """Weights of 1 wherever there are none, also for one output of several; all are floats."""
     if weights is None:
         return np.ones(num_rows, np.float32)
     if isinstance(weights, dict):
@@ -442,7 +444,7 @@ def with_ones(weights: Any, num_rows: int) -> Any:
         return Pair(*(with_ones(weight, num_rows) for weight in weights))
     if isinstance(weights, tuple | list):
         return type(weights)(with_ones(weight, num_rows) for weight in weights)
-    return weights
+    return weights if weights.dtype.kind == "f" else weights.astype(np.float32)
 
 
 @given(batch=short_batches())

@@ -184,6 +184,7 @@ def test_no_seed_is_drawn_from_the_global_state(arrays):
 def test_endless_goes_on_from_epoch_to_epoch(arrays):
     dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=0)
     endless = dataset.repeat()
+    assert endless
     assert endless.num_batches is None
     with pytest.raises(TypeError, match="no length"):
         len(endless)
@@ -228,6 +229,20 @@ def test_transform_and_class_weight_and_pad_finish_a_batch(arrays):
     np.testing.assert_array_equal(weights, [1, 3, 0, 0, 0, 0, 0, 0])
     assert batch_x.shape == (BATCH, 3)
     assert batch_y.shape == (BATCH,)
+
+
+def test_padding_takes_rows_of_pandas_by_position():
+    import pandas as pd
+
+    class Frame(BatchDataset):
+        table = pd.Series(np.arange(3) * 10)
+
+        def load(self, rows):
+            return rows, self.table.iloc[rows]
+
+    x, y, weights = Frame(3, batch_size=4, seed=2, remainder="pad")[0]
+    np.testing.assert_array_equal(np.asarray(y), x * 10)
+    np.testing.assert_array_equal(weights, [1, 1, 1, 0])
 
 
 def test_load_of_arrays_may_be_extended(arrays):
@@ -368,6 +383,18 @@ def test_a_subclass_that_forgets_super_is_told():
         len(Forgetful())
 
 
+def test_a_list_of_samples_is_not_taken_for_inputs(arrays):
+    x, _ = arrays
+    with pytest.raises(errors.InvalidDataError, match=r"^x is a list of 50 items, .*np\.stack"):
+        ArrayDataset(list(x[:, np.newaxis]))
+    assert ArrayDataset(tuple(x for _ in range(20))).num_samples == N
+
+
+def test_an_index_is_a_number(arrays):
+    with pytest.raises(TypeError, match=r"^index is slice\(0, 3, None\) \(slice\); expected"):
+        ArrayDataset(*arrays)[0:3]
+
+
 def test_a_subclass_without_load_is_told():
     with pytest.raises(NotImplementedError, match=r"^BatchDataset has no load\(rows\)"):
         BatchDataset(3)[0]
@@ -375,7 +402,7 @@ def test_a_subclass_without_load_is_told():
 
 @pytest.mark.parametrize("index", [7, -8, 100])
 def test_a_batch_that_is_not_there(arrays, index):
-    with pytest.raises(IndexError, match=f"^batch {index} of 7$"):
+    with pytest.raises(IndexError, match=f"^there is no batch {index}: an epoch has 7"):
         ArrayDataset(*arrays, batch_size=BATCH)[index]
 
 
@@ -384,7 +411,10 @@ def test_close_ends_a_pass_and_the_dataset_goes_on(arrays):
         iterator = iter(dataset)
         next(iterator)
         dataset.close()
-        assert list(iterator) == []
+        with pytest.raises(
+            errors.ClosedError, match=r"^the dataset was closed after 1 of 7 batches"
+        ):
+            next(iterator)
         assert len(list(dataset)) == 7
     dataset.close()
     assert len(list(dataset)) == 7

@@ -13,6 +13,7 @@ from keras_npbatch.errors import KerasNpBatchError, told, told_rows
 
 BASES = {
     "AmbiguousCallError": RuntimeError,
+    "ClosedError": RuntimeError,
     "InvalidArgumentError": ValueError,
     "InvalidBatchError": ValueError,
     "InvalidDataError": ValueError,

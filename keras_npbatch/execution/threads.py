@@ -175,13 +175,15 @@ class _Crew(Generic[Task, Result]):
             try:
                 job = self._inbox.get(timeout=_IDLE_S)
             except queue.Empty:
-                job = None
-            if job is None or self._dismissed:
                 with self._lock:
-                    if self._dismissed or self._inbox.empty():
+                    if self._inbox.empty():
                         self._threads -= 1
                         return
                 continue
+            if job is None or self._dismissed:  # what comes after None is None, one for each
+                with self._lock:
+                    self._threads -= 1
+                return
             try:
                 job.result = self._make(job.task)
             except BaseException as error:  # noqa: BLE001  # handed to the consumer, whatever

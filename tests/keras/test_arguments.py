@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, errors
+from keras_npbatch import ArrayDataset, BatchDataset, errors
 
 N, BATCH = 50, 8
 
@@ -23,23 +23,23 @@ def dataset(data):
     [
         (
             {"class_weight": {0: 2.0}},
-            "fit(class_weight=...) was given with a ArrayDataset, and Keras would ignore it; "
-            "expected None. Give it to the dataset: class_weight=...",
+            "fit(class_weight=...) was given with the dataset (ArrayDataset), and "
+            "Keras would ignore it; expected None. Give it to the dataset: class_weight=...",
         ),
         (
             {"y": np.zeros(N)},
-            "fit(y=...) was given with a ArrayDataset, and Keras would ignore it; expected None. "
-            "Put the targets into the dataset.",
+            "fit(y=...) was given with the dataset (ArrayDataset), and Keras would "
+            "ignore it; expected None. Put the targets into the dataset.",
         ),
         (
             {"sample_weight": np.zeros(N)},
-            "fit(sample_weight=...) was given with a ArrayDataset, and Keras would ignore it; "
-            "expected None. Put the weights into the dataset.",
+            "fit(sample_weight=...) was given with the dataset (ArrayDataset), and "
+            "Keras would ignore it; expected None. Put the weights into the dataset.",
         ),
         (
             {"batch_size": 16},
-            "fit(batch_size=...) was given 16 (int) with a ArrayDataset of batch_size=8, and "
-            "Keras would ignore it. Set the dataset's batch_size.",
+            "fit(batch_size=...) was given 16 (int) with the dataset (ArrayDataset) of "
+            "batch_size=8, and Keras would ignore it. Set the dataset's batch_size.",
         ),
     ],
 )
@@ -81,6 +81,26 @@ def test_class_weight_trains_as_keras_does_with_arrays(make_model, fit, form):
     theirs.fit(x, y, batch_size=BATCH, shuffle=False, class_weight=weights, verbose=0)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_class_weight_weighs_training_alone_as_keras_does():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(N, 1)).astype("float32")
+    y = rng.integers(0, 3, N)
+    model = make_model_for("labels")
+    dataset = ArrayDataset(x, y, batch_size=BATCH, class_weight={0: 50.0})
+    np.testing.assert_allclose(
+        model.evaluate(dataset, verbose=0), model.evaluate(x, y, verbose=0), rtol=1e-5
+    )
+
+
+def test_a_loader_that_was_not_initialised_is_told(make_model):
+    class Forgetful(BatchDataset):
+        def __init__(self):
+            pass
+
+    with pytest.raises(errors.InvalidArgumentError, match=r"^Forgetful was not initialised; call"):
+        make_model().fit(Forgetful(), verbose=0)
 
 
 def make_model_for(form):

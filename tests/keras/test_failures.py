@@ -76,6 +76,20 @@ def test_types_that_frameworks_translate_arrive_as_themselves(make_model, data, 
     assert any("raised by transform at epoch 0, step 0" in note for note in caught.value.__notes__)
 
 
+def test_an_end_of_tensorflows_own_data_is_not_taken_for_the_end_of_ours(make_model, data, backend):
+    if backend != "tensorflow":
+        pytest.skip("tf.errors")
+    import tensorflow as tf
+
+    def fail(batch):
+        raise tf.errors.OutOfRangeError(None, None, "end of the file")
+
+    dataset = ArrayDataset(*data(N), batch_size=BATCH, transform=fail)
+    with pytest.raises(RuntimeError, match="end of the file") as caught:
+        make_model().fit(dataset, verbose=0)
+    assert any("raised by transform at epoch 0, step 0" in note for note in caught.value.__notes__)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_after_an_exception_the_same_dataset_trains(make_model, fit, workers):
     class Once(Broken):

@@ -64,6 +64,18 @@ def test_evaluated_loss_and_weighted_metrics_equal_those_of_keep(make_dense, arr
     np.testing.assert_allclose(padded, kept, rtol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [1, 6, 7])
+def test_evaluating_some_steps_equals_that_of_keep(make_dense, arrays, steps):
+    model = make_dense()
+    kept, padded = (
+        model.evaluate(
+            ArrayDataset(*arrays, batch_size=BATCH, remainder=remainder), steps=steps, verbose=0
+        )
+        for remainder in ("keep", "pad")
+    )
+    np.testing.assert_allclose(padded, kept, rtol=1e-6)
+
+
 def test_validation_in_fit_equals_that_of_keep(make_dense, arrays):
     histories = []
     for remainder in ("keep", "pad"):
@@ -94,14 +106,17 @@ def test_real_rows_are_those_of_keep_and_added_ones_weigh_nothing(make_model, fi
         np.testing.assert_array_equal(ids[weights > 0], real)
 
 
+@pytest.mark.parametrize("weights", [None, "int64"])
 @pytest.mark.parametrize("weighted", [True, False])
-def test_jax_compiles_the_step_once(make_dense, arrays, backend, weighted):
+def test_jax_compiles_the_step_once(make_dense, arrays, backend, weighted, weights):
     if backend != "jax":
         pytest.skip("counts what jax.jit traces")
     traces = {}
+    weights = None if weights is None else np.ones(N, weights)
     for remainder in ("keep", "pad"):
         model = make_dense(weighted=weighted)
-        model.fit(ArrayDataset(*arrays, batch_size=BATCH, seed=0, remainder=remainder), verbose=0)
+        dataset = ArrayDataset(*arrays, weights, batch_size=BATCH, seed=0, remainder=remainder)
+        model.fit(dataset, verbose=0)
         traces[remainder] = type(model).traces
     assert traces["keep"] == traces["pad"] + 1
 
