@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import signal
@@ -509,10 +510,11 @@ class Consumer(threading.Thread):
 
 
 def waited_for(consumer: threading.Thread) -> Any:
+    """The job for which the consumer waits, if it does wait in `next` and nowhere below."""
     frame = sys._current_frames().get(consumer.ident or 0)
-    while frame is not None and "job" not in frame.f_locals:
-        frame = frame.f_back
-    return None if frame is None else frame.f_locals["job"]
+    if frame is None or frame.f_code is not ThreadedStream.__next__.__code__:
+        return None
+    return frame.f_locals.get("job")
 
 
 def waits_in_next(consumer: threading.Thread) -> bool:
@@ -593,7 +595,6 @@ def forestall_one_of_two_threads() -> None:
     assert list(Executor(workers=2, ahead=2)(make, tasks())) == [0, 1, 2]
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX signals")
 @every_threaded
 def test_an_interrupted_wait_loses_no_result(executor: Executor) -> None:
     """Ctrl-C in a notebook, then the loop goes on."""
@@ -611,7 +612,7 @@ def test_an_interrupted_wait_loses_no_result(executor: Executor) -> None:
     for stop, block in blocks.items():
         results.extend(itertools.islice(stream, stop - len(results)))
         for _ in range(2):
-            with interrupt_soon(), pytest.raises(KeyboardInterrupt):
+            with interrupt_of_the_wait(), pytest.raises(KeyboardInterrupt):
                 next(stream)
         block.set()
         results.append(next(stream))
@@ -620,16 +621,25 @@ def test_an_interrupted_wait_loses_no_result(executor: Executor) -> None:
     assert made == Counter(range(20))
 
 
-class interrupt_soon:  # noqa: N801  # a context manager, read as a verb
-    """Ctrl-C comes while the consumer waits."""
+@contextlib.contextmanager
+def interrupt_of_the_wait() -> Iterator[None]:
+    """Ctrl-C comes once, when this thread waits in `next`."""
+    consumer = threading.main_thread()
+    assert threading.current_thread() is consumer  # the only one that gets signals
 
-    def __enter__(self) -> None:
-        self._before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
+    def press_ctrl_c() -> None:
+        assert wait_until(lambda: waits_in_next(consumer))
+        time.sleep(0.005)
+        signal.pthread_kill(consumer.ident or 0, signal.SIGINT)
 
-    def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, self._before)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    finger = threading.Thread(target=press_ctrl_c)
+    finger.start()
+    try:
+        yield
+    finally:
+        finger.join()
+        signal.signal(signal.SIGINT, before)
 
 
 @every_threaded
