@@ -139,7 +139,11 @@ class FrameRows:
             self.dtype = frame.iloc[:0].to_numpy().dtype
         else:  # what a column of pandas's own becomes depends on whether values are missing
             columns = (frame.iloc[:, number].to_numpy() for number in range(frame.shape[1]))
-            self.dtype = np.result_type(*[column.dtype for column in columns])
+            dtypes = [column.dtype for column in columns]
+            try:
+                self.dtype = np.result_type(*dtypes)
+            except TypeError:  # dates and numbers: nothing but objects is both
+                self.dtype = np.dtype(object)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows."""

@@ -663,12 +663,45 @@ def test_a_thread_that_can_not_be_started_is_an_error_not_a_wait(
     assert came.results in ([], ["0", "1", "2", "3", "4"])
 
 
+def test_threads_that_can_be_started_do_for_those_that_can_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the others are started as soon as there is room for them."""
+    start = threading.Thread.start
+    refused = 0
+    together = threading.Barrier(2)
+
+    def start_one_alone(thread: threading.Thread) -> None:
+        nonlocal refused
+        if own_threads():
+            refused += 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    def make(task: int) -> int:
+        if task in (10, 11):
+            together.wait(WAIT_S)
+        return task
+
+    monkeypatch.setattr(threads, "_IDLE_S", 1.0)
+    monkeypatch.setattr(threading.Thread, "start", start_one_alone)
+    stream = Executor(workers=2, ahead=2)(make, range(20))
+    assert list(itertools.islice(stream, 8)) == list(range(8))
+    assert refused
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert list(stream) == list(range(8, 20))
+
+
 # --- memory ------------------------------------------------------------------------------------
 
 
 @every_executor
-def test_a_result_dies_with_the_consumers_last_reference(executor: Executor) -> None:
+def test_a_result_dies_with_the_consumers_last_reference(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its memory is a slot that the next batch needs."""
+    if executor.workers == 1:  # a thread that waits for more must not hold it either
+        monkeypatch.setattr(threads, "_IDLE_S", 3 * WAIT_S)
     stream = executor(Result, range(20))
     gc.collect()
     gc.disable()
