@@ -23,7 +23,7 @@ COLUMNS = {
     "others": ".2f",
 }
 _MOST_BATCHES = 1_000
-_MOST_BYTES = 640_000_000
+_MOST_BYTES = 320_000_000
 """An epoch is cut to this, since a step takes a hundred times as long as a batch does."""
 
 
