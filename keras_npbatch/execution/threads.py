@@ -138,7 +138,9 @@ class _Crew(Generic[Task, Result]):
     def __init__(self, make: Callable[[Task], Result], workers: int) -> None:
         self._make = make
         self._workers = workers
-        self._inbox: queue.SimpleQueue[_Job[Task, Result] | None] = queue.SimpleQueue()
+        # Not a SimpleQueue: up to Python 3.12 its get(timeout=...) can wait without an end, when
+        # it is woken for an item that another thread then takes.
+        self._inbox: queue.Queue[_Job[Task, Result] | None] = queue.Queue()
         self._lock = threading.Lock()
         self._threads = 0
         self._finished = False
