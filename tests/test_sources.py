@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -449,9 +450,9 @@ def test_threads_may_read_from_one_source_at_once(case: Case) -> None:
             assert_same_array(found, case.rows[rows])
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 def test_torch_tensors_are_read_as_the_arrays_they_are() -> None:
     """In a process of its own: torch starts threads and opens files that stay."""
-    pytest.importorskip("torch")
     program = """
 import numpy as np, torch
 from keras_npbatch.sources import as_source
