@@ -13,9 +13,10 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from benchmarks.fit import DEFAULT, FLOOR, REFERENCE
 from benchmarks.workloads import Arrays, Workload
 
-__all__ = ["DEFAULT", "FEEDS", "FLOOR", "REFERENCE", "Feed"]
+__all__ = ["FEEDS", "Feed"]
 
 Feed = Callable[[Workload, Arrays], dict[str, Any]]
 
@@ -42,9 +43,32 @@ def keras_npbatch(**settings: int) -> Feed:
     return feed
 
 
-FLOOR = "floor: one ready batch"
-REFERENCE = "fit(x, y)"
-DEFAULT = "keras_npbatch, default (workers=1)"
+def tf_dataset(peer: str) -> Feed:
+    """A `tf.data.Dataset`, made in one of the ways of `tf_peers`."""
+
+    def feed(workload: Workload, data: Arrays) -> dict[str, Any]:
+        from benchmarks.tf_peers import TF_PEERS
+
+        return {"x": TF_PEERS[peer](workload, data), "shuffle": False}
+
+    return feed
+
+
+def py_dataset(**settings: Any) -> Feed:
+    """The textbook's `keras.utils.PyDataset`: a permutation, and `x[rows], y[rows]`."""
+
+    def feed(workload: Workload, data: Arrays) -> dict[str, Any]:
+        return {"x": _Textbook(workload, data, **settings), "shuffle": False}
+
+    return feed
+
+
+def torch_loader(workload: Workload, data: Arrays) -> dict[str, Any]:
+    """A `DataLoader` in this process whose sampler gives whole batches of indices."""
+    from benchmarks.process_peers import torch_batches
+
+    return {"x": torch_batches(workload, data, None, workers=0), "shuffle": False}
+
 
 FEEDS: dict[str, Feed] = {
     FLOOR: one_ready_batch,
@@ -53,6 +77,42 @@ FEEDS: dict[str, Feed] = {
     "keras_npbatch workers=0": keras_npbatch(workers=0),
     "keras_npbatch workers=2": keras_npbatch(workers=2),
 }
+
+FEEDS |= {
+    "PyDataset workers=1": py_dataset(),
+    "PyDataset, 2 threads": py_dataset(workers=2),
+    "PyDataset, 2 processes": py_dataset(workers=2, use_multiprocessing=True),
+    "torch DataLoader, whole batches": torch_loader,
+}
+FEEDS |= {
+    f"tf.data: {peer}": tf_dataset(peer)
+    for peer in (
+        "keras_npbatch workers=1",
+        "keras_npbatch workers=2",
+        "from_generator",
+        "from_tensor_slices.shuffle.batch",
+    )
+}
+
+
+class _Textbook(keras.utils.PyDataset):
+    def __init__(self, workload: Workload, data: Arrays, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._workload, self._data = workload, data
+        self._rng = np.random.default_rng(0)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return self._workload.num_batches
+
+    def __getitem__(self, index: int) -> Arrays:
+        size = self._workload.batch_size
+        rows = self._rows[index * size : (index + 1) * size]
+        x, y = self._data
+        return x[rows], y[rows]
+
+    def on_epoch_end(self) -> None:
+        self._rows = self._rng.permutation(self._workload.num_samples)
 
 
 class _OneReadyBatch(DataAdapter):

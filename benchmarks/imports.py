@@ -6,12 +6,20 @@ import subprocess
 import sys
 from functools import partial
 
-from benchmarks.cases import Case, Options, Row
+from benchmarks.cases import Case, Options, Row, target
 from benchmarks.timing import Rounds, interleave
 
 NAME = "imports"
 TITLE = "Import time"
-COLUMNS = {"statement": "s", "x numpy": ".2f", "ms": ".1f", "rounds": "d", "others": ".2f"}
+COLUMNS = {
+    "statement": "s",
+    "x numpy": ".2f",
+    "spread": "s",
+    "ms": ".1f",
+    "rounds": "d",
+    "others": ".2f",
+}
+KEY, RATIO = ("statement",), "x numpy"
 
 _STATEMENTS = (
     "import numpy",
@@ -37,18 +45,20 @@ def measure(smoke: bool, rounds: dict[str, float]) -> list[Row]:
     return [
         {
             "statement": statement,
-            "x numpy": times.ratio(statement, _STATEMENTS[0]),
+            **times.told("x numpy", statement, _STATEMENTS[0]),
             "ms": times.seconds(statement) * 1e3,
-            "rounds": len(times),
-            "others": times.others,
         }
         for statement in _STATEMENTS
     ]
 
 
 def verdicts(rows: list[Row]) -> list[str]:
-    """Nothing to say."""
-    return []
+    """The package itself."""
+    return [
+        target("import keras_npbatch: x numpy", row["x numpy"], 1.5)
+        for row in rows
+        if row["statement"] == _STATEMENTS[1]
+    ]
 
 
 def _seconds(statement: str) -> float:

@@ -4,7 +4,8 @@
     ...
     watch.cores()      # 0.04: as many cores were busy with other processes since `watch` began
 
-Linux only (/proc/stat).
+Own is every process of this session, workers and what they start included: each case is given a
+session of its own (`cases`). Linux only (/proc).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import time
 from pathlib import Path
 
-__all__ = ["QUIET_CORES", "Watch", "wait_for_quiet"]
+__all__ = ["QUIET_CORES", "Watch", "own_cpu_s", "wait_for_quiet"]
 
 QUIET_CORES = 0.15
 """Others that take less than this don't disturb."""
@@ -22,10 +23,14 @@ _GLANCE_S = 0.3
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _BUSY = (1, 2, 3, 6, 7, 8)
 """The fields of /proc/stat that count work: user, nice, system, irq, softirq, steal."""
+_SESSION = 3
+_TIMES = slice(11, 15)
+"""Fields of /proc/PID/stat behind the name: the session; the ticks that the process used, as user
+and in the kernel, and those of its children that have ended."""
 
 
 class Watch:
-    """Watches the processes that are neither this one nor its finished children."""
+    """Watches the processes that are not of this session."""
 
     def __init__(self) -> None:
         self._begun = time.perf_counter()
@@ -46,8 +51,25 @@ def wait_for_quiet(until: float) -> None:
             return
 
 
+def own_cpu_s() -> float:
+    """Seconds of processors that the processes of this session have used.
+
+    Those that have ended are counted by the parent that was told of it. Descendants would not do
+    instead of a session: who has started a process may be gone before it.
+    """
+    session, ticks = os.getsid(0), 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (process / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
+        fields = stat[stat.rindex(")") + 2 :].split()  # a name may hold anything
+        if int(fields[_SESSION]) == session:
+            ticks += sum(map(int, fields[_TIMES]))
+    return ticks / _TICKS_PER_S
+
+
 def _others_cpu_s() -> float:
     fields = Path("/proc/stat").read_text().split(maxsplit=9)
-    own = os.times()
     busy = sum(int(fields[index]) for index in _BUSY) / _TICKS_PER_S
-    return busy - own.user - own.system - own.children_user - own.children_system
+    return busy - own_cpu_s()

@@ -10,12 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.cases import Case, Options, Row
+from benchmarks.cases import Case, Options, Row, target
 from benchmarks.timing import Rounds, interleave, seconds_of
 
 NAME = "start"
 TITLE = "To the first shuffled batch of 256"
-COLUMNS = {"samples": ",d", "peer": "s", "x smallest": ".2f", "ms": ".2f", "peak MB": ".2f"}
+COLUMNS = {
+    "samples": ",d",
+    "peer": "s",
+    "x smallest": ".2f",
+    "spread": "s",
+    "ms": ".2f",
+    "peak MB": ".2f",
+    "rounds": "d",
+    "others": ".2f",
+}
+KEY, RATIO = ("samples", "peer"), "x smallest"
 
 _NUM_SAMPLES = (10**6, 10**9, 10**12)
 _PERMUTED_AT_MOST = 10**6
@@ -56,7 +66,7 @@ def measure(smoke: bool, rounds: dict[str, float]) -> list[Row]:
         {
             "samples": num_samples,
             "peer": peer,
-            "x smallest": times.ratio((num_samples, peer), (_NUM_SAMPLES[0], peer)),
+            **times.told("x smallest", (num_samples, peer), (_NUM_SAMPLES[0], peer)),
             "ms": times.seconds((num_samples, peer)) * 1e3,
             "peak MB": _peak_bytes(run) / 1e6,
         }
@@ -65,8 +75,16 @@ def measure(smoke: bool, rounds: dict[str, float]) -> list[Row]:
 
 
 def verdicts(rows: list[Row]) -> list[str]:
-    """Nothing to say."""
-    return []
+    """The most samples, in time and in memory."""
+    return [
+        line
+        for row in rows
+        if row["samples"] == _NUM_SAMPLES[-1]
+        for line in (
+            target(f"{row['samples']:.0e} samples: ms", row["ms"], 50),
+            target(f"{row['samples']:.0e} samples: peak MB", row["peak MB"], 10),
+        )
+    ]
 
 
 def _keras_npbatch(num_samples: int) -> Any:

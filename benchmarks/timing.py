@@ -15,10 +15,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from benchmarks.change import interval
 from benchmarks.neighbours import QUIET_CORES, Watch, wait_for_quiet
 
-__all__ = ["Rounds", "Times", "interleave", "seconds_of"]
+__all__ = ["Rounds", "Times", "interleave", "seconds_of", "spread"]
 
 _LEAST_ROUNDS = 3
 
@@ -61,14 +63,35 @@ class Times:
         """The median time of a run, or of several that are the same."""
         return statistics.median(one.seconds[name] for one in self._rounds for name in names)
 
+    def ratios(self, name: str, other: str) -> list[float]:
+        """A run's time to that of another, for each round."""
+        return [round(one.seconds[name] / one.seconds[other], 4) for one in self._rounds]
+
     def ratio(self, name: str, other: str) -> float:
         """The median of a run's time to that of another in the same round."""
-        return statistics.median(one.seconds[name] / one.seconds[other] for one in self._rounds)
+        return statistics.median(self.ratios(name, other))
+
+    def told(self, column: str, name: str, other: str) -> dict[str, Any]:
+        """The columns of a row that tell a ratio, how it scatters, and how far to trust it."""
+        ratios = self.ratios(name, other)
+        return {
+            column: statistics.median(ratios),
+            "spread": spread(ratios),
+            "ratios": ratios,
+            "rounds": len(self),
+            "others": self.others,
+        }
 
     @property
     def others(self) -> float:
         """Cores that other processes took, in the median: how far the times can be trusted."""
         return statistics.median(one.others for one in self._rounds)
+
+
+def spread(ratios: list[float]) -> str:
+    """Between which ratios the median lies, as text."""
+    low, high = interval(ratios)
+    return f"{low:.2f}-{high:.2f}"
 
 
 def seconds_of(run: Callable[[], object]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -10,9 +11,14 @@ from keras import ops
 
 from benchmarks.workloads import Workload, WrongCoverageError
 
-__all__ = ["Trainer", "check_fit"]
+__all__ = ["Trainer", "check_fit", "convolutional", "wide"]
 
 _CLASSES = 10
+_HIDDEN_UNITS = 512
+_LEARNING_RATE = 1e-7
+"""So small that the model stays as it is. With a usual one it diverges, and its gradients become
+denormal numbers, over which Torch on a CPU takes three times as long (not so on a constant batch,
+which the model learns by heart)."""
 
 
 class Trainer:
@@ -21,21 +27,27 @@ class Trainer:
     Args:
         workload: the shape of the samples.
         arguments: of `fit`.
+        make_model: what makes the model; by default the smallest there is.
     """
 
-    def __init__(self, workload: Workload, arguments: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        arguments: dict[str, Any],
+        make_model: Callable[[Workload], keras.Model] | None = None,
+    ) -> None:
         self._arguments = arguments
-        self._model = _model(workload)
-        self._model.compile("sgd", _loss)
+        self._model = (make_model or _model)(workload)
+        self._model.compile(keras.optimizers.SGD(_LEARNING_RATE), _loss)
 
-    def seconds_of_epoch(self) -> float:
-        """The time of the second of two epochs.
+    def seconds_of_epoch(self, callbacks: Sequence[keras.callbacks.Callback] = ()) -> float:
+        """The time of the second of two epochs, with these callbacks.
 
         From the end of the first to the end of the second: with the change of the epoch, which
         comes once an epoch, and without what comes once a `fit`.
         """
         ends = _EpochEnds()
-        self._model.fit(**self._arguments, epochs=2, verbose=0, callbacks=[ends])
+        self._model.fit(**self._arguments, epochs=2, verbose=0, callbacks=[*callbacks, ends])
         first, second = ends.times
         return second - first
 
@@ -54,13 +66,34 @@ def check_fit(workload: Workload, arguments: dict[str, Any]) -> None:
         raise WrongCoverageError(f"{seen_once} of {workload.num_samples} samples were seen once")
 
 
-def _model(workload: Workload) -> keras.Model:
+def _model(workload: Workload, hidden: Sequence[keras.Layer] = ()) -> keras.Model:
     keras.utils.set_random_seed(0)
     layers = [keras.Input(workload.feature_shape, dtype=workload.dtype)]
     if workload.dtype == "uint8":
         layers.append(keras.layers.Rescaling(1 / 255))
-    layers += [keras.layers.Flatten(), keras.layers.Dense(_CLASSES)]
+    layers += [keras.layers.Flatten(), *hidden, keras.layers.Dense(_CLASSES)]
     return keras.Sequential(layers)
+
+
+def wide(workload: Workload) -> keras.Model:
+    """The smallest with a layer that makes its steps long."""
+    return _model(workload, [keras.layers.Dense(_HIDDEN_UNITS, activation="relu")])
+
+
+def convolutional(workload: Workload) -> keras.Model:
+    """The small network for images of Keras's first examples."""
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input(workload.feature_shape, dtype=workload.dtype),
+            keras.layers.Conv2D(32, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Conv2D(64, 3, activation="relu"),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(_CLASSES),
+        ]
+    )
 
 
 def _loss(numbers: Any, logits: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is fed: data of three shapes, from many tiny samples to few large ones.
+"""What is fed: data of three shapes, from many tiny samples to few large ones, and a memory map.
 
     x, y = WORKLOADS["C"].data()
 
@@ -9,20 +9,30 @@ each number the features that belong to it.
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
-__all__ = ["WORKLOADS", "Arrays", "Workload", "WrongCoverageError", "check_coverage"]
+__all__ = ["FOLDER", "WORKLOADS", "Arrays", "Workload", "WrongCoverageError", "check_coverage"]
+
+FOLDER = "KERAS_NPBATCH_BENCHMARKS_FOLDER"
+"""The environment variable that names the folder of files, which the command makes and removes."""
 
 Arrays = tuple[npt.NDArray[Any], npt.NDArray[np.int32]]
 """`(x, y)` of the whole data, or of a batch."""
 
 _SEED = 20_240_501
 _COMPARED_FEATURES = 16
+_PART_BYTES = 2**26
+_ROOM = 1.25
+"""A file needs so many times its size: on the disk, and in memory, where it is read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +45,8 @@ class Workload:
     feature_shape: tuple[int, ...]
     dtype: str
     batch_size: int
+    is_mapped: bool = False
+    """Whether the features lie in a file, read through a memory map from the page cache."""
 
     @property
     def sample_bytes(self) -> int:
@@ -62,13 +74,42 @@ class Workload:
 
     def data(self) -> Arrays:
         """The same data each time: random features, and the number of each sample."""
-        rng = np.random.default_rng(_SEED)
-        shape = (self.num_samples, *self.feature_shape)
+        numbers = np.arange(self.num_samples, dtype=np.int32)
+        if self.is_mapped:
+            return self._mapped(), numbers
+        return self._features(np.random.default_rng(_SEED), self.num_samples), numbers
+
+    def no_room(self) -> str | None:
+        """Why there is no room for the file, or None."""
+        if not self.is_mapped:
+            return None
+        needed = _ROOM * self.num_samples * self.sample_bytes
+        disk = shutil.disk_usage(os.environ[FOLDER]).free
+        memory = psutil.virtual_memory().available
+        for what, free in (("on the disk of the temporary folder", disk), ("of memory", memory)):
+            if free < needed:
+                return f"it needs {needed / 1e9:.1f} GB {what}, {free / 1e9:.1f} GB are free"
+        return None
+
+    def _features(self, rng: np.random.Generator, num_samples: int) -> npt.NDArray[Any]:
+        shape = (num_samples, *self.feature_shape)
         if np.dtype(self.dtype).kind == "f":
-            x = rng.random(shape, dtype=self.dtype)
-        else:
-            x = rng.integers(0, 256, shape, dtype=self.dtype)
-        return x, np.arange(self.num_samples, dtype=np.int32)
+            return rng.random(shape, dtype=self.dtype)
+        return rng.integers(0, 256, shape, dtype=self.dtype)
+
+    def _mapped(self) -> npt.NDArray[Any]:
+        file = Path(os.environ[FOLDER]) / f"{self.name}-{self.num_samples}.npy"
+        if not file.exists():
+            rng, begun = np.random.default_rng(_SEED), file.with_suffix(".begun")
+            shape = (self.num_samples, *self.feature_shape)
+            array = np.lib.format.open_memmap(begun, mode="w+", dtype=self.dtype, shape=shape)
+            part = max(1, _PART_BYTES // self.sample_bytes)
+            for start in range(0, self.num_samples, part):
+                rows = array[start : start + part]
+                rows[...] = self._features(rng, len(rows))
+            array.flush()  # or the disk would be written to while something is measured
+            begun.rename(file)
+        return np.load(file, mmap_mode="r")
 
 
 WORKLOADS = {
@@ -77,6 +118,7 @@ WORKLOADS = {
         Workload("T", 1_000_000, (32,), "float32", batch_size=256),
         Workload("C", 50_000, (32, 32, 3), "float32", batch_size=256),
         Workload("I", 8_000, (224, 224, 3), "uint8", batch_size=64),
+        Workload("M", 28_000, (224, 224, 3), "uint8", batch_size=64, is_mapped=True),
     )
 }
 

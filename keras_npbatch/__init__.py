@@ -15,22 +15,34 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["ArrayDataset", "BatchDataset", "errors"]
+__all__ = [
+    "ArrayDataset",
+    "BatchDataset",
+    "Shard",
+    "callbacks",
+    "errors",
+    "testing",
+    "to_tf_dataset",
+]
 
 if TYPE_CHECKING:
-    from keras_npbatch import errors
+    from keras_npbatch import callbacks, errors, testing
     from keras_npbatch.array_dataset import ArrayDataset
     from keras_npbatch.dataset import BatchDataset
+    from keras_npbatch.shard import Shard
+    from keras_npbatch.tf_dataset import to_tf_dataset
 
 _MODULE_OF = {
     "ArrayDataset": "keras_npbatch.array_dataset",
     "BatchDataset": "keras_npbatch.dataset",
+    "Shard": "keras_npbatch.shard",
+    "to_tf_dataset": "keras_npbatch.tf_dataset",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module("keras_npbatch.errors")
+    if name in ("callbacks", "errors", "testing"):
+        return importlib.import_module(f"keras_npbatch.{name}")
     if name in _MODULE_OF:
         return getattr(importlib.import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'keras_npbatch' has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 Keras asks its adapter for an iterator in the terms of the backend, and never says on whose behalf.
 Here each request is matched to the iterator over epochs that makes it, whose `Session` knows what
-is being done. The hooks `on_epoch_begin` and `on_epoch_end` do nothing: Keras calls them before
+is being done. The hooks `on_epoch_begin` and `on_epoch_end` move nothing: Keras calls them before
 the first epoch too, and twice, so that whatever counts on them miscounts.
 """
 
@@ -12,11 +12,20 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from keras_npbatch.errors import UnsupportedArgumentError
-from keras_npbatch.keras_calls import find_call, find_epoch_iterator, is_reset
-from keras_npbatch.serving import Service, Session
+from keras_npbatch.engines import is_strategy
+from keras_npbatch.keras_calls import (
+    Call,
+    expect_steps,
+    find_call,
+    find_epoch_iterator,
+    is_reset,
+    running_frames,
+)
+from keras_npbatch.service import Service
+from keras_npbatch.serving import Session
 from keras_npbatch.tree import Tree
 
 __all__ = ["KerasAdapter"]
@@ -55,22 +64,22 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
 
         return map(torch.to_tensors, self._batches())
 
-    def get_tf_dataset(self) -> _TensorFlowEpochs:
+    def get_tf_dataset(self) -> Any:
         """An iterable of batches with TensorFlow tensors; each iteration is a pass.
 
         Keras feeds what is no `tf.data.Dataset` to the compiled step one batch at a time. That
         takes less time a step than a `tf.data` pipeline around Python does, an exception reaches
-        the caller as itself, and nothing has to be known of the batches beforehand.
+        the caller as itself, and nothing has to be known of the batches beforehand. Under a
+        strategy each replica gets its part of the batch.
         """
         epoch_iterator = find_epoch_iterator(self)
         strategy = getattr(epoch_iterator, "_distribute_strategy", None)
-        if strategy is not None and type(strategy).__name__ != "_DefaultDistributionStrategy":
-            raise UnsupportedArgumentError(
-                f"the model was made under a {type(strategy).__name__}; expected none. "
-                "tf.distribute is not available in this version: make and compile the model "
-                "outside of the strategy's scope."
-            )
-        return _TensorFlowEpochs(self)
+        if not is_strategy(strategy):
+            return _TensorFlowEpochs(self)
+        self._session(epoch_iterator).join(strategy)
+        from keras_npbatch.backends import tf_strategy
+
+        return tf_strategy.ReplicaEpochs(strategy, self._batches)
 
     @property
     def batch_size(self) -> int:
@@ -88,7 +97,15 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         raise NotImplementedError
 
     def on_epoch_begin(self) -> None:
-        """Nothing; a hook for subclasses, called when and as often as Keras pleases."""
+        """A hook for subclasses, called when and as often as Keras pleases; calls this one too.
+
+        Under a distribution Keras asks for the batches of an epoch only when it has begun to count
+        them, to the number that the one before had; after the rest of an epoch that is too few.
+        """
+        epoch_iterator = find_epoch_iterator(self)
+        session = None if epoch_iterator is None else self._sessions.get(epoch_iterator)
+        if session is not None and session.steps_per_epoch is None:
+            expect_steps(epoch_iterator, session.steps_to_come(find_call()))
 
     def on_epoch_end(self) -> None:
         """Nothing; a hook for subclasses, called when and as often as Keras pleases."""
@@ -97,23 +114,62 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         epoch_iterator = find_epoch_iterator(self)
         if epoch_iterator is None:  # not Keras's own loop: whoever it is iterates
             return iter(self)
-        return self._session(epoch_iterator).batches(find_call())
+        call = find_call()
+        session = self._session(epoch_iterator)
+        self._watch(call, session)
+        batches = session.batches(call)
+        expect_steps(epoch_iterator, session.num_batches)
+        return batches
 
     def _session(self, epoch_iterator: Any) -> Session:
         if "_sessions" not in self.__dict__:
             self._service()  # tells that __init__ was not called
         session = self._sessions.get(epoch_iterator)
         if session is None:
+            running = running_frames()
+            for other in self._sessions.values():
+                if other.frame is not None and other.frame not in running:
+                    other.has_ended = True  # by an exception, whose traceback somebody keeps
             steps = getattr(epoch_iterator, "steps_per_epoch", None)
             session = Session(self._service(), find_call(), steps)
             self._sessions[epoch_iterator] = session
+            weakref.finalize(epoch_iterator, _end, weakref.ref(self), session).atexit = False
         return session
+
+    def _watch(self, call: Call | None, session: Session) -> None:
+        """Notice the end of a call of Keras, also by an exception.
+
+        Its iterator over epochs may live on in a cycle, until a garbage collection; its list of
+        callbacks does not.
+        """
+        callbacks = call.arguments.get("callbacks") if call is not None else None
+        if isinstance(callbacks, keras.callbacks.CallbackList) and not session.is_watched:
+            session.is_watched = True
+            weakref.finalize(callbacks, _end, weakref.ref(self), session).atexit = False
+
+    def _session_of(self, model: Any) -> tuple[Any, Session] | None:
+        """The newest iterator over epochs that serves `model`, and its session."""
+        found = None
+        for epoch_iterator, session in list(self._sessions.items()):  # in the order they were made
+            if session.model is model:
+                found = epoch_iterator, session
+        return found
 
     def _service(self) -> Service:
         raise NotImplementedError
 
     def _own_num_batches(self) -> int | None:
         raise NotImplementedError
+
+    def _all_sessions_have_ended(self) -> None:
+        raise NotImplementedError
+
+
+def _end(adapter: weakref.ref[KerasAdapter], session: Session) -> None:
+    session.has_ended = True
+    alive = adapter()
+    if alive is not None and all(other.has_ended for other in alive._sessions.values()):
+        alive._all_sessions_have_ended()
 
 
 class _TensorFlowEpochs:

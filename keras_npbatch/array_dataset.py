@@ -12,15 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.assemble import Parts, pack
+from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.dataset import BatchDataset
-from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, told
-from keras_npbatch.execution.slots import Slots
-from keras_npbatch.order import Rows
-from keras_npbatch.plan import Plan
-from keras_npbatch.recipe import Recipe
-from keras_npbatch.sources import as_sources, num_rows
-from keras_npbatch.tree import Tree, flatten
+from keras_npbatch.execution import stand_ins
+from keras_npbatch.sources import TakenArray
 
 __all__ = ["ArrayDataset"]
 
@@ -31,7 +26,7 @@ _SLOTS_BESIDE_QUEUE = 4
 """Batches in the hands of the model and of the workers, beside those that wait in the queue."""
 
 
-class ArrayDataset(BatchDataset):
+class ArrayDataset(ArrayBatches, BatchDataset):
     """Batches from arrays: what `fit(x, y)` takes, read by rows, shuffled anew every epoch.
 
     The data stay where they are: nothing is copied but the rows of the batches that are made.
@@ -58,88 +53,54 @@ class ArrayDataset(BatchDataset):
         InvalidArgumentError: for a setting that makes no sense.
     """
 
-    def __init__(
-        self, x: Tree, y: Tree = None, sample_weight: Tree = None, **settings: Any
-    ) -> None:
-        if "num_samples" in settings:
-            raise InvalidArgumentError(
-                f"num_samples is {told(settings['num_samples'])}; an ArrayDataset counts the "
-                "rows of its arrays. Select the rows, or leave num_samples out."
+    _in_worker = stand_ins.ArrayDataset
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As in a `BatchDataset`; what a class of your own may have is a setting here."""
+        if name in ("class_weight", "transform") and type(self) is ArrayDataset:
+            raise AttributeError(
+                f"ArrayDataset.{name} can't be set: it is given to it as it is made. Make a "
+                "new dataset, or let the transform look at an attribute of its own."
             )
-        if sample_weight is not None and settings.get("class_weight") is not None:
-            raise InvalidArgumentError(
-                "sample_weight and class_weight were both given; expected one of them. Multiply "
-                "the class weights into sample_weight."
-            )
-        parts = Parts(
-            as_sources(x, "x"), as_sources(y, "y"), as_sources(sample_weight, "sample_weight")
-        )
-        rows = num_rows(**parts._asdict())
-        if rows == 0:
-            raise InvalidDataError(
-                "x has 0 rows: there is nothing to make a batch of. Check how the data was "
-                "selected."
-            )
-        self._sources, self._structure = flatten(pack(parts))
-        super().__init__(rows, **settings)
-
-    def load(self, rows: Rows) -> Tree:
-        """Read rows of the arrays.
-
-        Args:
-            rows: whole numbers of shape `(n,)`, each in `range(num_samples)`, in any order.
-
-        Returns:
-            The batch of these rows: `x`, `(x, y)` or `(x, y, sample_weight)`.
-
-        Raises:
-            IndexError: for a row that is not there.
-        """
-        rows = np.asarray(rows)
-        if rows.ndim != 1 or rows.dtype.kind not in "iu":
-            raise InvalidArgumentError(
-                f"rows is {told(rows)}; expected whole numbers of shape (n,)."
-            )
-        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.num_samples:
-            raise IndexError(
-                f"rows go from {rows.min()} to {rows.max()}; expected numbers from 0 to "
-                f"{self.num_samples - 1}"
-            )
-        return self._gather(rows.astype(np.int64, copy=False))
-
-    def _gather(self, rows: Rows) -> Tree:
-        lease = self._slots.lease
-        return self._structure.unflatten([source.read(rows, lease) for source in self._sources])
-
-    def _loading(self, plan: Plan) -> Recipe:
-        if type(self).load is not ArrayDataset.load:
-            return super()._loading(plan)
-        # The rows of a plan are in range, so they need no check.
-        nothing_to_do = (
-            self._transform is None and self._class_weight is None and plan.remainder != "pad"
-        )
-        return Recipe(
-            plan, self._gather, self._transform, self._class_weight, finished=nothing_to_do
-        )
+        super().__setattr__(name, value)
 
     @property
     def _is_cheap(self) -> bool:
-        if not self._recipe(self.plan).finished:
-            return False
-        bytes_of_a_sample = sum(
+        return self._is_small and self._is_in_memory
+
+    @property
+    def _is_small(self) -> bool:
+        return self._recipe(self.plan).finished and self._batch_bytes <= _CHEAP_BATCH_BYTES
+
+    @property
+    def _is_in_memory(self) -> bool:
+        return all(source.is_in_memory for source in self._sources)
+
+    @property
+    def _batches_together(self) -> int:
+        # Not from storage whose reading may fail: the note would name several batches.
+        is_array = all(isinstance(source, TakenArray) for source in self._sources)
+        if not (self._is_small and is_array):
+            return 1
+        return max(1, _CHEAP_BATCH_BYTES // max(1, self._batch_bytes))
+
+    def _most_ahead(self, workers: int) -> int:
+        # Gathers from memory take equally long. More than one that is ready, beside those that
+        # are being made, would only drive other data from the processor's caches.
+        most = super()._most_ahead(workers)
+        takes_equally_long = self._is_in_memory and self._recipe(self.plan).finished
+        return min(most, workers + 1) if takes_equally_long else most
+
+    @property
+    def _batch_bytes(self) -> int:
+        of_a_sample = sum(
             int(np.prod(source.shape[1:])) * source.dtype.itemsize for source in self._sources
         )
-        return bool(bytes_of_a_sample * self.batch_size <= _CHEAP_BATCH_BYTES)
+        return int(of_a_sample * self.batch_size)
 
-    def _start(self, epoch: int) -> None:
-        super()._start(epoch)
-        self._slots = Slots(kept=self.max_queue_size + self.workers + _SLOTS_BESIDE_QUEUE)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Settings, data and the epoch that comes next."""
-        state = super().__getstate__()
-        del state["_slots"]
-        return state
+    @property
+    def _slots_kept(self) -> int:
+        return int(self.max_queue_size + self.workers + _SLOTS_BESIDE_QUEUE)
 
     def close(self) -> None:
         """End all passes under way and let their memory go. Safe to call twice."""

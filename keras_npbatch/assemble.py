@@ -81,6 +81,11 @@ def _refuse_leaf(parts: Parts, num_rows: int, told_by: str) -> None:
     for name, part in zip(Parts._fields, parts, strict=True):
         for path, leaf in leaves_with_paths(part, name):
             shape = getattr(leaf, "shape", None)
+            if isinstance(leaf, np.random.Generator):
+                raise InvalidBatchError(
+                    f"{told_by} returned a random generator for {path}: it is called with (batch, "
+                    "rng), not with the parts of a batch. Take them apart in it: x, y = batch."
+                )
             if shape is None or not len(shape):
                 raise InvalidBatchError(
                     f"{told_by} returned {told(leaf)} for {path}; expected an array whose first "
@@ -88,9 +93,10 @@ def _refuse_leaf(parts: Parts, num_rows: int, told_by: str) -> None:
                     "(`np.stack`), turn lists into arrays (`np.asarray`)."
                 )
             if shape[0] != num_rows:
+                stack = " Stack the samples of a list (`np.stack`)." if type(part) is list else ""
                 raise InvalidBatchError(
                     f"{told_by} returned {told(leaf)} for {path}; expected {num_rows} samples, "
-                    "one for each row of the batch."
+                    f"one for each row of the batch.{stack}"
                 )
 
 
@@ -121,6 +127,11 @@ class ClassWeight:
                     f"class_weight[{label}] is {told(weight)}; expected a finite number from 0 up."
                 )
         self._weights = {int(label): float(weight) for label, weight in weights.items()}
+
+    @property
+    def pairs(self) -> list[list[float]]:
+        """`[class number, weight]` of each class, sorted."""
+        return [[label, weight] for label, weight in sorted(self._weights.items())]
 
     def __call__(self, parts: Parts) -> Parts:
         """The batch with the weights of its classes as `sample_weight`, float32 `(batch_size,)`.
@@ -157,12 +168,18 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
 
     The rows that are added repeat the rows of the batch, so that they are ordinary numbers to
     every layer; full batches get a `sample_weight` too, so that all have one structure.
+
+    Args:
+        parts: `num_rows` samples; one sample, which does not count, where that is 0.
+        num_rows: samples that count.
+        batch_size: samples in the padded batch.
     """
     weights = parts.sample_weight
+    num_there = max(1, num_rows)
 
     def as_floats(weight: Any) -> npt.NDArray[Any]:
         if weight is None:
-            return np.ones(num_rows, np.float32)
+            return np.ones(num_there, np.float32)
         array: npt.NDArray[Any] = np.asarray(weight)
         return array if array.dtype.kind == "f" else array.astype(np.float32)
 
@@ -170,11 +187,11 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
     weights = map_with_none(as_floats, weights)
     if num_rows == batch_size:
         return parts._replace(sample_weight=weights)
-    repeated = np.arange(batch_size) % num_rows
+    repeated = np.arange(batch_size) % num_there
 
     def added_zeros(weight: Any) -> npt.NDArray[Any]:
         padded = np.zeros((batch_size, *weight.shape[1:]), weight.dtype)
-        padded[:num_rows] = weight
+        padded[:num_rows] = weight[:num_rows]
         return padded
 
     return Parts(
@@ -185,6 +202,8 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
 
 
 def _by_position(leaf: Any) -> Any:
+    if type(leaf).__module__.partition(".")[0] == "tensorflow":  # takes no array of numbers
+        return np.asarray(leaf)
     # pandas would take the numbers for labels.
     return getattr(leaf, "iloc", leaf)
 

@@ -15,40 +15,32 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import operator
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Literal
 
 import keras
 
 from keras_npbatch import rng
 from keras_npbatch.adapter import KerasAdapter
-from keras_npbatch.assemble import ClassWeight
-from keras_npbatch.errors import InvalidArgumentError, told
-from keras_npbatch.execution.inline import InlineStream
-from keras_npbatch.execution.threads import ThreadedStream
-from keras_npbatch.making import Making, making, now_making
-from keras_npbatch.order import Rows
-from keras_npbatch.plan import Plan, Remainder, whole_number
-from keras_npbatch.recipe import Recipe
-from keras_npbatch.serving import Clock, Service, Stream, check_delivered
-from keras_npbatch.transforms import Transform
+from keras_npbatch.agreement import agreed_seed, refuse_differences
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches import Batches
+from keras_npbatch.clock import Place
+from keras_npbatch.execution import stand_ins
+from keras_npbatch.execution.launch import StartMethod
+from keras_npbatch.plan import Remainder
+from keras_npbatch.ranks import find_shard, has_others
+from keras_npbatch.service import Service
+from keras_npbatch.serving import check_delivered
+from keras_npbatch.shard import Shard
 from keras_npbatch.tree import Tree
+from keras_npbatch.worked import MAX_WORKERS, Worked
 
 __all__ = ["BatchDataset"]
 
-_MAX_WORKERS = 1024
 
-_NO_PROCESSES = (
-    "use_multiprocessing is {}; worker processes are not available in this version. Use threads: "
-    "workers=N alone."
-)
-
-
-class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  # Keras is untyped
+class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  # Keras is untyped
     """Batches of a user's data, each sample exactly once an epoch, reshuffled every epoch.
 
     Subclass it and write one method, `load(rows)`. A batch is a function of (seed, epoch, step)
@@ -63,7 +55,8 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             self.paths, self.labels = np.asarray(paths), np.asarray(labels)
 
         def load(self, rows):
-            return np.stack([np.load(path) for path in self.paths[rows]]), self.labels[rows]
+            images = [np.fromfile(path, "float32") for path in self.paths[rows]]
+            return np.stack(images), self.labels[rows]
 
     model.fit(Slides(paths, labels, batch_size=64, workers=4), epochs=10)
     ```
@@ -82,21 +75,39 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             `"drop"`: those samples are left out of the epoch (others in the next). `"pad"`: a
             full last batch whose added rows have a `sample_weight` of 0. `"spread"`: no batch
             is much shorter than another; sizes differ by at most one. `predict` always gets
-            every sample once.
+            every sample once. None: `"keep"`, and `"pad"` for a dataset with a `shard`, since
+            processes that train together need batches of one size.
         transform: `transform(batch)` or `transform(batch, rng)`, which returns the batch for the
             model; `rng` depends on (seed, epoch, step) alone. It is applied in `evaluate` and
             `predict` too: leave augmentation out of the dataset you evaluate with.
         class_weight: dict from class number to weight, which becomes the `sample_weight` of the
             batches of training, as `fit(class_weight=...)` does for arrays; `evaluate` does not
             weigh. A class that is not in it weighs 1.
+        shard: the part of each global batch that this process reads, where several train
+            together: `Shard(index, count)`, or `"auto"` to ask the framework. `batch_size` is
+            that of one process; the samples of a step are the same ones for every number of
+            processes with the same global batch. All have the same number of steps. Give every
+            process the whole of the data, the same list of files: what `load` reads can't be
+            compared, and of `paths[rank::count]` each would read a part of its part.
         workers: threads that make batches. 0: none, the caller makes each batch when it asks.
             1: one thread makes batches ahead. More: so many at once.
-        use_multiprocessing: worker processes; not available in this version.
+        use_multiprocessing: whether the workers are processes, for a `load` or transform that is
+            mostly Python. They are started once for a `fit`, get a copy of the dataset (arrays are
+            shared), and import neither Keras nor a framework unless your class does. Linux only.
         max_queue_size: batches made ahead at most.
+        start_method: how worker processes are started: `"forkserver"` (None), `"spawn"`, or
+            `"fork"`.
+        timeout: seconds; a worker process that is at one batch for longer is ended and its batch
+            made again. None: never.
 
     Raises:
         InvalidArgumentError: for a value that makes no sense; the message tells what to do.
     """
+
+    _in_worker: ClassVar[type[Batches]] = stand_ins.BatchDataset
+    """What this class is in a worker process."""
+    _is_agreed: bool = False
+    """Whether the processes that train together have told each other that they have the same."""
 
     def __init__(
         self,
@@ -105,252 +116,153 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
         batch_size: int = 32,
         shuffle: bool = True,
         seed: int | None = None,
-        remainder: Remainder = "keep",
+        remainder: Remainder | None = None,
         transform: Callable[..., Tree] | None = None,
         class_weight: Mapping[int, float] | None = None,
+        shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
         workers: int = 1,
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
+        start_method: StartMethod | None = None,
+        timeout: float | None = None,
     ) -> None:
-        if use_multiprocessing:
-            raise InvalidArgumentError(_NO_PROCESSES.format(told(use_multiprocessing)))
-        super().__init__(
-            workers=whole_number("workers", workers, least=0, most=_MAX_WORKERS),
-            use_multiprocessing=False,
+        self._set_start(use_multiprocessing, start_method, timeout)
+        if shard is not None:
+            shard = find_shard() if shard == "auto" else Shard.of(shard)
+            if seed is None and (shuffle or transform is not None) and has_others(shard):
+                seed = agreed_seed(rng.draw_seed(), shard)
+        keras.utils.PyDataset.__init__(
+            self,
+            workers=whole_number("workers", workers, least=0, most=MAX_WORKERS),
+            use_multiprocessing=bool(use_multiprocessing),
             max_queue_size=whole_number("max_queue_size", max_queue_size, least=1),
         )
-        self._plan = Plan(
-            num_samples=num_samples,
+        Batches.__init__(
+            self,
+            num_samples,
             batch_size=batch_size,
-            seed=rng.draw_seed() if seed is None else seed,
             shuffle=shuffle,
+            seed=seed,
             remainder=remainder,
+            transform=transform,
+            class_weight=class_weight,
+            shard=shard,
         )
-        self._transform = None if transform is None else Transform(transform)
-        self._class_weight = None if class_weight is None else ClassWeight(class_weight)
-        if self._makes_whole_batches:
-            self._refuse_finishing()
-        self._endless = False
-        self._asked_for_rows = False
-        self._start(epoch=0)
-
-    # ---------------------------------------------------------------- what a user writes
-
-    def load(self, rows: Rows) -> Tree:
-        """Read a batch; the one method to write. It may be called from several threads at once.
-
-        Args:
-            rows: int64 array of shape `(n,)`: the samples of the batch, in their order.
-
-        Returns:
-            `x`, `(x, y)` or `(x, y, sample_weight)`: each an array of shape
-            `(n, *feature_shape)`, or a dict, tuple or list of such.
-        """
-        raise NotImplementedError(
-            f"{type(self).__name__} has no load(rows); expected a method that returns the batch "
-            "of these rows: x, (x, y) or (x, y, sample_weight)."
-        )
-
-    # ---------------------------------------------------------------- batches
-
-    def __len__(self) -> int:
-        """Batches in an epoch."""
-        num_batches = self.plan.num_batches
-        if self._endless:
-            raise TypeError(
-                "an endless dataset (`repeat()`) has no length; one pass over the data is "
-                f"{num_batches} batches"
-            )
-        return num_batches
-
-    def __bool__(self) -> bool:
-        """True, also for an endless dataset, which has no length to ask."""
-        return True
-
-    def __getitem__(self, index: int) -> Tree:
-        """Batch `index` of the epoch that comes next. Asking changes nothing.
-
-        For an endless dataset, `index` counts on through the epochs that follow.
-        """
-        try:
-            step = operator.index(index)
-        except TypeError:
-            raise TypeError(f"index is {told(index)}; expected the number of a batch") from None
-        epoch, num_batches = self.epoch, self.plan.num_batches
-        if self._endless and step >= 0:
-            later, step = divmod(step, num_batches)
-            epoch += later
-        elif step < 0:
-            step += num_batches
-        if not 0 <= step < num_batches:
-            raise IndexError(f"there is no batch {index}: an epoch has {num_batches}, from 0 up")
-        self._asked_for_rows = True
-        return self._loading(self._current_plan)(epoch, step)
 
     def __iter__(self) -> Iterator[Tree]:
         """One epoch through the workers; the next iteration is the next epoch.
 
         The epoch moves on when its last batch is delivered: an iteration that is left earlier is
-        begun anew by the next. An endless dataset goes on with the epochs that follow.
+        begun anew by the next. After `load_state_dict` it is the rest of an epoch. An endless
+        dataset goes on with the epochs that follow.
         """
-        last_step = self.plan.num_batches - 1
+        self._agree()
         while True:
-            epoch = self._clock.epoch
-            step = -1
-            with contextlib.closing(self._stream(self.plan, epoch)) as stream:
-                for step, batch in enumerate(stream):
+            epoch, first, skip = place = self._clock.place
+            times_set = self._clock.times_set
+            plan = place.plan(self.plan)
+            step, last_step = first - 1, plan.num_batches - 1
+            self._clock.reached = None
+            with contextlib.closing(self._stream(plan, epoch, first=first)) as stream:
+                self._iterations.add(stream)
+                for step, batch in enumerate(stream, first):
                     if step == last_step:
-                        self._clock.epoch = epoch + 1
+                        self._clock.deliver(epoch, times_set)
+                    else:
+                        self._clock.reach(Place(epoch, step + 1, skip), times_set)
                     yield batch
             check_delivered(step, last_step)
             if not self._endless:
                 return
-
-    def rows(self, step: int, epoch: int | None = None) -> Rows:
-        """The samples of a batch, without loading it.
-
-        Args:
-            step: from 0 to `num_batches - 1`.
-            epoch: from 0 up; by default the one that comes next.
-
-        Returns:
-            int64 array of shape `(samples in the batch,)`, read-only; padding is not in it.
-        """
-        plan = self._current_plan
-        self._asked_for_rows = True
-        step = whole_number("step", step, least=0, most=plan.num_batches - 1)
-        epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
-        return plan.rows(epoch, step)
-
-    def locate(self, row: int, epoch: int | None = None) -> tuple[int, int] | None:
-        """Where a sample is in an epoch, the inverse of `rows`.
-
-        Args:
-            row: from 0 to `num_samples - 1`.
-            epoch: from 0 up; by default the one that comes next.
-
-        Returns:
-            `(step, position in the batch)`, or None if that epoch drops the sample.
-        """
-        epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
-        self._asked_for_rows = True
-        return self._current_plan.locate(row, epoch)
-
-    # ---------------------------------------------------------------- epochs
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that comes next, counted from 0; while a batch is made, the epoch it is in."""
-        batch = now_making(self)
-        return self._clock.epoch if batch is None else batch.epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next, from 0 up."""
-        self._clock.set(whole_number("epoch", epoch, least=0))
 
     def repeat(self) -> BatchDataset:
         """The same data without an end: one epoch follows the other, each in a new order.
 
         For `fit(steps_per_epoch=...)` with any number of steps: the short epochs of one `fit`
         walk one order without gap or repeat, and then the next. Another `fit` begins anew with
-        the epoch that was not delivered whole.
+        the epoch that was not delivered whole. Both count the same epochs: `fit(ds.repeat(), ...)`
+        once more goes on where `ds.epoch` tells.
         """
         endless = copy.copy(self)
         endless._endless = True
+        endless._clock = self._clock
         return endless
 
-    # ---------------------------------------------------------------- settings
+    def shard(self, index: int, count: int) -> BatchDataset:
+        """The part of each global batch that one of several processes reads; see `Shard`.
 
-    @property
-    def plan(self) -> Plan:
-        """Which rows are in which batch of any epoch."""
-        plan: Plan | None = self.__dict__.get("_plan")
-        if plan is None:
-            raise InvalidArgumentError(
-                f"{type(self).__name__} was not initialised; call "
-                "super().__init__(num_samples=..., **kwargs) first in its __init__."
-            )
-        return plan
+        The same data with the same settings, in batches of `batch_size` for each process: what
+        `shard=(index, count)` gives. So a `remainder` that was not given is `"pad"`, and on a seed
+        that was not given all processes agree.
 
-    @property
-    def num_samples(self) -> int:
-        """Samples in the data."""
-        return self.plan.num_samples
+        Args:
+            index: which process, from 0 to `count - 1`.
+            count: how many processes train together.
 
-    @property
-    def batch_size(self) -> int:
-        """Samples in a full batch."""
-        return self.plan.batch_size
-
-    @property
-    def seed(self) -> int:
-        """What, with the epoch, determines every order and random transform."""
-        return self.plan.seed
-
-    @property
-    def shuffle(self) -> bool:
-        """Whether epochs of training are shuffled."""
-        return self.plan.shuffle
-
-    @property
-    def partial_batch_size(self) -> int | None:
-        """Samples in the last batch if it is shorter than `batch_size`, else None."""
-        plan = self.plan
-        rest = plan.num_samples % plan.batch_size
-        return rest if rest and plan.remainder == "keep" else None
-
-    @property
-    def remainder(self) -> Remainder:
-        """What happens to `num_samples % batch_size`."""
-        return self.plan.remainder
-
-    # ---------------------------------------------------------------- lifetime
-
-    def close(self) -> None:
-        """End all passes under way and let their memory go. Safe to call twice.
-
-        The dataset stays usable: the next iteration or `fit` starts what it needs.
+        Raises:
+            InvalidArgumentError: if `remainder` leaves a process without a sample at some step,
+                or no seed was given and the processes can't talk.
         """
-        for stream in list(self._streams):
-            stream.close()
+        shard = Shard(index, count)
+        part, seed = copy.copy(self), self.seed
+        if not self._has_own_seed and self._draws and has_others(shard):
+            seed, part._has_own_seed = agreed_seed(seed, shard), True
+        part._set_shard(shard, seed)
+        part._is_agreed = False
+        return part
 
-    def __enter__(self) -> Self:
-        """`with dataset:` closes it at the end."""
-        return self
+    def to_tf_dataset(self, element_spec: Any = None) -> Any:
+        """The batches as a `tf.data.Dataset`, each of whose iterations is an epoch.
 
-    def __exit__(self, *_: object) -> None:
-        """Close."""
-        self.close()
+        See `keras_npbatch.to_tf_dataset`.
+
+        Args:
+            element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch.
+        """
+        from keras_npbatch.tf_dataset import to_tf_dataset
+
+        return to_tf_dataset(self, element_spec)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute of your own, or one of Keras's: `workers`, `max_queue_size`.
+
+        Raises:
+            AttributeError: for what every dataset has and is made with; a batch would no longer be
+                a function of (seed, epoch, step).
+        """
+        member = getattr(BatchDataset, name, None)
+        is_fixed = member is not None and getattr(type(self), name) is member
+        can_be_set = isinstance(member, property) and member.fset is not None
+        if is_fixed and not can_be_set and not name.startswith(("_", "on_")):
+            raise AttributeError(
+                f"{type(self).__name__}.{name} can't be set. For another setting make a new "
+                "dataset, for another epoch call set_epoch(); an attribute of your own needs "
+                "another name."
+            )
+        super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Settings, data and the epoch that comes next; passes under way stay behind."""
-        state = self.__dict__.copy()
-        for name in ("_clock", "_streams", "_sessions"):
-            del state[name]
-        state["_epoch"] = self._clock.epoch
+        """Settings, data and the epoch that comes next; what is served stays behind."""
+        state = super().__getstate__()
+        del state["_sessions"]
         return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take on a state, with passes and epochs of its own."""
-        epoch = state.pop("_epoch")
-        self.__dict__.update(state)
-        self._start(epoch)
 
     def __repr__(self) -> str:
         """The settings."""
         plan = self.plan
+        shard = f", {plan.shard}" if self._is_part else ""
+        kind = " processes" if self.use_multiprocessing and self.workers else ""
         return (
             f"<{type(self).__name__}: {plan.num_samples} samples in {plan.num_batches} batches "
             f"of {plan.batch_size} (remainder={plan.remainder!r}), shuffle={plan.shuffle}, "
-            f"seed={plan.seed}, workers={self.workers}, next epoch {self._clock.epoch}"
+            f"seed={plan.seed}{shard}, workers={self.workers}{kind}, next epoch {self._clock.epoch}"
             f"{', endless' if self._endless else ''}>"
         )
 
     # ---------------------------------------------------------------- inside
 
     def _start(self, epoch: int) -> None:
-        self._clock = Clock(epoch)
-        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        super()._start(epoch)
         self._sessions = weakref.WeakKeyDictionary()
 
     def _service(self) -> Service:
@@ -360,94 +272,27 @@ class BatchDataset(KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  
             clock=self._clock,
             endless=self._endless,
             stream=self._stream,
+            described=self._described,
         )
+
+    def _described(self) -> dict[str, Any]:
+        return self._description() | {"position": list(self._clock.place)}
+
+    def _agree(self) -> None:
+        """The processes that train together tell each other, once, that they have the same."""
+        if not self._is_agreed and has_others(self.plan.shard):
+            refuse_differences(self.plan.shard, self._described())
+            self._is_agreed = True
+
+    @property
+    def _draws(self) -> bool:
+        """Whether anything depends on the seed."""
+        return self.shuffle or self._transform is not None
 
     def _own_num_batches(self) -> int | None:
         return None if self._endless else self.plan.num_batches
 
-    def _stream(self, plan: Plan, epoch: int, training: bool = True) -> Stream:
-        """An epoch of batches, made by the workers there are.
-
-        As in `fit(x, y, class_weight=...)`, classes are weighed in training alone.
-        """
-        recipe = self._recipe(plan)
-        if not training and recipe.class_weight is not None:
-            recipe = replace(recipe, class_weight=None)
-
-        def make(step: int) -> Tree:
-            if recipe.finished:  # no code of the user's is called, which might ask
-                return recipe(epoch, step)
-            with making(Making(self, plan, epoch, step)):
-                return recipe(epoch, step)
-
-        self._check_unchanged()
-        steps = range(plan.num_batches)
-        workers = whole_number("workers", self.workers, least=0, most=_MAX_WORKERS)
-        stream: Stream
-        if workers == 0 or self._is_cheap:
-            stream = InlineStream(make, steps)
-        else:
-            ahead = whole_number("max_queue_size", self.max_queue_size, least=1)
-            stream = ThreadedStream(make, steps, workers=workers, ahead=ahead)
-        self._streams.add(stream)
-        return stream
-
-    def _recipe(self, plan: Plan) -> Recipe:
-        if self._makes_whole_batches:
-            return Recipe(plan, self._make_by_index, name="__getitem__(index)")
-        return self._loading(plan)
-
-    def _loading(self, plan: Plan) -> Recipe:
-        return Recipe(plan, self.load, self._transform, self._class_weight)
-
     @property
-    def _is_cheap(self) -> bool:
-        """Whether making a batch costs less than handing it over from another thread."""
-        return False
-
-    @property
-    def _makes_whole_batches(self) -> bool:
-        return type(self).__getitem__ is not BatchDataset.__getitem__
-
-    def _refuse_finishing(self) -> None:
-        for name, value in (
-            ("transform", self._transform),
-            ("class_weight", self._class_weight),
-            ("remainder='pad'", self.remainder == "pad" or None),
-        ):
-            if value is not None:
-                raise InvalidArgumentError(
-                    f"{name} was given to {type(self).__name__}, which overrides __getitem__ and "
-                    "so returns finished batches; expected neither transform, class_weight nor "
-                    "remainder='pad'. Override load(rows) instead."
-                )
-
-    @property
-    def _current_plan(self) -> Plan:
-        batch = now_making(self)
-        return self.plan if batch is None else batch.plan
-
-    def _make_by_index(self, _: Rows) -> Tree:
-        batch = now_making(self)
-        assert batch is not None
-        made = self[batch.step]
-        if batch.plan.shuffle and not self._asked_for_rows:
-            self._asked_for_rows = True
-            warnings.warn(
-                f"{type(self).__name__}.__getitem__(index) made a batch without asking "
-                "self.rows(index) which rows are in it, so shuffle=True changes nothing. Read "
-                "these rows, or say shuffle=False.",
-                stacklevel=2,
-            )
-        return made
-
-    def _check_unchanged(self) -> None:
-        """Refuses what was changed behind our back and would not take effect."""
-        if not self._endless and len(self) != self.plan.num_batches:
-            raise InvalidArgumentError(
-                f"len({type(self).__name__}) is {len(self)}, but {self.plan.num_samples} samples "
-                f"in batches of {self.plan.batch_size} are {self.plan.num_batches} batches. Don't "
-                "override __len__; a dataset of another size is a new dataset."
-            )
-        if self.use_multiprocessing:
-            raise InvalidArgumentError(_NO_PROCESSES.format(told(self.use_multiprocessing)))
+    def _batches_together(self) -> int:
+        """How many batches `tf.data` should be given at once, since each alone costs so little."""
+        return 1

@@ -14,12 +14,21 @@ import numpy as np
 __all__ = [
     "AmbiguousCallError",
     "ClosedError",
+    "CoverageError",
+    "FaultyDatasetError",
     "InvalidArgumentError",
     "InvalidBatchError",
     "InvalidDataError",
+    "InvalidStateError",
     "KerasNpBatchError",
     "MissingExtraError",
+    "NonFiniteError",
+    "RanksDisagreeError",
+    "SharedMemoryError",
+    "UnsendableError",
     "UnsupportedArgumentError",
+    "WorkerDiedError",
+    "WorkerError",
 ]
 
 _MAX_ROWS_SHOWN = 8
@@ -41,6 +50,10 @@ class InvalidBatchError(KerasNpBatchError, ValueError):
     """A `load` or a `transform` returned something that is not a batch."""
 
 
+class InvalidStateError(KerasNpBatchError, ValueError):
+    """A saved state is damaged, of another version, or of another dataset or model."""
+
+
 class UnsupportedArgumentError(KerasNpBatchError, ValueError):
     """An argument of `fit`, `evaluate` or `predict` that belongs into the dataset."""
 
@@ -51,6 +64,38 @@ class AmbiguousCallError(KerasNpBatchError, RuntimeError):
 
 class ClosedError(KerasNpBatchError, RuntimeError):
     """A dataset was closed while one of its epochs was under way."""
+
+
+class CoverageError(KerasNpBatchError, RuntimeError):
+    """An epoch was not trained on each of its samples once; the message names the rows."""
+
+
+class NonFiniteError(KerasNpBatchError, ArithmeticError):
+    """The loss or an input has turned NaN or infinite; the message names the batch."""
+
+
+class RanksDisagreeError(KerasNpBatchError, RuntimeError):
+    """Processes that train together have different datasets; the message tells what differs."""
+
+
+class FaultyDatasetError(KerasNpBatchError, AssertionError):
+    """`keras_npbatch.testing` found faults in a dataset; the message tells each of them."""
+
+
+class SharedMemoryError(KerasNpBatchError, MemoryError):
+    """Shared memory for worker processes can't be had."""
+
+
+class UnsendableError(KerasNpBatchError, TypeError):
+    """Something in a dataset can't be sent to worker processes; the message names its path."""
+
+
+class WorkerDiedError(KerasNpBatchError, RuntimeError):
+    """A worker process died, again and again, over one batch; the message names the batch."""
+
+
+class WorkerError(KerasNpBatchError, RuntimeError):
+    """Stands for an exception of a worker process that can't be sent, and tells its text."""
 
 
 class MissingExtraError(KerasNpBatchError, ImportError):

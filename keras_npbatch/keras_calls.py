@@ -17,7 +17,17 @@ from typing import Any, Literal, TypeAlias
 
 import keras
 
-__all__ = ["Call", "Kind", "find_call", "find_epoch_iterator", "is_reset"]
+__all__ = [
+    "Call",
+    "Kind",
+    "expect_steps",
+    "find_call",
+    "find_epoch_iterator",
+    "is_build",
+    "is_reset",
+    "running_frames",
+    "show_steps",
+]
 
 Kind: TypeAlias = Literal["fit", "evaluate", "predict"]
 
@@ -33,6 +43,10 @@ class Call:
     """Its name."""
     arguments: dict[str, Any]
     """What it was given, by parameter name."""
+    model: Any = None
+    """Whose method it is."""
+    frame: int | None = None
+    """The identity of its frame."""
 
     def is_given(self, name: str, value: Any) -> bool:
         """Whether the argument `name` is this very object."""
@@ -50,8 +64,25 @@ def find_call() -> Call | None:
             continue
         parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         if "x" in parameters:  # a user's override with other parameters calls Keras's own
-            return Call(name, {key: values[key] for key in parameters if key in values})  # type: ignore[arg-type]
+            given = {key: values[key] for key in parameters if key in values}
+            return Call(name, given, values["self"], id(frame))  # type: ignore[arg-type]
     return None
+
+
+def running_frames() -> set[int]:
+    """The identities of all frames that are being executed, in any thread.
+
+    A call that has ended with an exception is none of them, though its traceback may keep its
+    frame, as in a notebook.
+    """
+    found = set()
+    for innermost in sys._current_frames().values():
+        frame: FrameType | None = innermost
+        while frame is not None:
+            found.add(id(frame))
+            frame = frame.f_back
+    del innermost  # this frame itself, maybe: it would keep all that called until a collection
+    return found
 
 
 def find_epoch_iterator(adapter: Any) -> Any | None:
@@ -76,6 +107,38 @@ def is_reset(epoch_iterator: Any) -> bool:
         frame.f_code.co_name == "reset" and frame.f_locals.get("self") is epoch_iterator
         for frame in _frames_of_keras()
     )
+
+
+def is_build() -> bool:
+    """Whether Keras takes a batch only to build a model.
+
+    On another process, whose model is built, it takes none.
+    """
+    return any(
+        frame.f_code.co_name in ("_symbolic_build", "_maybe_symbolic_build")
+        and frame.f_globals.get("__name__", "").startswith("keras.")
+        for frame in _frames(_MAX_FRAMES)
+    )
+
+
+def expect_steps(epoch_iterator: Any, steps: int | None) -> None:
+    """Let Keras end the pass that comes next after so many steps, without a warning.
+
+    It reads `num_batches` once a call. The attribute it keeps it in is private, so it is touched
+    only where the number has changed: after a resumed epoch, or when a callback resumes one.
+    """
+    if getattr(epoch_iterator, "_num_batches", steps) != steps:
+        epoch_iterator._num_batches = steps
+
+
+def show_steps(call: Call | None, steps: int | None) -> None:
+    """Let the progress bars of a `fit` count to `steps` in the epoch that begins."""
+    callbacks = None if call is None else call.arguments.get("callbacks")
+    for callback in getattr(callbacks, "callbacks", ()):  # of a CallbackList, as Keras makes it
+        if isinstance(callback, keras.callbacks.ProgbarLogger):
+            callback.target = steps
+            if callback.progbar is not None:
+                callback.progbar.target = steps
 
 
 def _frames_of_keras() -> Iterator[FrameType]:

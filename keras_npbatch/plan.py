@@ -11,7 +11,6 @@ in the library asks the plan, so that coverage and no duplication hold by constr
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
@@ -20,27 +19,16 @@ import numpy as np
 
 from keras_npbatch import order as orders
 from keras_npbatch import rng
+from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.shard import Shard, even_locate, even_part
 
-__all__ = ["Plan", "Remainder", "whole_number"]
+__all__ = ["Plan", "Remainder"]
 
 Remainder: TypeAlias = Literal["keep", "drop", "pad", "spread"]
 
 _ORDERS_KEPT = 3
 """Epochs whose order is kept: the current, the next that workers prepare, one looked up."""
-
-
-def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> int:
-    """`value` as an int; refuses what is no whole number between `least` and `most`."""
-    number: int | None
-    try:
-        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or number < least or (most is not None and number > most):
-        bound = f"from {least} up" if most is None else f"from {least} to {most}"
-        raise InvalidArgumentError(f"{name} is {told(value)}; expected a whole number {bound}.")
-    return number
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Plan:
     num_samples: int
     """Samples in the data, from 1 to 2**62."""
     batch_size: int = 32
-    """Samples in a full batch."""
+    """Samples in a full batch of one process."""
     seed: int = 0
     """The seed of every epoch's order."""
     shuffle: bool = True
@@ -62,6 +50,11 @@ class Plan:
     remainder: Remainder = "keep"
     """What happens to `num_samples % batch_size`: a short last batch, none, a padded one, or
     batches whose sizes differ by at most one."""
+    shard: Shard = field(default_factory=Shard)
+    """The part of each global batch that this process reads; `rows` and `span` are of it."""
+    skip: int = 0
+    """Samples at the beginning of an epoch that are in no batch: the plan of the rest of one that
+    was begun with batches of another size."""
     _orders: OrderedDict[int, orders.Order] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
@@ -85,16 +78,26 @@ class Plan:
                 f"remainder is {told(self.remainder)}; expected one of "
                 f"{', '.join(map(repr, get_args(Remainder)))}."
             )
-        if self.remainder == "drop" and num_samples < batch_size:
+        shard = Shard.of(self.shard)
+        if batch_size * shard.count > orders.MAX_ROWS:
             raise InvalidArgumentError(
-                f"remainder='drop' leaves no batch: num_samples={num_samples} is less than "
-                f"batch_size={batch_size}. Use a smaller batch_size, or remainder='keep'."
+                f"batch_size is {batch_size} for each of {shard.count} shards; expected at most "
+                "2**62 samples in all of them."
+            )
+        skip = whole_number("skip", self.skip, least=0, most=num_samples - 1)
+        if self.remainder == "drop" and num_samples - skip < batch_size * shard.count:
+            of_all = f" for each of {shard.count} shards" if shard.count > 1 else ""
+            raise InvalidArgumentError(
+                f"remainder='drop' leaves no batch: num_samples={num_samples - skip} is less than "
+                f"batch_size={batch_size}{of_all}. Use a smaller batch_size, or remainder='keep'."
             )
         for name, value in (
             ("num_samples", num_samples),
             ("batch_size", batch_size),
             ("seed", seed),
             ("shuffle", bool(self.shuffle)),
+            ("shard", shard),
+            ("skip", skip),
         ):
             object.__setattr__(self, name, value)
 
@@ -106,22 +109,32 @@ class Plan:
             self.seed,
             self.shuffle,
             self.remainder,
+            self.shard,
+            self.skip,
         )
 
     @property
+    def global_batch_size(self) -> int:
+        """Samples in a full batch of all processes together."""
+        return self.batch_size * self.shard.count
+
+    @property
     def num_batches(self) -> int:
-        """Batches in an epoch, at least 1."""
-        full, rest = divmod(self.num_samples, self.batch_size)
+        """Batches in an epoch, at least 1; the same for every shard."""
+        full, rest = divmod(self.num_samples - self.skip, self.global_batch_size)
         return full if self.remainder == "drop" or not rest else full + 1
+
+    def global_span(self, step: int) -> tuple[int, int]:
+        """The positions `start..stop-1` of the order that all shards together read at `step`."""
+        if self.remainder == "spread":
+            return even_part(step, self.num_batches, self.skip, self.num_samples)
+        start = self.skip + step * self.global_batch_size
+        return start, min(start + self.global_batch_size, self.num_samples)
 
     def span(self, step: int) -> tuple[int, int]:
         """The positions `start..stop-1` of the order that batch `step` holds."""
-        if self.remainder == "spread":
-            size, larger = divmod(self.num_samples, self.num_batches)
-            start = step * size + min(step, larger)
-            return start, start + size + (step < larger)
-        start = step * self.batch_size
-        return start, min(start + self.batch_size, self.num_samples)
+        start, stop = self.global_span(step)
+        return self.shard.part(start, stop) if self.shard.count > 1 else (start, stop)
 
     def rows(self, epoch: int, step: int) -> orders.Rows:
         """The rows in a batch, in their order in it; padding is not in it.
@@ -136,23 +149,66 @@ class Plan:
         return self.order(epoch).rows(*self.span(step))
 
     def locate(self, row: int, epoch: int) -> tuple[int, int] | None:
-        """Where a row is in an epoch: `(step, position in the batch)`; None if it is dropped.
+        """Where a row is in an epoch: `(step, position in the batch)`, the inverse of `rows`.
+
+        None if it is dropped or skipped, or in the batch of another shard.
 
         Args:
             row: from 0 to `num_samples - 1`.
             epoch: from 0 up.
         """
+        found = self.locate_shard(row, epoch)
+        if found is None or found[1] != self.shard.index:
+            return None
+        return found[0], found[2]
+
+    def locate_shard(self, row: int, epoch: int) -> tuple[int, int, int] | None:
+        """Where a row is, whoever reads it: `(step, index of the shard, position in its batch)`.
+
+        None if it is dropped or skipped. The arguments are those of `locate`.
+        """
         row = whole_number("row", row, least=0, most=self.num_samples - 1)
         position = int(self.order(epoch).positions(np.array([row], np.int64))[0])
-        if self.remainder != "spread":
-            step, within = divmod(position, self.batch_size)
-            return (step, within) if step < self.num_batches else None
-        size, larger = divmod(self.num_samples, self.num_batches)
-        in_larger = larger * (size + 1)
-        if position < in_larger:
-            return divmod(position, size + 1)
-        step, within = divmod(position - in_larger, size)
-        return larger + step, within
+        if position < self.skip:
+            return None
+        if self.remainder == "spread":
+            left = self.num_samples - self.skip
+            step, _ = even_locate(self.num_batches, position - self.skip, left)
+        else:
+            step = (position - self.skip) // self.global_batch_size
+            if step >= self.num_batches:
+                return None
+        start, stop = self.global_span(step)
+        return step, *self.shard.locate(position - start, stop - start)
+
+    def sizes(self, step: int) -> tuple[int, int]:
+        """The samples in the smallest and in the largest shard's batch of a step; no padding."""
+        start, stop = self.global_span(step)
+        size, larger = divmod(stop - start, self.shard.count)
+        return size, size + (larger > 0)
+
+    def of_shard(self, shard: Any) -> Plan:
+        """The plan of another process that trains together with this one.
+
+        Args:
+            shard: its index; or a `Shard` of any count by which the global batch divides.
+
+        Raises:
+            InvalidArgumentError: for a shard that does not exist.
+        """
+        if isinstance(shard, int | np.integer) and not isinstance(shard, bool):
+            most = self.shard.count - 1
+            index = whole_number("shard", shard, least=0, most=most)
+            return replace(self, shard=Shard(index, self.shard.count))
+        shard = Shard.of(shard)
+        batch_size, rest = divmod(self.global_batch_size, shard.count)
+        if rest:
+            raise InvalidArgumentError(
+                f"shard is {shard}; expected a count that divides the global batch of "
+                f"{self.global_batch_size} samples ({self.batch_size} for each of "
+                f"{self.shard.count})."
+            )
+        return replace(self, shard=shard, batch_size=batch_size)
 
     def order(self, epoch: int) -> orders.Order:
         """The order of an epoch; the last few are kept."""

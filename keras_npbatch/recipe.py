@@ -49,8 +49,11 @@ class Recipe:
                 A `StopIteration` becomes a RuntimeError, as in a generator (PEP 479): it would
                 end the epoch in silence.
         """
-        rows = self.plan.rows(epoch, step)
-        doing = self.name
+        plan = self.plan
+        rows = plan.rows(epoch, step)
+        num_real, doing = len(rows), self.name
+        if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
+            rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
         try:
             batch = self.load(rows)
             if self.finished:
@@ -60,16 +63,20 @@ class Recipe:
             if self.transform is not None:
                 doing = "transform"
                 changed = self.transform(
-                    assemble.pack(parts), seed=self.plan.seed, epoch=epoch, step=step
+                    assemble.pack(parts),
+                    seed=plan.seed,
+                    epoch=epoch,
+                    step=step,
+                    shard=plan.shard.index,
                 )
                 parts = assemble.unpack(changed, doing)
                 assemble.check_lengths(parts, len(rows), doing)
             if self.class_weight is not None:
                 doing = "class_weight"
                 parts = self.class_weight(parts)
-            if self.plan.remainder == "pad":
+            if plan.remainder == "pad":
                 doing = "padding"
-                parts = assemble.pad(parts, len(rows), self.plan.batch_size)
+                parts = assemble.pad(parts, num_real, plan.batch_size)
         except Exception as error:
             note = (
                 f"keras_npbatch: raised by {doing} at epoch {epoch}, step {step}, rows "

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
 
     ORDER = 0
     TRANSFORM = 1
+    GLOBAL = 2
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

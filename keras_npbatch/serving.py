@@ -6,6 +6,7 @@ each other, also when all of them walk over the same dataset at once:
 
 - `fit` gets shuffled epochs, one after the other; an epoch counts once all of it was delivered.
   What Keras took only to build a model it gives back (`take_back`), and gets anew.
+- After `load_state_dict` the first pass of `fit` is the rest of an epoch, and Keras is told so.
 - `evaluate` and `predict` read in the order of the data and never move an epoch on.
 - `predict` gets every row once, also where training drops or pads.
 
@@ -14,66 +15,31 @@ Iterators are lazy: Keras makes some that it never uses, and a pass begins with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+import weakref
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
 
+import keras
+
+from keras_npbatch.agreement import refuse_differences, tell_failure
 from keras_npbatch.assemble import scale_weights
+from keras_npbatch.batches import Batches
+from keras_npbatch.clock import Place
+from keras_npbatch.engines import check_engine, check_rest, join_strategy
 from keras_npbatch.errors import (
-    AmbiguousCallError,
     ClosedError,
     UnsupportedArgumentError,
-    told,
 )
-from keras_npbatch.keras_calls import Call, Kind
+from keras_npbatch.keras_calls import Call, Kind, find_call, is_build, show_steps
 from keras_npbatch.plan import Plan
+from keras_npbatch.ranks import has_others, mesh_place
+from keras_npbatch.requests import check_arguments, initial_epoch, kind_of, passes_in_all
+from keras_npbatch.service import Service, Stream
 from keras_npbatch.tree import Tree
+from keras_npbatch.watching import Delivery, Watch
 
-__all__ = ["Clock", "Service", "Session", "Stream", "check_delivered"]
-
-_STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
-
-
-class Stream(Protocol):
-    """Batches in order, which can be ended early."""
-
-    def __iter__(self) -> Iterator[Tree]: ...
-
-    def __next__(self) -> Tree: ...
-
-    def close(self) -> None:
-        """Forget the rest; safe to call twice, also from another thread."""
-
-
-@dataclass(slots=True)
-class Clock:
-    """Which epoch of a dataset comes next."""
-
-    epoch: int = 0
-    """Counted from 0."""
-    times_set: int = 0
-    """How often the user has set it; a session that sees a new number follows the clock."""
-
-    def set(self, epoch: int) -> None:
-        """The user's word."""
-        self.epoch = epoch
-        self.times_set += 1
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """What a dataset offers to sessions."""
-
-    dataset: Any
-    """The object that Keras was given."""
-    plan: Plan
-    """The plan of its shuffled epochs."""
-    clock: Clock
-    """The epoch, shared by all who train."""
-    endless: bool
-    """Whether one epoch follows the other without an end."""
-    stream: Callable[[Plan, int, bool], Stream]
-    """`stream(plan, epoch, training)`: an epoch of batches through the dataset's executor."""
+__all__ = ["Session", "check_delivered", "weighed_for_fit"]
 
 
 class Session:
@@ -90,20 +56,53 @@ class Session:
     """
 
     def __init__(self, service: Service, call: Call | None, steps: int | None) -> None:
+        self.watches: list[Watch] = []
         self._service = service
         self._steps = steps
-        self._choose(_kind(service, call))
-        _check_arguments(service, call, steps)
+        self.frame = None if call is None else call.frame
+        self._model = None if call is None or call.model is None else weakref.ref(call.model)
+        self._choose(kind_of(service, call))
+        check_arguments(service, call, steps)
+        self._is_agreed = not has_others(self._plan.shard)
+        self._strategy: Any = None
+        self._check_engine(call)
+        if not self._is_agreed and self._engine_talks_first():
+            # Where the data begin may still change, so that is compared with the first batch.
+            refuse_differences(self._plan.shard, self._service.described())
         self._times_set = service.clock.times_set
-        self._first_epoch: int | None = None
-        self._epoch: int | None = None
-        self._clock_before = service.clock.epoch
+        self._first_epoch = initial_epoch(service, call, steps)
+        self._next: Place | None = None
+        self._clock_before = service.clock.place
+        self._steps_shown = self.num_batches
+        self._walks = 0
+        self._passes = 0
+        self.is_watched = False
+        self.has_ended = False
+        self._last_pass: int | None = None
         self._stream: Stream | None = None
 
     @property
     def num_batches(self) -> int | None:
-        """Steps in an epoch, or None for an endless dataset."""
-        return None if self._service.endless else self._plan.num_batches
+        """Steps in the pass that comes next, or None for an endless dataset."""
+        if self._service.endless:
+            return None
+        place = self._next_pass()
+        return place.plan(self._plan).num_batches - place.step
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """What Keras was given by this name."""
+        return self._steps
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch of Keras that is not resumed."""
+        return self._steps or self._plan.num_batches
+
+    @property
+    def model(self) -> Any:
+        """The model that is served, or None if that can't be told."""
+        return None if self._model is None else self._model()
 
     def batches(self, call: Call | None) -> Iterator[Tree]:
         """One epoch (all that follow, for an endless dataset), from its first batch on.
@@ -113,10 +112,28 @@ class Session:
                 dataset is trained on and validated with in one `fit`, which of both this is; and
                 the initial epoch that a callback has restored.
         """
-        if call is not None and call.kind == "evaluate":
-            self._choose("evaluate")
-        self._first_epoch = _initial_epoch(self._service, call, self._steps)
+        self._notice(call)
+        self._first_epoch = initial_epoch(self._service, call, self._steps)
+        self._last_pass = passes_in_all(call)
         return self._epochs()
+
+    def steps_to_come(self, call: Call | None) -> int | None:
+        """Steps in the pass that comes next, as `call`, which is about to ask for it, has them."""
+        self._notice(call)
+        return self.num_batches
+
+    def join(self, strategy: Any) -> None:
+        """A strategy of TensorFlow divides the batches among replicas, in several processes maybe.
+
+        Raises:
+            RanksDisagreeError: on every process, if they have different datasets.
+            UnsupportedArgumentError: if it would train samples twice, or wrongly, or fail.
+        """
+        service = self._service
+        join_strategy(
+            strategy, self._plan, self._kind, service.dataset, self.model, service.described()
+        )
+        self._is_agreed, self._strategy = True, strategy
 
     def take_back(self) -> None:
         """Keras drops what it has read to build the model: the epoch is begun anew."""
@@ -125,8 +142,39 @@ class Session:
         self._stream.close()
         self._stream = None
         if self._kind == "fit" and self._times_set == self._service.clock.times_set:
-            self._service.clock.epoch = self._clock_before
-            self._epoch = None
+            self._service.clock.move_to(*self._clock_before)
+            self._next = None
+
+    def _notice(self, call: Call | None) -> None:
+        if call is not None and call.kind == "evaluate":
+            self._choose("evaluate")
+
+    def _check_engine(self, call: Call | None) -> None:
+        try:
+            check_engine(self._plan, self._kind, self._service.dataset, call)
+            if self._kind == "fit" and call is not None:
+                validation = call.arguments.get("validation_data")
+                if isinstance(validation, Batches):  # now, not after an epoch of training
+                    check_engine(validation.plan.in_data_order(), "evaluate", validation, call)
+        except UnsupportedArgumentError as error:
+            # Another process, whose settings are others, may find no fault with them and wait.
+            if self._kind != "predict" and not self._is_agreed:
+                tell_failure(self._plan.shard, error)
+            raise
+
+    def _engine_talks_first(self) -> bool:
+        """Whether processes talk before they take a batch, in words that must fit.
+
+        Keras's JAX trainer does, and on Torch `TorchDataParallel` does, when it shares weights.
+        """
+        on_torch = keras.backend.backend() == "torch" and self._kind == "fit"
+        return on_torch or mesh_place() is not None
+
+    def _agree(self) -> None:
+        """Once: all processes that train together have the same, or each complains."""
+        if not self._is_agreed:
+            refuse_differences(self._plan.shard, self._service.described())
+            self._is_agreed = True
 
     def _choose(self, kind: Kind) -> None:
         self._kind: Kind = kind
@@ -136,43 +184,88 @@ class Session:
         self._plan = plan
 
     def _epochs(self) -> Iterator[Tree]:
-        yield from self._one_epoch()
+        self._walks += 1
+        walk = self._walks
+        yield from self._one_epoch(walk)
         while self._service.endless:
-            yield from self._one_epoch()
+            yield from self._one_epoch(walk)
 
-    def _one_epoch(self) -> Iterator[Tree]:
-        epoch = self._next_epoch()
-        stream = self._stream = self._service.stream(self._plan, epoch, self._kind == "fit")
-        step, last_step = -1, self._plan.num_batches - 1
+    def _one_epoch(self, walk: int) -> Iterator[Tree]:
+        epoch, first, _ = self._next = self._next_pass()
+        plan = self._next.plan(self._plan)
+        self._times_set = self._service.clock.times_set
+        if not is_build():
+            self._agree()
+            if plan.skip:
+                check_rest(plan, self._kind, self._strategy)
+        self._show_steps()
+        summarise = next((watch.summarise for watch in self.watches if watch.summarise), None)
+        stream = self._stream = self._service.stream(
+            plan, epoch, self._kind == "fit", self._another_follows(), first, summarise
+        )
+        step, last_step = first - 1, plan.num_batches - 1
+        ready, asked = stream.ready if self.watches else 0, perf_counter()
         try:
-            for step, batch in enumerate(stream):
+            for step, batch in enumerate(stream, first):
                 if step == last_step:
                     # Before the last batch leaves, since Keras does not come back after it.
+                    self._passes += 1
                     self._move_to(epoch + 1)
-                yield self._weighed(batch, step)
+                summary = None
+                if summarise is not None:
+                    batch, summary = batch  # the pair must not keep it
+                weighed = self._weighed(plan, batch, step)
+                if self.watches:
+                    waited_s = 0.0 if ready else perf_counter() - asked
+                    delivery = Delivery(
+                        walk, plan, epoch, step, first, weighed, summary, waited_s, ready
+                    )
+                    for watch in self.watches:
+                        watch.deliver(delivery)
+                    del delivery
+                yield weighed
+                del weighed, batch  # the caller's alone, while the next is waited for
+                ready, asked = stream.ready if self.watches else 0, perf_counter()
             check_delivered(step, last_step)
         finally:
             stream.close()
 
-    def _next_epoch(self) -> int:
+    def _another_follows(self) -> bool:
+        """Whether another epoch will be asked for, as far as can be told."""
         if self._kind != "fit":
-            return 0
+            return False
+        if self._service.endless or self._last_pass is None:
+            return True
+        return self._passes < self._last_pass
+
+    def _next_pass(self) -> Place:
+        """Where the pass that comes next begins."""
+        if self._kind != "fit":
+            return Place()
         clock = self._service.clock
         if self._times_set != clock.times_set:  # the user has set it since
-            self._times_set = clock.times_set
-            self._epoch = clock.epoch
-        elif self._epoch is None:
-            self._epoch = clock.epoch if self._first_epoch is None else self._first_epoch
-        return self._epoch
+            return clock.place
+        if self._next is not None:
+            return self._next
+        if self._first_epoch in (None, clock.epoch):
+            return clock.place
+        return Place(self._first_epoch)
 
     def _move_to(self, epoch: int) -> None:
         if self._kind != "fit":
             return
-        self._epoch = epoch
+        self._next = Place(epoch)
         if self._times_set == self._service.clock.times_set:
-            self._service.clock.epoch = epoch
+            self._service.clock.move_to(epoch)
 
-    def _weighed(self, batch: Tree, step: int) -> Tree:
+    def _show_steps(self) -> None:
+        """Progress bars were told how many steps an epoch has; a resumed one has fewer."""
+        steps = self.num_batches
+        if self._kind == "fit" and self._steps is None and steps != self._steps_shown:
+            show_steps(find_call(), steps)
+            self._steps_shown = steps
+
+    def _weighed(self, plan: Plan, batch: Tree, step: int) -> Tree:
         """The batch with its sample weights scaled to what Keras makes of padded batches.
 
         Keras divides the loss of a batch by all its rows, padded ones too, and then weighs that
@@ -181,16 +274,28 @@ class Session:
         that are read must be that over their real rows, so in each batch they weigh
         `all rows / real rows`.
         """
-        plan = self._plan
+        if self._kind == "fit":
+            return weighed_for_fit(plan, batch, step)
         if plan.remainder != "pad":
             return batch
-        if self._kind == "fit":
-            start, stop = plan.span(step)
-            factor = plan.batch_size / (stop - start)
-        else:
-            read = min(self._steps or plan.num_batches, plan.num_batches)
-            factor = read * plan.batch_size / plan.span(read - 1)[1]
-        return batch if factor == 1 else scale_weights(batch, factor)
+        steps = self._steps or plan.num_batches
+        if not self._service.endless:
+            steps = min(steps, plan.num_batches)
+        passes, rest = divmod(steps, plan.num_batches)
+        real = passes * plan.num_samples + (plan.global_span(rest - 1)[1] if rest else 0)
+        return _scaled(batch, steps * plan.global_batch_size / real)
+
+
+def weighed_for_fit(plan: Plan, batch: Tree, step: int) -> Tree:
+    """The batch of a step of training with the sample weights that `fit` is given."""
+    if plan.remainder != "pad":
+        return batch
+    start, stop = plan.global_span(step)
+    return _scaled(batch, plan.global_batch_size / (stop - start))
+
+
+def _scaled(batch: Tree, factor: float) -> Tree:
+    return batch if factor == 1 else scale_weights(batch, factor)
 
 
 def check_delivered(step: int, last_step: int) -> None:
@@ -203,67 +308,4 @@ def check_delivered(step: int, last_step: int) -> None:
         raise ClosedError(
             f"the dataset was closed after {step + 1} of {last_step + 1} batches of an epoch that "
             "was under way. Close it when all iteration is over."
-        )
-
-
-def _kind(service: Service, call: Call | None) -> Kind:
-    if call is not None:
-        # While fit makes the iterator of its validation, fit itself is the innermost call.
-        if call.kind == "fit" and not call.is_given("x", service.dataset):
-            return "evaluate"
-        return call.kind
-    if service.plan.shuffle:
-        raise AmbiguousCallError(
-            "Keras asks for batches, but it can't be told whether for fit, evaluate or predict: "
-            "shuffled rows might reach predict, whose results would be out of order. Expected a "
-            "call of model.fit, model.evaluate or model.predict. Use a dataset with "
-            "shuffle=False, or iterate over the dataset yourself."
-        )
-    return "fit"
-
-
-def _initial_epoch(service: Service, call: Call | None, steps: int | None) -> int | None:
-    """The epoch of the data that `fit(initial_epoch=...)` begins with, if it says so.
-
-    Where an epoch of `fit` is not one of the data, because of `steps_per_epoch`, it does not.
-    """
-    if call is None or call.kind != "fit" or not call.is_given("x", service.dataset):
-        return None
-    if steps not in (None, service.plan.num_batches):
-        return None
-    return call.arguments.get("initial_epoch") or None
-
-
-def _check_arguments(service: Service, call: Call | None, steps: int | None) -> None:
-    """Refuses what Keras would ignore in silence when data come from an adapter."""
-    if call is None:
-        return
-    dataset = type(service.dataset).__name__
-    is_validation = call.kind == "fit" and not call.is_given("x", service.dataset)
-    if service.endless and steps is None:
-        name = "validation_steps" if is_validation else _STEPS[call.kind]
-        if call.kind == "fit" and call.arguments.get("steps_per_epoch") is not None:
-            name = "validation_steps"
-        raise UnsupportedArgumentError(
-            f"{call.kind} with an endless dataset ({dataset}.repeat()) would never end; expected "
-            f"{name}. One pass over the data is {name}={service.plan.num_batches}."
-        )
-    if is_validation:
-        return
-    for name, instead in (
-        ("class_weight", "Give it to the dataset: class_weight=..."),
-        ("y", "Put the targets into the dataset."),
-        ("sample_weight", "Put the weights into the dataset."),
-    ):
-        if call.arguments.get(name) is not None:
-            raise UnsupportedArgumentError(
-                f"{call.kind}({name}=...) was given with the dataset ({dataset}), and Keras would "
-                f"ignore it; expected None. {instead}"
-            )
-    batch_size = call.arguments.get("batch_size")
-    if batch_size is not None and batch_size != service.plan.batch_size:
-        raise UnsupportedArgumentError(
-            f"{call.kind}(batch_size=...) was given {told(batch_size)} with the dataset "
-            f"({dataset}) of batch_size={service.plan.batch_size}, and Keras would ignore it. Set "
-            "the dataset's batch_size."
         )

@@ -19,7 +19,7 @@ from keras_npbatch.errors import InvalidDataError, told
 from keras_npbatch.order import Rows
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
 
-__all__ = ["Empty", "Source", "as_source", "as_sources", "num_rows"]
+__all__ = ["Empty", "Source", "TakenArray", "as_source", "as_sources", "num_rows"]
 
 _MOST_INPUTS_IN_A_LIST = 16
 
@@ -41,6 +41,8 @@ class Source(Protocol):
     """`(rows, *feature_shape)`."""
     dtype: np.dtype[Any]
     """The dtype of what `read` returns."""
+    is_in_memory: bool
+    """Whether reading never waits for a disk, a network or code of the user's."""
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows, in the given order, as a new array.
@@ -59,6 +61,7 @@ class TakenArray:
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.shape, self.dtype = array.shape, array.dtype
+        self.is_in_memory = not _is_mapped(array)
         self._array = array
         self._feature_shape = array.shape[1:]
 
@@ -79,6 +82,7 @@ class IndexedArray:
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.shape, self.dtype = array.shape, array.dtype
+        self.is_in_memory = not _is_mapped(array)
         self._array = array
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
@@ -92,6 +96,8 @@ class IndexedStorage:
     Rows are asked for in increasing order and put back in the order asked for: HDF5 insists on
     it, and every storage in chunks reads faster so.
     """
+
+    is_in_memory = False
 
     def __init__(self, storage: Any, path: str) -> None:
         self.shape, self.dtype = tuple(storage.shape), np.dtype(storage.dtype)
@@ -118,6 +124,8 @@ class IndexedStorage:
 class SparseRows:
     """A scipy sparse matrix: rows are delivered dense, since only a batch of them is."""
 
+    is_in_memory = True
+
     def __init__(self, matrix: Any) -> None:
         self._matrix = matrix.tocsr()  # no copy when it is CSR already
         self.shape, self.dtype = tuple(matrix.shape), np.dtype(matrix.dtype)
@@ -132,18 +140,20 @@ class SparseRows:
 class FrameRows:
     """A pandas DataFrame: pandas selects the rows, and makes one dtype of its columns'."""
 
+    is_in_memory = True
+
     def __init__(self, frame: Any) -> None:
         self._frame = frame
         self.shape = tuple(frame.shape)
-        if all(isinstance(dtype, np.dtype) for dtype in frame.dtypes):
-            self.dtype = frame.iloc[:0].to_numpy().dtype
-        else:  # what a column of pandas's own becomes depends on whether values are missing
-            columns = (frame.iloc[:, number].to_numpy() for number in range(frame.shape[1]))
-            dtypes = [column.dtype for column in columns]
-            try:
-                self.dtype = np.result_type(*dtypes)
-            except TypeError:  # dates and numbers: nothing but objects is both
-                self.dtype = np.dtype(object)
+        dtypes = {
+            # What a column of pandas's own becomes depends on whether values are missing.
+            dtype if isinstance(dtype, np.dtype) else frame.iloc[:, number].to_numpy().dtype
+            for number, dtype in enumerate(frame.dtypes)
+        }
+        are_numbers = all(dtype.kind in "biufc" for dtype in dtypes)
+        self.dtype = np.dtype(object)  # all that dates and numbers have in common
+        if len(dtypes) == 1 or (dtypes and are_numbers):
+            self.dtype = np.result_type(*dtypes)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows."""
@@ -257,6 +267,12 @@ def _array_source(array: npt.NDArray[Any], path: str) -> Source:
 def _is_raw(dtype: np.dtype[Any]) -> bool:
     """Whether arrays of it are plain memory: no objects, no strings of any length (kind T)."""
     return not dtype.hasobject and dtype.kind != "T"
+
+
+def _is_mapped(array: Any) -> bool:
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 def _scalar(path: str) -> str:

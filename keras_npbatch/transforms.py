@@ -43,11 +43,18 @@ class Transform:
         self._function = function
         self._wants_rng = _wants_rng(function)
 
-    def __call__(self, batch: Tree, *, seed: int, epoch: int, step: int) -> Tree:
-        """The transformed batch."""
-        if self._wants_rng:
-            return self._function(batch, rng.generator(seed, rng.Purpose.TRANSFORM, epoch, step))
-        return self._function(batch)
+    @property
+    def name(self) -> str:
+        """What the function is called, or its class where it has no name."""
+        inner = getattr(self._function, "func", self._function)  # of a functools.partial
+        return str(getattr(inner, "__qualname__", type(inner).__qualname__))
+
+    def __call__(self, batch: Tree, *, seed: int, epoch: int, step: int, shard: int = 0) -> Tree:
+        """The transformed batch; of the first shard as if there were no others."""
+        if not self._wants_rng:
+            return self._function(batch)
+        place = (epoch, step, shard) if shard else (epoch, step)
+        return self._function(batch, rng.generator(seed, rng.Purpose.TRANSFORM, *place))
 
 
 def _wants_rng(function: Callable[..., Any]) -> bool:

@@ -1,7 +1,8 @@
 """For every test: nothing it starts or opens is left behind.
 
 Hypothesis profiles, chosen by the environment: `HYPOTHESIS_PROFILE=ci` draws the same examples in
-every run; `dev`, the default, others each time; `thorough` draws twenty times as many.
+every run; `dev`, the default, others each time; `thorough` draws twenty times as many; `quick`, for
+mutation testing, a quarter, the same ones in every run.
 """
 
 from __future__ import annotations
@@ -13,20 +14,39 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 from hypothesis import settings
 
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2000)
+settings.register_profile("quick", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# Of whichever test comes first: those that need a framework start processes of their own.
+os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 WORKER_THREAD = "keras_npbatch-worker"
 _LEFT_BEHIND_S = 5.0
 """How long a test's threads may take to end; they need a fifth of a second."""
 _FRAMEWORKS = ("jax", "tensorflow", "torch")
 """They open files of their own, once and for good, when they are first used."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Who has no test left takes of the others': those of test_on_backends last for minutes."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: one that began last would be waited for alone."""
+    items.sort(key=lambda item: item.path.name != "test_on_backends.py")
 
 
 @pytest.fixture(autouse=True)
@@ -65,14 +85,8 @@ def worker_threads() -> list[threading.Thread]:
 
 
 def child_processes() -> set[int]:
-    """Process numbers of this process's children."""
-    found: set[int] = set()
-    for children in Path("/proc/self/task").glob("*/children"):
-        try:
-            found.update(map(int, children.read_text().split()))
-        except OSError:  # the thread has just ended
-            continue
-    return found
+    """Process numbers of this process's children, and of theirs."""
+    return {child.pid for child in psutil.Process().children(recursive=True)}
 
 
 def loaded_frameworks() -> set[str]:

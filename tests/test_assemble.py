@@ -21,8 +21,10 @@ from keras_npbatch.assemble import (
     unpack,
 )
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError
+from keras_npbatch.testing.examples import filled
+from keras_npbatch.testing.strategies import Pair, nests
 from keras_npbatch.tree import leaves, leaves_with_paths, map_leaves
-from tests.strategies import Pair, assert_same_array, filled, nests
+from tests.comparing import assert_same_array
 
 X, Y = filled((4, 2), np.dtype("float32")), filled((4,), np.dtype("int64"))
 W = np.array([0.5, 2.0, 0.0, 1.0], np.float32)
@@ -158,7 +160,6 @@ def test_leaves_need_not_be_numpy_arrays() -> None:
         (Parts(X, (Y, None, Y[1:])), "ndarray of shape (3,) and dtype int64 for y[2]"),
         # One sample, not stacked: its first dimension counts features.
         (Parts(X, Y, W[:2]), "ndarray of shape (2,) and dtype float32 for sample_weight"),
-        (Parts(X, None, [W[:1]]), "ndarray of shape (1,) and dtype float32 for sample_weight[0]"),
     ],
 )
 def test_a_leaf_of_another_length_is_refused_by_its_path(parts: Parts, message: str) -> None:
@@ -166,6 +167,21 @@ def test_a_leaf_of_another_length_is_refused_by_its_path(parts: Parts, message: 
         check_lengths(parts, 4, "transform")
     assert str(caught.value) == (
         f"transform returned {message}; expected 4 samples, one for each row of the batch."
+    )
+
+
+def test_a_list_of_samples_and_a_generator_in_place_of_targets_are_recognised() -> None:
+    with pytest.raises(InvalidBatchError) as caught:
+        check_lengths(Parts(list(X[:, :1])), 4, "load(rows)")
+    assert str(caught.value) == (
+        "load(rows) returned ndarray of shape (1,) and dtype float32 for x[0]; expected 4 samples, "
+        "one for each row of the batch. Stack the samples of a list (`np.stack`)."
+    )
+    with pytest.raises(InvalidBatchError) as caught:
+        check_lengths(Parts(X, np.random.default_rng(0)), 4, "transform")
+    assert str(caught.value) == (
+        "transform returned a random generator for y: it is called with (batch, rng), not with the "
+        "parts of a batch. Take them apart in it: x, y = batch."
     )
 
 
@@ -537,3 +553,16 @@ def test_scaling_leaves_the_weights_it_was_given_alone() -> None:
 @pytest.mark.parametrize("batch", [X, (X, Y), ((X, X),)])
 def test_a_batch_without_weights_stays_as_it_is(batch: Any) -> None:
     assert_same_tree(scale_weights(batch, 3.0), batch)
+
+
+def test_what_is_no_batch_is_told_to_be_the_datasets() -> None:
+    with pytest.raises(InvalidBatchError) as caught:
+        scale_weights(None, 2.0)
+    assert str(caught.value).startswith("the dataset returned None; expected x")
+
+
+def test_padding_takes_the_rows_of_a_table_by_position_not_by_label() -> None:
+    pandas = pytest.importorskip("pandas")
+    column = pandas.Series([10.0, 20.0, 30.0], index=[2, 1, 0])
+    padded = pad(Parts(column), 3, 5)
+    assert np.asarray(padded.x).tolist() == [10.0, 20.0, 30.0, 10.0, 20.0]

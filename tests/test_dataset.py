@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import pickle
+import subprocess
+import sys
+import threading
 
 os.environ.setdefault("KERAS_BACKEND", "numpy")
 
@@ -15,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, errors
-from keras_npbatch.plan import Plan
+from keras_npbatch.plan import Plan, Remainder
+from keras_npbatch.testing.strategies import settings
 
 N, BATCH = 50, 8
 
@@ -31,25 +36,10 @@ class Loader(BatchDataset):
         return rows[:, np.newaxis] * 2.0, rows
 
 
-@st.composite
-def settings(draw):
-    batch_size = draw(st.integers(1, 12))
-    return {
-        # Around one batch and its multiples: mistakes at the last batch and at a single one.
-        "num_samples": draw(
-            st.sampled_from([1, batch_size, batch_size + 1, 3 * batch_size, 3 * batch_size + 1])
-            | st.integers(1, 60)
-        ),
-        "batch_size": batch_size,
-        "shuffle": draw(st.booleans()),
-        "seed": draw(st.integers(0, 2**64)),
-        "remainder": draw(st.sampled_from(["keep", "spread"])),
-        "workers": draw(st.sampled_from([0, 1, 3])),
-        "max_queue_size": draw(st.sampled_from([1, 2, 10])),  # 1: a queue that is always full
-    }
+EVERY_SAMPLE: list[Remainder] = ["keep", "spread"]
 
 
-@given(settings())
+@given(settings(60, remainders=EVERY_SAMPLE))
 def test_each_iteration_is_an_epoch_with_every_sample_once(chosen):
     dataset = Loader(**chosen)
     for epoch in range(3):
@@ -63,7 +53,7 @@ def test_each_iteration_is_an_epoch_with_every_sample_once(chosen):
             np.testing.assert_array_equal(x[:, 0], ids * 2.0)
 
 
-@given(settings(), st.data())
+@given(settings(60, remainders=EVERY_SAMPLE), st.data())
 def test_getitem_is_the_batch_of_that_step_and_moves_nothing(chosen, data):
     dataset = Loader(**chosen)
     dataset.set_epoch(data.draw(st.integers(0, 5)))
@@ -191,9 +181,49 @@ def test_endless_goes_on_from_epoch_to_epoch(arrays):
     for number, (_, ids) in zip(range(20), endless, strict=False):
         expected = dataset.rows(number % 7, number // 7)
         np.testing.assert_array_equal(ids, expected)
-    np.testing.assert_array_equal(dataset.repeat()[16][1], dataset.rows(2, 2))
-    assert dataset.epoch == 0
-    assert endless.epoch == 2
+    np.testing.assert_array_equal(
+        ArrayDataset(*arrays, batch_size=BATCH, seed=0).repeat()[16][1], dataset.rows(2, 2)
+    )
+    assert dataset.epoch == endless.epoch == 2
+
+
+def test_load_is_told_the_epoch_of_an_endless_batch():
+    class Loader(BatchDataset):
+        def load(self, rows):
+            return np.full((len(rows), 1), self.epoch)
+
+    endless = Loader(10, batch_size=5, seed=0).repeat()
+    assert [int(endless[index][0, 0]) for index in range(6)] == [0, 0, 1, 1, 2, 2]
+    iterated = [int(batch[0, 0]) for batch, _ in zip(endless, range(6), strict=False)]
+    assert iterated == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_the_users_word_stands_against_an_iteration_under_way(arrays, endless):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=0)
+    iterator = iter(dataset.repeat() if endless else dataset)
+    next(iterator)
+    dataset.set_epoch(10)
+    rest = [next(iterator) for _ in range(len(dataset) - 1)]
+    np.testing.assert_array_equal(rest[-1][1], dataset.rows(6, 0))
+    assert dataset.state_dict()["epoch"] == dataset.epoch == 10
+    if endless:
+        np.testing.assert_array_equal(next(iterator)[1], dataset.rows(0, 10))
+    else:
+        assert next(iterator, None) is None
+    assert dataset.epoch == 10
+
+
+def test_an_old_iteration_does_not_turn_the_epochs_back(arrays):
+    dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=0)
+    iterator = iter(dataset)
+    next(iterator)
+    for _ in range(3):
+        list(dataset)
+    next(iterator)
+    assert (dataset.state_dict()["epoch"], dataset.state_dict()["step"]) == (3, 0)
+    list(iterator)
+    assert dataset.epoch == 3
 
 
 @pytest.mark.parametrize("copied", [copy.copy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
@@ -303,9 +333,13 @@ def test_it_works_through_the_adapter_of_keras_for_pydatasets(arrays):
     ("chosen", "message"),
     [
         (
-            {"use_multiprocessing": True},
-            "use_multiprocessing is True (bool); worker processes are not available in this "
-            "version. Use threads: workers=N alone.",
+            {"start_method": "thread"},
+            "start_method is 'thread' (str); expected one of 'forkserver', 'spawn', 'fork', or "
+            "None for 'forkserver'.",
+        ),
+        (
+            {"timeout": 0},
+            "timeout is 0 (int); expected seconds, a number above 0, or None for no limit.",
         ),
         ({"workers": -1}, "workers is -1 (int); expected a whole number from 0 to 1024."),
         ({"workers": 1.5}, "workers is 1.5 (float); expected a whole number from 0 to 1024."),
@@ -342,6 +376,144 @@ def test_data_that_make_no_sense_are_refused_at_once(arrays):
         ArrayDataset({}, y)
     with pytest.raises(errors.InvalidArgumentError, match=r"^sample_weight and class_weight"):
         ArrayDataset(x, y, np.ones(N), class_weight={0: 1.0})
+    with pytest.raises(errors.InvalidDataError) as caught:
+        ArrayDataset(x, {"a": y, "b": y}, {"a": y})
+    assert str(caught.value) == (
+        "the weights are sample_weight['a'], but the targets y['a'], y['b']; expected weights "
+        "nested as y is, None for an output that has none, or one array for all outputs."
+    )
+    with pytest.raises(errors.InvalidDataError, match=r"^the weights are sample_weight\[0\], but "):
+        ArrayDataset(x, y, (y,))
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        ArrayDataset(x, (y, y), class_weight={0: 1.0})
+    assert str(caught.value) == (
+        "class_weight was given, and the targets are y[0], y[1]; expected one array of class "
+        "labels. With several outputs, give a sample_weight for each instead."
+    )
+
+
+def test_weights_of_several_outputs_may_be_one_array_or_missing(arrays):
+    x, y = arrays
+    for weights in (y, (y, None), [y, y]):
+        ArrayDataset(x, (y, y), weights)
+    first_output = ArrayDataset(
+        x, (y, y), class_weight={1: 2.0}, transform=lambda batch: (batch[0], batch[1][0])
+    )
+    assert len(first_output[0]) == 3
+
+
+@pytest.mark.parametrize("columns", [1, 20_000])
+def test_workers_read_storage_that_may_be_slow(columns):
+    """However little a batch is, reading it may take long."""
+    readers = set()
+
+    class Storage:
+        shape, dtype = (N, columns), np.dtype("float32")
+
+        def __getitem__(self, rows):
+            readers.add(threading.current_thread())
+            return np.zeros((len(rows), columns), "float32")
+
+    list(ArrayDataset(Storage(), batch_size=BATCH, workers=2))
+    assert threading.main_thread() not in readers
+
+
+def test_no_more_is_made_ahead_than_pays(tmp_path):
+    """Gathers from memory are all alike; what may wait for a disk or for Python is not."""
+    x = np.zeros((N, 40_000), "float32")
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for data, chosen, most in (
+        (x, {}, 2),
+        (x, {"workers": 3}, 4),
+        (x, {"max_queue_size": 1}, 1),
+        (x, {"transform": lambda batch: batch}, 10),
+        (mapped, {}, 10),
+        ({"a": x, "b": mapped[:, 3:]}, {}, 10),
+    ):
+        dataset = ArrayDataset(data, batch_size=BATCH, **chosen)
+        with contextlib.closing(dataset._stream(dataset.plan, 0)) as stream:
+            next(stream)
+            assert len(stream._pending) == min(most, len(dataset)) - 1
+
+
+class OpensAFile(BatchDataset):
+    file = None
+
+    def load(self, rows):
+        if self.file is None:
+            self.file = open(__file__, "rb")  # noqa: SIM115
+        return rows[:, np.newaxis]
+
+
+def test_what_is_not_sent_is_not_blamed(arrays):
+    """The workers of an epoch before are no part of what goes to new ones."""
+    dataset = OpensAFile(N, batch_size=BATCH, workers=1, use_multiprocessing=True)
+    with dataset:
+        list(dataset)
+        dataset[0]
+        with pytest.raises(errors.UnsendableError, match=r"^OpensAFile\.file is <_io\.Buffered"):
+            list(dataset)
+    dataset.file.close()
+
+
+class Own(BatchDataset):
+    """What is a setting of an ArrayDataset is an attribute like any other here."""
+
+    def load(self, rows):
+        return self.transform(rows)
+
+
+def test_what_a_dataset_is_made_with_can_not_be_set(arrays):
+    dataset = ArrayDataset(*arrays)
+    for name in ("batch_size", "seed", "shuffle", "remainder", "num_samples", "epoch", "plan"):
+        with pytest.raises(AttributeError) as caught:
+            setattr(dataset, name, 3)
+        assert str(caught.value) == (
+            f"ArrayDataset.{name} can't be set. For another setting make a new dataset, for "
+            "another epoch call set_epoch(); an attribute of your own needs another name."
+        )
+    for name in ("shard", "rows", "locate", "to_tf_dataset"):  # methods: it would hide them
+        with pytest.raises(AttributeError, match=rf"^ArrayDataset\.{name} can't be set"):
+            setattr(dataset, name, (0, 2))
+    for name in ("transform", "class_weight"):
+        with pytest.raises(
+            AttributeError, match=rf"^ArrayDataset\.{name} can't be set: it is given"
+        ):
+            setattr(dataset, name, None)
+    dataset.difficulty = dataset.max_queue_size = 2
+    own = Own(N)
+    own.transform = np.negative
+    np.testing.assert_array_equal(own[0], -own.rows(0))
+
+
+def test_an_equal_number_is_no_change(arrays):
+    """A schedule may set what it set before: nothing need be sent anew."""
+    with ArrayDataset(*arrays, batch_size=BATCH, workers=1, use_multiprocessing=True) as dataset:
+        pids = []
+        for rate in (0.5, float("0.5"), "high", "hi" + "gh"[:2], 1, True):
+            dataset.rate = rate
+            list(dataset)
+            pids.append(dataset._pool.pids)
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] != pids[5]
+
+
+@pytest.mark.parametrize("settings_", ["workers=0", "workers=2", "use_multiprocessing=True"])
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_a_script_may_end_with_an_iteration_under_way(settings_, is_closed):
+    """Its variables, generators too, go when the modules have gone."""
+    script = f"""
+import numpy as np, keras_npbatch as npb
+data = npb.ArrayDataset(np.zeros((1000, 30)), batch_size=8, transform=lambda x: x, {settings_})
+iterator = iter(data)
+next(iterator)
+if {is_closed}:
+    data.close()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_finishing_needs_load_not_getitem():
@@ -361,10 +533,11 @@ def test_what_is_changed_later_takes_effect_or_is_refused(arrays):
     dataset.workers = -1
     with pytest.raises(errors.InvalidArgumentError, match="workers is -1"):
         list(dataset)
-    dataset.workers = 0
+    dataset.workers = 1
     dataset.use_multiprocessing = True
-    with pytest.raises(errors.InvalidArgumentError, match="use_multiprocessing is True"):
-        list(dataset)
+    with dataset:
+        assert len(list(dataset)) == len(dataset)
+        assert dataset._pool.pids
 
     class Longer(Loader):
         def __len__(self):
@@ -456,10 +629,12 @@ def test_partial_batch_is_told_to_keras(arrays, chosen, partial):
     assert dataset.has_partial_batch == (partial is not None)
 
 
-@given(settings())
+@given(settings(60, remainders=EVERY_SAMPLE))
 def test_the_plan_is_that_of_the_settings(chosen):
     dataset = Loader(**chosen)
-    plan = Plan(**{k: v for k, v in chosen.items() if k not in ("workers", "max_queue_size")})
+    plan = Plan(
+        **{k: v for k, v in chosen.items() if k not in ("transform", "workers", "max_queue_size")}
+    )
     assert dataset.plan == plan
     for name in ("num_samples", "batch_size", "seed", "shuffle", "remainder"):
         assert getattr(dataset, name) == chosen[name]

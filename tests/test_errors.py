@@ -14,11 +14,20 @@ from keras_npbatch.errors import KerasNpBatchError, told, told_rows
 BASES = {
     "AmbiguousCallError": RuntimeError,
     "ClosedError": RuntimeError,
+    "CoverageError": RuntimeError,
+    "FaultyDatasetError": AssertionError,
     "InvalidArgumentError": ValueError,
     "InvalidBatchError": ValueError,
     "InvalidDataError": ValueError,
+    "InvalidStateError": ValueError,
     "MissingExtraError": ImportError,
+    "NonFiniteError": ArithmeticError,
+    "RanksDisagreeError": RuntimeError,
+    "SharedMemoryError": MemoryError,
+    "UnsendableError": TypeError,
     "UnsupportedArgumentError": ValueError,
+    "WorkerDiedError": RuntimeError,
+    "WorkerError": RuntimeError,
 }
 
 
@@ -107,11 +116,10 @@ def test_the_contents_of_an_array_are_never_told() -> None:
         (range(8), "[0, 1, 2, 3, 4, 5, 6, 7]"),
         (range(9), "[0, 1, 2, 3, 4, 5, 6, 7, ...] (9 rows)"),
         (np.arange(1000) + 2**62, None),
-        (iter([5, 4]), "[5, 4]"),
     ],
-    ids=["none", "one", "three", "eight", "nine", "thousand", "iterator"],
+    ids=["none", "one", "three", "eight", "nine", "thousand"],
 )
 def test_the_first_eight_rows_are_told_and_how_many_there_are(rows: Any, text: str | None) -> None:
     if text is None:
         text = f"[{', '.join(str(2**62 + k) for k in range(8))}, ...] (1000 rows)"
-    assert told_rows(rows) == text
+    assert told_rows(rows) == told_rows(iter(rows)) == text

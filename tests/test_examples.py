@@ -1,7 +1,12 @@
-"""Every example runs on every backend, and says what it should."""
+"""Every example runs on every backend, and says what it should.
+
+By default those about callbacks and `tf.data` run on one backend each, since that takes long:
+`pytest tests/test_examples.py -m more` runs them on the others, as `.ci/run` does.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -27,16 +32,56 @@ _SAYS = {
         r"test accuracy: 0\.[3-9]",
         r"keras_npbatch: raised by load\(rows\) at epoch 3, step \d+, rows \[",
     ],
+    "04_tf_data.py": [
+        r"23 batches of TensorSpec\(shape=\(None, 64\), dtype=tf.float32",
+        r"after 3 epochs each sample was seen \[3\] times",
+        r"test accuracy of the loop: 0\.[7-9]",
+        r"the dataset has delivered 6 epochs",
+    ],
+    "05_statistics.py": [
+        r"1437 samples of epoch 2",
+        r"the digits of the last epoch: 0: 1\d\d, 1: 1\d\d, .*9: 1\d\d",
+        r"the model saw each of 1437 samples once in 3 epochs",
+        r"the picture is in .*data\.png",
+    ],
+    "06_waiting.py": [
+        r"InputMonitor: training waits for data \d+% of the time: .* Most goes to reading: make "
+        r"the dataset with workers=\d+, which is 1 now\.",
+        r"with workers=\d+ training waits for \d+% of the time",
+    ],
+    "07_resume.py": [
+        r"interrupted after step 9 of epoch 1",
+        r"going on with epoch 1, step 10",
+        r"interrupted and not interrupted: the same weights, bit for bit",
+    ],
+}
+
+_BY_DEFAULT = {
+    "04_tf_data.py": "tensorflow",
+    "05_statistics.py": "jax",
+    "06_waiting.py": "torch",
+    "07_resume.py": "tensorflow",
 }
 
 
 def test_every_example_is_tested():
-    assert sorted(_SAYS) == sorted(path.name for path in _EXAMPLES.glob("*.py"))
+    """Those without a number train in several processes: tests/multi runs them."""
+    assert sorted(_SAYS) == sorted(path.name for path in _EXAMPLES.glob("[0-9]*.py"))
+    tests = "".join(
+        path.read_text() for path in (Path(__file__).parent / "multi").glob("test_*.py")
+    )
+    for path in _EXAMPLES.glob("[!0-9]*.py"):
+        assert f'"{path.name}"' in tests
+
+
+def _runs():
+    for example, backend in itertools.product(sorted(_SAYS), ("tensorflow", "jax", "torch")):
+        is_default = _BY_DEFAULT.get(example, backend) == backend
+        yield pytest.param(example, backend, marks=() if is_default else pytest.mark.more)
 
 
 @pytest.mark.timeout(_LIMIT_S + 30)
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-@pytest.mark.parametrize("example", sorted(_SAYS))
+@pytest.mark.parametrize(("example", "backend"), list(_runs()))
 def test_example_runs(example, backend):
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(

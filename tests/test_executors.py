@@ -6,6 +6,7 @@ import contextlib
 import gc
 import itertools
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -113,6 +114,31 @@ def test_a_stream_is_its_own_iterator(executor: Executor) -> None:
     assert iter(stream) is stream
     assert next(stream) == "1"
     assert list(stream) == ["2"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_stream_of_threads_tells_how_many_results_are_ready(workers: int) -> None:
+    slow = threading.Event()
+
+    def make(task: int) -> int:
+        assert task != 2 or slow.wait(WAIT_S)
+        return task
+
+    stream = Executor(workers, 4)(make, range(6))
+    assert stream.ready == 0
+    assert next(stream) == 0
+    assert wait_until(lambda: stream.ready == 1)  # 1, and 3 at most is there before 2
+    slow.set()
+    assert wait_until(lambda: stream.ready == 3)
+    assert list(stream) == [1, 2, 3, 4, 5]
+    assert stream.ready == 0
+
+
+@pytest.mark.parametrize("workers", [0])
+def test_a_result_that_the_consumer_makes_is_never_ready(workers: int) -> None:
+    stream = Executor(workers, 4)(str, range(2))
+    next(stream)
+    assert stream.ready == 0
 
 
 @every_executor
@@ -753,3 +779,26 @@ def test_the_maker_dies_with_the_stream(executor: Executor) -> None:
     assert wait_until(lambda: not own_threads())
     del stream
     assert wait_until(lambda: watched() is None)
+
+
+def test_the_interpreter_waits_for_threads_that_are_at_a_task() -> None:
+    """One that it ends within C++ code would abort the process."""
+    script = """
+import threading, time
+from keras_npbatch.execution.threads import ThreadedStream
+at_the_next = threading.Event()
+
+def make(task):
+    if task == 1:
+        at_the_next.set()
+    time.sleep(0.2)
+    print(task, flush=True)
+
+stream = ThreadedStream(make, range(100), workers=1, ahead=10)
+next(stream)
+at_the_next.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout.split(), done.stderr) == (["0", "1"], "")

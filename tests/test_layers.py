@@ -15,26 +15,91 @@ import keras_npbatch
 PACKAGE = Path(keras_npbatch.__file__).parent
 
 LAYERS = {
-    0: ["errors", "rng", "tree"],
-    1: ["order", "plan"],
+    0: ["arguments", "errors", "rng", "tree"],
+    1: ["clock", "explanation", "order", "plan", "position", "shard"],
     2: ["sources"],
-    3: ["assemble", "recipe", "transforms"],
-    4: ["execution", "execution.inline", "execution.slots", "execution.threads"],
+    3: ["assemble", "making", "moments", "recipe", "summary", "transforms"],
+    4: [
+        "array_batches",
+        "batches",
+        "execution",
+        "execution.failures",
+        "execution.inline",
+        "execution.launch",
+        "execution.members",
+        "execution.packing",
+        "execution.process_stream",
+        "execution.processes",
+        "execution.randomness",
+        "execution.sending",
+        "execution.shared",
+        "execution.slots",
+        "execution.stand_ins",
+        "execution.threads",
+        "execution.worker",
+        "planned",
+    ],
     5: [
+        "agreement",
         "backends",
         "backends.jax",
+        "backends.jax_processes",
         "backends.tensorflow",
+        "backends.tf_data",
+        "backends.tf_spec",
+        "backends.tf_strategy",
         "backends.torch",
+        "engines",
         "keras_calls",
-        "making",
+        "ranks",
+        "requests",
+        "service",
         "serving",
+        "watching",
+        "worked",
     ],
-    6: ["adapter", "array_dataset", "dataset"],
-    7: [],  # callbacks, testing
+    6: ["adapter", "array_dataset", "dataset", "tf_dataset"],
+    7: [
+        "__main__",
+        "callbacks",
+        "callbacks.backup",
+        "callbacks.classes",
+        "callbacks.coverage",
+        "callbacks.costs",
+        "callbacks.images",
+        "callbacks.input_monitor",
+        "callbacks.nan_report",
+        "callbacks.picture",
+        "callbacks.process_states",
+        "callbacks.receipt",
+        "callbacks.snapshot",
+        "callbacks.statistics",
+        "callbacks.torch_data_parallel",
+        "callbacks.watcher",
+        "testing",
+        "testing.all_rules",
+        "testing.checking",
+        "testing.copies",
+        "testing.digests",
+        "testing.examples",
+        "testing.findings",
+        "testing.keras_rules",
+        "testing.order_rules",
+        "testing.printing",
+        "testing.purity_rules",
+        "testing.randomness",
+        "testing.rules",
+        "testing.seen",
+        "testing.shard_rules",
+        "testing.strategies",
+        "testing.structure_rules",
+        "testing.subject",
+        "testing.worker_rules",
+    ],
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
 FRAMEWORKS = {"jax", "jaxlib", "keras", "tensorflow", "torch"}
-WITHOUT_FRAMEWORKS = [name for name, layer in LAYER_OF.items() if layer <= 4] + ["making"]
+WITHOUT_FRAMEWORKS = [name for name, layer in LAYER_OF.items() if layer <= 4]
 
 
 def module_name(path: Path) -> str:
@@ -135,7 +200,8 @@ def test_the_core_imports_neither_keras_nor_a_framework(name: str) -> None:
 
 
 def test_only_the_package_itself_may_import_lazily_from_above() -> None:
-    assert own_imports("") == {"errors", "array_dataset", "dataset"}
+    lazy = {"array_dataset", "callbacks", "dataset", "errors", "shard", "testing", "tf_dataset"}
+    assert own_imports("") == lazy
 
 
 HEAVY = sorted({*FRAMEWORKS, "h5py", "pandas", "scipy", "zarr", "sklearn", "matplotlib"})
@@ -161,6 +227,10 @@ def test_importing_the_package_loads_no_heavy_one() -> None:
     assert loaded_by("import keras_npbatch") == []
 
 
+def test_importing_what_checks_datasets_loads_no_heavy_one() -> None:
+    assert loaded_by("import keras_npbatch.testing; import keras_npbatch.__main__") == []
+
+
 def test_importing_the_core_loads_neither_keras_nor_a_framework() -> None:
     imports = "; ".join(f"import keras_npbatch.{name}" for name in WITHOUT_FRAMEWORKS)
     assert loaded_by(imports) == []
@@ -172,14 +242,14 @@ def test_reading_batches_loads_neither_keras_nor_a_framework() -> None:
     program = """
 import numpy as np
 from keras_npbatch.assemble import ClassWeight
-from keras_npbatch.execution.slots import Slots
+from keras_npbatch.execution.slots import PrivateMemory, Slots
 from keras_npbatch.execution.threads import ThreadedStream
 from keras_npbatch.plan import Plan
 from keras_npbatch.recipe import Recipe
 from keras_npbatch.sources import as_source
 from keras_npbatch.transforms import Transform
 x, y = as_source(np.zeros((100, 3)), "x"), as_source(np.arange(100), "y")
-lease = Slots(kept=2).lease
+lease = Slots(PrivateMemory(kept=2)).lease
 recipe = Recipe(
     Plan(100, 32, remainder="pad"),
     lambda rows: (x.read(rows, lease), y.read(rows, lease)),

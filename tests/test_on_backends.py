@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 _SUITE = Path(__file__).parent / "keras"
-_LIMIT_S = 540
+_LIMIT_S = 1200
 
 
 @pytest.mark.timeout(_LIMIT_S + 30)

@@ -440,6 +440,21 @@ def test_a_walk_through_a_cipher_keeps_few_blocks() -> None:
     assert peak < 20 * 8 * BLOCK
 
 
+def test_the_last_eight_blocks_are_kept_and_the_oldest_goes_first() -> None:
+    order = shuffled(10**12, seed=0, epoch=0)
+    first = [order.rows(number * BLOCK, (number + 1) * BLOCK) for number in range(8)]
+    for number, rows in enumerate(first):
+        assert np.shares_memory(rows, order.rows(number * BLOCK, (number + 1) * BLOCK))
+    order.rows(8 * BLOCK, 9 * BLOCK)
+    assert np.shares_memory(first[1], order.rows(BLOCK, 2 * BLOCK))
+    assert not np.shares_memory(first[0], order.rows(0, BLOCK))
+
+
+def test_rows_of_one_block_can_not_be_written_to() -> None:
+    """A batch of all of it would be changed in the next look."""
+    assert not shuffled(10**12, seed=0, epoch=0).rows(BLOCK, 2 * BLOCK).flags.writeable
+
+
 def test_small_batches_of_a_walk_are_cut_from_blocks_enciphered_once() -> None:
     """And hardly a value falls outside `range(n)`: the radices fit `n` closely."""
     n = MATERIALISED_ROWS + 1

@@ -21,9 +21,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch import order as orders
+from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.order import MATERIALISED_ROWS, MAX_ROWS, Cipher, Rows, shuffled
-from keras_npbatch.plan import Plan, Remainder, whole_number
+from keras_npbatch.plan import Plan, Remainder
+from keras_npbatch.shard import Shard
 
 exact = settings(deadline=None, derandomize=True, max_examples=120)
 
@@ -451,7 +453,7 @@ def test_numpy_settings_become_plain_ones() -> None:
     plan = Plan(np.int64(100), np.uint8(7), np.uint64(2**64 - 1), np.bool_(False), "drop")
     assert plan == Plan(100, 7, 2**64 - 1, False, "drop")
     types = [type(getattr(plan, name)) for name in settings_of(plan)]
-    assert types == [int, int, int, bool, str]
+    assert types == [int, int, int, bool, str, Shard, int]
 
 
 @exact

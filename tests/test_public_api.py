@@ -14,28 +14,107 @@ from pathlib import Path
 import pytest
 
 import keras_npbatch
-from keras_npbatch import backends, execution
+from keras_npbatch import backends, execution, testing
+
+CALLBACKS = Path(keras_npbatch.__file__).parent / "callbacks"
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = ["ArrayDataset", "BatchDataset", "errors"]
+PUBLIC = [
+    "ArrayDataset",
+    "BatchDataset",
+    "Shard",
+    "callbacks",
+    "errors",
+    "testing",
+    "to_tf_dataset",
+]
 
 # Those that import neither Keras nor a framework; the others are tested with each backend.
 CORE = [
+    "__main__",
+    "agreement",
+    "arguments",
+    "array_batches",
     "assemble",
+    "batches",
+    "clock",
     "errors",
+    "execution.failures",
     "execution.inline",
+    "execution.launch",
+    "execution.members",
+    "execution.packing",
+    "execution.process_stream",
+    "execution.processes",
+    "execution.randomness",
+    "execution.sending",
+    "execution.shared",
     "execution.slots",
+    "execution.stand_ins",
     "execution.threads",
+    "execution.worker",
+    "explanation",
     "making",
+    "moments",
     "order",
     "plan",
+    "planned",
+    "position",
+    "ranks",
     "recipe",
     "rng",
+    "service",
+    "shard",
     "sources",
+    "testing.checking",
+    "testing.digests",
+    "testing.examples",
+    "testing.findings",
+    "testing.printing",
+    "testing.randomness",
+    "testing.seen",
+    "testing.strategies",
+    "summary",
     "transforms",
     "tree",
+    "watching",
+    "worked",
 ]
-KERAS = ["adapter", "array_dataset", "dataset", "keras_calls", "serving"]
+KERAS = [
+    "adapter",
+    "array_dataset",
+    "callbacks",
+    "callbacks.backup",
+    "callbacks.classes",
+    "callbacks.coverage",
+    "callbacks.costs",
+    "callbacks.images",
+    "callbacks.input_monitor",
+    "callbacks.nan_report",
+    "callbacks.picture",
+    "callbacks.process_states",
+    "callbacks.receipt",
+    "callbacks.snapshot",
+    "callbacks.statistics",
+    "callbacks.torch_data_parallel",
+    "callbacks.watcher",
+    "dataset",
+    "engines",
+    "keras_calls",
+    "requests",
+    "serving",
+    "tf_dataset",
+    "testing.all_rules",
+    "testing.copies",
+    "testing.keras_rules",
+    "testing.order_rules",
+    "testing.purity_rules",
+    "testing.rules",
+    "testing.shard_rules",
+    "testing.structure_rules",
+    "testing.subject",
+    "testing.worker_rules",
+]
 
 
 def test_the_public_names_are_these() -> None:
@@ -84,11 +163,13 @@ def test_the_list_of_a_module_is_sorted_and_leads_somewhere(name: str) -> None:
 
 def test_every_module_is_in_one_of_the_lists() -> None:
     found = [module.name for module in pkgutil.iter_modules(keras_npbatch.__path__)]
-    for package in (backends, execution):
+    for package in (backends, execution, testing):
         short = package.__name__.rpartition(".")[2]
         found.remove(short)
         found += [f"{short}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
-    of_backends = [f"backends.{name}" for name in ("jax", "tensorflow", "torch")]
+    found += [f"callbacks.{module.name}" for module in pkgutil.iter_modules([str(CALLBACKS)])]
+    names = ("jax", "jax_processes", "tensorflow", "tf_data", "tf_spec", "tf_strategy", "torch")
+    of_backends = [f"backends.{name}" for name in names]
     assert sorted(found) == sorted([*CORE, *KERAS, *of_backends])
 
 
@@ -103,11 +184,13 @@ from keras_npbatch.array_dataset import ArrayDataset
 from keras_npbatch.dataset import BatchDataset
 assert keras_npbatch.ArrayDataset is ArrayDataset
 assert keras_npbatch.BatchDataset is BatchDataset
+from keras_npbatch.tf_dataset import to_tf_dataset
+assert keras_npbatch.to_tf_dataset is to_tf_dataset
 from tests.test_public_api import KERAS, check
 for name in [*KERAS, "backends.jax"]:
     check(name)
 from keras_npbatch import *
-assert ArrayDataset and BatchDataset and errors
+assert ArrayDataset and BatchDataset and callbacks and errors and testing
 print("done")
 """
     done = subprocess.run(

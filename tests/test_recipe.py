@@ -19,9 +19,9 @@ from keras_npbatch.assemble import ClassWeight
 from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.plan import Plan
 from keras_npbatch.recipe import Recipe
+from keras_npbatch.testing.strategies import plans
 from keras_npbatch.transforms import Transform
 from keras_npbatch.tree import leaves_with_paths
-from tests.strategies import plans
 
 X = np.arange(400, dtype=np.float32).reshape(100, 4)
 Y = np.arange(100) % 3
@@ -292,3 +292,19 @@ def test_what_is_no_error_of_the_batch_gets_no_note(kind: type[BaseException]) -
     with pytest.raises(kind) as caught:
         Recipe(FIVE, leave)(0, 0)
     assert not hasattr(caught.value, "__notes__")
+
+
+@pytest.mark.parametrize(
+    ("load", "transform", "message"),
+    [
+        (lambda rows: None, None, "load(rows) returned None; expected x, (x,), (x, y)"),
+        (lambda rows: rows[1:], None, "load(rows) returned ndarray of shape (3,)"),
+        (lambda rows: rows, lambda batch: None, "transform returned None; expected x, (x,)"),
+        (lambda rows: rows, lambda batch: batch[1:], "transform returned ndarray of shape (3,)"),
+    ],
+)
+def test_a_message_says_who_returned_what_is_no_batch(load, transform, message):
+    recipe = Recipe(Plan(4, 4), load, None if transform is None else Transform(transform))
+    with pytest.raises(InvalidBatchError) as caught:
+        recipe(0, 0)
+    assert str(caught.value).startswith(message)

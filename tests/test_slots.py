@@ -21,10 +21,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from keras_npbatch.execution.slots import (
     ALIGNMENT_BYTES,
     SMALLEST_SLOT_BYTES,
+    PrivateMemory,
     Slots,
     aligned_copy,
 )
-from tests.strategies import ALL_DTYPES, arrays, assert_same_array
+from keras_npbatch.testing.examples import ALL_DTYPES
+from keras_npbatch.testing.strategies import arrays
+from tests.comparing import assert_same_array
 
 BYTE = np.dtype("uint8")
 MIB = 2**20
@@ -83,7 +86,7 @@ class BatchesAreKeptAndDropped(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.slots = Slots(kept=2)
+        self.slots = Slots(PrivateMemory(kept=2))
         self.kept: list[tuple[Any, Any]] = []
         self.stamp = 0
 
@@ -158,7 +161,7 @@ RAW_DTYPES = [dtype for dtype in ALL_DTYPES if not dtype.hasobject]
 def test_every_array_is_as_empty_gives_it_and_large_ones_are_aligned(
     shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
-    slots = Slots(kept=1)
+    slots = Slots(PrivateMemory(kept=1))
     array = slots.lease(shape, dtype)
     assert type(array) is np.ndarray
     assert array.shape == shape
@@ -186,7 +189,7 @@ def test_an_aligned_copy_is_the_array_in_memory_of_its_own(array: npt.NDArray[An
 
 @pytest.mark.parametrize("extra", [0, 1, 63, 64, 65, 4095, 4096])
 def test_slots_of_any_size_are_aligned(extra: int) -> None:
-    slots = Slots(kept=4)
+    slots = Slots(PrivateMemory(kept=4))
     held = [slots.lease((SMALLEST_SLOT_BYTES + extra,), BYTE) for _ in range(5)]
     assert {address(array) % ALIGNMENT_BYTES for array in held} == {0}
     for number, array in enumerate(held):
@@ -201,7 +204,7 @@ def test_slots_of_any_size_are_aligned(extra: int) -> None:
 def test_a_dropped_batch_is_the_memory_of_the_next(
     num_bytes: int, grabbed: list[npt.NDArray[Any]]
 ) -> None:
-    slots = Slots(kept=2)
+    slots = Slots(PrivateMemory(kept=2))
     first = slots.lease((num_bytes,), BYTE)
     here = address(first)
     del first
@@ -213,7 +216,7 @@ def test_a_dropped_batch_is_the_memory_of_the_next(
 
 
 def test_a_batch_of_another_size_gets_memory_of_its_own() -> None:
-    slots = Slots(kept=2)
+    slots = Slots(PrivateMemory(kept=2))
     first = slots.lease((MIB,), BYTE)
     here = address(first)
     del first
@@ -224,7 +227,7 @@ def test_a_batch_of_another_size_gets_memory_of_its_own() -> None:
 
 def test_the_slot_that_was_returned_last_is_used_first() -> None:
     """It is the likeliest to be in a cache."""
-    slots = Slots(kept=3)
+    slots = Slots(PrivateMemory(kept=3))
     held = [slots.lease((MIB,), BYTE) for _ in range(3)]
     places = [address(array) for array in held]
     for number in (1, 0, 2):
@@ -234,7 +237,7 @@ def test_the_slot_that_was_returned_last_is_used_first() -> None:
 
 
 def test_small_arrays_are_no_leases() -> None:
-    slots = Slots(kept=2)
+    slots = Slots(PrivateMemory(kept=2))
     small = slots.lease((SMALLEST_SLOT_BYTES - 1,), BYTE)
     assert slots.num_leased == 0
     del small
@@ -274,7 +277,7 @@ class Holder:
 def test_memory_is_not_reused_while_anything_refers_to_it(
     hold: Callable[[npt.NDArray[Any]], Any],
 ) -> None:
-    slots = Slots(kept=2)
+    slots = Slots(PrivateMemory(kept=2))
     array = slots.lease((MIB,), BYTE)
     here = address(array)
     holder = hold(array)
@@ -292,7 +295,7 @@ def test_memory_is_not_reused_while_anything_refers_to_it(
 def test_a_batch_within_a_cycle_is_returned_by_the_garbage_collector(
     grabbed: list[npt.NDArray[Any]],
 ) -> None:
-    slots = Slots(kept=1)
+    slots = Slots(PrivateMemory(kept=1))
     cycle: list[Any] = [slots.lease((MIB,), BYTE)]
     here = address(cycle[0])
     cycle.append(cycle)
@@ -305,7 +308,7 @@ def test_a_batch_within_a_cycle_is_returned_by_the_garbage_collector(
 
 
 def test_a_batch_that_another_thread_drops_is_returned(grabbed: list[npt.NDArray[Any]]) -> None:
-    slots = Slots(kept=1)
+    slots = Slots(PrivateMemory(kept=1))
     handed = [slots.lease((MIB,), BYTE)]
     here = address(handed[0])
     thread = threading.Thread(target=handed.clear)
@@ -317,7 +320,7 @@ def test_a_batch_that_another_thread_drops_is_returned(grabbed: list[npt.NDArray
 
 
 def test_leases_are_counted_until_the_last_view_is_gone() -> None:
-    slots = Slots(kept=1)
+    slots = Slots(PrivateMemory(kept=1))
     assert slots.num_leased == 0
     held = [slots.lease((MIB,), BYTE) for _ in range(3)]
     assert slots.num_leased == 3
@@ -347,7 +350,7 @@ def traced() -> Iterator[Callable[[], float]]:
 
 @pytest.mark.parametrize("kept", [0, 1, 3])
 def test_kept_bounds_the_free_slots_of_each_size(kept: int, traced: Callable[[], float]) -> None:
-    slots = Slots(kept=kept)
+    slots = Slots(PrivateMemory(kept=kept))
     held = [slots.lease((MIB,), BYTE) for _ in range(5)]
     assert traced() == 5
     held.clear()
@@ -362,7 +365,7 @@ def test_kept_bounds_the_free_slots_of_each_size(kept: int, traced: Callable[[],
 
 def test_every_batch_can_be_kept(traced: Callable[[], float]) -> None:
     """When no slot is free a new one is made: nothing waits, nothing is taken away."""
-    slots = Slots(kept=1)
+    slots = Slots(PrivateMemory(kept=1))
     held = [slots.lease((SMALLEST_SLOT_BYTES,), BYTE) for _ in range(64)]
     for number, array in enumerate(held):
         array[...] = number
@@ -372,7 +375,7 @@ def test_every_batch_can_be_kept(traced: Callable[[], float]) -> None:
 
 
 def test_clear_lets_the_free_slots_go(traced: Callable[[], float]) -> None:
-    slots = Slots(kept=3)
+    slots = Slots(PrivateMemory(kept=3))
     held = [slots.lease((MIB,), BYTE) for _ in range(3)]
     held.clear()
     assert traced() == 3
@@ -382,7 +385,7 @@ def test_clear_lets_the_free_slots_go(traced: Callable[[], float]) -> None:
 
 
 def test_clear_leaves_leased_memory_alone_and_keeps_none_of_it(traced: Callable[[], float]) -> None:
-    slots = Slots(kept=3)
+    slots = Slots(PrivateMemory(kept=3))
     held = [slots.lease((MIB,), BYTE) for _ in range(3)]
     for number in range(3):
         held[number][...] = number
@@ -400,7 +403,7 @@ def test_clear_leaves_leased_memory_alone_and_keeps_none_of_it(traced: Callable[
 
 
 def test_clear_lets_slots_go_that_were_free_beside_leased_ones(traced: Callable[[], float]) -> None:
-    slots = Slots(kept=3)
+    slots = Slots(PrivateMemory(kept=3))
     held = [slots.lease((MIB,), BYTE) for _ in range(3)]
     held.pop()
     assert traced() == 3
@@ -412,7 +415,7 @@ def test_clear_lets_slots_go_that_were_free_beside_leased_ones(traced: Callable[
 
 def test_a_batch_outlives_its_slots(traced: Callable[[], float]) -> None:
     """The last reference to a dataset is dropped; the batches that the user keeps must live."""
-    slots = Slots(kept=3)
+    slots = Slots(PrivateMemory(kept=3))
     array = slots.lease((MIB,), BYTE)
     array[...] = 7
     view = array[100:]
@@ -427,7 +430,7 @@ def test_a_batch_outlives_its_slots(traced: Callable[[], float]) -> None:
 
 
 def test_no_memory_is_left_when_slots_are_dropped(traced: Callable[[], float]) -> None:
-    slots = Slots(kept=3)
+    slots = Slots(PrivateMemory(kept=3))
     slots.lease((MIB,), BYTE)
     assert traced() == 1
     del slots
@@ -440,7 +443,7 @@ def test_no_memory_is_left_when_slots_are_dropped(traced: Callable[[], float]) -
 
 def test_threads_never_share_a_slot() -> None:
     """Each stamps what it leases and hands it to another, who checks the stamp and drops it."""
-    slots = Slots(kept=4)
+    slots = Slots(PrivateMemory(kept=4))
     handed: queue.SimpleQueue[tuple[int, npt.NDArray[Any]]] = queue.SimpleQueue()
     together = threading.Barrier(4)
     elements = SMALLEST_SLOT_BYTES // 8

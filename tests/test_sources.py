@@ -20,19 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_npbatch.errors import InvalidDataError
-from keras_npbatch.execution.slots import Slots
+from keras_npbatch.execution.slots import PrivateMemory, Slots
 from keras_npbatch.sources import as_source, as_sources, num_rows
+from keras_npbatch.testing.examples import ALL_DTYPES, LAYOUTS, filled, laid_out
+from keras_npbatch.testing.strategies import arrays, nests, row_numbers
 from keras_npbatch.tree import leaves, leaves_with_paths
-from tests.strategies import (
-    ALL_DTYPES,
-    LAYOUTS,
-    arrays,
-    assert_same_array,
-    filled,
-    laid_out,
-    nests,
-    row_numbers,
-)
+from tests.comparing import assert_same_array
 
 MIB = 2**20
 
@@ -45,7 +38,7 @@ def test_reading_is_numpys_indexing(data: st.DataObject, array: npt.NDArray[Any]
     source = as_source(array, "x")
     assert source.shape == array.shape
     assert source.dtype == array.dtype
-    for empty in (np.empty, Slots(kept=2).lease):
+    for empty in (np.empty, Slots(PrivateMemory(kept=2)).lease):
         assert_same_array(source.read(rows, empty), array[rows])
 
 
@@ -107,7 +100,7 @@ def recorded(made: list[npt.NDArray[Any]]) -> Any:
     ids=str,
 )
 def test_samples_of_no_bytes_are_counted(array: npt.NDArray[Any]) -> None:
-    found = as_source(array, "x").read(np.array([3, 0, 1]), Slots(kept=1).lease)
+    found = as_source(array, "x").read(np.array([3, 0, 1]), Slots(PrivateMemory(kept=1)).lease)
     assert found.shape == (3, *array.shape[1:])
     assert found.dtype == array.dtype
 
@@ -182,6 +175,14 @@ def pandas_frame_of_numbers() -> Case:
     whole, real = np.arange(12, dtype=np.int16) - 3, filled((12,), np.dtype("float32"))
     frame = pd.DataFrame({"whole": whole, "real": real, "again": whole * 2}, index=range(5, 17))
     return Case(frame, np.stack([whole, real, whole * 2], axis=1).astype("float32"))
+
+
+def pandas_frame_of_numbers_and_bools() -> Case:
+    import pandas as pd
+
+    numbers, flags = filled((12,), np.dtype("float64")), np.arange(12) % 3 == 0
+    frame = pd.DataFrame({"number": numbers, "is_this": flags, "is_that": ~flags})
+    return Case(frame, np.stack([numbers, flags, ~flags], axis=1).astype("float64"))
 
 
 def pandas_frame_with_objects() -> Case:
@@ -298,6 +299,7 @@ STORAGES: dict[str, Callable[[], Case]] = {
     "pandas Series of text": pandas_series_of_text,
     "pandas DataFrame of one dtype": pandas_frame_of_one_dtype,
     "pandas DataFrame of numbers": pandas_frame_of_numbers,
+    "pandas DataFrame of numbers and bools": pandas_frame_of_numbers_and_bools,
     "pandas DataFrame with objects": pandas_frame_with_objects,
     "scipy csr_matrix": scipy_csr_matrix,
     "scipy csr_array": scipy_csr_array,
@@ -370,7 +372,7 @@ def case(request: pytest.FixtureRequest, hdf5: Any, zarr_group: Any) -> Case:
 def test_any_storage_is_read_as_its_rows_in_numpy(case: Case, rows: list[int]) -> None:
     source = as_source(case.data, "x")
     numbers = np.array(rows, np.int64)
-    for empty in (np.empty, Slots(kept=2).lease):
+    for empty in (np.empty, Slots(PrivateMemory(kept=2)).lease):
         assert_same_array(source.read(numbers, empty), case.rows[numbers])
     assert source.shape == case.rows.shape
     assert source.dtype == case.rows.dtype
@@ -701,6 +703,9 @@ class NoRows:
     shape = (3, 2)
     dtype = np.dtype("int8")
 
+    def __repr__(self) -> str:
+        return "NoRows()"  # without its address: the names of tests must not change
+
 
 class NoDtype(Lookup):
     def __init__(self) -> None:
@@ -742,6 +747,9 @@ class Scalar(Lookup):
 
     def __init__(self) -> None:
         super().__init__(np.array(3.5))
+
+    def __repr__(self) -> str:
+        return "Scalar()"  # without its address: the names of tests must not change
 
 
 @pytest.mark.parametrize("leaf", [np.array(3.5), np.float64(3.5), Scalar()], ids=repr)
@@ -834,6 +842,21 @@ def frame_of_categories_and_numbers() -> Any:
     import pandas as pd
 
     return pd.DataFrame({"c": pd.Categorical(["cat", "dog"]), "n": [1.5, 2.5]})
+
+
+def test_a_frame_with_columns_of_pandas_own_has_the_dtype_that_holds_all_values() -> None:
+    import pandas as pd
+
+    numbers = pd.Categorical([3, 5, 3])
+    source = as_source(pd.DataFrame({"c": numbers, "n": [1.5, 2.5, 3.5]}), "x")
+    assert source.dtype == np.dtype("float64")
+    found = source.read(np.array([2, 0]), np.empty)
+    assert_same_array(found, np.array([[3.0, 3.5], [3.0, 1.5]]))
+
+    dates = pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-03"])
+    source = as_source(pd.DataFrame({"c": numbers, "t": dates}), "x")
+    assert source.dtype == np.dtype(object)
+    assert source.read(np.array([1]), np.empty).tolist() == [[5, dates[1]]]
 
 
 def sparse_vector() -> Any:

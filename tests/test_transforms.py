@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from typing import Any
 
 import numpy as np
@@ -314,3 +315,9 @@ def test_a_generator_is_made_only_for_a_function_that_wants_one(
     assert made == []
     Transform(with_rng)(BATCH, **AT)
     assert made == [(1, Purpose.TRANSFORM, 2, 3)]
+
+
+def test_a_builtin_that_tells_no_signature_gets_the_batch_alone() -> None:
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(dict)
+    assert Transform(dict)([("x", 1)], seed=0, epoch=0, step=0) == {"x": 1}

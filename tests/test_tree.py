@@ -152,6 +152,12 @@ def test_none_is_structure() -> None:
     assert trees.map_leaves(lambda leaf: 1 / 0, None) is None
 
 
+def test_map_with_none_gives_each_none_to_the_function_too() -> None:
+    mapped = trees.map_with_none(lambda leaf: (leaf,), {"y": [1, None], "w": None})
+    assert mapped == {"y": [(1,), (None,)], "w": (None,)}
+    assert trees.map_with_none(lambda leaf: (leaf,), None) == (None,)
+
+
 def test_a_leaf_alone_is_a_tree() -> None:
     array = np.arange(3)
     assert trees.leaves(array)[0] is array

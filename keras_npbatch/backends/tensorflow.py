@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,22 @@ _SHARED_DTYPES = frozenset(
 """The dtypes of NumPy, in the machine's byte order, whose memory TensorFlow shares."""
 
 
-def tensor_batches(batches: Iterator[Tree]) -> Iterator[Tree]:
+def to_tensors(batch: Tree) -> Tree:
+    """The batch with a tensor for each leaf.
+
+    A tensor that shares an array's memory holds the array until TensorFlow has done with it.
+    """
+    return map_leaves(_to_tensor, batch)
+
+
+def tensor_batches(
+    batches: Iterator[Tree], convert: Callable[[Tree], Tree] = to_tensors
+) -> Iterator[Tree]:
     """The batches with tensors for leaves.
+
+    Args:
+        batches: those with arrays.
+        convert: what makes tensors of one.
 
     Raises:
         RuntimeError: for an `OutOfRangeError` of the user's code. It would reach Keras as the end
@@ -42,15 +56,7 @@ def tensor_batches(batches: Iterator[Tree]) -> Iterator[Tree]:
             for note in getattr(error, "__notes__", ()):
                 translated.add_note(note)
             raise translated from error
-        yield to_tensors(batch)
-
-
-def to_tensors(batch: Tree) -> Tree:
-    """The batch with a tensor for each leaf.
-
-    A tensor that shares an array's memory holds the array until TensorFlow has done with it.
-    """
-    return map_leaves(_to_tensor, batch)
+        yield convert(batch)
 
 
 def _to_tensor(leaf: Any) -> Any:

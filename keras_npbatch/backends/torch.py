@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import torch
+from torch import distributed
 
 from keras_npbatch.tree import Tree, map_leaves
 
-__all__ = ["to_tensors"]
+__all__ = ["gather", "random_states", "set_random_states", "to_tensors"]
 
+_T = TypeVar("_T")
 _SHARED_DTYPES = frozenset(
     np.dtype(name)
     for name in (
@@ -29,6 +32,43 @@ _SHARED_DTYPES = frozenset(
     )
 )
 """The dtypes that Torch and Keras have alike; Keras widens others (uint32 becomes int64)."""
+
+
+def gather(value: _T, within_s: float) -> list[_T]:
+    """What each process of `torch.distributed` gives, in their order; all must call it.
+
+    Raises:
+        RuntimeError: if one does not within so many seconds.
+    """
+    # A group of our own: it works between processors whatever the accelerators use, and its
+    # waiting has an end.
+    group = distributed.new_group(timeout=timedelta(seconds=within_s), backend="gloo")
+    try:
+        of_all: list[Any] = [None] * distributed.get_world_size()
+        distributed.all_gather_object(of_all, value, group=group)
+    finally:
+        distributed.destroy_process_group(group)
+    return of_all
+
+
+def random_states() -> list[np.ndarray[Any, Any]]:
+    """The states of Torch's generators: the processor's, then each accelerator's.
+
+    Keras's `Dropout` draws from them where it was given no seed.
+    """
+    states = [torch.get_rng_state()]
+    if torch.cuda.is_available():
+        states += torch.cuda.get_rng_state_all()
+    return [state.numpy() for state in states]
+
+
+def set_random_states(states: list[np.ndarray[Any, Any]]) -> None:
+    """Restore `random_states`, as far as there are the same devices."""
+    tensors = [torch.from_numpy(np.array(state)) for state in states]
+    torch.set_rng_state(tensors[0])
+    if torch.cuda.is_available():
+        for device, state in enumerate(tensors[1 : 1 + torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
 
 
 def to_tensors(batch: Tree) -> Tree:

@@ -27,6 +27,11 @@ class InlineStream(Generic[Task, Result]):
             self.close()
             raise
 
+    @property
+    def ready(self) -> int:
+        """Results that need not be waited for: none, each is made when it is asked for."""
+        return 0
+
     def close(self) -> None:
         """Forget what is not begun."""
         self._results = iter(())

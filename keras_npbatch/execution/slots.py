@@ -1,6 +1,6 @@
 """Slots and leases: buffers for the leaves of batches, reused when nobody can see them any more.
 
-    slots = Slots(kept=8)
+    slots = Slots(PrivateMemory(kept=8))
     image = slots.lease((256, 32, 32, 3), np.dtype("float32"))   # an array in a slot
     view = image[:4]
     del image        # the lease lives on in `view`
@@ -20,18 +20,30 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ALIGNMENT_BYTES", "SMALLEST_SLOT_BYTES", "Slots", "aligned_copy"]
+__all__ = [
+    "ALIGNMENT_BYTES",
+    "SMALLEST_SLOT_BYTES",
+    "Leases",
+    "Memory",
+    "PrivateMemory",
+    "Slot",
+    "Slots",
+    "aligned_copy",
+]
 
 ALIGNMENT_BYTES = 64
 """What TensorFlow and JAX ask of memory they take as it is."""
 
 SMALLEST_SLOT_BYTES = 64 * 1024
 """Below this the allocator reuses memory by itself, faster than a lease can be made."""
+
+Slot: TypeAlias = npt.NDArray[np.uint8]
 
 
 def aligned_copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -41,11 +53,28 @@ def aligned_copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return copy
 
 
-class Slots:
-    """Slots of any size, shared by all threads of one dataset.
+class Memory(Protocol):
+    """Where slots come from.
 
-    Nothing is locked: threads meet only in `deque.append`, `deque.pop` and `set` operations,
-    which are atomic, and a slot that is missed for a moment is merely made again.
+    `give` is called wherever the last view of a slot was dropped: in any thread, also within a
+    garbage collection that interrupts `take`. So it must not wait for a lock.
+    """
+
+    def take(self, num_bytes: int) -> Slot:
+        """An aligned slot of at least `num_bytes`, free or new."""
+
+    def give(self, slot: Slot) -> None:
+        """The slot is free."""
+
+    def cleared(self) -> Memory:
+        """Lets the free slots go, and those that return later; what to take from instead."""
+
+
+class PrivateMemory:
+    """Slots in the memory of this process; the free ones of a size are kept for their like.
+
+    Nothing is locked: threads meet only in operations of `deque` and `dict`, which are atomic, and
+    a slot that is missed for a moment is merely made again.
 
     Args:
         kept: how many free slots of one size are kept for reuse.
@@ -53,8 +82,68 @@ class Slots:
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
-        self._free: dict[int, deque[npt.NDArray[np.uint8]]] = {}
-        self._leases: set[_LeaseReference] = set()
+        self._free: dict[int, deque[Slot]] = {}
+
+    def take(self, num_bytes: int) -> Slot:
+        """A slot of `num_bytes`, free or new."""
+        free = self._free.get(num_bytes)
+        if free is None:
+            free = self._free.setdefault(num_bytes, deque(maxlen=self._kept))
+        try:
+            return free.pop()  # the last one returned is the likeliest to be in a cache
+        except IndexError:
+            return _aligned_bytes(num_bytes)
+
+    def give(self, slot: Slot) -> None:
+        """The slot is free; a full deque lets its oldest slot go."""
+        free = self._free.get(slot.nbytes)
+        if free is not None:  # not cleared meanwhile
+            free.append(slot)
+
+    def cleared(self) -> PrivateMemory:
+        """Lets the free slots go, and those that return later; what to take from instead."""
+        self._free = {}
+        return PrivateMemory(self._kept)
+
+
+class Leases:
+    """Arrays over slots, each of which returns when the last reference to its memory is gone."""
+
+    def __init__(self) -> None:
+        self._held: set[_LeaseReference] = set()
+
+    def lease(self, slot: Slot, returned: Callable[[Slot], None]) -> Slot:
+        """An array over all of the slot, whose memory is the lease.
+
+        Args:
+            slot: the memory.
+            returned: called with the slot when the lease ends, in any thread, also within a
+                garbage collection.
+        """
+        lease = _Lease(slot)
+        self._held.add(_LeaseReference(lease, self._end, slot, returned))
+        return np.asarray(lease)
+
+    def __len__(self) -> int:
+        """Leases that something still holds."""
+        return len(self._held)
+
+    def _end(self, reference: weakref.ref[_Lease]) -> None:
+        assert isinstance(reference, _LeaseReference)
+        self._held.discard(reference)
+        reference.returned(reference.slot)
+
+
+class Slots:
+    """Leased arrays, made by all threads of one dataset.
+
+    Args:
+        memory: where the slots come from.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._leases = Leases()
 
     def lease(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         """An uninitialised array that nothing else refers to; in a slot unless it is small.
@@ -66,35 +155,20 @@ class Slots:
         num_bytes = math.prod(shape) * dtype.itemsize
         if num_bytes < SMALLEST_SLOT_BYTES:
             return np.empty(shape, dtype)
-        free = self._free.get(num_bytes)
-        if free is None:
-            free = self._free.setdefault(num_bytes, deque(maxlen=self._kept))
-        try:
-            slot = free.pop()  # the last one returned is the likeliest to be in a cache
-        except IndexError:
-            slot = _aligned_bytes(num_bytes)
-        lease = _Lease(slot)
-        self._leases.add(_LeaseReference(lease, self._returned, slot, free))
-        return _in_buffer(np.asarray(lease), shape, dtype)
+        return _in_buffer(self.lease_bytes(num_bytes), shape, dtype)
+
+    def lease_bytes(self, num_bytes: int) -> Slot:
+        """At least so many bytes, in a slot however few they are."""
+        return self._leases.lease(self._memory.take(num_bytes), self._memory.give)
 
     def clear(self) -> None:
         """Let the free slots go; leased ones stay valid, and are not kept when they return."""
-        cleared, self._free = self._free, {}
-        for free in cleared.values():
-            free.clear()
+        self._memory = self._memory.cleared()
 
     @property
     def num_leased(self) -> int:
         """Leases that something still holds."""
         return len(self._leases)
-
-    def _returned(self, reference: weakref.ref[_Lease]) -> None:
-        # Runs wherever the last reference was dropped, in any thread, also inside a garbage
-        # collection: so it takes no lock and calls nothing but atomic operations.
-        assert isinstance(reference, _LeaseReference)
-        if self._free.get(reference.slot.nbytes) is reference.free:  # not cleared meanwhile
-            reference.free.append(reference.slot)  # a full deque lets its oldest slot go
-        self._leases.discard(reference)
 
 
 class _Lease:
@@ -105,7 +179,7 @@ class _Lease:
 
     __slots__ = ("__array_interface__", "__weakref__", "_slot")
 
-    def __init__(self, slot: npt.NDArray[np.uint8]) -> None:
+    def __init__(self, slot: Slot) -> None:
         self.__array_interface__ = slot.__array_interface__
         self._slot = slot
 
@@ -113,33 +187,26 @@ class _Lease:
 class _LeaseReference(weakref.ref[_Lease]):
     """Notices the end of a lease; holds the slot, which would go with it."""
 
-    __slots__ = ("free", "slot")
+    __slots__ = ("returned", "slot")
 
-    slot: npt.NDArray[np.uint8]
-    free: deque[npt.NDArray[np.uint8]]
+    slot: Slot
+    returned: Callable[[Slot], None]
 
     def __new__(cls, lease: _Lease, callback: Any, *_: Any) -> Self:
         return super().__new__(cls, lease, callback)
 
     def __init__(
-        self,
-        lease: _Lease,
-        callback: Any,
-        slot: npt.NDArray[np.uint8],
-        free: deque[npt.NDArray[np.uint8]],
+        self, lease: _Lease, callback: Any, slot: Slot, returned: Callable[[Slot], None]
     ) -> None:
         super().__init__(lease, callback)  # type: ignore[call-arg]  # weakref.ref takes both
-        self.slot = slot
-        self.free = free
+        self.slot, self.returned = slot, returned
 
 
-def _aligned_bytes(num_bytes: int) -> npt.NDArray[np.uint8]:
+def _aligned_bytes(num_bytes: int) -> Slot:
     buffer = np.empty(num_bytes + ALIGNMENT_BYTES, np.uint8)
     start = -buffer.__array_interface__["data"][0] % ALIGNMENT_BYTES
     return buffer[start : start + num_bytes]
 
 
-def _in_buffer(
-    buffer: npt.NDArray[np.uint8], shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _in_buffer(buffer: Slot, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     return np.ndarray(shape, dtype, buffer)

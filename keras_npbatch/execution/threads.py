@@ -7,25 +7,33 @@ The consumer hands out the work: each time it takes a result it submits the next
 `ahead` tasks are under way. A thread runs submitted tasks and nothing else; with none left for
 `_IDLE_S` it ends, and the next submission starts another. So no thread ever waits for room in a
 queue, and whatever becomes of the consumer (an exception, Ctrl-C, an iterator forgotten in a
-traceback), its threads finish what was submitted and are gone.
+traceback), its threads finish what was submitted and are gone. The interpreter waits for them,
+for a while, before it ends.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import os
 import queue
 import threading
+import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Generic, TypeVar
+from itertools import takewhile
+from typing import Any, Generic, TypeVar
 
-__all__ = ["ThreadedStream"]
+__all__ = ["ThreadedStream", "leading"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _IDLE_S = 0.2
 """How long a thread without work stays; far longer than it takes to start another."""
+_ENDED_WITHIN_S = 2.0
+"""How long the interpreter waits for threads that are at a task before it ends."""
 
 
 class ThreadedStream(Generic[Task, Result]):
@@ -82,6 +90,11 @@ class ThreadedStream(Generic[Task, Result]):
                 del error
         return job.result
 
+    @property
+    def ready(self) -> int:
+        """Results that need not be waited for."""
+        return leading(not job.done.locked() for job in list(self._pending))
+
     def close(self) -> None:
         """Forget what is not begun; threads end with the task they are at.
 
@@ -109,6 +122,11 @@ class ThreadedStream(Generic[Task, Result]):
                 raise
 
 
+def leading(finished: Iterable[bool]) -> int:
+    """How many come before the first that is not."""
+    return sum(1 for _ in takewhile(bool, finished))
+
+
 class _Job(Generic[Task, Result]):
     __slots__ = ("done", "error", "result", "task")
 
@@ -122,9 +140,12 @@ class _Job(Generic[Task, Result]):
 
     def finish(self) -> None:
         """Wakes who waits for the job; it was done, or the stream was closed, or both."""
-        # The other one may come first: then the lock is free already, and stays so.
-        with contextlib.suppress(RuntimeError):
+        # The other one may come first: then the lock is free already, and stays so. No contextlib:
+        # a generator may end with the interpreter, after the modules.
+        try:  # noqa: SIM105
             self.done.release()
+        except RuntimeError:
+            pass
 
 
 class _Crew(Generic[Task, Result]):
@@ -143,8 +164,10 @@ class _Crew(Generic[Task, Result]):
         self._inbox: queue.Queue[_Job[Task, Result] | None] = queue.Queue()
         self._lock = threading.Lock()
         self._threads = 0
+        self._started: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._finished = False
         self._dismissed = False
+        _crews.add(self)
 
     def submit(self, job: _Job[Task, Result]) -> None:
         self._inbox.put(job)
@@ -152,8 +175,10 @@ class _Crew(Generic[Task, Result]):
             if self._threads >= self._workers:
                 return
             self._threads += 1
+        thread = threading.Thread(target=self._work, name="keras_npbatch-worker", daemon=True)
         try:
-            threading.Thread(target=self._work, name="keras_npbatch-worker", daemon=True).start()
+            thread.start()
+            self._started.add(thread)
         except RuntimeError:  # the system has no more threads: those there are will do
             with self._lock:
                 self._threads -= 1
@@ -171,6 +196,11 @@ class _Crew(Generic[Task, Result]):
         """Threads end after the task they are at."""
         self._dismissed = True
         self.finish()
+
+    def wait(self, until: float) -> None:
+        """Until they have ended, or it is that late."""
+        for thread in list(self._started):
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self) -> None:
         while True:
@@ -192,3 +222,18 @@ class _Crew(Generic[Task, Result]):
                 job.error = error
             job.finish()
             del job  # a result must not live on in a waiting thread
+
+
+_crews: weakref.WeakSet[_Crew[Any, Any]] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_crews.clear)  # a fork has none of the threads
+
+
+@atexit.register
+def _end_all() -> None:
+    # The interpreter ends threads wherever they are; in C++ code that aborts the whole process.
+    crews = list(_crews)
+    for crew in crews:
+        crew.dismiss()
+    until = time.monotonic() + _ENDED_WITHIN_S
+    for crew in crews:
+        crew.wait(until)

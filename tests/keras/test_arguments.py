@@ -42,12 +42,35 @@ def dataset(data):
             "batch_size=8, and Keras would ignore it. Set the dataset's batch_size.",
         ),
     ],
+    ids=str,
 )
 def test_fit_refuses_what_keras_would_ignore(make_model, dataset, argument, message):
     with pytest.raises(errors.UnsupportedArgumentError) as caught:
         make_model().fit(dataset, verbose=0, **argument)
     assert str(caught.value) == message
     assert dataset.epoch == 0
+
+
+@pytest.mark.parametrize("training", ["the dataset", "another", "arrays"])
+def test_fit_refuses_what_keras_would_ignore_of_validation(make_model, dataset, data, training):
+    x, y = {
+        "the dataset": (dataset, None),
+        "another": (ArrayDataset(*data(N)), None),
+        "arrays": data(N),
+    }[training]
+    with pytest.raises(errors.UnsupportedArgumentError) as caught:
+        make_model().fit(x, y, validation_data=(dataset, np.zeros(N)), verbose=0)
+    assert str(caught.value) == (
+        "fit(validation_data=...) was given targets or weights beside the dataset (ArrayDataset), "
+        "and Keras would ignore them; expected the dataset alone. Put them into the dataset."
+    )
+    with pytest.raises(errors.UnsupportedArgumentError) as caught:
+        make_model().fit(x, y, validation_data=dataset, validation_batch_size=3, verbose=0)
+    assert str(caught.value) == (
+        "fit(validation_batch_size=...) was given 3 (int) with the dataset (ArrayDataset) of "
+        "batch_size=8, and Keras would ignore it. Set the dataset's batch_size."
+    )
+    make_model().fit(x, y, validation_data=(dataset, None), validation_batch_size=BATCH, verbose=0)
 
 
 def test_evaluate_and_predict_refuse_likewise(make_model, dataset):

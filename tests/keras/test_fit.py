@@ -106,7 +106,15 @@ def test_endless_short_epochs_walk_order_after_order(make_model, fit, data, step
     walked = flat(seen.epochs)
     expected = flat(order_of(dataset, epoch) for epoch in range(9))
     assert walked == expected[: len(walked)]
-    assert dataset.epoch == 0
+    assert dataset.epoch == endless.epoch == 5 * steps // 12
+
+
+def test_each_repeat_goes_on_where_the_last_one_ended(make_model, fit, data):
+    """The object need not be kept: the epochs are counted by what it was made of."""
+    dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=0)
+    steps = len(dataset)
+    walked = [fit(make_model(), dataset.repeat(), steps_per_epoch=steps).epochs for _ in range(3)]
+    assert walked == [[order_of(dataset, epoch)] for epoch in range(3)]
 
 
 def test_an_endless_dataset_needs_steps_per_epoch(make_model, data):

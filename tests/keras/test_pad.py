@@ -76,6 +76,34 @@ def test_evaluating_some_steps_equals_that_of_keep(make_dense, arrays, steps):
     np.testing.assert_allclose(padded, kept, rtol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [3, 7, 9, 20])
+def test_evaluating_endless_data_equals_that_of_keep(make_dense, arrays, steps):
+    model = make_dense()
+    kept, padded = (
+        model.evaluate(
+            ArrayDataset(*arrays, batch_size=BATCH, remainder=remainder).repeat(),
+            steps=steps,
+            verbose=0,
+        )
+        for remainder in ("keep", "pad")
+    )
+    np.testing.assert_allclose(padded, kept, rtol=1e-6)
+
+
+def test_tensors_of_the_backend_are_padded(make_model, fit, data):
+    """As a layer of Keras returns them, when it is used as a transform."""
+    scale = keras.layers.Rescaling(1.0)
+    dataset = ArrayDataset(
+        *data(N),
+        batch_size=BATCH,
+        remainder="pad",
+        transform=lambda batch: (scale(batch[0]), batch[1]),
+    )
+    seen = fit(make_model(weighted=True), dataset)
+    ids, weights = np.array(seen.epochs[0]), np.array(seen.weights[0])
+    assert sorted(ids[weights > 0]) == list(range(N))
+
+
 def test_validation_in_fit_equals_that_of_keep(make_dense, arrays):
     histories = []
     for remainder in ("keep", "pad"):

@@ -1,30 +1,17 @@
-"""Hypothesis strategies that several tests share: dtypes, arrays, row numbers, nests, plans."""
+"""Arrays of every dtype and memory layout that NumPy has, with values that tell rows apart.
+
+array = filled((9, 4), np.dtype("float32"))     # NaN, infinities and -0.0 among them
+laid_out(array, "negative")                     # the same rows, backwards in memory
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import strategies as st
 
-from keras_npbatch.plan import Plan, Remainder
-
-__all__ = [
-    "ALL_DTYPES",
-    "PLAIN_DTYPES",
-    "Pair",
-    "arrays",
-    "assert_same_array",
-    "filled",
-    "laid_out",
-    "nests",
-    "plans",
-    "row_numbers",
-]
-
-# --- dtypes ------------------------------------------------------------------------------------
+__all__ = ["ALL_DTYPES", "LAYOUTS", "PLAIN_DTYPES", "filled", "laid_out"]
 
 PLAIN_DTYPES = [
     *map(np.dtype, ["bool", "int8", "int16", "int32", "int64"]),
@@ -58,8 +45,6 @@ if hasattr(np.dtypes, "StringDType"):  # NumPy 2
 
 ALL_DTYPES = PLAIN_DTYPES + _SWAPPED_DTYPES + _STRUCTURED_DTYPES + _REFERRING_DTYPES
 """One of each kind that NumPy has."""
-
-# --- arrays ------------------------------------------------------------------------------------
 
 
 def filled(shape: tuple[int, ...], dtype: np.dtype[Any], seed: int = 0) -> npt.NDArray[Any]:
@@ -155,97 +140,3 @@ def laid_out(array: npt.NDArray[Any], layout: str) -> npt.NDArray[Any]:
     frozen = array.copy()
     frozen.flags.writeable = False
     return frozen
-
-
-@st.composite
-def arrays(draw: st.DrawFn, dtypes: Iterable[np.dtype[Any]] = tuple(ALL_DTYPES)) -> Any:
-    """Arrays of 1 to 4 dimensions and at least one row, in any layout."""
-    dtype = draw(st.sampled_from(list(dtypes)))
-    # A dimension of 0: samples without features, whose strides and pointers mean nothing.
-    features = draw(st.lists(st.integers(0, 4), max_size=3))
-    shape = (draw(st.integers(1, 9)), *features)
-    array = filled(shape, dtype, draw(st.integers(0, 2**16)))
-    return laid_out(array, draw(st.sampled_from(LAYOUTS)))
-
-
-def assert_same_array(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
-    """Same type, dtype, shape and values: to the bit, wherever bits have a meaning."""
-    assert type(actual) is np.ndarray
-    assert actual.dtype == expected.dtype
-    assert actual.shape == expected.shape
-    if expected.dtype.names is not None:
-        for name in expected.dtype.names:
-            assert_same_array(np.asarray(actual[name]), np.asarray(expected[name]))
-    elif expected.dtype.kind in "OTV":
-        assert actual.tolist() == expected.tolist()
-    elif expected.dtype.char in "gG":  # of 16 bytes 10 are used
-        np.testing.assert_array_equal(actual, expected, strict=True)
-        np.testing.assert_array_equal(np.signbit(actual.real), np.signbit(expected.real))
-    else:
-        assert actual.tobytes() == expected.tobytes()
-
-
-# --- row numbers -------------------------------------------------------------------------------
-
-
-def row_numbers(num_rows: int) -> st.SearchStrategy[npt.NDArray[np.int64]]:
-    """What `Source.read` may be asked for: any rows that are there, in any order."""
-    any_row = st.integers(0, num_rows - 1)
-    return st.one_of(
-        st.lists(any_row, max_size=2 * num_rows + 3),  # some twice, more than there are, none
-        st.permutations(range(num_rows)),
-        st.sets(any_row).map(sorted),  # increasing: what needs no putting back
-        st.sets(any_row).map(lambda rows: sorted(rows, reverse=True)),
-        # A run: a source might answer with a view of its own memory.
-        st.tuples(any_row, any_row).map(lambda ends: list(range(min(ends), max(ends) + 1))),
-    ).map(lambda rows: np.array(rows, np.int64))
-
-
-# --- nests -------------------------------------------------------------------------------------
-
-
-class Pair(NamedTuple):
-    """A nest of the user's own."""
-
-    left: Any
-    right: Any
-
-
-def nests(leaf: st.SearchStrategy[Any], *, with_none: bool = True) -> st.SearchStrategy[Any]:
-    """Nestings of dict, list, tuple and namedtuple around at least one leaf."""
-    # None is structure: a nest rebuilt from its leaves alone would lose it.
-    others = st.none() if with_none else st.nothing()
-    keys = st.sampled_from(["image", "age", 0, 1])
-
-    def nest(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-        filler = inner | others
-        return st.one_of(
-            st.tuples(inner),  # of one: easily taken for the leaf itself
-            st.tuples(filler, inner),  # as long as (x, y)
-            st.tuples(inner, filler, filler),
-            st.lists(inner, min_size=1, max_size=3),  # a list is nesting, not a batch of rows
-            # Keys out of order, and of types that can't be compared.
-            st.dictionaries(keys, inner, min_size=1, max_size=3),
-            st.builds(Pair, inner, filler),  # rebuilt as `Pair(list)` it would fail
-        )
-
-    return st.recursive(leaf, nest, max_leaves=5)
-
-
-# --- plans -------------------------------------------------------------------------------------
-
-
-@st.composite
-def plans(draw: st.DrawFn, max_samples: int = 40) -> Plan:
-    """Small plans of every kind."""
-    num_samples = draw(st.integers(1, max_samples))
-    remainder = draw(st.sampled_from(get_args(Remainder)))
-    # Larger than the data: one short batch, which `drop` refuses.
-    most = num_samples if remainder == "drop" else num_samples + 3
-    return Plan(
-        num_samples=num_samples,
-        batch_size=draw(st.integers(1, most)),
-        seed=draw(st.integers(0, 3) | st.integers(0, 2**70)),
-        shuffle=draw(st.booleans()),
-        remainder=remainder,
-    )

@@ -1,0 +1,164 @@
+"""`ArrayBatches`: what an `ArrayDataset` is without Keras: arrays that are read by rows.
+
+`load(rows)` gathers the rows of each leaf into reused buffers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch.assemble import Parts, pack, unpack
+from keras_npbatch.batches import Batches
+from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, told
+from keras_npbatch.execution.slots import PrivateMemory, Slots
+from keras_npbatch.order import Rows
+from keras_npbatch.plan import Plan
+from keras_npbatch.position import Fingerprint
+from keras_npbatch.recipe import Recipe
+from keras_npbatch.sources import as_sources, num_rows
+from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
+
+__all__ = ["ArrayBatches"]
+
+_ROWS_LOOKED_AT = 16
+"""By which processes that train together tell whether they have the same data."""
+
+
+class ArrayBatches(Batches):
+    """Batches gathered from arrays; see `ArrayDataset` for the arguments."""
+
+    def __init__(
+        self, x: Tree, y: Tree = None, sample_weight: Tree = None, **settings: Any
+    ) -> None:
+        if "num_samples" in settings:
+            raise InvalidArgumentError(
+                f"num_samples is {told(settings['num_samples'])}; an ArrayDataset counts the "
+                "rows of its arrays. Select the rows, or leave num_samples out."
+            )
+        if sample_weight is not None and settings.get("class_weight") is not None:
+            raise InvalidArgumentError(
+                "sample_weight and class_weight were both given; expected one of them. Multiply "
+                "the class weights into sample_weight."
+            )
+        parts = Parts(
+            as_sources(x, "x"), as_sources(y, "y"), as_sources(sample_weight, "sample_weight")
+        )
+        if settings.get("transform") is None:  # which may make others of them
+            _check_weights(parts, settings.get("class_weight"))
+        rows = num_rows(**parts._asdict())
+        if rows == 0:
+            raise InvalidDataError(
+                "x has 0 rows: there is nothing to make a batch of. Check how the data was "
+                "selected."
+            )
+        self._sources, self._structure = flatten(pack(parts))
+        super().__init__(rows, **settings)
+
+    def load(self, rows: Rows) -> Tree:
+        """Read rows of the arrays.
+
+        Args:
+            rows: whole numbers of shape `(n,)`, each in `range(num_samples)`, in any order.
+
+        Returns:
+            The batch of these rows: `x`, `(x, y)` or `(x, y, sample_weight)`.
+
+        Raises:
+            IndexError: for a row that is not there.
+        """
+        rows = np.asarray(rows)
+        if rows.ndim != 1 or rows.dtype.kind not in "iu":
+            raise InvalidArgumentError(
+                f"rows is {told(rows)}; expected whole numbers of shape (n,)."
+            )
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.num_samples:
+            raise IndexError(
+                f"rows go from {rows.min()} to {rows.max()}; expected numbers from 0 to "
+                f"{self.num_samples - 1}"
+            )
+        return self._gather(rows.astype(np.int64, copy=False))
+
+    def _gather(self, rows: Rows) -> Tree:
+        lease = self._slots.lease
+        return self._structure.unflatten([source.read(rows, lease) for source in self._sources])
+
+    def _loading(self, plan: Plan) -> Recipe:
+        if type(self).load is not ArrayBatches.load:
+            return super()._loading(plan)
+        # The rows of a plan are in range, so they need no check.
+        nothing_to_do = (
+            self._transform is None and self._class_weight is None and plan.remainder != "pad"
+        )
+        return Recipe(
+            plan, self._gather, self._transform, self._class_weight, finished=nothing_to_do
+        )
+
+    def _fingerprint(self) -> Fingerprint:
+        parts = unpack(self._structure.unflatten(self._sources), "the data")
+        leaves = [
+            (path, [list(source.shape), str(source.dtype)])
+            for name, part in zip(Parts._fields, parts, strict=True)
+            for path, source in leaves_with_paths(part, name)
+        ]
+        return super()._fingerprint() | dict(leaves)
+
+    def _description(self) -> dict[str, Any]:
+        # The same rows in another order would give other batches.
+        last = self.num_samples - 1
+        rows = np.array([last * i // (_ROWS_LOOKED_AT - 1) for i in range(_ROWS_LOOKED_AT)])
+        digest = hashlib.blake2b(digest_size=8)
+        for leaf in leaves(self._gather(rows)):
+            array = np.asarray(leaf)
+            if not array.dtype.hasobject:
+                digest.update(array.tobytes())
+        return super()._description() | {"data": digest.hexdigest()}
+
+    def _use_slots(self, slots: Slots) -> None:
+        self._slots = slots
+
+    @property
+    def _slots_kept(self) -> int:
+        """Free buffers of one size that are kept for reuse."""
+        return 1
+
+    def _start(self, epoch: int) -> None:
+        super()._start(epoch)
+        self._slots = Slots(PrivateMemory(kept=self._slots_kept))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings, data and the epoch that comes next."""
+        state = super().__getstate__()
+        del state["_slots"]
+        return state
+
+
+def _check_weights(parts: Parts, class_weight: Any) -> None:
+    """Refuses what a model with several outputs would fail on, or not take as it is meant.
+
+    Raises:
+        InvalidDataError: for weights that are not nested as the targets are.
+        InvalidArgumentError: for class weights where there is no one array of labels.
+    """
+    outputs, weights = _paths(parts.y), _paths(parts.sample_weight)
+    if weights not in ([""], outputs):  # one array, or None, goes with any targets
+        raise InvalidDataError(
+            f"the weights are {_listed('sample_weight', weights)}, but the targets "
+            f"{_listed('y', outputs)}; expected weights nested as y is, None for an output that "
+            "has none, or one array for all outputs."
+        )
+    if class_weight is not None and outputs != [""]:
+        raise InvalidArgumentError(
+            f"class_weight was given, and the targets are {_listed('y', outputs)}; expected one "
+            "array of class labels. With several outputs, give a sample_weight for each instead."
+        )
+
+
+def _paths(tree: Tree) -> list[str]:
+    return [path for path, _ in leaves_with_paths(map_with_none(lambda leaf: True, tree))]
+
+
+def _listed(root: str, paths: list[str]) -> str:
+    return ", ".join(root + path for path in paths)

@@ -1,0 +1,29 @@
+"""Callbacks for `fit` that know the dataset: each takes the dataset it watches first.
+
+    backup = keras_npbatch.callbacks.BackupAndRestore(train, "backup")
+    model.fit(train, epochs=10, callbacks=[backup])
+
+They work on every backend, but for `TorchDataParallel`, which takes no dataset either. Callbacks
+that write what they find in `logs` (`CSVLogger`, `TensorBoard`) come after them in the list.
+"""
+
+from __future__ import annotations
+
+from keras_npbatch.callbacks.backup import BackupAndRestore
+from keras_npbatch.callbacks.coverage import CoverageAudit
+from keras_npbatch.callbacks.input_monitor import InputMonitor
+from keras_npbatch.callbacks.nan_report import NaNReport, replay
+from keras_npbatch.callbacks.receipt import Receipt
+from keras_npbatch.callbacks.statistics import BatchStatistics
+from keras_npbatch.callbacks.torch_data_parallel import TorchDataParallel
+
+__all__ = [
+    "BackupAndRestore",
+    "BatchStatistics",
+    "CoverageAudit",
+    "InputMonitor",
+    "NaNReport",
+    "Receipt",
+    "TorchDataParallel",
+    "replay",
+]

@@ -1,0 +1,398 @@
+"""`BackupAndRestore`: training goes on where it was interrupted, to the very batch.
+
+    backup = BackupAndRestore(train, "backup", save_freq=100)
+    model.fit(train, epochs=10, callbacks=[backup])
+
+Keras's callback of this name saves weights and the epoch. The dataset's position is added here, and
+all the state that decides the next step: the optimizer, the seeds of random layers, and within an
+epoch the metrics, so that the logs of that epoch are those of the whole. All of it is one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import global_seed_generator
+
+from keras_npbatch.agreement import refuse_different_backups
+from keras_npbatch.callbacks import snapshot
+from keras_npbatch.callbacks.process_states import keeps_own_states, own_state, states_of_others
+from keras_npbatch.callbacks.watcher import Watcher
+from keras_npbatch.clock import Place
+from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
+from keras_npbatch.keras_calls import find_call, show_steps
+from keras_npbatch.ranks import has_others, is_first
+from keras_npbatch.shard import Shard
+from keras_npbatch.watching import Delivery
+
+__all__ = ["BackupAndRestore"]
+
+_LATEST, _PREVIOUS = "latest.snapshot", "previous.snapshot"
+_GLOBAL_SEEDS = "global_seed_generator"
+"""Keras's name of the generator that random functions without a seed draw from."""
+
+
+class BackupAndRestore(Watcher):
+    """Save the state of training and the position in the dataset; go on from it after a restart.
+
+    Interrupted after any step (an exception, a kill, a power cut) and started again, also several
+    times in one epoch, `fit` trains on exactly the batches that were not trained on when the last
+    backup was made, and ends with the same weights as if it had never been interrupted, where
+    the backend itself computes the same twice. The number of workers may change in between.
+
+    Build everything as in the first run and call `fit` with the same arguments. Seeds of layers are
+    restored; give the dataset a `seed`. What is not restored: the state of other callbacks
+    (`EarlyStopping` counts anew), and random numbers that do not come from Keras.
+
+    Where several processes train together (a dataset with a `shard`), give it to all of them, with
+    one folder that all can read: the first writes the backup, and all go on from it. Their number
+    may change in between; then metrics and moving statistics are put together, and random layers
+    draw other numbers.
+
+    Example:
+
+    ```python
+    train = keras_npbatch.ArrayDataset(x, y, batch_size=256, seed=0)
+    backup = keras_npbatch.callbacks.BackupAndRestore(train, "backup", save_freq=100)
+    model.fit(train, epochs=10, callbacks=[backup])
+    ```
+
+    Args:
+        dataset: the dataset that `fit` is given.
+        backup_dir: a folder for the backup of this one training.
+        save_freq: `"epoch"`: at the end of each epoch, after validation; a whole number N: after
+            every N batches.
+        double_checkpoint: keep the backup before the last one, too, and use it if the last one
+            can't be read.
+        delete_checkpoint: remove the backup when `fit` has come to its end.
+
+    Raises:
+        InvalidArgumentError: for a `save_freq` or `backup_dir` that makes no sense.
+        InvalidStateError: when `fit` begins: if the backup can't be read or is of another model
+            or dataset; the message tells what differs.
+        RanksDisagreeError: when `fit` begins: if the processes don't find the same backup.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        backup_dir: Any,
+        save_freq: Any = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ) -> None:
+        super().__init__(dataset)
+        if not backup_dir:
+            raise InvalidArgumentError(
+                f"backup_dir is {told(backup_dir)}; expected the path of a folder."
+            )
+        is_count = isinstance(save_freq, int | np.integer) and not isinstance(save_freq, bool)
+        if save_freq != "epoch" and not (is_count and save_freq > 0):
+            raise InvalidArgumentError(
+                f"save_freq is {told(save_freq)}; expected 'epoch', or a number of batches from 1 "
+                "up."
+            )
+        self.backup_dir = Path(backup_dir)
+        self.save_freq = save_freq
+        self.double_checkpoint = double_checkpoint
+        self.delete_checkpoint = delete_checkpoint
+        self._since_saved = 0
+        self._epoch = 0
+        self._begun_at = 0
+        self._trained: Place | None = None
+        self._trained_all = False
+        self._metrics: list[npt.NDArray[Any]] | None = None
+        self._latest_is_good = True
+
+    # ---------------------------------------------------------------- when
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Restore the backup, if there is one."""
+        super().on_train_begin(logs)
+        self._since_saved, self._begun_at, self._trained, self._metrics = 0, 0, None, None
+        self._restore()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """In a resumed epoch, go on with its metrics; after it, count its steps anew."""
+        super().on_epoch_begin(epoch, logs)
+        self._epoch = epoch
+        if self._metrics is None:
+            self._begun_at = 0
+        else:
+            if self._metrics:  # Keras has just reset them
+                _assign(self.model.metrics_variables, self._metrics)
+            self._metrics = None
+        epoch_iterator: Any = self._epoch_iterator()
+        left = self._session.steps - self._begun_at
+        if epoch_iterator.steps_per_epoch not in (None, left):
+            # Without steps_per_epoch the dataset tells Keras how long the epoch is.
+            epoch_iterator.steps_per_epoch = left
+            show_steps(find_call(), left)
+
+    def trained(self, delivery: Delivery) -> None:
+        """Remember where the data are."""
+        self._trained = Place(delivery.epoch, delivery.step, delivery.plan.skip)
+        self._trained_all = delivery.is_last
+        self._since_saved += 1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Save if it is time; at the end of an epoch only when Keras has finished it."""
+        super().on_train_batch_end(batch, logs)
+        if self._is_due and not self._epoch_is_over:
+            self._save()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Save if it is time."""
+        if self.save_freq == "epoch" or self._is_due:
+            self._save()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Remove the backup: training is over."""
+        self.model._initial_epoch = None
+        if not (self.delete_checkpoint and self._writes):
+            return
+        for name in (_LATEST, _PREVIOUS, _LATEST + ".unfinished"):
+            (self.backup_dir / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or holds other files
+            self.backup_dir.rmdir()
+
+    @property
+    def _is_due(self) -> bool:
+        return self.save_freq != "epoch" and self._since_saved >= int(self.save_freq)
+
+    @property
+    def _steps_done(self) -> int:
+        """Steps of Keras's epoch that are trained, those before an interruption too."""
+        if self._session.steps_per_epoch is None and self._trained is not None:
+            return self._trained.step + 1  # an epoch of Keras is one of the data
+        return self._begun_at + self._last_step + 1
+
+    @property
+    def _epoch_is_over(self) -> bool:
+        if self._session.steps_per_epoch is None and self._trained is not None:
+            return self._trained_all  # fewer steps, if it was resumed with larger batches
+        return self._steps_done >= self._session.steps
+
+    # ---------------------------------------------------------------- what
+
+    def _save(self) -> None:
+        if self._trained is None:
+            return
+        self._since_saved = 0
+        fit = {"epoch": self._epoch, "step": self._steps_done}
+        if self._epoch_is_over:
+            fit = {"epoch": self._epoch + 1, "step": 0}
+        trained = self._trained
+        position = self.dataset._state_at(trained._replace(step=trained.step + 1))
+        arrays, variables = {}, {}
+        for group, found in self._variables(with_metrics=fit["step"] > 0).items():
+            variables[group] = [_described(variable) for variable in found]
+            for number, variable in enumerate(found):
+                arrays[f"{group}/{number}"] = keras.ops.convert_to_numpy(variable)
+        for number, generator in enumerate(_generator_states()):
+            arrays[f"generators/{number}"] = generator
+        shard = self.dataset.plan.shard
+        facts = {
+            "fit": fit,
+            "dataset": position,
+            "optimizer": _optimizer_name(self.model),
+            "variables": variables,
+            "processes": shard.count if keeps_own_states(shard) else 1,
+        }
+        arrays |= self._arrays_of_others(arrays)
+        if self._writes:
+            self._write(facts, arrays)
+
+    def _write(self, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        self.backup_dir.mkdir(parents=True, exist_ok=True)
+        latest = self.backup_dir / _LATEST
+        if self.double_checkpoint and self._latest_is_good and latest.exists():
+            # Killed between this and the next line, there is the previous one, which is good.
+            snapshot.replace_file(latest, self.backup_dir / _PREVIOUS)
+        snapshot.write(latest, facts, arrays)
+        self._latest_is_good = True
+
+    def _restore(self) -> None:
+        found = self._read_together()
+        if found is None:
+            return
+        facts, arrays = found
+        _build(self.model, self.dataset)
+        if facts["variables"]["seeds"]:
+            global_seed_generator()
+        groups = self._variables(with_metrics=facts["fit"]["step"] > 0)
+        if not facts["variables"]["seeds"]:
+            groups["seeds"] = []
+        _compare(facts, self.model, groups)
+        self.dataset.load_state_dict(facts["dataset"])
+        for group, variables in groups.items():
+            rules = [getattr(variable, "aggregation", "") for variable in variables]
+            values = [
+                self._own(found, f"{group}/{number}", rule) for number, rule in enumerate(rules)
+            ]
+            if group == "metrics":
+                self._metrics = values
+            else:
+                _assign(variables, values)
+        states = [name for name in arrays if name.startswith("generators/")]
+        _set_generator_states([self._own(found, name) for name in states])
+        self._begun_at = facts["fit"]["step"]
+        # What Keras's own callback sets: fit reads it when on_train_begin has been called.
+        self.model._initial_epoch = facts["fit"]["epoch"]
+
+    @property
+    def _writes(self) -> bool:
+        """Whether the file is written by this process."""
+        return is_first(self.dataset.plan.shard)
+
+    def _arrays_of_others(
+        self, arrays: Mapping[str, npt.NDArray[Any]]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """What other processes have that this one has not; see `states_of_others`."""
+        shard = self.dataset.plan.shard
+        if not keeps_own_states(shard):
+            return {}
+        trained = {id(variable) for variable in self.model.trainable_variables}
+        of_all = {
+            f"model/{number}"
+            for number, variable in enumerate(self.model.variables)
+            if id(variable) in trained
+        }
+        own = {
+            name: array
+            for name, array in arrays.items()
+            if name not in of_all and not name.startswith("optimizer/")
+        }
+        return states_of_others(shard, own)
+
+    def _own(
+        self, found: tuple[dict[str, Any], dict[str, npt.NDArray[Any]]], name: str, rule: str = ""
+    ) -> npt.NDArray[Any]:
+        """An array of the backup, as this process goes on with it."""
+        facts, arrays = found
+        shard = self.dataset.plan.shard
+        return own_state(
+            arrays,
+            name,
+            facts.get("processes", 1),
+            shard if keeps_own_states(shard) else Shard(),
+            name.partition("/")[0],
+            rule,
+        )
+
+    def _read_together(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
+        """What `_read` returns or raises, when that is the same on all processes."""
+        found, damage = None, None
+        try:
+            found = self._read()
+        except InvalidStateError as error:
+            damage = error
+        told_of = "none"
+        if damage is not None:
+            told_of = "one that can't be read"
+        elif found is not None:
+            told_of = "that of epoch {epoch}, step {step}".format(**found[0]["fit"])
+        if has_others(self.dataset.plan.shard):
+            refuse_different_backups(self.dataset.plan.shard, self.backup_dir, told_of)
+        if damage is not None:
+            raise damage
+        return found
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
+        """The newest backup that can be read, or None if there is none."""
+        damage: InvalidStateError | None = None
+        for name in (_LATEST, _PREVIOUS):
+            try:
+                found = snapshot.read(self.backup_dir / name)
+            except FileNotFoundError:
+                continue
+            except InvalidStateError as error:
+                damage = damage or error
+                continue
+            if damage is not None:
+                self._latest_is_good = False
+                warnings.warn(f"{damage} Training goes on from the backup before it.", stacklevel=2)
+            return found
+        if damage is not None:
+            raise damage
+        return None
+
+    def _variables(self, with_metrics: bool) -> dict[str, list[Any]]:
+        """All that decides the steps to come."""
+        model = self.model
+        optimizer = getattr(model, "optimizer", None)
+        seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
+        return {
+            # Not `weights`: the states of random layers are variables alone.
+            "model": list(model.variables),
+            "optimizer": [] if optimizer is None else list(optimizer.variables),
+            "metrics": list(model.metrics_variables) if with_metrics else [],
+            "seeds": [] if seeds is None else [seeds.state],
+        }
+
+
+def _described(variable: Any) -> list[Any]:
+    return [variable.name, list(variable.shape), keras.backend.standardize_dtype(variable.dtype)]
+
+
+def _optimizer_name(model: Any) -> str:
+    return type(getattr(model, "optimizer", None)).__name__
+
+
+def _assign(variables: list[Any], values: list[npt.NDArray[Any]]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _generator_states() -> list[npt.NDArray[Any]]:
+    """The random state outside of variables."""
+    if keras.backend.backend() != "torch":
+        return []
+    from keras_npbatch.backends import torch
+
+    return torch.random_states()
+
+
+def _set_generator_states(states: list[npt.NDArray[Any]]) -> None:
+    if states and keras.backend.backend() == "torch":
+        from keras_npbatch.backends import torch
+
+        torch.set_random_states(states)
+
+
+def _build(model: Any, dataset: Any) -> None:
+    """Make the variables that Keras on TensorFlow makes in the first step only."""
+    if keras.backend.backend() == "tensorflow":
+        model._symbolic_build(data_batch=dataset[0])
+
+
+def _compare(facts: Mapping[str, Any], model: Any, groups: Mapping[str, list[Any]]) -> None:
+    """Refuses a backup of another model."""
+    differences = []
+    if facts["optimizer"] != _optimizer_name(model):
+        differences.append(
+            f"the optimizer was {facts['optimizer']} and is {_optimizer_name(model)}"
+        )
+    for group, variables in groups.items():
+        theirs, ours = facts["variables"][group], [_described(found) for found in variables]
+        if len(theirs) != len(ours):
+            differences.append(f"{group} had {len(theirs)} variables and has {len(ours)}")
+        else:
+            differences.extend(
+                f"variable {number} of {group} was {was} and is {now}"
+                for number, (was, now) in enumerate(zip(theirs, ours, strict=True))
+                if was[1:] != now[1:]
+            )
+    if differences:
+        raise InvalidStateError(
+            f"the backup is of another model: {'; '.join(differences[:5])}. Expected the model, "
+            "compiled, as it was. Make it so, or remove the backup to begin anew."
+        )

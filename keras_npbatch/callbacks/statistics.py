@@ -1,0 +1,282 @@
+"""`BatchStatistics`: what was in the batches that training has seen.
+
+    statistics = BatchStatistics(train)
+    model.fit(train, epochs=10, callbacks=[statistics])
+    statistics.history["data/x/mean"]       # one number for each epoch
+    rich.print(statistics.table())
+    statistics.plot().savefig("data.png")   # with the extra: pip install 'keras_npbatch[plot]'
+
+The figures come with the batches, from the workers that make them; here they are put together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from time import perf_counter
+from typing import Any
+
+from keras_npbatch.adapter import KerasAdapter
+from keras_npbatch.callbacks.classes import WholeData, add_counts, drift
+from keras_npbatch.callbacks.images import write_images
+from keras_npbatch.callbacks.picture import draw
+from keras_npbatch.callbacks.watcher import Watcher
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.moments import Moments
+from keras_npbatch.summary import MOST_CLASSES, Counts, Summary, summarise
+from keras_npbatch.watching import Delivery, Watch
+
+__all__ = ["BatchStatistics"]
+
+_MOST_CLASSES_LOGGED = 20
+"""Of a leaf with more classes, the counts of each are in `history` alone."""
+
+
+class BatchStatistics(Watcher):
+    """Statistics of the data of each epoch, of what the model was trained on alone.
+
+    Counted are the batches whose step has ended, after the transform, without padding. The workers
+    that make the batches compute the figures; with `workers=0` training does. Names:
+
+    - `data/batches`, `data/samples`, `data/bytes`, `data/samples_per_second`, `data/wait_share`;
+    - for each leaf of numbers, such as `x`, `x/image`, `y`: `data/x/mean`, `std`, `min`, `max` of
+      its finite values, `zeros` (the share that is 0), `nan` and `inf` (how many are). Sample
+      weights are those of the dataset, before `fit` scales those of padded batches;
+    - for each leaf of class numbers or one-hot rows in `y`: `data/y/class_3`, how many there are,
+      and `data/y/drift`, the total variation distance (0 to 1) of the shares of the classes in
+      this epoch from those in the whole data.
+
+    What validation has read is called `val_data/...`, and compared with the whole data of training.
+    All are in `logs` at the end of each epoch, the counts of classes where there are up to 20.
+
+    Example:
+
+    ```python
+    statistics = keras_npbatch.callbacks.BatchStatistics(train, validation=test)
+    model.fit(train, validation_data=test, epochs=3, callbacks=[statistics])
+    statistics.history["data/x/mean"], statistics.history["val_data/x/mean"]
+    ```
+
+    Args:
+        dataset: the dataset that `fit` is given.
+        per_batch: also keep the statistics of each batch of training, in `batches`.
+        image_dir: a folder for TensorBoard: the images of the first batch of each epoch, as the
+            model got them, are written there: leaves of `x` of shape `(n, height, width,
+            channels)` with 1, 3 or 4 channels, uint8 or floats from 0 to 1. Needs TensorFlow, as
+            Keras's own `TensorBoard` callback does.
+        validation: the dataset that `fit` is given as `validation_data`, to be told of it too.
+        class_counts: the counts (or shares) of the classes in the whole data, by leaf:
+            `{"y": {0: 900, 1: 100}}`. By default those in the arrays of an `ArrayDataset`, read
+            once before training. For other datasets, those of the first epoch that is trained on
+            from its first batch to its last; `drift` is NaN until then.
+
+    Raises:
+        InvalidArgumentError: for an argument that makes no sense; in `fit`, for a dataset that it
+            was not given.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        per_batch: bool = False,
+        image_dir: Any = None,
+        validation: Any = None,
+        class_counts: Mapping[str, Mapping[int, float]] | None = None,
+    ) -> None:
+        super().__init__(dataset)
+        if validation is not None and not isinstance(validation, KerasAdapter):
+            raise InvalidArgumentError(
+                f"validation is {told(validation)}; expected the ArrayDataset or BatchDataset "
+                "that fit is given as validation_data."
+            )
+        self.per_batch = per_batch
+        self.image_dir = image_dir
+        self.validation: Any = validation
+        self.history: dict[str, list[float]] = {}
+        """By name, a number for each epoch; NaN where an epoch had nothing of it."""
+        self.batches: list[dict[str, float]] = []
+        """With `per_batch`, the statistics of each batch, with its `epoch` and `step`."""
+        self._whole = WholeData(dataset, class_counts)
+        self._epochs = 0
+        self._training = _Tally()
+        self._validated: _Tally | None = None
+        self._validation_watch = self._new_watch()
+        self._last_test_step = -1
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to watch; count the classes in the whole data."""
+        super().on_train_begin(logs)
+        self._validation_watch = self._new_watch()
+        self._whole.begin()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin to count."""
+        super().on_epoch_begin(epoch, logs)
+        self._training, self._validated = _Tally(), None
+
+    def trained(self, delivery: Delivery) -> None:
+        """Add a batch."""
+        found: Summary = delivery.summary
+        if self.image_dir is not None and self._training.batches == 0:
+            write_images(str(self.image_dir), delivery.batch, found.samples, self._epochs)
+        if self.per_batch:
+            self.batches.append(
+                {
+                    "epoch": delivery.epoch,
+                    "step": delivery.step,
+                    "data/samples": found.samples,
+                    "data/bytes": found.num_bytes,
+                    **_of_leaves(found.moments),
+                    **_of_classes(found.classes),
+                }
+            )
+        self._whole.learn(delivery, found)
+        self._training.add(found, delivery.waited_s)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Begin to count what a validation reads."""
+        if self.validation is None or not hasattr(self, "_session"):  # evaluate, outside of fit
+            return
+        served = self.validation._session_of(self._session.model)
+        if served is None or served[1] is self._session:
+            raise InvalidArgumentError(
+                f"BatchStatistics was given validation={self.validation!r}, which fit was not "
+                "given as validation_data; expected the very dataset."
+            )
+        _, session = served
+        if self._validation_watch not in session.watches:
+            session.watches.append(self._validation_watch)
+        self._validated, self._last_test_step = _Tally(), -1
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Add the batches of the steps of a validation that have ended."""
+        if self._validated is not None:
+            steps, self._last_test_step = batch - self._last_test_step, batch
+            for delivery in self._validation_watch.trained(steps):
+                self._validated.add(delivery.summary, delivery.waited_s)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the figures of the epoch into the logs and the history."""
+        figures, counts = self._figures("data", self._training)
+        if self._validated is not None:
+            of_validation = self._figures("val_data", self._validated)
+            figures, counts = figures | of_validation[0], counts | of_validation[1]
+        if logs is not None:
+            logs.update(figures)
+        for name, value in (figures | counts).items():
+            # A class that was not seen before was there 0 times.
+            before = 0.0 if name in counts else math.nan
+            self.history.setdefault(name, [before] * self._epochs).append(value)
+        self._epochs += 1
+        for values in self.history.values():
+            values.extend([math.nan] * (self._epochs - len(values)))
+
+    def _new_watch(self) -> Watch:
+        return Watch(summarise)
+
+    def _figures(self, root: str, tally: _Tally) -> tuple[dict[str, float], dict[str, float]]:
+        """What is logged, and the counts of all classes."""
+        figures = tally.figures(root) | _of_leaves(tally.moments, root)
+        counts: dict[str, float] = {}
+        for name, found in tally.classes.items():
+            whole = self._whole.counts.get(name)
+            figures[f"{root}/{name}/drift"] = math.nan if whole is None else drift(found, whole)
+            known = re.compile(rf"{re.escape(root)}/{re.escape(name)}/class_(-?\d+)")
+            before = [int(match[1]) for match in map(known.fullmatch, self.history) if match]
+            complete = dict.fromkeys([*before, *(whole or ())], 0) | found
+            of_classes = _of_classes({name: complete}, root)
+            counts |= of_classes
+            if len(complete) <= _MOST_CLASSES_LOGGED:
+                figures |= of_classes
+        return figures, counts
+
+    def table(self) -> Any:
+        """The last epoch as a `rich.table.Table`: a row for each leaf, also of validation."""
+        from rich.table import Table
+
+        names = ["mean", "std", "min", "max", "zeros", "nan", "inf", "drift"]
+        samples = self.history.get("data/samples", [0.0])[-1]
+        table = Table(title=f"{samples:.0f} samples of epoch {self._epochs - 1}")
+        for column in ("leaf", *names):
+            table.add_column(column, justify="left" if column == "leaf" else "right")
+        for leaf, root in self._leaves:
+            found = (self.history.get(f"{root}/{name}") for name in names)
+            table.add_row(leaf, *(f"{values[-1]:.4g}" if values else "" for values in found))
+        return table
+
+    def plot(self) -> Any:
+        """One picture as a matplotlib `Figure`: classes, ranges, throughput and waiting by epoch.
+
+        Raises:
+            MissingExtraError: without matplotlib.
+        """
+        return draw(self.history)
+
+    @property
+    def _leaves(self) -> list[tuple[str, str]]:
+        """What to call each leaf, and what its figures' names begin with."""
+        found = []
+        for name in self.history:
+            match = re.fullmatch(r"((val_)?data/(.*))/mean", name)
+            if match:
+                found.append((f"{match[2] or ''}{match[3]}", match[1]))
+        return found
+
+
+class _Tally:
+    """The figures of an epoch, or of a validation, so far."""
+
+    def __init__(self) -> None:
+        self.began = self.ended = perf_counter()
+        self.waited_s = 0.0
+        self.batches = self.samples = self.num_bytes = 0
+        self.moments: dict[str, Moments] = {}
+        self.classes: dict[str, Counts] = {}
+        self._numbers: set[str] = set()
+        """Leaves with too many values to be classes."""
+
+    def add(self, found: Summary, waited_s: float) -> None:
+        """Add a batch."""
+        self.batches += 1
+        self.samples += found.samples
+        self.num_bytes += found.num_bytes
+        self.waited_s += waited_s
+        for name, of_batch in found.moments.items():
+            before = self.moments.get(name)
+            self.moments[name] = of_batch if before is None else before.merged(of_batch)
+        for name, counts in found.classes.items():
+            if name not in self._numbers:
+                total = self.classes.setdefault(name, {})
+                add_counts(total, counts)
+                if len(total) > MOST_CLASSES:
+                    self._numbers.add(name)
+                    del self.classes[name]
+        self.ended = perf_counter()
+
+    def figures(self, root: str) -> dict[str, float]:
+        """Of all leaves together."""
+        took_s = max(self.ended - self.began, 1e-9)
+        return {
+            f"{root}/batches": float(self.batches),
+            f"{root}/samples": float(self.samples),
+            f"{root}/bytes": float(self.num_bytes),
+            f"{root}/samples_per_second": self.samples / took_s,
+            f"{root}/wait_share": min(self.waited_s / took_s, 1.0),
+        }
+
+
+def _of_leaves(moments: Mapping[str, Moments], root: str = "data") -> dict[str, float]:
+    return {
+        f"{root}/{name}/{figure}": value
+        for name, found in moments.items()
+        for figure, value in found.figures().items()
+    }
+
+
+def _of_classes(classes: Mapping[str, Counts], root: str = "data") -> dict[str, float]:
+    return {
+        f"{root}/{name}/class_{number}": float(count)
+        for name, counts in classes.items()
+        for number, count in sorted(counts.items())
+    }

@@ -1,0 +1,76 @@
+"""`Watcher`: what the callbacks of this package have in common.
+
+It knows which batches of the dataset each step was trained on: not those that Keras looked at to
+build the model, nor those it has read ahead, nor those of validation.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import keras
+
+from keras_npbatch.adapter import KerasAdapter
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.serving import Session
+from keras_npbatch.watching import Delivery, Watch
+
+__all__ = ["Watcher"]
+
+
+class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
+    """A callback that is told the batches its dataset has given to training.
+
+    Args:
+        dataset: the dataset that `fit` is given.
+
+    Raises:
+        InvalidArgumentError: if it is none of ours.
+    """
+
+    _session: Session
+    """What serves this `fit`. (Asking for `self.model` at each step would take JAX long.)"""
+    _epoch_iterator: weakref.ref[Any]
+    """What Keras walks over epochs with."""
+
+    def __init__(self, dataset: Any) -> None:
+        super().__init__()
+        if not isinstance(dataset, KerasAdapter):
+            raise InvalidArgumentError(
+                f"{type(self).__name__} was given {told(dataset)} to watch; expected the "
+                "ArrayDataset or BatchDataset that fit is given."
+            )
+        self.dataset: Any = dataset
+        self._watch = self._new_watch()
+        self._last_step = -1
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to watch."""
+        served = self.dataset._session_of(self.model)
+        if served is None:
+            raise InvalidArgumentError(
+                f"{type(self).__name__} watches {self.dataset!r}, which fit was not given; "
+                "expected the very dataset. One that repeat() returned is another: give that to "
+                "both."
+            )
+        epoch_iterator, self._session = served
+        self._epoch_iterator = weakref.ref(epoch_iterator)
+        self._watch = self._new_watch()
+        self._session.watches.append(self._watch)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Keras counts steps anew."""
+        self._last_step = -1
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Tell the batches of the steps that have ended; with `steps_per_execution` several."""
+        steps, self._last_step = batch - self._last_step, batch
+        for delivery in self._watch.trained(steps):
+            self.trained(delivery)
+
+    def _new_watch(self) -> Watch:
+        return Watch()
+
+    def trained(self, delivery: Delivery) -> None:
+        """A step on this batch has ended."""

@@ -1,0 +1,119 @@
+"""What Keras was asked for, in terms of the dataset, and what it would ignore of it.
+
+kind_of(service, call)          # "fit", "evaluate" or "predict"
+check_arguments(service, call, steps)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_npbatch.batches import Batches
+from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, told
+from keras_npbatch.keras_calls import Call, Kind
+from keras_npbatch.service import Service
+
+__all__ = ["check_arguments", "initial_epoch", "kind_of", "passes_in_all"]
+
+_STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
+
+
+def kind_of(service: Service, call: Call | None) -> Kind:
+    """What Keras does with the batches.
+
+    Raises:
+        AmbiguousCallError: if it can't be told and matters.
+    """
+    if call is not None:
+        # While fit makes the iterator of its validation, fit itself is the innermost call.
+        if call.kind == "fit" and not call.is_given("x", service.dataset):
+            return "evaluate"
+        return call.kind
+    if service.plan.shuffle:
+        raise AmbiguousCallError(
+            "Keras asks for batches, but it can't be told whether for fit, evaluate or predict: "
+            "shuffled rows might reach predict, whose results would be out of order. Expected a "
+            "call of model.fit, model.evaluate or model.predict. Use a dataset with "
+            "shuffle=False, or iterate over the dataset yourself."
+        )
+    return "fit"
+
+
+def initial_epoch(service: Service, call: Call | None, steps: int | None) -> int | None:
+    """The epoch of the data that `fit(initial_epoch=...)` begins with, if it says so.
+
+    Where an epoch of `fit` is not one of the data, because of `steps_per_epoch`, it does not.
+    """
+    if call is None or call.kind != "fit" or not call.is_given("x", service.dataset):
+        return None
+    if steps not in (None, service.plan.num_batches):
+        return None
+    return call.arguments.get("initial_epoch") or None
+
+
+def passes_in_all(call: Call | None) -> int | None:
+    """After how many whole passes the last one begins, if the call tells."""
+    if call is None or call.kind != "fit" or not isinstance(call.arguments.get("epochs"), int):
+        return None
+    first = call.arguments.get("initial_epoch") or 0
+    return int(call.arguments["epochs"]) - first - 1
+
+
+def _check_validation(call: Call) -> None:
+    data, *beside = _as_tuple(call.arguments.get("validation_data"))
+    if not isinstance(data, Batches):
+        return
+    name = type(data).__name__
+    if any(part is not None for part in beside):
+        raise UnsupportedArgumentError(
+            f"fit(validation_data=...) was given targets or weights beside the dataset ({name}), "
+            "and Keras would ignore them; expected the dataset alone. Put them into the dataset."
+        )
+    batch_size = call.arguments.get("validation_batch_size")
+    if batch_size not in (None, data.batch_size):
+        raise UnsupportedArgumentError(
+            f"fit(validation_batch_size=...) was given {told(batch_size)} with the dataset "
+            f"({name}) of batch_size={data.batch_size}, and Keras would ignore it. Set the "
+            "dataset's batch_size."
+        )
+
+
+def _as_tuple(data: Any) -> tuple[Any, ...]:
+    return tuple(data) if isinstance(data, tuple | list) and data else (data,)
+
+
+def check_arguments(service: Service, call: Call | None, steps: int | None) -> None:
+    """Refuses what Keras would ignore in silence when data come from an adapter."""
+    if call is None:
+        return
+    dataset = type(service.dataset).__name__
+    is_validation = call.kind == "fit" and not call.is_given("x", service.dataset)
+    if service.endless and steps is None:
+        name = "validation_steps" if is_validation else _STEPS[call.kind]
+        if call.kind == "fit" and call.arguments.get("steps_per_epoch") is not None:
+            name = "validation_steps"
+        raise UnsupportedArgumentError(
+            f"{call.kind} with an endless dataset ({dataset}.repeat()) would never end; expected "
+            f"{name}. One pass over the data is {name}={service.plan.num_batches}."
+        )
+    if call.kind == "fit":
+        _check_validation(call)
+    if is_validation:
+        return
+    for name, instead in (
+        ("class_weight", "Give it to the dataset: class_weight=..."),
+        ("y", "Put the targets into the dataset."),
+        ("sample_weight", "Put the weights into the dataset."),
+    ):
+        if call.arguments.get(name) is not None:
+            raise UnsupportedArgumentError(
+                f"{call.kind}({name}=...) was given with the dataset ({dataset}), and Keras would "
+                f"ignore it; expected None. {instead}"
+            )
+    batch_size = call.arguments.get("batch_size")
+    if batch_size is not None and batch_size != service.plan.batch_size:
+        raise UnsupportedArgumentError(
+            f"{call.kind}(batch_size=...) was given {told(batch_size)} with the dataset "
+            f"({dataset}) of batch_size={service.plan.batch_size}, and Keras would ignore it. Set "
+            "the dataset's batch_size."
+        )

@@ -1,0 +1,255 @@
+"""`check_dataset`: everything that is wrong with a dataset, in one call.
+
+    report = check_dataset(Slides(paths, labels))
+    report.raise_for_findings()
+
+Each check is a rule (see `rules`) that is looked at in a thread of its own, for as long as
+`timeout` says: a dataset that hangs is a finding, and no hang. The dataset is read on copies, and
+the global random generators are given back as they were.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import unittest
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError, told
+from keras_npbatch.testing.findings import Finding, Report
+from keras_npbatch.testing.randomness import untouched
+
+if TYPE_CHECKING:
+    from keras_npbatch.testing.rules import Rule
+    from keras_npbatch.testing.subject import SampleId, Subject
+
+__all__ = ["Check", "check_dataset", "checks_for"]
+
+_GRACE_S = 2.0
+"""So much longer than its time may a check take to notice that it is over."""
+
+
+def check_dataset(
+    dataset: Any,
+    sample_id: SampleId | None = None,
+    *,
+    num_samples: int | None = None,
+    shuffles: bool | None = None,
+    with_seed: Callable[[int], Any] | None = None,
+    ignore: Iterable[str] = (),
+    timeout: float = 60.0,
+) -> Report:
+    """Look for all that is wrong with a dataset.
+
+    It reads two epochs of it, some batches several times, in threads and worker processes, and
+    trains one step of a small model, on copies. The larger part needs no argument; each argument
+    makes the checks sharper.
+
+    Example:
+
+    ```python
+    report = keras_npbatch.testing.check_dataset(Slides(paths, labels, batch_size=4))
+    report.raise_for_findings()
+    ```
+
+    Args:
+        dataset: any finite `keras.utils.PyDataset`, a `BatchDataset` or another.
+        sample_id: a function of a batch that tells which sample each row is, as an array of shape
+            `(n,)`, or `(n, k)` if it is read from k parts of the batch (of x and of y), which must
+            agree. Without it, samples are known by their contents.
+        num_samples: samples that an epoch should have. A `BatchDataset` tells it itself.
+        shuffles: whether epochs should differ in their order. By default what the attribute
+            `shuffle` of the dataset says, if there is one.
+        with_seed: a function of a seed that makes the dataset with it, to check that the seed
+            decides the order: `with_seed=lambda seed: Slides(paths, labels, seed=seed)`.
+        ignore: names of checks that are not to be made.
+        timeout: seconds that one check may take.
+
+    Returns:
+        A report with `ok`, `findings` and `raise_for_findings()`.
+
+    Raises:
+        InvalidArgumentError: for what is no finite PyDataset, and for arguments that make no sense.
+    """
+    checks = checks_for(
+        dataset,
+        sample_id,
+        num_samples=num_samples,
+        shuffles=shuffles,
+        with_seed=with_seed,
+        ignore=ignore,
+        timeout=timeout,
+    )
+    outcomes = {check.name: check.outcome() for check in checks}
+    return Report(
+        dataset=f"{type(dataset).__module__}.{type(dataset).__qualname__}",
+        findings=tuple(finding for outcome in outcomes.values() for finding in outcome.findings),
+        passed=tuple(
+            name
+            for name, outcome in outcomes.items()
+            if not outcome.findings and outcome.skipped is None
+        ),
+        skipped={
+            name: outcome.skipped
+            for name, outcome in outcomes.items()
+            if outcome.skipped is not None
+        },
+    )
+
+
+def checks_for(
+    dataset: Any,
+    sample_id: SampleId | None = None,
+    *,
+    num_samples: int | None = None,
+    shuffles: bool | None = None,
+    with_seed: Callable[[int], Any] | None = None,
+    ignore: Iterable[str] = (),
+    timeout: float = 60.0,
+) -> list[Check]:
+    """The checks of a dataset, one by one, for `pytest.mark.parametrize`.
+
+    Example:
+
+    ```python
+    @pytest.mark.parametrize("check", checks_for(Slides(paths, labels)), ids=str)
+    def test_slides(check):
+        check()
+    ```
+
+    Args:
+        dataset: see `check_dataset`, for all of them.
+        sample_id: see there.
+        num_samples: see there.
+        shuffles: see there.
+        with_seed: see there.
+        ignore: see there.
+        timeout: see there.
+
+    Returns:
+        Callables without arguments. Each raises a `FaultyDatasetError` if it finds something, and
+        `unittest.SkipTest`, which pytest knows, if it can't tell.
+    """
+    from keras_npbatch.testing.all_rules import RULES  # Keras is imported here, not before
+    from keras_npbatch.testing.subject import Subject
+
+    names = [rule.name for rule in RULES]
+    ignored = [ignore] if isinstance(ignore, str) else list(ignore)
+    for name in ignored:
+        if name not in names:
+            raise InvalidArgumentError(
+                f"ignore has {told(name)}; expected names of checks: {', '.join(names)}."
+            )
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout < float("inf"):
+        raise InvalidArgumentError(
+            f"timeout is {told(timeout)}; expected seconds, a number above 0."
+        )
+    subject = Subject(
+        dataset,
+        sample_id=sample_id,
+        num_samples=num_samples,
+        shuffles=shuffles,
+        with_seed=with_seed,
+    )
+    examination = _Examination(subject, timeout)
+    return [Check(rule, examination) for rule in RULES if rule.name not in ignored]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a check."""
+
+    findings: tuple[Finding, ...] = ()
+    """What it found."""
+    skipped: str | None = None
+    """Why it could not be made."""
+    blocks: bool = False
+    """Whether checks that build on it mean nothing."""
+
+
+class Check:
+    """One check of one dataset.
+
+    Calling it raises a `FaultyDatasetError` if it finds something.
+    """
+
+    def __init__(self, rule: Rule, examination: _Examination) -> None:
+        self.name = rule.name
+        """What it is called: what is true of a good dataset."""
+        self._rule, self._examination = rule, examination
+
+    def __call__(self) -> None:
+        """Make it.
+
+        Raises:
+            FaultyDatasetError: an `AssertionError` that tells what was found.
+            unittest.SkipTest: if it can't be made for this dataset.
+        """
+        outcome = self.outcome()
+        if outcome.findings:
+            raise FaultyDatasetError("\n\n".join(map(str, outcome.findings)))
+        if outcome.skipped is not None:
+            raise unittest.SkipTest(f"{self.name}: {outcome.skipped}")
+
+    def outcome(self) -> Outcome:
+        """What became of it; it is made once."""
+        return self._examination.outcome(self._rule)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class _Examination:
+    """All checks of one dataset: each is made once, after those it builds on."""
+
+    def __init__(self, subject: Subject, timeout: float) -> None:
+        self._subject, self._timeout_s = subject, float(timeout)
+        self._outcomes: dict[Rule, Outcome] = {}
+        self._hangs = False
+
+    def outcome(self, rule: Rule) -> Outcome:
+        if rule not in self._outcomes:
+            blocked_by = [earlier for earlier in rule.after if self.outcome(earlier).blocks]
+            if self._hangs:
+                self._outcomes[rule] = Outcome(skipped="the dataset hangs", blocks=True)
+            elif blocked_by:
+                names = ", ".join(earlier.name for earlier in blocked_by)
+                self._outcomes[rule] = Outcome(skipped=f"first mend: {names}", blocks=True)
+            else:
+                self._outcomes[rule] = self._look(rule)
+        return self._outcomes[rule]
+
+    def _look(self, rule: Rule) -> Outcome:
+        from keras_npbatch.testing.subject import NotChecked, Unreadable
+
+        seen: list[str] = []
+        raised: list[BaseException] = []
+
+        def look() -> None:
+            try:
+                seen.extend(rule.look(self._subject))
+            except BaseException as error:  # noqa: BLE001  # raised below, in the caller's thread
+                raised.append(error)
+
+        self._subject.deadline = time.monotonic() + self._timeout_s
+        thread = threading.Thread(target=look, name="keras_npbatch-check", daemon=True)
+        with untouched(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            thread.start()
+            thread.join(self._timeout_s + _GRACE_S)
+        if thread.is_alive():
+            # Its time stays over, so that it ends when the dataset comes back; nobody else reads.
+            self._hangs = True
+            seen = [f"it did not come back within {self._timeout_s:g} seconds"]
+        elif raised and isinstance(raised[0], NotChecked):
+            return Outcome(skipped=str(raised[0]))
+        elif raised and isinstance(raised[0], Unreadable):
+            seen = [str(raised[0])]
+        elif raised:
+            raise raised[0]
+        findings = tuple(Finding(rule.name, text, rule.why, rule.mend) for text in seen)
+        return Outcome(findings, blocks=bool(findings))

@@ -1,0 +1,60 @@
+"""Batches and samples as short keys, to compare many of them without keeping any.
+
+whole(batch)            # changes with any bit, dtype, shape or the structure
+samples(batch, 32)      # one key for each of its 32 samples, made of their contents alone
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.tree import Tree, flatten, leaves
+
+__all__ = ["as_array", "samples", "whole"]
+
+_DIGEST_BYTES = 16
+
+
+def as_array(leaf: Any) -> npt.NDArray[Any]:
+    """A leaf of a batch as a NumPy array: of tensors, tables and sparse matrices too."""
+    if hasattr(leaf, "toarray"):
+        leaf = leaf.toarray()
+    elif hasattr(leaf, "detach"):  # a Torch tensor, on whatever device it is
+        leaf = leaf.detach().cpu()
+    array: npt.NDArray[Any] = np.asarray(leaf)
+    return array
+
+
+def whole(batch: Tree) -> bytes:
+    """A key of all that a model could notice of a batch."""
+    found, structure = flatten(batch)
+    key = hashlib.blake2b(repr(structure).encode(), digest_size=_DIGEST_BYTES)
+    for leaf in found:
+        array = as_array(leaf)
+        key.update(f"{array.dtype.str}{array.shape}".encode())
+        key.update(_contents(array))
+    return key.digest()
+
+
+def samples(batch: Tree, num_samples: int) -> list[bytes]:
+    """A key for each sample, of its values in every leaf of `batch`."""
+    arrays = [as_array(leaf) for leaf in leaves(batch)]
+    return [_of_sample(arrays, number) for number in range(num_samples)]
+
+
+def _of_sample(arrays: list[npt.NDArray[Any]], number: int) -> bytes:
+    key = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for array in arrays:
+        key.update(_contents(array[number : number + 1]))
+    return key.digest()
+
+
+def _contents(array: npt.NDArray[Any]) -> bytes:
+    if array.dtype.hasobject or array.dtype.kind == "T":
+        return pickle.dumps(array.tolist())
+    return array.tobytes()

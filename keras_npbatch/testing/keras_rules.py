@@ -1,0 +1,95 @@
+"""The rule about Keras itself: it trains on the dataset, on the backend that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_npbatch.assemble import unpack
+from keras_npbatch.testing import digests
+from keras_npbatch.testing.rules import rule
+from keras_npbatch.testing.structure_rules import (
+    all_batches_have_one_structure,
+    len_is_the_number_of_batches,
+    lengths_agree,
+)
+from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
+from keras_npbatch.tree import Tree, leaves, map_leaves
+
+__all__ = ["keras_trains_one_step"]
+
+_TRAINING_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+@rule(
+    why="fit would stop with this exception, whatever the model.",
+    mend="Return numbers or booleans, not texts (which only a BatchDataset on TensorFlow can "
+    "give), dates or objects; sample_weight as numbers of shape (n,), or nested as y is.",
+    after=(all_batches_have_one_structure, lengths_agree, len_is_the_number_of_batches),
+)
+def keras_trains_one_step(subject: Subject) -> Iterator[str]:
+    """A small model that takes the batches as they are, for one step of `fit`."""
+    backend = keras.backend.backend()
+    if backend not in _TRAINING_BACKENDS:
+        raise NotChecked(f"the backend {backend} does not train")
+    batch = subject.read(subject.at_epoch(0), 0)
+    y = unpack(batch, "dataset[0]").y
+    if any(_is_text(leaf) for leaf in leaves(y)):
+        raise NotChecked("the targets are texts: no loss takes them, but a train_step may")
+    model = _Model(y)
+    losses = None if y is None else map_leaves(lambda _: _squared, y)
+    model.compile(optimizer=keras.optimizers.SGD(0.0), loss=losses)
+    try:
+        model.fit(subject.copy(), steps_per_epoch=1, verbose=0)
+    except Exception as error:  # noqa: BLE001  # whatever Keras raises
+        yield str(Unreadable(f"model.fit(dataset) on {backend}", error))
+        return
+    if int(model.optimizer.iterations) != 1:
+        yield f"model.fit(dataset, steps_per_epoch=1) took {int(model.optimizer.iterations)} steps"
+
+
+class _Model(keras.Model):  # type: ignore[misc]  # Keras is untyped
+    """Takes any nesting of inputs of any shape, and has an output for each target."""
+
+    def __init__(self, targets: Tree) -> None:
+        super().__init__(name="keras_npbatch_check")
+        ranks = map_leaves(lambda leaf: len(leaf.shape), targets)
+
+        def outputs(out: Any) -> Tree:
+            """`(n, 1, ..., 1)` for each target: of its rank, whatever its shape."""
+            if targets is None:
+                return out
+            return map_leaves(lambda rank: ops.reshape(out, (-1,) + (1,) * (rank - 1)), ranks)
+
+        self._outputs = outputs  # a function: Keras would put a dict into one of its own
+        # Without a target there is no loss but the regulariser's.
+        penalty = "l2" if targets is None else None
+        self._dense = keras.layers.Dense(1, activity_regularizer=penalty, name="dense")
+
+    def call(self, x: Tree) -> Any:
+        """The outputs."""
+        return self._outputs(self._dense(reduce(ops.add, map(_summed, keras.tree.flatten(x)))))
+
+
+def _is_text(leaf: Any) -> bool:
+    return digests.as_array(leaf).dtype.kind in "USTO"
+
+
+def _summed(leaf: Any) -> Any:
+    """A number for each sample, of shape `(n, 1)`."""
+    if keras.backend.standardize_dtype(leaf.dtype) == "string":  # on TensorFlow
+        leaf = leaf == ""
+    leaf = ops.cast(leaf, "float32")
+    axes = tuple(range(1, len(leaf.shape)))
+    return ops.expand_dims(ops.sum(leaf, axis=axes) if axes else leaf, -1)
+
+
+def _squared(y: Any, predicted: Any) -> Any:
+    """The mean squared error of each sample; a prediction stands for all values of its target."""
+    error = ops.square(ops.cast(y, "float32") - predicted)
+    axes = tuple(range(1, len(error.shape)))
+    return ops.mean(error, axis=axes) if axes else error

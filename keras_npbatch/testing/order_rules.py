@@ -1,0 +1,250 @@
+"""Rules about epochs: which samples are in one, and in which order."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch.array_batches import ArrayBatches
+from keras_npbatch.testing import digests
+from keras_npbatch.testing.purity_rules import (
+    a_batch_is_the_same_in_any_order,
+    global_random_state_changes_nothing,
+    iteration_gives_the_batches,
+)
+from keras_npbatch.testing.rules import rule
+from keras_npbatch.testing.structure_rules import len_is_the_number_of_batches, lengths_agree
+from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
+
+__all__ = [
+    "every_sample_comes_once",
+    "extra_hooks_change_nothing",
+    "load_returns_the_rows_it_is_asked_for",
+    "resuming_goes_on_at_every_step",
+    "samples_keep_their_targets",
+    "shuffling_changes_the_order",
+    "the_seed_decides_the_order",
+]
+
+_FEWEST_SHUFFLED = 8
+"""Fewer samples stand in the same order again by chance now and then."""
+_ROWS = 16
+_STEPS = 50
+
+_pure = (lengths_agree, a_batch_is_the_same_in_any_order, global_random_state_changes_nothing)
+
+
+@rule(
+    why="What is left out is never learned; what is repeated weighs double.",
+    mend="Let the batches of an epoch be slices of one permutation of all samples: "
+    "order[i * batch_size:(i + 1) * batch_size], without wrapping round at its end.",
+    after=_pure,
+)
+def every_sample_comes_once(subject: Subject) -> Iterator[str]:
+    """By the user's ids, all different; else by inputs that epochs have in common."""
+    count = sum(len(seen.inputs) for seen in subject.epoch(0))
+    if subject.num_samples is not None and count != subject.num_samples:
+        yield f"{count} samples came in an epoch; expected {subject.num_samples}"
+        return
+    if subject.sample_id is not None:
+        for number in (0, 1):
+            key, times = Counter(subject.keys(subject.epoch(number))).most_common(1)[0]
+            if times > 1:
+                yield f"sample {key} came {times} times in epoch {number}"
+                return
+    if not subject.left_out:
+        here, there = (Counter(subject.keys(subject.known_again(number))) for number in (0, 1))
+        if here != there:
+            yield f"of {count} samples, {_moved(here, there)} in the next epoch"
+            return
+    if subject.num_samples is None and subject.sample_id is None:
+        raise NotChecked(
+            f"whether the {count} samples of an epoch are all there are, and no two the same one: "
+            "give num_samples= or sample_id="
+        )
+
+
+def _moved(here: Counter[Any], there: Counter[Any]) -> str:
+    return f"{(here - there).total()} came less often and {(there - here).total()} more often"
+
+
+@rule(
+    why="A model can't learn what has nothing to do with its input; the loss stays at chance.",
+    mend="Select x, y and sample_weight of a batch with one and the same index array, and shuffle "
+    "that alone.",
+    after=_pure,
+)
+def samples_keep_their_targets(subject: Subject) -> Iterator[str]:
+    """The same input has the same target in the next epoch; ids from several parts agree."""
+    for seen in subject.epoch(0):
+        for position, key in enumerate(seen.ids):
+            if isinstance(key, tuple) and len(set(key)) > 1:
+                yield (
+                    f"sample_id(batch) tells {key} for sample {position} of batch {seen.step}: "
+                    "parts of one sample come from different ones"
+                )
+                return
+    of_epoch: list[dict[bytes, Counter[bytes]]] = []
+    for number in (0, 1):
+        targets: dict[bytes, Counter[bytes]] = defaultdict(Counter)
+        for seen in subject.contents(number):
+            for x, y in zip(seen.inputs, seen.targets, strict=True):
+                targets[x][y] += 1
+        of_epoch.append(targets)
+    here, there = of_epoch
+    moved = Counter({x: _moved_of(here[x], there[x]) for x in here.keys() & there.keys()})
+    # Of samples with equal inputs, each epoch may leave out another.
+    if moved.total() > subject.left_out:
+        yield f"{len(+moved)} of {len(here)} inputs have other targets in the next epoch"
+
+
+def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
+    """Targets of one input that are gone in the next epoch, and not for coming less often."""
+    return (here - there).total() - max(0, here.total() - there.total())
+
+
+@rule(
+    why="The rows of a batch are what the order, the resume and every look-up by row rely on.",
+    mend="Return one sample for each of `rows`, in their order: self.x[rows]. Where storage wants "
+    "increasing indices, put the samples back: order = np.argsort(rows); "
+    "out[order] = read(rows[order]).",
+    after=_pure,
+)
+def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
+    """Asked in another order, or for fewer of them, it returns the same samples."""
+    if not subject.is_ours or subject.dataset._makes_whole_batches:
+        raise NotChecked("the dataset has no load(rows)")
+    twin = subject.at_epoch(0)
+    if type(twin).load is ArrayBatches.load:
+        return
+    some = np.unique(np.linspace(0, twin.num_samples - 1, _ROWS).astype(np.int64))
+    asked = [some, some[::-1].copy(), np.roll(some, 3), some[: len(some) // 2 + 1]]
+    known: dict[int, bytes] = {}
+    for rows in asked:
+        try:
+            batch = twin.load(rows)
+        except Exception as error:  # noqa: BLE001  # whatever the dataset raises
+            yield str(Unreadable(f"load({rows.tolist()})", error))
+            return
+        for row, key in zip(rows.tolist(), digests.samples(batch, len(rows)), strict=True):
+            if known.setdefault(row, key) != key:
+                yield f"load({rows.tolist()}) returned another sample for row {row} than before"
+                return
+
+
+@rule(
+    why="The same batches in every epoch: gradients repeat their bias, and BatchNormalization "
+    "learns the batches.",
+    mend="Shuffle the indices in on_epoch_end; or derive from BatchDataset and read "
+    "self.rows(index), or write load(rows).",
+    after=_pure,
+)
+def shuffling_changes_the_order(subject: Subject) -> Iterator[str]:
+    """Of samples, from one epoch to the next, where the dataset says that it shuffles."""
+    if subject.shuffles is None:
+        raise NotChecked("whether it shuffles is not known; tell: shuffles=True or False")
+    here, there = (subject.keys(subject.known_again(number)) for number in (0, 1))
+    if len(set(here)) < _FEWEST_SHUFFLED:
+        raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} different samples")
+    if subject.shuffles and here == there:
+        yield "it shuffles, but two epochs had all samples in the same order"
+    elif not subject.shuffles and here != there:
+        yield "it does not shuffle, but two epochs had samples in different orders"
+
+
+@rule(
+    why="Runs with different seeds would be one run, and a run can't be repeated from its seed.",
+    mend="Hand the seed on (super().__init__(..., seed=seed)), and draw from "
+    "np.random.default_rng((seed, epoch)) only.",
+    after=_pure,
+)
+def the_seed_decides_the_order(subject: Subject) -> Iterator[str]:
+    """Equal seeds, equal batches; other seeds, another order."""
+    if subject.with_seed is None:
+        raise NotChecked("it takes a function that makes the dataset: with_seed=...")
+    if subject.shuffles is False:
+        raise NotChecked("it does not shuffle")
+    if sum(len(seen.inputs) for seen in subject.epoch(0)) < _FEWEST_SHUFFLED:
+        raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} samples")
+    runs = [_run_with(subject, *seeds) for seeds in ((0, 0), (0, 1), (1, 0))]
+    if runs[0] != runs[1]:
+        yield "two datasets made with the same seed have different batches after other global seeds"
+    elif runs[0] == runs[2]:
+        yield "datasets made with the seeds 0 and 1 have the same batches in the same order"
+
+
+def _run_with(subject: Subject, seed: int, global_seed: int) -> list[bytes]:
+    dataset = subject.to_epoch(subject.made_with(seed, global_seed), 1, seed=global_seed)
+    return [
+        digests.whole(subject.read(dataset, step, seed=global_seed))
+        for step in range(min(int(dataset.num_batches), _STEPS))
+    ]
+
+
+@rule(
+    why="Keras calls on_epoch_end before the first epoch, and twice around validation: what counts "
+    "on one call an epoch miscounts.",
+    mend="Let the hooks prepare the next epoch from what the dataset is, so that one call more "
+    "does no harm; count nothing in them. A BatchDataset needs no hook: use self.epoch.",
+    after=(*_pure, len_is_the_number_of_batches, every_sample_comes_once),
+)
+def extra_hooks_change_nothing(subject: Subject) -> Iterator[str]:
+    """Calls like those of Keras: ours has the same batches, any other the same samples."""
+    twin = subject.copy()
+    for name in ("on_epoch_end", "on_epoch_begin", "on_epoch_end", "on_epoch_end"):
+        subject.call_hook(twin, name)
+    subject.call_hook(twin, "on_epoch_begin")
+    if int(twin.num_batches) != subject.num_batches:
+        yield (
+            f"after calls of on_epoch_begin and on_epoch_end there are {twin.num_batches} batches, "
+            f"before there were {subject.num_batches}"
+        )
+        return
+    expected = subject.epoch(0)
+    now = [subject.look_at(subject.read(twin, step), step) for step in range(subject.num_batches)]
+    if subject.is_ours:
+        changed = [
+            seen.step for seen, was in zip(now, expected, strict=True) if seen.digest != was.digest
+        ]
+        if changed:
+            yield (
+                f"dataset[{changed[0]}] has other contents after calls of on_epoch_begin and "
+                "on_epoch_end"
+            )
+        return
+    before, after = Counter(subject.keys(subject.known_again(0))), Counter(subject.keys(now))
+    if before != after:
+        yield (
+            f"of {before.total()} samples, {_moved(before, after)} after calls of on_epoch_begin "
+            "and on_epoch_end"
+        )
+
+
+@rule(
+    why="A training that was interrupted repeats samples or skips them.",
+    mend="Let batches depend on rows, self.epoch and rng alone, not on what was read before; leave "
+    "state_dict and load_state_dict to BatchDataset.",
+    after=(*_pure, iteration_gives_the_batches),
+)
+def resuming_goes_on_at_every_step(subject: Subject) -> Iterator[str]:
+    """At each step: the batch that follows; at one in the middle, all that follow."""
+    if not subject.is_ours:
+        raise NotChecked("a plain PyDataset can't be resumed")
+    steps = subject.steps(_STEPS)
+    for step in steps:
+        wanted = len(steps) if step == steps[len(steps) // 2] else 1
+        twin = subject.resumed(step)
+        rest = zip(subject.epoch(0)[step:], twin, strict=False)
+        for number, (seen, batch) in enumerate(rest):
+            subject.check_time(seen.step)
+            if digests.whole(batch) != seen.digest:
+                yield (
+                    f"resumed at step {step}, batch {seen.step} is not that of an epoch in one "
+                    "piece"
+                )
+                return
+            if number + 1 >= wanted:
+                break

@@ -1,0 +1,40 @@
+"""A report for people, in the colours of a terminal.
+
+print_report(check_dataset(dataset), Console())
+"""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.markup import escape
+
+from keras_npbatch.testing.findings import Report
+
+__all__ = ["print_report"]
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Findings with why they matter and how to mend them, then what passed and was not checked.
+
+    Args:
+        report: of a dataset.
+        console: where to; lines are left for the terminal to break, so that they can be searched.
+    """
+
+    def write(line: str = "") -> None:
+        console.print(line, soft_wrap=True, highlight=False)
+
+    count = len(report.findings)
+    verdict = f"{count} finding{'' if count == 1 else 's'}" if count else "no findings"
+    write(f"[bold]{escape(report.dataset)}[/]: [bold {'red' if count else 'green'}]{verdict}[/]")
+    for finding in report.findings:
+        write()
+        write(f"[bold red]\N{BALLOT X} {finding.check}[/]")
+        write(f"  [dim]seen:[/] {escape(finding.seen)}")
+        write(f"  [dim]why it matters:[/] {escape(finding.why)}")
+        write(f"  [dim]to mend it:[/] {escape(finding.mend)}")
+    write()
+    for name in report.passed:
+        write(f"[green]\N{CHECK MARK}[/] {name}")
+    for name, reason in report.skipped.items():
+        write(f"[dim]- {name}: {escape(reason)}[/]")

@@ -1,0 +1,289 @@
+"""The dataset under examination: read on copies, under known global randomness, within a time.
+
+    subject = Subject(dataset)
+    subject.epoch(0)                # what was seen of each batch of its first epoch
+    twin = subject.at_epoch(1)      # a copy, at its second
+    subject.read(twin, 3)
+
+Of a plain `keras.utils.PyDataset` an epoch is what Keras makes it: the hook `on_epoch_begin`, the
+batches, `on_epoch_end`. Before each call of the dataset the global generators are set, so that a
+dataset that draws from them is found by the one rule that is about them, and by no other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.dataset import BatchDataset
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.plan import Plan
+from keras_npbatch.testing.copies import copied
+from keras_npbatch.testing.randomness import seed_all
+from keras_npbatch.testing.seen import Seen, see
+from keras_npbatch.tree import Tree
+
+__all__ = ["NotChecked", "SampleId", "Subject", "Unreadable"]
+
+SampleId = Callable[[Tree], Any]
+"""`sample_id(batch)`: an array `(n,)` that tells which sample each row is; or `(n, k)`, as read
+from `k` places of the batch, which must agree."""
+
+_MOST_TOLD = 300
+_FIRST_SEED = 0
+
+
+class NotChecked(Exception):  # noqa: N818  # no error: the text tells why a rule says nothing
+    """A rule can't be looked at for this dataset."""
+
+
+class Unreadable(Exception):  # noqa: N818  # what the dataset raised is the error
+    """A call of the dataset raised something."""
+
+    def __init__(self, call: str, error: BaseException) -> None:
+        text = f"{type(error).__name__}: {error}"
+        if len(text) > _MOST_TOLD:
+            text = text[: _MOST_TOLD - 3] + "..."
+        *_, last = traceback.extract_tb(error.__traceback__)
+        super().__init__(f"{call} raised {text} (at {last.filename}:{last.lineno})")
+
+
+class Subject:
+    """A dataset, and what its user told about it; see `check_dataset`.
+
+    Raises:
+        InvalidArgumentError: for what is no finite `PyDataset`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        sample_id: SampleId | None = None,
+        num_samples: int | None = None,
+        shuffles: bool | None = None,
+        with_seed: Callable[[int], Any] | None = None,
+    ) -> None:
+        if not isinstance(dataset, keras.utils.PyDataset):
+            raise InvalidArgumentError(
+                f"dataset is {told(dataset)}; expected a keras.utils.PyDataset, such as a "
+                "BatchDataset. Pass the object, not its class."
+            )
+        if dataset.num_batches is None:
+            raise InvalidArgumentError(
+                f"dataset is an endless {type(dataset).__name__}; expected a finite one. Check "
+                "one epoch of it: the dataset before repeat()."
+            )
+        for name, value in (("sample_id", sample_id), ("with_seed", with_seed)):
+            if value is not None and not callable(value):
+                raise InvalidArgumentError(f"{name} is {told(value)}; expected a function.")
+        self.dataset = dataset
+        self.is_ours = isinstance(dataset, BatchDataset)
+        self.sample_id, self.with_seed = sample_id, with_seed
+        if num_samples is not None:
+            num_samples = whole_number("num_samples", num_samples, least=1)
+        self.num_samples = self._samples_in_an_epoch(num_samples)
+        self.shuffles = shuffles
+        if shuffles is None and isinstance(getattr(dataset, "shuffle", None), bool | np.bool_):
+            self.shuffles = bool(dataset.shuffle)
+        self.deadline = float("inf")
+        self._epochs: dict[tuple[int, bool], tuple[Seen, ...] | NotChecked] = {}
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch, as the dataset tells."""
+        return int(self.dataset.num_batches)
+
+    @property
+    def left_out(self) -> int:
+        """Samples that an epoch leaves out, others in each, or leaves to other processes."""
+        return self.dataset.num_samples - self._in_an_epoch() if self.is_ours else 0
+
+    def steps(self, most: int) -> list[int]:
+        """Up to `most` steps: the first, the last, and some between them."""
+        spread = np.linspace(0, self.num_batches - 1, most).astype(int)
+        return [int(step) for step in np.unique(spread)]
+
+    # ---------------------------------------------------------------- copies
+
+    def copy(self, *, finished: bool = True, workers: int = 0) -> Any:
+        """A copy of the dataset.
+
+        Args:
+            finished: whether its transform is applied.
+            workers: threads that make batches, of ours; a plain PyDataset is left one.
+        """
+        twin = copied(self.dataset)
+        twin.workers, twin.use_multiprocessing = (workers if self.is_ours else 1), False
+        if not finished:
+            twin._transform = None
+        return twin
+
+    def at_epoch(self, number: int, *, finished: bool = True, seed: int = _FIRST_SEED) -> Any:
+        """A copy at the `number`th epoch from now, as Keras would bring it there.
+
+        Args:
+            number: from 0 up.
+            finished: whether the transform of the dataset is applied.
+            seed: of the global generators that the hooks may draw from.
+        """
+        return self.to_epoch(self.copy(finished=finished), number, seed=seed)
+
+    def to_epoch(self, dataset: Any, number: int, *, seed: int = _FIRST_SEED) -> Any:
+        """Brings a dataset that was not used yet to an epoch."""
+        if isinstance(dataset, BatchDataset):
+            dataset.set_epoch(dataset.epoch + number)
+            return dataset
+        self.call_hook(dataset, "on_epoch_begin", seed)
+        for later in range(1, number + 1):
+            # Other numbers each time: a hook that draws an order would draw the same again.
+            self.call_hook(dataset, "on_epoch_end", seed + 2 * later)
+            self.call_hook(dataset, "on_epoch_begin", seed + 2 * later + 1)
+        return dataset
+
+    def resumed(self, step: int) -> Any:
+        """A copy that goes on at a step of the epoch that comes next."""
+        twin = self.copy()
+        state = twin.state_dict(epoch=twin.epoch, step=step)
+        twin.load_state_dict(json.loads(json.dumps(state)))
+        return twin
+
+    def made_with(self, seed: int, global_seed: int) -> Any:
+        """Another dataset, from the user's `with_seed`."""
+        assert self.with_seed is not None
+        seed_all(global_seed)
+        made = self.with_seed(seed)
+        if not isinstance(made, keras.utils.PyDataset):
+            raise InvalidArgumentError(
+                f"with_seed({seed}) returned {told(made)}; expected a keras.utils.PyDataset."
+            )
+        return made
+
+    def call_hook(self, dataset: Any, name: str, seed: int = _FIRST_SEED) -> None:
+        """Calls a hook of a dataset."""
+        seed_all(seed)
+        try:
+            getattr(dataset, name)()
+        except Exception as error:
+            raise Unreadable(f"{name}()", error) from error
+
+    # ---------------------------------------------------------------- reading
+
+    def read(self, dataset: Any, step: int, *, seed: int = _FIRST_SEED) -> Tree:
+        """A batch.
+
+        Raises:
+            Unreadable: if the dataset raises something.
+            NotChecked: if the time is over.
+        """
+        self.check_time(step)
+        seed_all(seed)
+        try:
+            return dataset[step]
+        except Exception as error:
+            raise Unreadable(f"dataset[{step}]", error) from error
+
+    def check_time(self, step: int) -> None:
+        """Raises `NotChecked` if the time of this check is over."""
+        if time.monotonic() > self.deadline:
+            raise NotChecked(
+                f"its time was over before batch {step} of {self.num_batches}; give a longer "
+                "timeout, or a dataset with a part of the data"
+            )
+
+    def look_at(self, batch: Tree, step: int) -> Seen:
+        """What there is to see of a batch that was read."""
+        return see(batch, step, self._real_samples(step), self.sample_id)
+
+    def epoch(self, number: int, *, finished: bool = True) -> tuple[Seen, ...]:
+        """What was seen of each batch of the `number`th epoch from now, read in order."""
+        finished = finished or not self.is_ours or self.dataset._transform is None
+        key = number, finished
+        known = self._epochs.get(key)
+        if known is None:
+            twin = self.at_epoch(number, finished=finished)
+            try:
+                known = tuple(
+                    self.look_at(self.read(twin, step), step) for step in range(self.num_batches)
+                )
+            except NotChecked as too_long:
+                known = too_long
+            self._epochs[key] = known
+        if isinstance(known, NotChecked):  # the next rule would wait as long, and in vain
+            raise known
+        return known
+
+    def keys(self, batches: Sequence[Seen]) -> list[Hashable]:
+        """Which sample each row of the batches is: by the user's ids, or by the inputs."""
+        if self.sample_id is None:
+            return [key for seen in batches for key in seen.inputs]
+        ids = [key for seen in batches for key in seen.ids]
+        return [key[0] if isinstance(key, tuple) else key for key in ids]
+
+    def known_again(self, number: int) -> tuple[Seen, ...]:
+        """An epoch whose samples can be known again in another: if need be, untransformed.
+
+        Raises:
+            NotChecked: if their contents differ from epoch to epoch, and there are no ids.
+        """
+        if self.sample_id is None:
+            self.contents(number)
+        return self.epoch(number, finished=self.sample_id is not None)
+
+    def contents(self, number: int) -> tuple[Seen, ...]:
+        """An epoch with inputs as the data have them, before a transform changes them.
+
+        Raises:
+            NotChecked: if these differ from epoch to epoch.
+        """
+        batches = [self.epoch(epoch, finished=False) for epoch in (0, 1)]
+        here, there = ({key for batch in epoch for key in batch.inputs} for epoch in batches)
+        if 2 * len(here & there) < min(len(here), len(there)):
+            raise NotChecked(
+                "the contents of the samples differ from epoch to epoch, so none is known again; "
+                "tell which sample is which: sample_id=..."
+            )
+        return batches[number]
+
+    # ---------------------------------------------------------------- inside
+
+    def _real_samples(self, step: int) -> int | None:
+        """Samples in a batch without those that pad it, if the dataset tells."""
+        if not self.is_ours or not 0 <= step < self.num_batches:
+            return None
+        start, stop = self.dataset.plan.span(step)
+        return int(stop - start)
+
+    def _samples_in_an_epoch(self, told_by_user: int | None) -> int | None:
+        if told_by_user is not None or not self.is_ours:
+            return told_by_user
+        return self._in_an_epoch()
+
+    def _in_an_epoch(self) -> int:
+        """Samples in an epoch of ours."""
+        plan: Plan = self.dataset.plan
+        if plan.shard.count == 1:
+            return plan.span(plan.num_batches - 1)[1]
+        spans = (plan.span(step) for step in range(plan.num_batches))
+        return sum(stop - start for start, stop in spans)
+
+    def expected_sizes(self, sizes: Sequence[int]) -> list[list[int]]:
+        """The sizes of batches that are right, in one or several ways."""
+        if self.is_ours:
+            plan = self.dataset.plan
+            if plan.remainder == "pad":
+                return [[plan.batch_size] * plan.num_batches]
+            spans = [plan.span(step) for step in range(plan.num_batches)]
+            return [[stop - start for start, stop in spans]]
+        first = sizes[0]
+        ways = [[first] * (len(sizes) - 1) + [min(sizes[-1], first)]]
+        size, larger = divmod(sum(sizes), len(sizes))
+        ways.append([size + (step < larger) for step in range(len(sizes))])
+        return ways

@@ -1,0 +1,293 @@
+"""`to_tf_dataset`: a dataset of batches as a `tf.data.Dataset`.
+
+    for x, y in to_tf_dataset(dataset).repeat(3): ...     # three epochs, three orders
+
+What is here does not know TensorFlow's graphs (`backends/tf_data.py` does), but what a pass is: an
+epoch of a dataset of this library, or one of any other `keras.utils.PyDataset`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Generator
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import keras
+import numpy.typing as npt
+
+from keras_npbatch.adapter import KerasAdapter
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.engines import refuse_second_shard, warn_of_others
+from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
+from keras_npbatch.execution.inline import InlineStream
+from keras_npbatch.execution.threads import ThreadedStream
+from keras_npbatch.plan import Plan
+from keras_npbatch.ranks import find_in_strategy
+from keras_npbatch.service import Service, Stream
+from keras_npbatch.serving import check_delivered, weighed_for_fit
+from keras_npbatch.tree import Tree
+
+__all__ = ["to_tf_dataset"]
+
+_Arrays: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
+
+
+def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> Any:
+    """The batches of a dataset as a `tf.data.Dataset`, for whatever takes one.
+
+    Each iteration is an epoch: what `for batch in dataset` gives, made by the same workers, in the
+    same order. Nothing is copied into the graph, and batches enter TensorFlow as they are. The
+    dataset tells exact shapes (`element_spec`; the size of a batch too where all have the same)
+    and its exact `cardinality()`.
+
+    Example:
+
+    ```python
+    batches = keras_npbatch.to_tf_dataset(train)
+
+    @tf.function
+    def epoch():
+        for x, y in batches:
+            train_step(x, y)
+    ```
+
+    **Epochs.** An iteration reads the epoch that comes next (`dataset.epoch`) when its first batch
+    is asked for. The epoch counts when its last batch leaves: `repeat(k)` walks k epochs, and an
+    iteration that is left early is begun anew by the next, as is one after `take(k)`. Iterations
+    at once (`zip`, two iterators) don't disturb each other: those that begin before an epoch has
+    been delivered read the same one. `cache()` keeps the epoch that it saw first. What reads ahead
+    of its consumer (your own `prefetch` or `shuffle`, a strategy) may take the last batch before
+    the consumer does, and then the epoch counts even if the consumer stops short of it: so `fit`
+    under a strategy, which looks at a batch before it trains, may begin an epoch of few batches
+    with the next order.
+
+    **Keras.** `model.fit(batches)` trains as `model.fit(dataset)` does, on every backend. A
+    `tf.data.Dataset` is not told who asks: give `evaluate` and `predict` one with `shuffle=False`,
+    `fit(initial_epoch=n)` one whose epoch you set; and where there is a single batch, build the
+    model before, since JAX and Torch would build it on that batch, which is epoch 0.
+    `sample_weight` with `remainder="pad"` is scaled as in `fit(dataset)`: the loss of a padded
+    batch is the mean over its real rows. Lists of inputs become tuples, since `tf.data` takes a
+    list for a tensor; a part that is None stays None.
+
+    **Errors.** An exception of Python arrives as TensorFlow's own (`InvalidArgumentError`,
+    `UnknownError`), whose text has its type, message and note, with epoch, step and rows.
+
+    **Strategies.** `strategy.experimental_distribute_dataset(batches)` gives each replica of one
+    process its part of each batch. In several processes give the dataset a shard, and hand each
+    replica whole batches:
+
+    ```python
+    with strategy.scope():              # where processes compare what they have
+        train = keras_npbatch.ArrayDataset(x, y, batch_size=64, seed=0, shard="auto")
+        batches = strategy.distribute_datasets_from_function(lambda _: train.to_tf_dataset())
+    ```
+
+    There `batch_size` is that of a replica. Autosharding is off, so that each sample comes once.
+    Where the sizes of parts differ (`"keep"`, `"spread"`), divide the loss by the samples of all
+    replicas: Keras's own `fit(batches)` takes the mean of their means.
+
+    A `keras.distribution` over several processes shards by itself, unless it is made with
+    `auto_shard_dataset=False`: set it before, and a shard is refused.
+
+    **Options.** TensorFlow adds no `prefetch` of its own to what follows; write one where you want
+    it.
+
+    **Python makes the batches,** in this process. So what runs elsewhere can't take them: not
+    `tf.data`'s service, a SavedModel, or an iterator saved in a `tf.train.Checkpoint` (resume with
+    `dataset.set_epoch`). `batches.save(path)`, `cache(path)` and `snapshot(path)` write the batches
+    of one epoch, and what is read back is that epoch for ever.
+
+    Args:
+        dataset: a `BatchDataset`, or any other finite `keras.utils.PyDataset`. Of the latter each
+            iteration calls `on_epoch_begin`, then `__getitem__` for each index in order (in
+            `workers` threads, if there are more than one), and `on_epoch_end` as the last batch
+            leaves. Its batches keep no promise but its own.
+        element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch, which is
+            made for it, with any number of samples where they differ. Say it where other axes
+            differ between batches, or to spare that batch.
+
+    Returns:
+        A `tf.data.Dataset`; an infinite one for an endless dataset (`repeat()`).
+
+    Raises:
+        MissingExtraError: if TensorFlow is not installed.
+        InvalidArgumentError: if it is no such dataset, or `element_spec` does not fit it.
+        InvalidDataError: if TensorFlow has no dtype for a leaf; the message names its path.
+        UnsupportedArgumentError: if Keras would shard once more what is a shard already.
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError(
+            "to_tf_dataset needs TensorFlow, which is not installed; "
+            "pip install 'keras_npbatch[tensorflow]'"
+        )
+    if isinstance(dataset, KerasAdapter):
+        return _of_batches(dataset._service(), element_spec)
+    return _of_any(dataset, element_spec)
+
+
+def _of_batches(service: Service, element_spec: Any) -> Any:
+    from keras_npbatch.backends import tf_data, tf_spec
+
+    plan, dataset = service.plan, service.dataset
+    if dataset._is_part:
+        refuse_second_shard(plan, type(dataset).__name__)
+        dataset._agree()
+    else:
+        warn_of_others(type(dataset).__name__, find_in_strategy())
+    size = _same_size(plan)
+    layout = tf_spec.Layout(
+        element_spec, partial(_first_batch, service), size, type(dataset).__name__
+    )
+    passes, cut_into = _Epochs(service, plan, layout), None
+    # What the user says of batches is checked batch by batch.
+    # Nor do the batches of a shard stand one after the other in the order.
+    alone = element_spec is not None or plan.shard.count > 1
+    together = 1 if alone else min(dataset._batches_together, plan.num_batches)
+    if together > 1 and (size is not None or plan.remainder != "spread"):
+        cut_into = plan.batch_size if size is None else size
+        several = replace(plan, batch_size=cut_into * together, remainder="keep")
+        passes = _Epochs(service, several, layout.of_chunks())
+    return tf_data.epochs(
+        passes,
+        layout.element_spec,
+        num_batches=plan.num_batches,
+        endless=service.endless,
+        cut_into=cut_into,
+    )
+
+
+def _of_any(dataset: keras.utils.PyDataset, element_spec: Any) -> Any:
+    num_batches = _check_foreign(dataset)
+    from keras_npbatch.backends import tf_data, tf_spec
+
+    layout = tf_spec.Layout(
+        element_spec, partial(dataset.__getitem__, 0), None, type(dataset).__name__
+    )
+    passes = _Passes(dataset, num_batches, layout)
+    return tf_data.epochs(passes, layout.element_spec, num_batches=num_batches)
+
+
+class _Epochs:
+    """The epochs of a dataset of this library; `backends.tf_data.Passes` tells what is asked."""
+
+    def __init__(self, service: Service, plan: Plan, layout: Any) -> None:
+        self._service, self._plan, self._layout = service, plan, layout
+
+    def begin(self) -> tuple[int, ...]:
+        """The epoch that comes next, and how often the user has set it until now."""
+        clock = self._service.clock
+        if clock.step or clock.skip:
+            raise InvalidArgumentError(
+                f"the dataset goes on at step {clock.step} of epoch {clock.epoch}, as it was told "
+                "by load_state_dict, but each iteration of a tf.data.Dataset is a whole epoch. "
+                f"Iterate over the dataset itself, or call set_epoch({clock.epoch}) and begin with "
+                f"batches.skip({clock.step})."
+            )
+        return clock.epoch, clock.times_set
+
+    def batches(self, begun: tuple[int, ...]) -> _Arrays:
+        """The batches of that epoch."""
+        epoch, _ = begun
+        plan, step = self._plan, -1
+        with contextlib.closing(self._service.stream(plan, epoch, True, True, 0, None)) as stream:
+            for step, batch in enumerate(stream):
+                try:
+                    arrays = self._layout.arrays(weighed_for_fit(plan, batch, step))
+                except ValueError as error:
+                    error.add_note(
+                        f"keras_npbatch: at epoch {epoch}, step {step}, rows "
+                        f"{told_rows(plan.rows(epoch, step))}"
+                    )
+                    raise
+                del batch
+                yield arrays
+                del arrays
+        check_delivered(step, plan.num_batches - 1)
+
+    def delivered(self, begun: tuple[int, ...]) -> None:
+        """The next epoch comes."""
+        self._service.clock.deliver(*begun)
+
+
+class _Passes:
+    """Passes over any other finite `PyDataset`, with its hooks."""
+
+    def __init__(self, dataset: keras.utils.PyDataset, num_batches: int, layout: Any) -> None:
+        self._dataset, self._num_batches, self._layout = dataset, num_batches, layout
+
+    def begin(self) -> tuple[int, ...]:
+        """There is nothing to tell one pass from another."""
+        return ()
+
+    def batches(self, begun: tuple[int, ...]) -> _Arrays:
+        """The batches in the order of their indices."""
+        self._dataset.on_epoch_begin()
+        name = type(self._dataset).__name__
+        if self._dataset.num_batches != self._num_batches:
+            raise InvalidArgumentError(
+                f"{name} has {self._dataset.num_batches} batches, and had {self._num_batches} when "
+                "it became a tf.data.Dataset; expected the same number in every epoch. Call "
+                "to_tf_dataset again."
+            )
+        stream: Stream
+        workers, steps = self._dataset.workers, range(self._num_batches)
+        if workers > 1:
+            ahead = max(1, self._dataset.max_queue_size)
+            stream = ThreadedStream(self._make, steps, workers=workers, ahead=ahead)
+        else:
+            stream = InlineStream(self._make, steps)
+        with contextlib.closing(stream):
+            yield from stream
+
+    def delivered(self, begun: tuple[int, ...]) -> None:
+        """The pass is over."""
+        self._dataset.on_epoch_end()
+
+    def _make(self, index: int) -> list[npt.NDArray[Any]]:
+        try:
+            arrays: list[npt.NDArray[Any]] = self._layout.arrays(self._dataset[index])
+        except Exception as error:
+            note = f"keras_npbatch: raised by {type(self._dataset).__name__}[{index}]"
+            if isinstance(error, StopIteration):
+                raise RuntimeError(f"{note}: StopIteration") from error
+            error.add_note(note)
+            raise
+        return arrays
+
+
+def _first_batch(service: Service) -> Tree:
+    """A batch of the epoch that comes next; asking changes nothing."""
+    batch = service.dataset._maker()(service.clock.epoch, 0)
+    return weighed_for_fit(service.plan, batch, 0)
+
+
+def _same_size(plan: Plan) -> int | None:
+    """Samples in a batch, if all batches have as many."""
+    if plan.remainder in ("drop", "pad"):
+        return plan.batch_size
+    (start, stop), (last_start, last_stop) = plan.span(0), plan.span(plan.num_batches - 1)
+    return stop - start if stop - start == last_stop - last_start else None
+
+
+def _check_foreign(dataset: Any) -> int:
+    """The number of batches of a `PyDataset` of somebody else's."""
+    if not isinstance(dataset, keras.utils.PyDataset):
+        raise InvalidArgumentError(
+            f"dataset is {told(dataset)}; expected a keras.utils.PyDataset. Make one of arrays: "
+            "keras_npbatch.ArrayDataset(x, y)."
+        )
+    name, num_batches = type(dataset).__name__, dataset.num_batches
+    if num_batches is None:
+        raise InvalidArgumentError(
+            f"{name} is endless (num_batches is None); expected a PyDataset with a length. Give it "
+            "a __len__, and repeat the tf.data.Dataset: to_tf_dataset(dataset).repeat()."
+        )
+    if dataset.use_multiprocessing:
+        raise InvalidArgumentError(
+            f"{name} has use_multiprocessing=True; expected False, since only a BatchDataset has "
+            "worker processes here. Derive it from keras_npbatch.BatchDataset, or use threads."
+        )
+    return whole_number(f"len({name})", num_batches, least=1)

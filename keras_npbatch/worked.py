@@ -1,0 +1,207 @@
+"""`Worked`: batches made by workers: none, threads, or processes that live from call to call.
+
+stream = dataset._stream(plan, epoch=0)     # the batches of an epoch, in order
+dataset.close()                             # end the workers, let their memory go
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches import Batches
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.execution.inline import InlineStream
+from keras_npbatch.execution.launch import StartMethod, check_start_method
+from keras_npbatch.execution.process_stream import ProcessStream
+from keras_npbatch.execution.processes import Pool
+from keras_npbatch.execution.threads import ThreadedStream
+from keras_npbatch.plan import Plan
+from keras_npbatch.service import Stream
+from keras_npbatch.summary import Summarise
+
+__all__ = ["MAX_WORKERS", "Worked"]
+
+MAX_WORKERS = 1024
+
+_NEVER_SENT = frozenset(
+    (
+        "_asked_for_rows",
+        "_clock",
+        "_is_agreed",
+        "_iterations",
+        "_pool",
+        "_sent",
+        "_sessions",
+        "_slots",
+        "_streams",
+        "_times_entered",
+    )
+)
+"""Attributes that change as a dataset is used: a worker has its own, or needs none."""
+
+
+class Worked(Batches):
+    """What makes the batches of a `BatchDataset`; `workers` and the like are Keras's."""
+
+    workers: int
+    use_multiprocessing: bool
+    max_queue_size: int
+    _streams: weakref.WeakSet[Stream]
+    _iterations: weakref.WeakSet[Stream]
+    """The passes that are no call of Keras's."""
+    _pool: Pool | None
+    _sent: dict[str, Any]
+    """The attributes as they were when they were sent to the workers."""
+
+    def close(self) -> None:
+        """End all passes under way and the workers, let their memory go. Safe to call twice.
+
+        The dataset stays usable: the next iteration or `fit` starts what it needs.
+        """
+        self._let_pool_go()
+        for stream in list(self._streams):
+            stream.close()
+
+    def __enter__(self) -> Self:
+        """`with dataset:` keeps worker processes from call to call, and closes it at the end."""
+        self._times_entered += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close, at the end of the outermost `with`."""
+        self._times_entered -= 1
+        if self._times_entered == 0:
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings, data and the epoch that comes next; passes under way stay behind."""
+        state = super().__getstate__()
+        for name in ("_streams", "_pool", "_sent", "_iterations", "_times_entered"):
+            del state[name]
+        return state
+
+    # ---------------------------------------------------------------- inside
+
+    def _set_start(
+        self, use_multiprocessing: bool, start_method: StartMethod | None, timeout: Any
+    ) -> None:
+        if use_multiprocessing or start_method is not None:
+            start_method = check_start_method(start_method)
+        self._start_method, self._timeout_s = start_method, _check_timeout(timeout)
+
+    def _start(self, epoch: int) -> None:
+        super()._start(epoch)
+        self._streams = weakref.WeakSet()
+        self._pool = None
+        self._sent = {}
+        self._iterations = weakref.WeakSet()
+        self._times_entered = 0
+
+    def _stream(
+        self,
+        plan: Plan,
+        epoch: int,
+        training: bool = True,
+        follows: bool = True,
+        first: int = 0,
+        summarise: Summarise | None = None,
+    ) -> Stream:
+        """An epoch of batches, from step `first` on, made by the workers there are.
+
+        As in `fit(x, y, class_weight=...)`, classes are weighed in training alone. `follows` tells
+        whether the next epoch is expected to be asked for. With `summarise` they are `Summed`.
+        """
+        self._check_unchanged()
+        follows = follows and not plan.skip  # the next epoch has another plan
+        workers = whole_number("workers", self.workers, least=0, most=MAX_WORKERS)
+        ahead = whole_number("max_queue_size", self.max_queue_size, least=1)
+        stream: Stream
+        if self.use_multiprocessing and workers > 0:
+            pool = self._current_pool(workers)
+            stream = ProcessStream(
+                pool,
+                plan,
+                epoch,
+                training=training,
+                summarise=summarise,
+                ahead=ahead,
+                follows=follows,
+                first=first,
+            )
+        else:
+            make = partial(self._maker(plan, training, summarise), epoch)
+            steps = range(first, plan.num_batches)
+            if workers == 0 or (self._is_cheap and summarise is None):
+                stream = InlineStream(make, steps)
+            else:
+                stream = ThreadedStream(
+                    make, steps, workers=workers, ahead=self._most_ahead(workers)
+                )
+        self._streams.add(stream)
+        return stream
+
+    def _current_pool(self, workers: int) -> Pool:
+        """The worker processes; others, if an attribute of the dataset has been set since."""
+        now = {name: value for name, value in self.__dict__.items() if name not in _NEVER_SENT}
+        is_current = now.keys() == self._sent.keys() and all(
+            _is_same(now[name], value) for name, value in self._sent.items()
+        )
+        if self._pool is not None and self._pool.is_open and is_current:
+            return self._pool
+        if self._pool is not None:
+            self._pool.close()
+        method = check_start_method(self._start_method)
+        pool = Pool(self, workers=workers, start_method=method, timeout_s=self._timeout_s)
+        self._pool, self._sent = pool, now
+        return pool
+
+    def _all_sessions_have_ended(self) -> None:
+        """The workers of a `fit` end with it, unless a `with` keeps them."""
+        # An iteration that is no call of Keras may be under way; its end is not told of.
+        if self._times_entered == 0 and not self._iterations:
+            self._let_pool_go()
+
+    def _let_pool_go(self) -> None:
+        if self._pool is not None:
+            self._pool.close()
+        self._pool, self._sent = None, {}
+
+    def _most_ahead(self, workers: int) -> int:
+        """Batches that it pays to make ahead in threads, whatever `max_queue_size` allows."""
+        return int(self.max_queue_size)
+
+    @property
+    def _is_cheap(self) -> bool:
+        """Whether making a batch costs less than handing it over from another thread."""
+        return False
+
+    def _check_unchanged(self) -> None:
+        """Refuses what was changed behind our back and would not take effect."""
+        if not self._endless and len(self) != self.plan.num_batches:
+            raise InvalidArgumentError(
+                f"len({type(self).__name__}) is {len(self)}, but {self.plan.num_samples} samples "
+                f"in batches of {self.plan.batch_size} are {self.plan.num_batches} batches. Don't "
+                "override __len__; a dataset of another size is a new dataset."
+            )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    is_plain = type(one) is type(other) and isinstance(one, int | float | str)
+    return one is other or (is_plain and bool(one == other))
+
+
+def _check_timeout(timeout: Any) -> float | None:
+    if timeout is None:
+        return None
+    is_number = isinstance(timeout, int | float | np.number) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout < math.inf:
+        raise InvalidArgumentError(
+            f"timeout is {told(timeout)}; expected seconds, a number above 0, or None for no limit."
+        )
+    return float(timeout)

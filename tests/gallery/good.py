@@ -1,0 +1,315 @@
+"""Good loaders, ours and plain ones as in Keras's guides: no check may find anything in them."""
+
+from __future__ import annotations
+
+import math
+import threading
+
+import keras
+import numpy as np
+
+from keras_npbatch import ArrayDataset, BatchDataset
+
+N, BATCH = 50, 8
+
+
+def data(n=N):
+    ids = np.arange(n)
+    return np.stack([ids, ids % 7, -ids], axis=1).astype("float32"), ids
+
+
+class Textbook(keras.utils.PyDataset):
+    """The example of Keras's documentation: not shuffled."""
+
+    def __init__(self, x_set=None, y_set=None, batch_size=BATCH, **kwargs):
+        super().__init__(**kwargs)
+        self.x, self.y = data() if x_set is None else (x_set, y_set)
+        self.batch_size = batch_size
+
+    def __len__(self):
+        return math.ceil(len(self.x) / self.batch_size)
+
+    def __getitem__(self, idx):
+        low = idx * self.batch_size
+        high = min(low + self.batch_size, len(self.x))
+        return self.x[low:high], self.y[low:high]
+
+
+class Shuffled(Textbook):
+    """The one that tutorials shuffle in `on_epoch_end`, with NumPy's global generator."""
+
+    shuffle = True
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.indices = np.arange(len(self.x))
+
+    def __getitem__(self, idx):
+        rows = self.indices[idx * self.batch_size : (idx + 1) * self.batch_size]
+        return self.x[rows], self.y[rows]
+
+    def on_epoch_end(self):
+        if self.shuffle:
+            np.random.shuffle(self.indices)  # noqa: NPY002  # as the tutorials do
+
+
+class Seeded(Shuffled):
+    """With a generator of its own."""
+
+    def __init__(self, *args, seed=0, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.seed = seed
+        self.rng = np.random.default_rng(seed)
+        self.on_epoch_end()
+
+    def on_epoch_end(self):
+        self.indices = self.rng.permutation(len(self.x))
+
+
+class InPlace(Textbook):
+    """Shuffles the arrays themselves, both alike."""
+
+    shuffle = True
+
+    def on_epoch_begin(self):
+        order = np.random.permutation(len(self.x))  # noqa: NPY002
+        self.x, self.y = self.x[order], self.y[order]
+
+
+class Dropping(Shuffled):
+    """Leaves the short batch out, and says so."""
+
+    shuffle = False
+
+    def __len__(self):
+        return len(self.x) // self.batch_size
+
+    def __getitem__(self, idx):
+        if not 0 <= idx < len(self):
+            raise IndexError(idx)
+        return super().__getitem__(idx)
+
+
+class Augmented(Seeded):
+    """Noise that is a function of (seed, epoch, index)."""
+
+    epoch = 0
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        rng = np.random.default_rng((self.seed, self.epoch, idx))
+        return x + rng.standard_normal(x.shape).astype("float32"), y
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        self.epoch += 1
+
+
+class AugmentedUnshuffled(Augmented):
+    shuffle = False
+
+    def on_epoch_end(self):
+        self.epoch += 1
+
+
+class Synthetic(keras.utils.PyDataset):
+    """Makes its samples from the index: has no end but the one it says."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, idx):
+        rng = np.random.default_rng(idx)
+        return rng.standard_normal((4, 5)), rng.integers(0, 2, 4)
+
+
+class Padded(Textbook):
+    """Texts of other lengths in each batch, padded to the longest of it."""
+
+    def __getitem__(self, idx):
+        _, y = super().__getitem__(idx)
+        length = 1 + idx % 3
+        tokens = np.where(np.arange(length) <= y[:, np.newaxis] % 4, y[:, np.newaxis], 0)
+        return tokens.astype("int32"), y
+
+
+class Nested(Textbook):
+    """Several inputs, several outputs, and weights for each."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        inputs = {"image": x[:, :, np.newaxis], "age": x[:, 0]}
+        targets = {"kind": y, "size": x[:, :2]}
+        weights = {"kind": np.ones(len(y)), "size": np.full(len(y), 0.5)}
+        return inputs, targets, weights
+
+
+class InputsAlone(Textbook):
+    def __getitem__(self, idx):
+        return super().__getitem__(idx)[0]
+
+
+class TwoInputs(Textbook):
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        return (x, x > 3), y
+
+
+class SomeBatches(keras.utils.PyDataset):
+    """Tells `num_batches`, and has no `__len__`."""
+
+    def __getitem__(self, idx):
+        if not 0 <= idx < 5:
+            raise IndexError(idx)
+        return np.full((3, 2), idx) + np.arange(3)[:, np.newaxis] / 4, np.full((3, 1), idx)
+
+    @property
+    def num_batches(self):
+        return 5
+
+
+class Locked(Textbook):
+    """Reads through a cursor, and guards it; the lock stays behind in a pickle."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.lock = threading.Lock()
+
+    def __getstate__(self):
+        state = self.__dict__.copy()
+        del state["lock"]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.lock = threading.Lock()
+
+    def __getitem__(self, idx):
+        with self.lock:
+            self.at = idx
+            return super().__getitem__(self.at)
+
+
+class Copied(Textbook):
+    """Fills a buffer, and gives copies of it."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.lock_free_width = self.x.shape[1]
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        buffer = np.empty((len(x), self.lock_free_width), "float32")
+        buffer[...] = x
+        return buffer.copy(), y.copy()
+
+
+class Duplicates(Textbook):
+    """The data have equal rows, as columns of few values do."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        return x[:, 1:2], y % 7
+
+
+# --- ours --------------------------------------------------------------------------------------
+
+
+class Loader(BatchDataset):
+    def __init__(self, n=N, **settings):
+        super().__init__(n, **{"batch_size": BATCH, "seed": 0, **settings})
+        self.x, self.y = data(n)
+
+    def load(self, rows):
+        return self.x[rows], self.y[rows]
+
+
+class Whole(BatchDataset):
+    """Overrides `__getitem__` as for a PyDataset."""
+
+    def __init__(self, n=N, **settings):
+        super().__init__(n, **{"batch_size": BATCH, "seed": 0, **settings})
+        self.x, self.y = data(n)
+
+    def __getitem__(self, idx):
+        rows = self.rows(idx)
+        return self.x[rows], self.y[rows]
+
+
+class Unshuffled(BatchDataset):
+    """Overrides `__getitem__` and does without rows."""
+
+    def __init__(self, n=N, **settings):
+        super().__init__(n, **{"batch_size": BATCH, "seed": 0, "shuffle": False, **settings})
+        self.x, self.y = data(n)
+
+    def __getitem__(self, idx):
+        low = idx * BATCH
+        if not 0 <= low < self.num_samples:
+            raise IndexError(idx)
+        return self.x[low : low + BATCH], self.y[low : low + BATCH]
+
+
+class Augmenting(Loader):
+    """Draws in `load`, as a function of the epoch and the row."""
+
+    def load(self, rows):
+        noise = [np.random.default_rng((self.seed, self.epoch, row)).random(3) for row in rows]
+        return self.x[rows] + np.array(noise), self.y[rows]
+
+
+def jitter(batch, rng):
+    x, y = batch
+    return x + rng.standard_normal(x.shape).astype("float32"), y
+
+
+def arrays(n=N, **settings):
+    return ArrayDataset(*data(n), **{"batch_size": BATCH, "seed": 0, **settings})
+
+
+def nested_arrays():
+    x, y = data()
+    return ArrayDataset(
+        {"image": x[:, :, np.newaxis], "age": x[:, 0]}, (y, x[:, :2]), batch_size=BATCH, seed=0
+    )
+
+
+GOOD = {
+    "textbook": Textbook,
+    "textbook of one batch": lambda: Textbook(batch_size=64),
+    "textbook of batches of one": lambda: Textbook(*data(9), batch_size=1),
+    "textbook, shuffled": Shuffled,
+    "textbook with workers": lambda: Shuffled(workers=4, use_multiprocessing=True),
+    "shuffled by a generator of its own": Seeded,
+    "shuffled in place": InPlace,
+    "a short batch left out": Dropping,
+    "augmented": Augmented,
+    "augmented, not shuffled": AugmentedUnshuffled,
+    "synthetic": Synthetic,
+    "padded to the longest": Padded,
+    "nested": Nested,
+    "inputs alone": InputsAlone,
+    "two inputs": TwoInputs,
+    "num_batches instead of len": SomeBatches,
+    "a cursor behind a lock": Locked,
+    "a buffer, copied": Copied,
+    "equal samples": Duplicates,
+    "load": Loader,
+    "load, threads": lambda: Loader(workers=3),
+    "load, processes": lambda: Loader(workers=2, use_multiprocessing=True),
+    "load, not shuffled": lambda: Loader(shuffle=False),
+    "load, drop": lambda: Loader(remainder="drop"),
+    "load, pad": lambda: Loader(remainder="pad"),
+    "load, spread": lambda: Loader(n=51, remainder="spread"),
+    "load, a random transform": lambda: Loader(transform=jitter),
+    "load, class weights": lambda: Loader(class_weight={0: 2.0}),
+    "load, fewer samples than a batch": lambda: Loader(n=3),
+    "load, one sample": lambda: Loader(n=1),
+    "__getitem__": Whole,
+    "__getitem__ without rows": Unshuffled,
+    "load that augments": Augmenting,
+    "arrays": arrays,
+    "arrays, nested": nested_arrays,
+    "arrays, padded and augmented": lambda: arrays(remainder="pad", transform=jitter),
+}
+"""By name, what makes each."""

@@ -1,0 +1,400 @@
+"""`to_tf_dataset`: each iteration is an epoch, whatever is done to the `tf.data.Dataset`."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+import weakref
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+pytestmark = pytest.mark.skipif(
+    os.environ["KERAS_NPBATCH_BACKEND"] != "tensorflow", reason="once is enough"
+)
+
+import tensorflow as tf  # noqa: E402
+
+import keras_npbatch as npb  # noqa: E402
+from keras_npbatch import ArrayDataset, BatchDataset  # noqa: E402
+from keras_npbatch.errors import InvalidArgumentError, MissingExtraError  # noqa: E402
+
+N, BATCH = 50, 8
+
+
+class Loader(BatchDataset):
+    """Its batches are made by workers, where those of small arrays are not."""
+
+    def load(self, rows):
+        return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
+
+
+def arrays(n=N, **settings):
+    ids = np.arange(n)
+    settings = {"batch_size": BATCH, "seed": 0, **settings}
+    return ArrayDataset(ids.astype("float32")[:, np.newaxis], ids.astype("int32"), **settings)
+
+
+def loader(n=N, **settings):
+    return Loader(n, **{"batch_size": BATCH, "seed": 0, **settings})
+
+
+def ids_of(batches):
+    """The samples of each batch, once it is seen that x belongs to y."""
+    found = []
+    for x, y, *_ in batches:
+        np.testing.assert_array_equal(np.asarray(x)[:, 0], np.asarray(y))
+        found.append(np.asarray(y).tolist())
+    return found
+
+
+def epoch_of(dataset, epoch):
+    return [dataset.rows(step, epoch).tolist() for step in range(dataset.plan.num_batches)]
+
+
+made = pytest.mark.parametrize("make", [arrays, loader], ids=["in chunks", "by workers"])
+
+
+# -------------------------------------------------------------------- epochs
+
+
+def _example(remainder, make, n=50, batch_size=8):
+    return example(
+        n=n,
+        batch_size=batch_size,
+        remainder=remainder,
+        shuffle=True,
+        workers=1,
+        make=make,
+        first=0,
+    )
+
+
+@settings(max_examples=15)
+@_example("keep", arrays)
+@_example("drop", arrays)
+@_example("spread", arrays)
+@_example("spread", arrays, n=45, batch_size=10)  # five batches of nine
+@_example("pad", loader)
+@given(
+    n=st.integers(1, 60),
+    batch_size=st.integers(1, 24),
+    remainder=st.sampled_from(["keep", "drop", "pad", "spread"]),
+    shuffle=st.booleans(),
+    workers=st.sampled_from([0, 1, 3]),
+    make=st.sampled_from([arrays, loader]),
+    first=st.integers(0, 5),
+)
+def test_each_iteration_is_the_epoch_that_comes_next(
+    n, batch_size, remainder, shuffle, workers, make, first
+):
+    if remainder == "drop":
+        n = max(n, batch_size)
+    dataset = make(n, batch_size=batch_size, remainder=remainder, shuffle=shuffle, workers=workers)
+    dataset.set_epoch(first)
+    batches = dataset.to_tf_dataset()
+    assert dataset.epoch == first  # making it has read a batch, and moved nothing
+    sizes = set()
+    for epoch in (first, first + 1):
+        seen = [tuple(map(np.asarray, batch)) for batch in batches]
+        assert len(seen) == int(batches.cardinality()) == dataset.num_batches
+        for step, (x, y, *weights) in enumerate(seen):
+            rows = dataset.rows(step, epoch)
+            np.testing.assert_array_equal(y[: len(rows)], rows)
+            np.testing.assert_array_equal(x[:, 0], y)
+            assert [w[len(rows) :].any() for w in weights] == [False] * (remainder == "pad")
+            sizes.add(len(y))
+        assert dataset.epoch == epoch + 1
+    static = sizes.pop() if len(sizes) == 1 else None
+    assert [spec.shape[0] for spec in batches.element_spec] == [static] * len(seen[0])
+
+
+@made
+def test_repeat_walks_different_epochs(make):
+    dataset = make()
+    batches = dataset.to_tf_dataset().repeat(3)
+    assert int(batches.cardinality()) == 21
+    assert ids_of(batches) == [ids for epoch in range(3) for ids in epoch_of(dataset, epoch)]
+    assert dataset.epoch == 3
+
+
+@made
+def test_an_endless_dataset_is_infinite_and_walks_on(make):
+    dataset = make().repeat()
+    batches = dataset.to_tf_dataset()
+    assert int(batches.cardinality()) == tf.data.INFINITE_CARDINALITY
+    walked = [ids for epoch in range(3) for ids in epoch_of(dataset, epoch)][:17]
+    assert ids_of(batches.take(17)) == walked
+    # As for any iteration of it: the epoch that was not delivered whole is begun anew.
+    assert ids_of(batches.take(1)) == epoch_of(dataset, 2)[:1]
+
+
+@made
+def test_an_iteration_that_is_left_early_is_begun_anew(make):
+    dataset = make()
+    batches = dataset.to_tf_dataset()
+    for steps in (1, 2, 6):
+        assert ids_of(batches.take(steps)) == epoch_of(dataset, 0)[:steps]
+    for _ in batches:
+        break
+    assert dataset.epoch == 0
+    assert ids_of(batches) == epoch_of(dataset, 0)
+    assert ids_of(batches.take(7)) == epoch_of(dataset, 1)
+    assert dataset.epoch == 2
+
+
+@made
+def test_skip_leaves_out_the_beginning_of_an_epoch(make):
+    dataset = make()
+    batches = dataset.to_tf_dataset().skip(3)
+    assert int(batches.cardinality()) == 4
+    for epoch in range(2):
+        assert ids_of(batches) == epoch_of(dataset, epoch)[3:]
+
+
+@made
+def test_a_resumed_epoch_is_refused_with_what_reads_it(make):
+    dataset, again = make(), make()
+    batches = again.to_tf_dataset()
+    again.load_state_dict(dataset.state_dict(epoch=2, step=3))
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="goes on at step 3 of epoch 2"
+    ) as told:
+        list(batches)
+    assert "call set_epoch(2) and begin with batches.skip(3)." in str(told.value)
+    again.set_epoch(2)
+    assert ids_of(batches.skip(3)) == epoch_of(dataset, 2)[3:]
+    assert ids_of(batches) == epoch_of(dataset, 3)
+
+
+@made
+def test_prefetch_and_enumerate_change_no_batch(make):
+    dataset = make()
+    batches = dataset.to_tf_dataset().prefetch(4).enumerate()
+    for epoch in range(2):
+        numbers, found = zip(*batches, strict=True)
+        assert [int(number) for number in numbers] == list(range(7))
+        assert ids_of(found) == epoch_of(dataset, epoch)
+
+
+@made
+def test_batches_can_be_cut_anew(make):
+    dataset = make()
+    batches = dataset.to_tf_dataset().unbatch().batch(12)
+    for epoch in range(2):
+        order = [*chain(*epoch_of(dataset, epoch))]
+        assert ids_of(batches) == [order[start : start + 12] for start in range(0, N, 12)]
+
+
+@made
+def test_a_cache_keeps_the_epoch_it_saw_first(make):
+    dataset = make()
+    dataset.set_epoch(4)
+    batches = dataset.to_tf_dataset().cache()
+    for _ in range(3):
+        assert ids_of(batches) == epoch_of(dataset, 4)
+    assert dataset.epoch == 5
+
+
+@made
+def test_zip_with_itself_pairs_an_epoch_with_itself(make):
+    dataset = make()
+    batches = dataset.to_tf_dataset()
+    pairs = tf.data.Dataset.zip((batches, batches))
+    for epoch in range(2):
+        left, right = zip(*pairs, strict=True)
+        assert ids_of(left) == ids_of(right) == epoch_of(dataset, epoch)
+
+
+@made
+def test_two_iterators_at_once_do_not_disturb_each_other(make):
+    dataset = make()
+    batches = dataset.to_tf_dataset()
+    slow = iter(batches)
+    begun = ids_of([next(slow)])
+    assert ids_of(batches) == epoch_of(dataset, 0)
+    fast = iter(batches)
+    assert ids_of(fast) == epoch_of(dataset, 1)
+    assert begun + ids_of(slow) == epoch_of(dataset, 0)
+    assert dataset.epoch == 2  # the end of an earlier epoch takes nothing back
+
+
+def test_an_iterator_takes_its_epoch_with_its_first_batch():
+    dataset = loader()
+    made_before = iter(dataset.to_tf_dataset())
+    dataset.set_epoch(9)
+    assert ids_of(made_before) == epoch_of(dataset, 9)
+
+
+def test_the_user_says_which_epoch_comes_next_also_while_one_is_under_way():
+    dataset = loader()
+    batches = dataset.to_tf_dataset()
+    dataset.set_epoch(5)
+    for step, _ in enumerate(batches):
+        if step == 3:
+            dataset.set_epoch(2)
+    assert dataset.epoch == 2
+    assert ids_of(batches) == epoch_of(dataset, 2)
+
+
+def test_an_iteration_of_the_dataset_itself_and_of_its_tf_dataset_share_the_epochs():
+    dataset = loader()
+    batches = dataset.to_tf_dataset()
+    assert ids_of(batches) == epoch_of(dataset, 0)
+    assert ids_of(dataset) == epoch_of(dataset, 1)
+    assert ids_of(batches) == epoch_of(dataset, 2)
+
+
+def test_the_public_function_is_the_method():
+    dataset = loader()
+    batches = npb.to_tf_dataset(dataset)
+    assert batches.element_spec == dataset.to_tf_dataset().element_spec
+    assert ids_of(batches) == epoch_of(dataset, 0)
+
+
+def test_class_weights_weigh_as_in_training():
+    dataset = arrays(class_weight={3: 5.0})
+    assert {
+        (int(y), float(w))
+        for _, ys, ws in dataset.to_tf_dataset()
+        for y, w in zip(ys, ws, strict=True)
+    } == {(y, 5.0 if y == 3 else 1.0) for y in range(N)}
+
+
+def test_padded_batches_weigh_as_in_fit():
+    *_, (_, _, weights) = arrays(remainder="pad").to_tf_dataset()
+    assert weights.numpy().tolist() == [4.0, 4.0, 0, 0, 0, 0, 0, 0]
+
+
+def test_random_transforms_are_those_of_the_epoch_and_step():
+    def noisy(batch, rng):
+        x, y = batch
+        return x + rng.random(x.shape, dtype="float32"), y
+
+    dataset = arrays(transform=noisy, workers=3)
+    batches = list(dataset.to_tf_dataset())
+    for step, (x, _) in enumerate(batches):
+        dataset.set_epoch(0)
+        np.testing.assert_array_equal(x, dataset[step][0])
+
+
+def test_the_options_leave_sharding_and_prefetching_to_the_user():
+    options = loader().to_tf_dataset().options()
+    policy = options.experimental_distribute.auto_shard_policy
+    assert policy == tf.data.experimental.AutoShardPolicy.OFF
+    assert options.experimental_optimization.inject_prefetch is False
+
+
+def test_small_batches_of_arrays_are_made_several_at_once():
+    class Counting(ArrayDataset):
+        calls = 0
+
+        def _gather(self, rows):
+            self.calls += 1
+            return super()._gather(rows)
+
+    dataset = Counting(np.arange(800, dtype="float32")[:, np.newaxis], batch_size=8, seed=0)
+    batches = dataset.to_tf_dataset()
+    dataset.calls = 0
+    assert len(list(batches)) == 100
+    assert dataset.calls == 1
+
+
+# -------------------------------------------------------------------- in functions, on disk
+
+
+def test_inside_a_function_each_loop_is_an_epoch():
+    dataset = loader()
+    batches = dataset.to_tf_dataset()
+
+    @tf.function
+    def order():
+        ids = tf.TensorArray(tf.int32, 0, dynamic_size=True, infer_shape=False)
+        for _, y in batches:
+            ids = ids.write(ids.size(), y)
+        return ids.concat()
+
+    for epoch in range(3):
+        assert order().numpy().tolist() == [*chain(*epoch_of(dataset, epoch))]
+
+
+def test_what_is_saved_is_an_epoch(tmp_path):
+    dataset = loader()
+    batches = dataset.to_tf_dataset()
+    batches.save(str(tmp_path / "saved"))
+    for _ in range(2):
+        assert ids_of(tf.data.Dataset.load(str(tmp_path / "saved"))) == epoch_of(dataset, 0)
+    kept = batches.snapshot(str(tmp_path / "snapshot"))
+    for _ in range(2):
+        assert ids_of(kept) == epoch_of(dataset, 1)
+    assert dataset.epoch == 2
+
+
+def test_an_iterator_can_not_be_saved(tmp_path):
+    iterator = iter(loader().to_tf_dataset())
+    next(iterator)
+    with pytest.raises(tf.errors.FailedPreconditionError, match="stateful"):
+        tf.train.Checkpoint(iterator=iterator).save(str(tmp_path / "checkpoint"))
+
+
+# -------------------------------------------------------------------- lifetime
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_was_dropped_early_holds_no_batch(workers):
+    """The fixtures look for threads that are left; here for batches."""
+    dataset = ArrayDataset(np.zeros((640, 2048), "float32"), batch_size=64, workers=workers)
+    batches = dataset.to_tf_dataset()
+    for _ in batches:
+        break
+    del _
+    deadline = time.monotonic() + 5
+    while dataset._slots.num_leased and time.monotonic() < deadline:
+        tf.constant(1.0) + 1.0  # TensorFlow drops references to Python's memory as it comes by
+        gc.collect()
+        time.sleep(0.01)
+    assert dataset._slots.num_leased == 0
+    assert len(list(batches)) == 10
+
+
+def test_a_dataset_that_nothing_refers_to_is_let_go():
+    dataset = loader()
+    batches = dataset.to_tf_dataset()
+    list(batches)
+    alive = weakref.ref(dataset)
+    del dataset, batches
+    gc.collect()
+    assert alive() is None
+
+
+def test_an_iterator_keeps_what_it_needs():
+    dataset = loader()
+    expected = epoch_of(dataset, 0)
+    iterator = iter(dataset.to_tf_dataset().map(lambda x, y: (x, y)))
+    del dataset
+    gc.collect()
+    assert ids_of(iterator) == expected
+
+
+def test_tensorflow_is_asked_for_by_name_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(MissingExtraError) as caught:
+        loader().to_tf_dataset()
+    assert str(caught.value) == (
+        "to_tf_dataset needs TensorFlow, which is not installed; "
+        "pip install 'keras_npbatch[tensorflow]'"
+    )
+
+
+def test_something_else_is_refused():
+    with pytest.raises(InvalidArgumentError) as caught:
+        npb.to_tf_dataset(np.zeros((3, 2)))
+    assert str(caught.value) == (
+        "dataset is ndarray of shape (3, 2) and dtype float64; expected a keras.utils.PyDataset. "
+        "Make one of arrays: keras_npbatch.ArrayDataset(x, y)."
+    )

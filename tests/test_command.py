@@ -1,0 +1,84 @@
+"""`python -m keras_npbatch check module:factory`: what it prints, and its exit status."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FAST = ["--ignore", "processes_read_the_same_batches"]
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "keras_npbatch", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "numpy"},
+    )
+
+
+def test_a_dataset_without_findings_exits_with_0():
+    done = command("check", "tests.gallery.good:Textbook", *FAST)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "tests.gallery.good.Textbook: no findings"
+    assert "✓ every_batch_can_be_read" in lines
+    assert "- keras_trains_one_step: the backend numpy does not train" in lines
+    assert not any("processes_read" in line for line in lines)
+
+
+def test_findings_are_told_and_exit_with_1():
+    done = command("check", "tests.gallery.broken:RepeatsAtTheWrap", *FAST, "--num-samples", "50")
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    assert lines[:6] == [
+        "tests.gallery.broken.RepeatsAtTheWrap: 1 finding",
+        "",
+        "✗ every_sample_comes_once",
+        "  seen: 56 samples came in an epoch; expected 50",
+        "  why it matters: What is left out is never learned; what is repeated weighs double.",
+        "  to mend it: Let the batches of an epoch be slices of one permutation of all samples: "
+        "order[i * batch_size:(i + 1) * batch_size], without wrapping round at its end.",
+    ]
+
+
+def test_timeout_is_handed_on():
+    done = command("check", "tests.gallery.broken:Hangs", "--timeout", "0.25")
+    assert done.returncode == 1
+    assert "  seen: it did not come back within 0.25 seconds" in done.stdout.splitlines()
+
+
+GOOD = "tests.gallery.good"
+WRONG = {
+    GOOD: f"{GOOD!r} is no module:factory, such as my_project.data:make_train",
+    "no_module:x": "no_module can't be imported: No module named 'no_module'",
+    f"{GOOD}:Nope": f"{GOOD} has no Nope",
+    f"{GOOD}:N": f"{GOOD}:N is neither a dataset nor makes one",
+    f"{GOOD}:data.__name__": f"{GOOD}:data.__name__ is neither a dataset nor makes one",
+    f"{GOOD}:jitter": f"{GOOD}:jitter() raised TypeError: jitter() missing 2 required positional "
+    "arguments: 'batch' and 'rng'",
+    f"{GOOD}:data": "dataset is a tuple of 2 items; expected a keras.utils.PyDataset, such as a "
+    "BatchDataset. Pass the object, not its class.",
+}
+
+
+@pytest.mark.parametrize("target", WRONG)
+def test_wrong_usage_exits_with_2_and_says_what_is_wrong(target):
+    done = command("check", target)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"python -m keras_npbatch: {WRONG[target]}\n"
+
+
+def test_no_command_is_wrong_usage():
+    done = command()
+    assert done.returncode == 2
+    assert "the following arguments are required: command" in done.stderr
+    assert command("check", "tests.gallery.good:Textbook", "--nope").returncode == 2

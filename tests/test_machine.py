@@ -1,0 +1,242 @@
+"""Whatever is done to a dataset, in any order: its batches are those of a model in plain NumPy.
+
+Hypothesis iterates, peeks, stops, saves and goes on, sets epochs, changes the workers, kills them,
+goes on with another number of processes, and sends the dataset through a pickle. The model knows
+where it is, which part it reads, and NumPy's own permutation.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+
+import numpy as np
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from keras_npbatch import ArrayDataset
+from keras_npbatch.testing import strategies
+from tests import loaders
+
+WIDTH = 3
+
+
+class Model:
+    """What the batches should be, from NumPy alone."""
+
+    def __init__(self, num_samples, batch_size, seed, shuffle, remainder, transform, **_):
+        self.n, self.size, self.seed = num_samples, batch_size, seed
+        self.shuffle, self.remainder = shuffle, remainder
+        self.x = np.arange(num_samples * WIDTH, dtype="float32").reshape(num_samples, WIDTH)
+        if transform is not None:
+            self.x *= 2
+        self.epoch, self.step = 0, 0
+        """Where the next iteration begins."""
+        self.index, self.count = 0, 1
+        """Which part of each batch is read."""
+        self.reached = None
+        """After the batches of an iteration under way."""
+        self.times_set = 0
+
+    def set(self, epoch, step):
+        self.epoch, self.step, self.reached = epoch, step, None
+        self.times_set += 1
+
+    @property
+    def num_batches(self):
+        return len(self.spans())
+
+    def spans(self):
+        if self.remainder == "spread":
+            parts = np.array_split(np.arange(self.n), -(-self.n // self.size))
+            return [(int(part[0]), int(part[-1]) + 1) for part in parts]
+        starts = range(0, self.n, self.size)
+        spans = [(start, min(start + self.size, self.n)) for start in starts]
+        return [s for s in spans if s[1] - s[0] == self.size or self.remainder != "drop"]
+
+    def rows(self, epoch, step):
+        start, stop = self.spans()[step]
+        if not self.shuffle:
+            return np.arange(start, stop)
+        key = (0, epoch & 0xFFFFFFFF, epoch >> 32)
+        sequence = np.random.SeedSequence(self.seed, spawn_key=key)
+        order = np.random.Generator(np.random.PCG64(sequence)).permutation(self.n)
+        return order[start:stop]
+
+    def batch(self, epoch, step):
+        of_all = self.rows(epoch, step)
+        rows = np.array_split(of_all, self.count)[self.index]
+        if self.remainder != "pad":
+            return self.x[rows], rows
+        at = np.arange(self.size // self.count)
+        padded = rows[at % len(rows)] if len(rows) else of_all[0 * at]
+        return self.x[padded], padded, (at < len(rows)).astype("float32")
+
+    def can_be_divided(self, count):
+        sizes = {stop - start for start, stop in self.spans()}
+        return self.size % count == 0 and (self.remainder == "pad" or min(sizes) >= count)
+
+
+class Machine(RuleBasedStateMachine):
+    states = Bundle("states")
+
+    @initialize(
+        chosen=strategies.settings(30, transforms=[None, loaders.doubled]), processes=st.booleans()
+    )
+    def make(self, chosen, processes):
+        chosen["num_samples"] += 3 * chosen["batch_size"]  # something to be in the middle of
+        self.model = Model(**chosen)
+        rows = np.arange(chosen.pop("num_samples"))
+        x = np.arange(len(rows) * WIDTH, dtype="float32").reshape(len(rows), WIDTH)
+        self.data, self.chosen = (x, rows), chosen
+        self.dataset = ArrayDataset(x, rows, **chosen, use_multiprocessing=processes)
+        self.iterator = None
+        self.position = 0, 0
+
+    def check(self, batch, epoch, step):
+        expected = self.model.batch(epoch, step)
+        assert len(batch) == len(expected)
+        for ours, theirs in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+    @rule(most=st.sampled_from([2, 1, 4, 12]))
+    def iterate(self, most):
+        """Some batches more; a new iteration if none is under way."""
+        model = self.model
+        if self.iterator is None:
+            self.iterator = iter(self.dataset)
+            self.position = model.epoch, model.step
+            self.times_set = model.times_set
+        for _ in range(most):
+            epoch, step = self.position
+            if step == model.num_batches:
+                assert next(self.iterator, "the end") == "the end"
+                self.iterator = None
+                return
+            self.check(next(self.iterator), epoch, step)
+            self.position = epoch, step + 1
+            if self.times_set != model.times_set:
+                continue  # what was said since stands
+            if step + 1 == model.num_batches:
+                model.epoch, model.step, model.reached = epoch + 1, 0, None
+            else:
+                model.reached = self.position
+
+    @rule(number=st.integers(0, 10**6))
+    def peek(self, number):
+        step = number % self.model.num_batches
+        self.check(self.dataset[step], self.model.epoch, step)
+
+    @rule()
+    def stop(self):
+        """Leave an iteration early."""
+        if self.iterator is not None:
+            self.iterator.close()
+            self.iterator = None
+
+    @rule(target=states)
+    def save(self):
+        model = self.model
+        return json.dumps(self.dataset.state_dict()), model.reached or (model.epoch, model.step)
+
+    @rule(saved=states)
+    def go_on(self, saved):
+        """Also under an iteration, which goes on with its epoch and moves nothing more."""
+        state, (epoch, step) = saved
+        self.dataset.load_state_dict(json.loads(state))
+        self.model.set(epoch, step)
+
+    @rule(data=st.data())
+    def go_on_anywhere(self, data):
+        state = data.draw(strategies.resume_points(self.dataset))
+        self.go_on((json.dumps(state), (state["epoch"], state["step"])))
+
+    @rule(count=st.integers(1, 4), index=st.integers(0, 3))
+    def reshard(self, count, index):
+        """Another process goes on, one of another number, with the state of this one."""
+        model = self.model
+        if not model.can_be_divided(count):
+            return
+        self.stop()
+        state = self.dataset.state_dict()
+        self.dataset.close()
+        model.index, model.count = index % count, count
+        self.dataset = ArrayDataset(
+            *self.data,
+            **(self.chosen | {"batch_size": model.size // count}),
+            shard=(model.index, count),
+            use_multiprocessing=self.dataset.use_multiprocessing,
+        )
+        self.dataset.load_state_dict(json.loads(json.dumps(state)))
+        model.epoch, model.step = state["epoch"], state["step"]
+        model.reached = None
+
+    @rule(epoch=st.integers(0, 9) | st.integers(0, 2**60))
+    def set_epoch(self, epoch):
+        self.dataset.set_epoch(epoch)
+        self.model.set(epoch, 0)
+
+    @rule(
+        workers=st.sampled_from([2, 1, 0]),
+        processes=st.booleans(),
+        ahead=st.sampled_from([1, 2, 10]),
+    )
+    def change_workers(self, workers, processes, ahead):
+        self.stop()
+        self.dataset.workers, self.dataset.use_multiprocessing = workers, processes
+        self.dataset.max_queue_size = ahead
+
+    @precondition(lambda self: self.pids())
+    @rule(number=st.integers(0, 1))
+    def kill_a_worker(self, number):
+        """At any point, also of an iteration."""
+        pids = self.pids()
+        os.kill(pids[number % len(pids)], signal.SIGKILL)
+
+    @rule()
+    def pickle_it(self):
+        """As a copy in another place: the position goes with it, what is under way does not."""
+        self.stop()
+        self.dataset.close()
+        self.dataset = pickle.loads(pickle.dumps(self.dataset))
+        self.model.reached = None
+
+    @rule()
+    def close(self):
+        self.stop()
+        self.dataset.close()
+
+    @invariant()
+    def it_tells_where_it_is(self):
+        model = self.model
+        assert self.dataset.epoch == model.epoch
+        assert len(self.dataset) == self.dataset.num_batches == model.num_batches
+        state = self.dataset.state_dict()
+        assert (state["epoch"], state["step"]) == (model.reached or (model.epoch, model.step))
+
+    def pids(self):
+        pool = getattr(self, "dataset", None) and self.dataset._pool
+        return pool.pids if pool is not None and pool.is_open else []
+
+    def teardown(self):
+        if hasattr(self, "dataset"):
+            self.stop()
+            self.dataset.close()
+
+
+def test_a_dataset_does_what_the_model_does():
+    machine = settings(max_examples=30, stateful_step_count=20)
+    run_state_machine_as_test(Machine, settings=machine)
