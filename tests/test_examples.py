@@ -46,8 +46,8 @@ _SAYS = {
     ],
     "06_waiting.py": [
         r"InputMonitor: training waits for data \d+% of the time: .* Most goes to reading: make "
-        r"the dataset with workers=\d+, which is 1 now\.",
-        r"with workers=\d+ training waits for \d+% of the time",
+        r"the dataset with workers=\d+, which is 0 now\.",
+        r"with workers=\d+ each step waits \d+ ms for data, before \d+",
     ],
     "07_resume.py": [
         r"interrupted after step 9 of epoch 1",
