@@ -1,6 +1,6 @@
 """Every example runs on every backend, and says what it should.
 
-By default those about callbacks and `tf.data` run on one backend each, since that takes long:
+By default all but the first run on one backend each, since that takes long:
 `pytest tests/test_examples.py -m more` runs them on the others, as `.ci/run` does.
 """
 
@@ -57,6 +57,8 @@ _SAYS = {
 }
 
 _BY_DEFAULT = {
+    "02_augmentation.py": "jax",
+    "03_files.py": "torch",
     "04_tf_data.py": "tensorflow",
     "05_statistics.py": "jax",
     "06_waiting.py": "torch",

@@ -46,7 +46,7 @@ def said_by(count):
     return _said[count]
 
 
-@pytest.fixture(params=[2, 4])
+@pytest.fixture(params=[2, pytest.param(4, marks=pytest.mark.more)])
 def ranks(request):
     return said_by(request.param)
 

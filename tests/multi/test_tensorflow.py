@@ -147,6 +147,7 @@ def test_two_replicas_in_one_process() -> None:
         is_as_alone(f"tf.data {name}", weights=name not in ("49 keep", "43 spread"))
 
 
+@pytest.mark.more
 @pytest.mark.timeout(_LIMIT_S + 30)
 def test_four_processes() -> None:
     """Of the last batch of "41 pad", three of them have no sample."""

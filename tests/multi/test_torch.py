@@ -26,7 +26,7 @@ SAMPLES = {"keep, equal": 52, "pad, whole": 48, "fewer samples than processes": 
 _said: dict[int, list[dict[tuple[str, str], dict]]] = {}
 
 
-@pytest.fixture(params=[2, 4])
+@pytest.fixture(params=[2, pytest.param(4, marks=pytest.mark.more)])
 def ranks(request, tmp_path_factory):
     """What each process has said, by scenario and case."""
     return said_by(request.param, tmp_path_factory)
