@@ -35,18 +35,42 @@ _LEFT_BEHIND_S = 5.0
 _FRAMEWORKS = ("jax", "tensorflow", "torch")
 """They open files of their own, once and for good, when they are first used."""
 
+_APART = ["test_on_backends.py", "test_examples.py"]
+"""Files whose tests take a minute each and share nothing."""
+_LONGEST = {
+    name: place
+    for place, name in enumerate(
+        [
+            "test_on_backends.py",
+            "test_jax.py",
+            "test_tensorflow.py",
+            "test_processes.py",
+            "test_torch.py",
+            "test_examples.py",
+        ]
+    )
+}
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Who has no test left takes of the others': those of test_on_backends last for minutes."""
-    from xdist.scheduler import WorkStealingScheduling
+    """One process runs all tests of a file, which may share what took long to start."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return nodeid if Path(file).name in _APART else file
+
+    if config.getoption("dist") != "load":
+        return None
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: one that began last would be waited for alone."""
-    items.sort(key=lambda item: item.path.name != "test_on_backends.py")
+    items.sort(key=lambda item: _LONGEST.get(item.path.name, len(_LONGEST)))
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from keras_npbatch.__main__ import main
+
 ROOT = Path(__file__).parents[1]
 FAST = ["--ignore", "processes_read_the_same_batches"]
 
@@ -71,14 +73,21 @@ WRONG = {
 
 
 @pytest.mark.parametrize("target", WRONG)
-def test_wrong_usage_exits_with_2_and_says_what_is_wrong(target):
-    done = command("check", target)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"python -m keras_npbatch: {WRONG[target]}\n"
+def test_wrong_usage_exits_with_2_and_says_what_is_wrong(target, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["check", target])
+    assert caught.value.code == 2
+    assert capsys.readouterr() == ("", f"python -m keras_npbatch: {WRONG[target]}\n")
 
 
 def test_no_command_is_wrong_usage():
     done = command()
     assert done.returncode == 2
     assert "the following arguments are required: command" in done.stderr
-    assert command("check", "tests.gallery.good:Textbook", "--nope").returncode == 2
+
+
+def test_an_unknown_option_is_wrong_usage(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["check", "tests.gallery.good:Textbook", "--nope"])
+    assert caught.value.code == 2
+    assert "unrecognized arguments: --nope" in capsys.readouterr().err

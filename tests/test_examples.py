@@ -1,6 +1,6 @@
 """Every example runs on every backend, and says what it should.
 
-By default all but the first run on one backend each, since that takes long:
+By default each runs on one backend, since that takes long:
 `pytest tests/test_examples.py -m more` runs them on the others, as `.ci/run` does.
 """
 
@@ -57,6 +57,7 @@ _SAYS = {
 }
 
 _BY_DEFAULT = {
+    "01_digits.py": "tensorflow",
     "02_augmentation.py": "jax",
     "03_files.py": "torch",
     "04_tf_data.py": "tensorflow",
@@ -68,7 +69,11 @@ _BY_DEFAULT = {
 
 def test_every_example_is_tested():
     """Those without a number train in several processes: tests/multi runs them."""
-    assert sorted(_SAYS) == sorted(path.name for path in _EXAMPLES.glob("[0-9]*.py"))
+    assert (
+        sorted(_SAYS)
+        == sorted(_BY_DEFAULT)
+        == sorted(path.name for path in _EXAMPLES.glob("[0-9]*.py"))
+    )
     tests = "".join(
         path.read_text() for path in (Path(__file__).parent / "multi").glob("test_*.py")
     )
@@ -78,7 +83,7 @@ def test_every_example_is_tested():
 
 def _runs():
     for example, backend in itertools.product(sorted(_SAYS), ("tensorflow", "jax", "torch")):
-        is_default = _BY_DEFAULT.get(example, backend) == backend
+        is_default = _BY_DEFAULT[example] == backend
         yield pytest.param(example, backend, marks=() if is_default else pytest.mark.more)
 
 

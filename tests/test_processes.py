@@ -894,8 +894,13 @@ def assert_all_end(processes: list[psutil.Process]) -> None:
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("seconds", ["0.01", "600"], ids=["busy", "stuck"])
+@pytest.mark.parametrize(
+    ("method", "seconds"),
+    [
+        *(pytest.param(method, "600", id=f"{method}, stuck") for method in METHODS),
+        pytest.param("forkserver", "0.01", id="forkserver, busy"),
+    ],
+)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=str)
 def test_the_end_of_the_parent_is_the_end_of_its_workers(
     method: str, seconds: str, how: signal.Signals

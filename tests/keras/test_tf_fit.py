@@ -30,17 +30,17 @@ def noisy(batch, rng):
     return x + rng.random(x.shape, dtype="float32"), y
 
 
-@pytest.mark.parametrize("built", [False, True], ids=["fresh", "built"])
 @pytest.mark.parametrize(
-    ("through_load", "n", "settings"),
+    ("built", "through_load", "n", "settings"),
     [
-        (False, N, {}),
-        (True, N, {"workers": 2}),
-        (True, N, {"remainder": "drop", "workers": 0}),
-        (True, N, {"remainder": "spread", "shuffle": False}),
-        (False, 48, {"transform": noisy}),
+        (False, False, N, {}),
+        (True, False, N, {}),
+        (True, True, N, {"workers": 2}),
+        (False, True, N, {"remainder": "drop", "workers": 0}),
+        (True, True, N, {"remainder": "spread", "shuffle": False}),
+        (True, False, 48, {"transform": noisy}),
     ],
-    ids=["arrays", "workers", "drop", "spread", "random transform"],
+    ids=["arrays", "arrays, built", "workers", "drop", "spread", "random transform"],
 )
 def test_rows_and_weights_are_those_of_the_dataset(
     make_model, fit, data, built, n, settings, through_load

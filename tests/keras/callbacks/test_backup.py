@@ -356,7 +356,7 @@ def test_killed_while_training_and_started_again(steady, tmp_path, backend):
     """A process that is killed with SIGKILL, and another that comes after it."""
     program = f"""
         import os, signal, sys
-        sys.path[:0] = [{str(Path(__file__).parents[2])!r}, {str(Path(__file__).parent)!r}]
+        sys.path[:0] = {[str(Path(__file__).parents[up]) for up in (3, 1, 0)]!r}
         import conftest, keras
         from test_backup import BackupAndRestore, make_dataset, train
 
