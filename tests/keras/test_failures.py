@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset
+from tests.disturbed import whatever_else_runs
 
 N, BATCH = 50, 8
 
@@ -51,6 +52,7 @@ def worker_threads():
 @pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("built", [False, True], ids=["fresh", "built"])
+@whatever_else_runs
 def test_exception_in_load_arrives_as_itself(make_model, call, workers, built):
     dataset = Broken(N, batch_size=BATCH, seed=0, workers=workers)
     model = make_model(built=built)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset
+from tests.disturbed import whatever_else_runs
 
 N, BATCH = 50, 8
 
@@ -280,6 +281,7 @@ def test_a_callback_that_sets_the_epoch_wins_over_initial_epoch(make_model, fit,
         assert seen.epochs == [order_of(dataset, 5), order_of(dataset, 6)]
 
 
+@whatever_else_runs
 def test_a_callback_that_raises_leaves_no_thread(make_model, fit):
     class Fail(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import threading
@@ -11,7 +10,6 @@ import warnings
 
 import keras
 import numpy as np
-import psutil
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset
@@ -19,36 +17,8 @@ from keras_npbatch.callbacks import InputMonitor
 from keras_npbatch.callbacks.costs import Costs, advice, measure
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.plan import Plan
+from tests.disturbed import whatever_else_runs
 
-
-def whatever_else_runs(test):
-    """Tries again where other work on the machine moved times about; else a failure is one."""
-
-    @functools.wraps(test)
-    def tried(*arguments, **named):
-        for _ in range(_TRIES - 1):
-            began, others = time.monotonic(), processor_time_of_others()
-            try:
-                return test(*arguments, **named)
-            except AssertionError:
-                took = time.monotonic() - began
-                if processor_time_of_others() - others < _UNDISTURBED * took:
-                    raise
-        return test(*arguments, **named)
-
-    return tried
-
-
-def processor_time_of_others():
-    """Seconds that the processors have worked for other processes than this one."""
-    of_all, own = psutil.cpu_times(), psutil.Process().cpu_times()
-    at_work = sum(of_all) - of_all.idle - getattr(of_all, "iowait", 0.0)
-    return at_work - own.user - own.system
-
-
-_TRIES = 5
-_UNDISTURBED = 0.2
-"""Less processor time of others than this, in a second, is what a machine at rest takes."""
 N, BATCH = 64, 4  # 16 steps
 SLOW_S, STEP_S = 0.06, 0.015
 
