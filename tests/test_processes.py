@@ -214,7 +214,7 @@ import os, sys, threading
 from keras_npbatch.batches import Batches
 import numpy as np
 imported_by = os.getpid()
-print("imported")
+print("imported", flush=True)
 {statement}
 
 class Loader(Batches):
