@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.batches import Batches
+from keras_npbatch.batches import Batches, Maker
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.execution.inline import InlineStream
 from keras_npbatch.execution.launch import StartMethod, check_start_method
@@ -24,6 +25,7 @@ from keras_npbatch.execution.threads import ThreadedStream
 from keras_npbatch.plan import Plan
 from keras_npbatch.service import Stream
 from keras_npbatch.summary import Summarise
+from keras_npbatch.tree import Tree
 
 __all__ = ["MAX_WORKERS", "Worked"]
 
@@ -135,13 +137,18 @@ class Worked(Batches):
                 first=first,
             )
         else:
-            make = partial(self._maker(plan, training, summarise), epoch)
+            maker = self._maker(plan, training, summarise)
             steps = range(first, plan.num_batches)
-            if workers == 0 or (self._is_cheap and summarise is None):
-                stream = InlineStream(make, steps)
+            if summarise is None and self._is_cheap:
+                stream = InlineStream(self._together(maker, plan, epoch, steps))
+            elif workers == 0:
+                stream = InlineStream(map(partial(maker, epoch), steps))
             else:
                 stream = ThreadedStream(
-                    make, steps, workers=workers, ahead=self._most_ahead(workers)
+                    partial(maker, epoch),
+                    steps,
+                    workers=workers,
+                    ahead=self._most_ahead(workers),
                 )
         self._streams.add(stream)
         return stream
@@ -180,6 +187,10 @@ class Worked(Batches):
     def _is_cheap(self) -> bool:
         """Whether making a batch costs less than handing it over from another thread."""
         return False
+
+    def _together(self, make: Maker, plan: Plan, epoch: int, steps: range) -> Iterator[Tree]:
+        """The batches of these steps, where they are cheap; several may be made at once."""
+        return map(partial(make, epoch), steps)
 
     def _check_unchanged(self) -> None:
         """Refuses what was changed behind our back and would not take effect."""

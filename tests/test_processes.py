@@ -873,6 +873,7 @@ TRAINS = """
         next(stream)
     print(*pool.pids, flush=True)
     if len(sys.argv) > 3:
+        sys.stdin.readline()
         sys.exit(0)
     for batch in stream:
         pass
@@ -948,9 +949,9 @@ def test_ctrl_c_does_not_meet_a_worker_that_is_starting(
 @pytest.mark.parametrize("method", METHODS)
 def test_an_interpreter_that_exits_with_a_stream_under_way_leaves_nothing(method: str) -> None:
     before = set(os.listdir("/dev/shm"))
-    process = run_script(TRAINS, method, "0.01", "exit")
+    process = run_script(TRAINS, method, "0.01", "exit", stdin=subprocess.PIPE)
     workers = family(process)
-    _, told = process.communicate(timeout=WAIT_S)
+    _, told = process.communicate("exit\n", timeout=WAIT_S)
     assert process.returncode == 0
     assert told == ""
     assert_all_end(workers)
