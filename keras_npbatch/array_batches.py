@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -85,23 +84,6 @@ class ArrayBatches(Batches):
     def _gather(self, rows: Rows) -> Tree:
         lease = self._slots.lease
         return self._structure.unflatten([source.read(rows, lease) for source in self._sources])
-
-    def _gather_together(
-        self, plan: Plan, epoch: int, steps: range, together: int
-    ) -> Iterator[Tree]:
-        """The batches of these steps, gathered several at a time and cut apart.
-
-        All that Python does for a batch of a few kilobytes takes longer than to gather it.
-        """
-        for first in range(steps.start, steps.stop, together):
-            last = min(first + together, steps.stop)
-            parts = [plan.rows(epoch, step) for step in range(first, last)]
-            rows = np.concatenate(parts)
-            gathered = [source.read(rows, self._slots.lease) for source in self._sources]
-            stop = 0
-            for part in parts:
-                start, stop = stop, stop + len(part)
-                yield self._structure.unflatten([leaf[start:stop] for leaf in gathered])
 
     def _loading(self, plan: Plan) -> Recipe:
         if type(self).load is not ArrayBatches.load:

@@ -8,26 +8,19 @@ It is a `BatchDataset` whose `load(rows)` gathers rows into reused buffers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from keras_npbatch.array_batches import ArrayBatches
-from keras_npbatch.batches import Maker
 from keras_npbatch.dataset import BatchDataset
 from keras_npbatch.execution import stand_ins
-from keras_npbatch.plan import Plan
 from keras_npbatch.sources import TakenArray
-from keras_npbatch.tree import Tree
 
 __all__ = ["ArrayDataset"]
 
 _CHEAP_BATCH_BYTES = 256 * 1024
 """A gather of less than this costs less than handing its result over from another thread."""
-
-_MOST_TOGETHER = 16
-"""Batches made at once at most: the first one waits for all of them."""
 
 _SLOTS_BESIDE_QUEUE = 4
 """Batches in the hands of the model and of the workers, beside those that wait in the queue."""
@@ -90,12 +83,6 @@ class ArrayDataset(ArrayBatches, BatchDataset):
         if not (self._is_small and is_array):
             return 1
         return max(1, _CHEAP_BATCH_BYTES // max(1, self._batch_bytes))
-
-    def _together(self, make: Maker, plan: Plan, epoch: int, steps: range) -> Iterator[Tree]:
-        together = min(self._batches_together, _MOST_TOGETHER)
-        if together == 1 or not self._recipe(plan).finished:
-            return super()._together(make, plan, epoch, steps)
-        return self._gather_together(plan, epoch, steps, together)
 
     def _most_ahead(self, workers: int) -> int:
         # Gathers from memory take equally long. More than one that is ready, beside those that

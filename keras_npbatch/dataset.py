@@ -294,5 +294,5 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
 
     @property
     def _batches_together(self) -> int:
-        """How many batches are best made at once, since each alone costs so little."""
+        """How many batches `tf.data` should be given at once, since each alone costs so little."""
         return 1

@@ -238,7 +238,7 @@ class _Passes:
             ahead = max(1, self._dataset.max_queue_size)
             stream = ThreadedStream(self._make, steps, workers=workers, ahead=ahead)
         else:
-            stream = InlineStream(map(self._make, steps))
+            stream = InlineStream(self._make, steps)
         with contextlib.closing(stream):
             yield from stream
 

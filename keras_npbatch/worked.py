@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator
 from functools import partial
 from typing import Any, Self
 
 import numpy as np
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.batches import Batches, Maker
+from keras_npbatch.batches import Batches
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.execution.inline import InlineStream
 from keras_npbatch.execution.launch import StartMethod, check_start_method
@@ -25,7 +24,6 @@ from keras_npbatch.execution.threads import ThreadedStream
 from keras_npbatch.plan import Plan
 from keras_npbatch.service import Stream
 from keras_npbatch.summary import Summarise
-from keras_npbatch.tree import Tree
 
 __all__ = ["MAX_WORKERS", "Worked"]
 
@@ -137,18 +135,13 @@ class Worked(Batches):
                 first=first,
             )
         else:
-            maker = self._maker(plan, training, summarise)
+            make = partial(self._maker(plan, training, summarise), epoch)
             steps = range(first, plan.num_batches)
-            if summarise is None and self._is_cheap:
-                stream = InlineStream(self._together(maker, plan, epoch, steps))
-            elif workers == 0:
-                stream = InlineStream(map(partial(maker, epoch), steps))
+            if workers == 0 or (self._is_cheap and summarise is None):
+                stream = InlineStream(make, steps)
             else:
                 stream = ThreadedStream(
-                    partial(maker, epoch),
-                    steps,
-                    workers=workers,
-                    ahead=self._most_ahead(workers),
+                    make, steps, workers=workers, ahead=self._most_ahead(workers)
                 )
         self._streams.add(stream)
         return stream
@@ -187,10 +180,6 @@ class Worked(Batches):
     def _is_cheap(self) -> bool:
         """Whether making a batch costs less than handing it over from another thread."""
         return False
-
-    def _together(self, make: Maker, plan: Plan, epoch: int, steps: range) -> Iterator[Tree]:
-        """The batches of these steps, where they are cheap; several may be made at once."""
-        return map(partial(make, epoch), steps)
 
     def _check_unchanged(self) -> None:
         """Refuses what was changed behind our back and would not take effect."""

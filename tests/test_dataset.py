@@ -69,29 +69,6 @@ def test_getitem_is_the_batch_of_that_step_and_moves_nothing(chosen, data):
 _WIDE = np.arange(40)[:, np.newaxis] * np.ones(2048)  # 16 KiB a row: batches live in slots
 
 
-@given(settings(60, remainders=EVERY_SAMPLE), st.data())
-def test_small_batches_are_made_several_at_a_time_and_come_one_by_one(chosen, data):
-    n = chosen["num_samples"]
-    x = np.arange(n * 2000.0).reshape(n, 2000)  # 16 kB a sample: one batch of 16 or 16 of one
-    dataset = ArrayDataset(
-        x, np.arange(n), **{k: v for k, v in chosen.items() if k != "num_samples"}
-    )
-    first = data.draw(st.integers(0, dataset.num_batches - 1))
-    dataset.load_state_dict(dataset.state_dict(epoch=2, step=first))
-    batches = list(dataset)
-    assert len(batches) == dataset.num_batches - first
-    for step, (found, ids) in enumerate(batches, first):
-        rows = dataset.rows(step, 2)
-        assert ids.tolist() == rows.tolist()
-        assert np.array_equal(found, x[rows])
-        assert found.flags.c_contiguous
-        assert found.flags.writeable
-    for number, (array, _) in enumerate(batches):
-        array[...] = -number
-    assert all((array == -number).all() for number, (array, _) in enumerate(batches))
-    assert np.array_equal(x.ravel(), np.arange(n * 2000.0))
-
-
 @given(
     workers=st.sampled_from([0, 2]),
     max_queue_size=st.sampled_from([1, 3]),

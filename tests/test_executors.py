@@ -37,7 +37,7 @@ class Executor(NamedTuple):
 
     def __call__(self, make: Callable[[Any], Any], tasks: Iterable[Any]) -> Any:
         if self.workers == 0:
-            return InlineStream(map(make, tasks))
+            return InlineStream(make, tasks)
         return ThreadedStream(make, tasks, workers=self.workers, ahead=self.ahead)
 
 

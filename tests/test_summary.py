@@ -42,7 +42,7 @@ def dataset(n: int, **settings_: Any) -> ArrayBatches:
 
 def inline(data: ArrayBatches, epoch: int, function: Any) -> list[Any]:
     make = partial(data._maker(None, True, function), epoch)
-    return list(InlineStream(map(make, range(data.plan.num_batches))))
+    return list(InlineStream(make, range(data.plan.num_batches)))
 
 
 def threads(data: ArrayBatches, epoch: int, function: Any, workers: int) -> list[Any]:

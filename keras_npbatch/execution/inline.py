@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, TypeVar
 
 __all__ = ["InlineStream"]
 
+Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class InlineStream(Generic[Result]):
-    """What `results` gives when it is asked; the same contract as `ThreadedStream`."""
+class InlineStream(Generic[Task, Result]):
+    """The results of `make(task)` for each task; the same contract as `ThreadedStream`."""
 
-    def __init__(self, results: Iterable[Result]) -> None:
-        self._results: Iterator[Result] = iter(results)
+    def __init__(self, make: Callable[[Task], Result], tasks: Iterable[Task]) -> None:
+        self._results: Iterator[Result] = map(make, tasks)
 
     def __iter__(self) -> Iterator[Result]:
         return self
