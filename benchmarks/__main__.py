@@ -64,7 +64,9 @@ def main() -> int:
     if command in ("compare", "show"):
         return _read(command, files[:-1])
     arguments = _parse()
-    rounds = Rounds(enough=1, budget_s=0) if arguments.smoke else Rounds(9, arguments.budget)
+    rounds = Rounds(arguments.rounds, arguments.budget)
+    if arguments.smoke:
+        rounds = Rounds(enough=1, budget_s=0)
     options = Options(
         arguments.smoke, arguments.only, arguments.backend, rounds, not arguments.ours
     )
@@ -154,6 +156,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--backend", type=_some(_BACKENDS), default=_BACKENDS, metavar="jax,torch")
     parser.add_argument(
         "--budget", type=float, default=30, metavar="SECONDS", help="for the rounds of one case"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=9, metavar="N", help="quiet rounds that are enough (9)"
     )
     parser.add_argument(
         "--within", type=float, default=60, metavar="MINUTES", help="no case begins after them"
