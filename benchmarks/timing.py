@@ -102,7 +102,12 @@ def seconds_of(run: Callable[[], object]) -> float:
 
 
 def interleave(runs: Mapping[str, Callable[[], float]], rounds: Rounds) -> Times:
-    """Calls each of `runs`, which return their seconds, once a round."""
+    """Calls each of `runs`, which return their seconds, once a round.
+
+    Each round begins with another one: who comes first after a wait finds the processor rested, and
+    who comes after a heavy one finds its caches full.
+    """
+    names = list(runs)
     until = time.perf_counter() + rounds.budget_s
     done: list[Round] = []
     while sum(one.others <= QUIET_CORES for one in done) < rounds.enough:
@@ -110,5 +115,7 @@ def interleave(runs: Mapping[str, Callable[[], float]], rounds: Rounds) -> Times
             break
         wait_for_quiet(until)
         watch = Watch()
-        done.append(Round({name: run() for name, run in runs.items()}, watch.cores()))
+        first = len(done) % len(names)
+        seconds = {name: runs[name]() for name in names[first:] + names[:first]}
+        done.append(Round(seconds, watch.cores()))
     return Times(done)
