@@ -26,6 +26,7 @@ from benchmarks import (
     iterate,
     memory,
     results,
+    sharing,
     start,
     tfdata,
     transport,
@@ -49,6 +50,7 @@ _QUESTIONS: dict[str, ModuleType] = {
         boundary,
         start,
         memory,
+        sharing,
         growth,
         imports,
     )
