@@ -23,7 +23,7 @@ from keras_npbatch.execution.process_stream import ProcessStream
 from keras_npbatch.execution.processes import Pool
 from keras_npbatch.execution.threads import ThreadedStream
 from keras_npbatch.moments import Moments
-from keras_npbatch.summary import Summary, classes_in, named, summarise
+from keras_npbatch.summary import MOST_CLASSES, Summary, classes_in, named, summarise
 from tests import loaders
 
 
@@ -149,6 +149,14 @@ def test_names_are_paths() -> None:
 def test_class_numbers_are_counted(numbers: Any) -> None:
     assert classes_in(numbers) == Counter(numbers.tolist())
     assert classes_in(numbers[:, np.newaxis]) == Counter(numbers.tolist())
+
+
+def test_up_to_a_thousand_classes_have_any_numbers() -> None:
+    numbers = np.arange(MOST_CLASSES) * 7 - 1
+    found = classes_in(numbers)
+    assert found == dict.fromkeys(numbers.tolist(), 1)
+    assert {type(number) for number in found} == {int}
+    assert {type(number) for number in classes_in(np.array([True, False, True])) or {}} == {int}
 
 
 @pytest.mark.parametrize("classes", [2, 3])
