@@ -986,6 +986,15 @@ def test_leaves_of_different_lengths_are_refused_by_their_paths(
     )
 
 
+def test_reading_a_memory_map_may_wait_for_the_disk(tmp_path: Path) -> None:
+    values = np.arange(60.0).reshape(6, 10)
+    np.save(tmp_path / "x.npy", values)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for parts in (np.s_[:], np.s_[2:], np.s_[:, ::2], np.s_[::-1]):
+        assert as_source(values[parts], "x").is_in_memory is True
+        assert as_source(mapped[parts], "x").is_in_memory is False
+
+
 @pytest.mark.parametrize("x", [None, {}, [], (), {"image": None}, [(), {}]], ids=repr)
 def test_data_without_any_input_are_refused(x: Any) -> None:
     made = as_sources(x, "x")
