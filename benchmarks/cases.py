@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,8 @@ Row = dict[str, Any]
 
 _QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 _ROOT = Path(__file__).resolve().parent.parent
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 _BESIDE_ROUNDS_S = 240.0
-_ENDING = {signal.SIGINT, signal.SIGTERM}
 """How long a case may take beside its rounds, for imports, data, the check of what is delivered."""
 _ROUND_S = 30.0
 """How long a round may go on after the time for rounds is over."""
@@ -120,26 +121,49 @@ def run_case(question: str, case: Case) -> list[Row]:
     longest_s = case.arguments["rounds"]["budget_s"] + _ROUND_S + _BESIDE_ROUNDS_S
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "rows.json"
-        signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)  # until we know what to end
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__, question, json.dumps(case.arguments), str(answer)],
-            cwd=_ROOT,
-            env={**os.environ, **_QUIET, **case.environment},
-            start_new_session=True,
-        )
+        process = None
         try:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+            with _ended_later():  # when we know what to end
+                process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-m", __name__),
+                        *(question, json.dumps(case.arguments), str(answer)),
+                    ],
+                    cwd=_ROOT,
+                    env={**os.environ, **_QUIET, **case.environment},
+                    start_new_session=True,
+                )
             code = process.wait(longest_s)
         except subprocess.TimeoutExpired:
             raise FailedError(f"took more than {longest_s:.0f} s") from None
         finally:
-            with contextlib.suppress(ProcessLookupError):  # none of the session is left
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):  # none of the session is left
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         if code != 0:
             raise FailedError(f"exit code {code}")
         rows: list[Row] = json.loads(answer.read_text())
     return rows
+
+
+@contextlib.contextmanager
+def _ended_later() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come after the block.
+
+    To mask them is not enough: a thread of NumPy's takes them, and Python tells its main thread.
+    """
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDING
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
 
 
 def _main(question: str, arguments: str, answer: str) -> None:
@@ -148,5 +172,4 @@ def _main(question: str, arguments: str, answer: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     _main(*sys.argv[1:])

@@ -177,7 +177,7 @@ def _start_interpreter(module: str, function: str, end: socket.socket) -> subpro
 
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C comes after the block; a process started in it meets none before it ignores them.
+    """A process started in the block meets no Ctrl-C before it ignores them.
 
     A new process has this thread's mask; `worker.survive_interrupts` opens it.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from benchmarks import results
+from benchmarks import cases, results
 from benchmarks.compare import compare
 from benchmarks.workloads import FOLDER
 
@@ -164,9 +165,9 @@ def test_a_run_that_is_ended_leaves_neither_its_case_nor_its_files():
         stderr=subprocess.DEVNULL,
     )
     until = time.monotonic() + 60
-    while not (cases := psutil.Process(process.pid).children()) and time.monotonic() < until:
+    while not (found := psutil.Process(process.pid).children()) and time.monotonic() < until:
         time.sleep(0.01)
-    (case,) = cases
+    (case,) = found
     while FOLDER not in (environment := case.environ()) and time.monotonic() < until:
         time.sleep(0.01)  # it is a copy of its parent still
     assert Path(environment[FOLDER]).is_dir()
@@ -174,3 +175,16 @@ def test_a_run_that_is_ended_leaves_neither_its_case_nor_its_files():
     assert process.wait(30) == 1
     assert not case.is_running()
     assert not Path(environment[FOLDER]).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_would_end_a_run_while_a_case_starts_comes_afterwards(number):
+    came = []
+    before = signal.signal(number, lambda *_: came.append("handled"))
+    try:
+        with cases._ended_later():
+            signal.raise_signal(number)
+            came.append("started")
+        assert came == ["started", "handled"]
+    finally:
+        signal.signal(number, before)
