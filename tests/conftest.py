@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -25,6 +26,10 @@ settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True
 settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2000)
 settings.register_profile("quick", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+# A shell's background jobs ignore Ctrl-C, as does what they start; there are tests that send it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Of whichever test comes first: those that need a framework start processes of their own.
 os.environ.setdefault("KERAS_BACKEND", "numpy")
