@@ -16,13 +16,13 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import queue
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import takewhile
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 __all__ = ["ThreadedStream", "leading"]
@@ -135,7 +135,7 @@ class _Job(Generic[Task, Result]):
     def __init__(self, task: Task) -> None:
         self.task = task
         self.error: BaseException | None = None
-        self.done = threading.Lock()
+        self.done = Lock()
         self.done.acquire()
 
     def finish(self) -> None:
@@ -151,26 +151,27 @@ class _Job(Generic[Task, Result]):
 class _Crew(Generic[Task, Result]):
     """The threads of one stream. They refer to the crew, never to the stream or its consumer.
 
-    `_lock` guards `_threads` alone. A thread that ends and a submission that might need it meet
-    there: the thread leaves only after seeing the inbox empty under the lock, and a submission
-    fills the inbox before it looks at the number of threads.
+    `_lock` guards `_threads` alone; the rest is done by operations of `deque`, which are atomic. A
+    job is in the inbox before anyone looks for a thread that waits, or at how many there are; a
+    thread looks into the inbox once it has said that it waits, and under the lock before it leaves.
+    So one of both sees the other. (A `queue.Queue` did this at 4 % of the time of a gather.)
     """
 
     def __init__(self, make: Callable[[Task], Result], workers: int) -> None:
         self._make = make
         self._workers = workers
-        # Not a SimpleQueue: up to Python 3.12 its get(timeout=...) can wait without an end, when
-        # it is woken for an item that another thread then takes.
-        self._inbox: queue.Queue[_Job[Task, Result] | None] = queue.Queue()
-        self._lock = threading.Lock()
+        self._inbox: deque[_Job[Task, Result]] = deque()
+        self._waiting: deque[Lock] = deque()
+        self._lock = Lock()
         self._threads = 0
         self._started: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._finished = False
-        self._dismissed = False
         _crews.add(self)
 
     def submit(self, job: _Job[Task, Result]) -> None:
-        self._inbox.put(job)
+        self._inbox.append(job)
+        if self._wake_one():
+            return
         with self._lock:
             if self._threads >= self._workers:
                 return
@@ -187,14 +188,13 @@ class _Crew(Generic[Task, Result]):
 
     def finish(self) -> None:
         """Nothing more will be submitted: threads end after what was."""
-        if not self._finished:
-            self._finished = True
-            for _ in range(self._workers):
-                self._inbox.put(None)  # wakes a thread that waits
+        self._finished = True
+        while self._wake_one():
+            pass
 
     def dismiss(self) -> None:
         """Threads end after the task they are at."""
-        self._dismissed = True
+        self._inbox.clear()
         self.finish()
 
     def wait(self, until: float) -> None:
@@ -205,23 +205,42 @@ class _Crew(Generic[Task, Result]):
     def _work(self) -> None:
         while True:
             try:
-                job = self._inbox.get(timeout=_IDLE_S)
-            except queue.Empty:
+                job = self._inbox.popleft()
+            except IndexError:
+                if self._wait_for_work():
+                    continue
                 with self._lock:
-                    if self._inbox.empty():
-                        self._threads -= 1
-                        return
-                continue
-            if job is None or self._dismissed:  # what comes after None is None, one for each
-                with self._lock:
+                    if self._inbox:
+                        continue
                     self._threads -= 1
-                return
+                    return
             try:
                 job.result = self._make(job.task)
             except BaseException as error:  # noqa: BLE001  # handed to the consumer, whatever
                 job.error = error
             job.finish()
             del job  # a result must not live on in a waiting thread
+
+    def _wait_for_work(self) -> bool:
+        """Whether this thread was chosen for work before its time was over."""
+        bell = Lock()  # a new one: whoever chose the last may yet come to ring it
+        bell.acquire()
+        self._waiting.append(bell)
+        if not (self._inbox or self._finished) and bell.acquire(timeout=_IDLE_S):
+            return True
+        try:
+            self._waiting.remove(bell)
+        except ValueError:  # it has just been chosen
+            return True
+        return False
+
+    def _wake_one(self) -> bool:
+        try:
+            bell = self._waiting.popleft()
+        except IndexError:
+            return False
+        bell.release()
+        return True
 
 
 _crews: weakref.WeakSet[_Crew[Any, Any]] = weakref.WeakSet()
