@@ -141,15 +141,16 @@ def _of_batches(service: Service, element_spec: Any) -> Any:
     layout = tf_spec.Layout(
         element_spec, partial(_first_batch, service), size, type(dataset).__name__
     )
-    passes, cut_into = _Epochs(service, plan, layout), None
     # What the user says of batches is checked batch by batch.
     # Nor do the batches of a shard stand one after the other in the order.
     alone = element_spec is not None or plan.shard.count > 1
     together = 1 if alone else min(dataset._batches_together, plan.num_batches)
+    cut_into = None
     if together > 1 and (size is not None or plan.remainder != "spread"):
         cut_into = plan.batch_size if size is None else size
-        several = replace(plan, batch_size=cut_into * together, remainder="keep")
-        passes = _Epochs(service, several, layout.of_chunks())
+        passes = _Epochs(service, plan, layout.of_chunks(), rows_at_once=cut_into * together)
+    else:
+        passes = _Epochs(service, plan, layout)
     return tf_data.epochs(
         passes,
         layout.element_spec,
@@ -173,8 +174,20 @@ def _of_any(dataset: keras.utils.PyDataset, element_spec: Any) -> Any:
 class _Epochs:
     """The epochs of a dataset of this library; `backends.tf_data.Passes` tells what is asked."""
 
-    def __init__(self, service: Service, plan: Plan, layout: Any) -> None:
-        self._service, self._plan, self._layout = service, plan, layout
+    def __init__(
+        self, service: Service, plan: Plan, layout: Any, rows_at_once: int | None = None
+    ) -> None:
+        self._service, self._layout = service, layout
+        self._plan, self._last_step = plan, plan.num_batches - 1
+        self._last_parts = [slice(None)]
+        """What is handed over of the last step, one after the other: the last batch at last."""
+        if rows_at_once is not None:
+            start, stop = plan.span(self._last_step)
+            self._plan = replace(plan, batch_size=rows_at_once, remainder="keep")
+            self._last_step = (stop - 1) // rows_at_once
+            first = self._last_step * rows_at_once
+            parts = slice(0, start - first), slice(start - first, stop - first)
+            self._last_parts = [part for part in parts if part.stop > part.start]
 
     def begin(self) -> tuple[int, ...]:
         """The epoch that comes next, and how often the user has set it until now."""
@@ -193,7 +206,7 @@ class _Epochs:
         epoch, _ = begun
         plan, step = self._plan, -1
         with contextlib.closing(self._service.stream(plan, epoch, True, True, 0, None)) as stream:
-            for step, batch in enumerate(stream):
+            for step, batch in zip(range(self._last_step + 1), stream, strict=False):
                 try:
                     arrays = self._layout.arrays(weighed_for_fit(plan, batch, step))
                 except ValueError as error:
@@ -203,13 +216,16 @@ class _Epochs:
                     )
                     raise
                 del batch
+                if step == self._last_step:
+                    *before, last = self._last_parts
+                    for part in before:
+                        yield [array[part] for array in arrays]
+                    arrays = [array[last] for array in arrays]
+                    # Before the last batch leaves: TensorFlow may not come back after it.
+                    self._service.clock.deliver(*begun)
                 yield arrays
                 del arrays
-        check_delivered(step, plan.num_batches - 1)
-
-    def delivered(self, begun: tuple[int, ...]) -> None:
-        """The next epoch comes."""
-        self._service.clock.deliver(*begun)
+        check_delivered(step, self._last_step)
 
 
 class _Passes:
@@ -240,11 +256,11 @@ class _Passes:
         else:
             stream = InlineStream(self._make, steps)
         with contextlib.closing(stream):
-            yield from stream
-
-    def delivered(self, begun: tuple[int, ...]) -> None:
-        """The pass is over."""
-        self._dataset.on_epoch_end()
+            for index, arrays in enumerate(stream):
+                if index == self._num_batches - 1:
+                    self._dataset.on_epoch_end()
+                yield arrays
+                del arrays
 
     def _make(self, index: int) -> list[npt.NDArray[Any]]:
         try:

@@ -11,6 +11,7 @@ neither a length nor several batches at once, and calls Python once more for eac
 
 What runs in TensorFlow's threads is one Python call a batch, which hands over arrays that it has
 ready. It takes their memory as it is (where it is aligned), and holds them until it has done.
+Nothing reads ahead here: so Python knows, as it hands over the last batch, that it leaves.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import tensorflow as tf
 
 from keras_npbatch.backends.tensorflow import to_tensors
 from keras_npbatch.execution.slots import aligned_copy
-from keras_npbatch.tree import flatten
+from keras_npbatch.tree import leaves, map_with_none
 
 __all__ = ["Passes", "epochs"]
 
@@ -41,10 +42,10 @@ class Passes(Protocol):
         """A new pass: whole numbers that tell all about it, always as many."""
 
     def batches(self, begun: tuple[int, ...]) -> Generator[list[npt.NDArray[Any]], None, None]:
-        """Its batches, each as its flat arrays, in the order of the spec; closed when let go."""
+        """Its batches, each as its flat arrays, in the order of the spec; closed when let go.
 
-    def delivered(self, begun: tuple[int, ...]) -> None:
-        """The last batch of that pass leaves the dataset."""
+        What is asked for leaves the dataset at once: nothing here reads ahead.
+        """
 
 
 def epochs(
@@ -63,41 +64,26 @@ def epochs(
         num_batches: batches in a pass.
         endless: whether one pass follows the other without an end.
         cut_into: samples in a batch, if `passes` gives several batches in one, since a call of
-            Python costs more than they do; None: it gives batches.
+            Python costs more than they do; None: it gives batches. The last one comes alone.
     """
-    specs, structure = flatten(element_spec)
     iterations = _Iterations(passes)
-    # The op below calls by name, and TensorFlow never forgets a function that it may call: what it
-    # is given must not hold the data. The token holds them, for as long as TensorFlow holds it.
+    # TensorFlow never forgets a function that it may call: what it is given must not hold the data.
+    # The token holds them, for as long as TensorFlow holds it.
     call = _WeakCalls(iterations)
+    none_spec = tf.type_spec_from_value(None)
+    spec = map_with_none(lambda leaf: none_spec if leaf is None else leaf, element_spec)
 
     def one_pass(token: Any) -> Any:
-        ticket = tf.ensure_shape(call("start", [token], tf.int64), [None])
-        # The next is fetched while one is used. It is not delivered before it leaves, below, so
-        # that reading ahead does not count as reading.
-        batches = _generator(call, ticket, specs, in_chunks=cut_into is not None).prefetch(1)
+        batches = _generator(call, token, leaves(element_spec), in_chunks=cut_into is not None)
         if cut_into is not None:
             batches = batches.rebatch(cut_into)
+        return tf.data.experimental.from_variant(tf.data.experimental.to_variant(batches), spec)
 
-        def leave(step: Any, *tensors: Any) -> Any:
-            is_last = tf.equal(step, num_batches - 1)
-            told = tf.cond(is_last, lambda: call("delivered", [ticket], tf.int64), lambda: _ZERO)
-            with tf.control_dependencies([told]):
-                tensors = tuple(map(tf.identity, tensors))
-            for tensor, spec in zip(tensors, specs, strict=True):
-                tensor.set_shape(spec.shape)
-            return structure.unflatten(tensors)
-
-        numbered = tf.data.Dataset.zip((tf.data.Dataset.range(num_batches), batches))
-        return numbered.map(lambda step, batch: leave(step, *batch))
-
+    # Without the flat_map TensorFlow would refuse to write batches to a file.
     dataset = tf.data.Dataset.from_tensors(_token(iterations)).flat_map(one_pass)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
     dataset = dataset.with_options(_options())
     return dataset.repeat() if endless else dataset
-
-
-_ZERO = np.int64(0)
 
 
 def _options() -> Any:
@@ -109,15 +95,17 @@ def _options() -> Any:
     return options
 
 
-def _generator(call: _WeakCalls, ticket: Any, specs: list[Any], in_chunks: bool) -> Any:
-    """A dataset of the arrays of one pass."""
-    signature = [tf.TensorSpec([None], tf.int64)]
+def _generator(call: _WeakCalls, token: Any, specs: list[Any], in_chunks: bool) -> Any:
+    """A dataset of the arrays of a pass.
 
-    def concrete(function: Callable[[Any], Any]) -> Any:
-        return tf.function(function, signature, autograph=False).get_concrete_function()
-
+    TensorFlow optimises the functions of a dataset each time an iterator begins, which takes it
+    milliseconds for each: so there are these three, and no more around them.
+    """
     shapes = [[None, *spec.shape[1:]] if in_chunks else spec.shape for spec in specs]
     dtypes = [spec.dtype for spec in specs]
+
+    def concrete(function: Callable[[Any], Any], argument: Any) -> Any:
+        return tf.function(function, [argument], autograph=False).get_concrete_function()
 
     def following(ticket: Any) -> Any:
         tensors = call("following", [ticket], dtypes)
@@ -125,13 +113,14 @@ def _generator(call: _WeakCalls, ticket: Any, specs: list[Any], in_chunks: bool)
             tensor.set_shape(shape)
         return tensors
 
+    a_token, a_ticket = tf.TensorSpec(None, token.dtype), tf.TensorSpec(None, tf.int64)
     variant = tf.raw_ops.GeneratorDataset(
-        init_func_other_args=[ticket],
+        init_func_other_args=[token],
         next_func_other_args=[],
         finalize_func_other_args=[],
-        init_func=concrete(tf.identity),
-        next_func=concrete(following),
-        finalize_func=concrete(lambda ticket: call("let_go", [ticket], tf.int64)),
+        init_func=concrete(lambda token: call("start", [token], tf.int64), a_token),
+        next_func=concrete(following, a_ticket),
+        finalize_func=concrete(lambda ticket: call("let_go", [ticket], tf.int64), a_ticket),
         output_types=dtypes,
         output_shapes=shapes,
     )
@@ -163,17 +152,12 @@ class _Iterations:
             running = self._running[number] = self._passes.batches(begun)
         return next(running)
 
-    def delivered(self, ticket: Ticket) -> np.int64:
-        """The last batch leaves."""
-        self._passes.delivered(_read(ticket)[1])
-        return _ZERO
-
     def let_go(self, ticket: Ticket) -> np.int64:
         """The pass is over, at its end or before it."""
         running = self._running.pop(_read(ticket)[0], None)
         if running is not None:
             running.close()
-        return _ZERO
+        return np.int64(0)
 
 
 def _read(ticket: Ticket) -> tuple[int, tuple[int, ...]]:

@@ -148,6 +148,25 @@ def test_an_iteration_that_is_left_early_is_begun_anew(make):
     assert dataset.epoch == 2
 
 
+@pytest.mark.parametrize("n", [64, 112, 117, 139])
+@pytest.mark.parametrize("remainder", ["keep", "drop"])
+def test_an_epoch_counts_with_its_last_batch_also_where_several_are_made_at_once(n, remainder):
+    ids = np.arange(n)
+    x = np.repeat(ids[:, np.newaxis], 1024, axis=1).astype("float32")
+    dataset = ArrayDataset(x, ids, batch_size=8, seed=0, remainder=remainder)
+    assert dataset._batches_together == 7
+    batches, last = dataset.to_tf_dataset(), dataset.num_batches - 1
+    for steps in (1, 6, 7, last):
+        assert ids_of(batches.take(steps)) == epoch_of(dataset, 0)[:steps]
+        assert dataset.epoch == 0
+    iterator = iter(batches)
+    assert ids_of(next(iterator) for _ in range(last)) == epoch_of(dataset, 0)[:last]
+    assert dataset.epoch == 0
+    next(iterator)
+    assert dataset.epoch == 1
+    assert ids_of(batches) == epoch_of(dataset, 1)
+
+
 @made
 def test_skip_leaves_out_the_beginning_of_an_epoch(make):
     dataset = make()
