@@ -484,6 +484,21 @@ def test_close_by_another_thread_ends_the_wait_of_the_consumer(executor: Executo
 
 
 @every_threaded
+def test_a_task_that_is_told_while_the_stream_is_closed_is_never_begun(executor: Executor) -> None:
+    made: list[int] = []
+
+    def tasks() -> Iterator[int]:
+        yield 0
+        stream.close()
+        yield 1
+
+    stream = executor(made.append, tasks())
+    assert len(list(stream)) <= 1
+    assert wait_until(lambda: not own_threads())
+    assert made in ([], [0])
+
+
+@every_threaded
 def test_close_before_a_task_is_begun_ends_the_wait_of_the_consumer(
     executor: Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

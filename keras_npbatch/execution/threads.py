@@ -154,7 +154,7 @@ class _Crew(Generic[Task, Result]):
     `_lock` guards `_threads` alone; the rest is done by operations of `deque`, which are atomic. A
     job is in the inbox before anyone looks for a thread that waits, or at how many there are; a
     thread looks into the inbox once it has said that it waits, and under the lock before it leaves.
-    So one of both sees the other. (A `queue.Queue` did this at 4 % of the time of a gather.)
+    So one of both sees the other.
     """
 
     def __init__(self, make: Callable[[Task], Result], workers: int) -> None:
@@ -166,6 +166,7 @@ class _Crew(Generic[Task, Result]):
         self._threads = 0
         self._started: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._finished = False
+        self._dismissed = False
         _crews.add(self)
 
     def submit(self, job: _Job[Task, Result]) -> None:
@@ -194,7 +195,7 @@ class _Crew(Generic[Task, Result]):
 
     def dismiss(self) -> None:
         """Threads end after the task they are at."""
-        self._inbox.clear()
+        self._dismissed = True
         self.finish()
 
     def wait(self, until: float) -> None:
@@ -214,6 +215,8 @@ class _Crew(Generic[Task, Result]):
                         continue
                     self._threads -= 1
                     return
+            if self._dismissed:
+                continue  # nobody asks for what has not begun
             try:
                 job.result = self._make(job.task)
             except BaseException as error:  # noqa: BLE001  # handed to the consumer, whatever
