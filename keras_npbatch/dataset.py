@@ -165,12 +165,15 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             self._clock.reached = None
             with contextlib.closing(self._stream(plan, epoch, first=first)) as stream:
                 self._iterations.add(stream)
-                for step, batch in enumerate(stream, first):
+                # Counted by hand: enumerate would hold the batch while it asks for the next.
+                for batch in stream:
+                    step += 1
                     if step == last_step:
                         self._clock.deliver(epoch, times_set)
                     else:
                         self._clock.reach(Place(epoch, step + 1, skip), times_set)
                     yield batch
+                    del batch  # the caller's alone, while the next is made
             check_delivered(step, last_step)
             if not self._endless:
                 return

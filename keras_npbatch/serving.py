@@ -206,7 +206,9 @@ class Session:
         step, last_step = first - 1, plan.num_batches - 1
         ready, asked = stream.ready if self.watches else 0, perf_counter()
         try:
-            for step, batch in enumerate(stream, first):
+            # Counted by hand: enumerate would hold the batch while it asks for the next.
+            for batch in stream:
+                step += 1
                 if step == last_step:
                     # Before the last batch leaves, since Keras does not come back after it.
                     self._passes += 1

@@ -206,7 +206,9 @@ class _Epochs:
         epoch, _ = begun
         plan, step = self._plan, -1
         with contextlib.closing(self._service.stream(plan, epoch, True, True, 0, None)) as stream:
-            for step, batch in zip(range(self._last_step + 1), stream, strict=False):
+            # Counted by hand: zip would hold the batch while it asks for the next.
+            for batch in stream:
+                step += 1
                 try:
                     arrays = self._layout.arrays(weighed_for_fit(plan, batch, step))
                 except ValueError as error:
@@ -225,6 +227,8 @@ class _Epochs:
                     self._service.clock.deliver(*begun)
                 yield arrays
                 del arrays
+                if step == self._last_step:
+                    break  # rows of a last batch that is dropped may follow
         check_delivered(step, self._last_step)
 
 
@@ -256,8 +260,10 @@ class _Passes:
         else:
             stream = InlineStream(self._make, steps)
         with contextlib.closing(stream):
-            for index, arrays in enumerate(stream):
-                if index == self._num_batches - 1:
+            left = self._num_batches
+            for arrays in stream:
+                left -= 1
+                if left == 0:
                     self._dataset.on_epoch_end()
                 yield arrays
                 del arrays

@@ -1,8 +1,9 @@
-"""A dataset of the public class for worker processes that start at once: this imports no more."""
+"""Datasets of the public class for worker processes that start at once: this imports no more."""
 
 from __future__ import annotations
 
 import time
+import weakref
 
 import numpy as np
 
@@ -15,3 +16,20 @@ class Slow(keras_npbatch.BatchDataset):
     def load(self, rows):
         time.sleep(0.003)
         return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
+
+
+class Looking(keras_npbatch.BatchDataset):
+    """Looks, as it makes a batch, whether the one before is still there."""
+
+    _previous = None
+
+    @property
+    def saw(self):
+        """What it saw."""
+        return self.__dict__.setdefault("_saw", [])
+
+    def load(self, rows):
+        self.saw.append(self._previous is not None and self._previous() is not None)
+        batch = np.zeros((len(rows), 3), "float32")
+        self._previous = weakref.ref(batch)
+        return batch

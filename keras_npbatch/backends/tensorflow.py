@@ -57,6 +57,7 @@ def tensor_batches(
                 translated.add_note(note)
             raise translated from error
         yield convert(batch)
+        del batch  # the caller's alone, while the next is made
 
 
 def _to_tensor(leaf: Any) -> Any:

@@ -44,7 +44,7 @@ class Passes(Protocol):
     def batches(self, begun: tuple[int, ...]) -> Generator[list[npt.NDArray[Any]], None, None]:
         """Its batches, each as its flat arrays, in the order of the spec; closed when let go.
 
-        What is asked for leaves the dataset at once: nothing here reads ahead.
+        The last batch leaves the dataset as it is asked for: nothing here reads ahead.
         """
 
 

@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from keras_npbatch import ArrayDataset
+from tests.keras_loaders import Looking
 
 ROWS, BATCH, WIDTH = 640, 64, 2048  # batches of 512 KiB: each in a slot
 
@@ -53,6 +54,20 @@ def test_tensors_share_the_memory_of_slots(wide, backend, workers, monkeypatch):
     monkeypatch.setattr(dataset._slots, "lease", noting)
     for x, _ in framework_batches(dataset, backend):
         assert address(x, backend) in addresses
+
+
+@pytest.mark.parametrize("to_keras", [False, True])
+def test_a_batch_that_the_consumer_has_dropped_is_gone_when_the_next_is_made(backend, to_keras):
+    dataset = Looking(40, batch_size=8, workers=0)
+    if not to_keras:
+        batches = iter(dataset)
+    elif backend == "jax":
+        batches = dataset.get_jax_iterator()
+    else:
+        batches = framework_batches(dataset, backend)
+    for batch in batches:
+        del batch
+    assert dataset.saw == [False] * 5
 
 
 @pytest.mark.parametrize("workers", [0, 2])

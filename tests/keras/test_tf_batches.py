@@ -26,6 +26,7 @@ from keras_npbatch.errors import (  # noqa: E402
     InvalidBatchError,
     InvalidDataError,
 )
+from tests.keras_loaders import Looking  # noqa: E402
 
 N, BATCH = 20, 8
 
@@ -296,6 +297,13 @@ def test_batches_enter_tensorflow_without_a_copy(monkeypatch, workers):
         assert np.asarray(memoryview(x)).__array_interface__["data"][0] in addresses
         np.testing.assert_array_equal(y, dataset.rows(number % 10, number // 10))
         np.testing.assert_array_equal(x[:, -1], y)
+
+
+def test_a_batch_that_has_left_is_gone_when_the_next_is_made():
+    dataset = Looking(40, batch_size=8, workers=0)
+    for batch in dataset.to_tf_dataset():
+        del batch
+    assert dataset.saw == [False] * 6  # the example and five batches
 
 
 def test_tensorflow_never_writes_to_memory_that_it_was_lent():
