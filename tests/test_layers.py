@@ -75,6 +75,7 @@ LAYERS = {
         "callbacks.snapshot",
         "callbacks.statistics",
         "callbacks.torch_data_parallel",
+        "callbacks.training_state",
         "callbacks.watcher",
         "testing",
         "testing.all_rules",

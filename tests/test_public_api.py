@@ -97,6 +97,7 @@ KERAS = [
     "callbacks.snapshot",
     "callbacks.statistics",
     "callbacks.torch_data_parallel",
+    "callbacks.training_state",
     "callbacks.watcher",
     "dataset",
     "engines",

@@ -19,11 +19,9 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import global_seed_generator
 
 from keras_npbatch.agreement import refuse_different_backups
-from keras_npbatch.callbacks import snapshot
+from keras_npbatch.callbacks import snapshot, training_state
 from keras_npbatch.callbacks.process_states import keeps_own_states, own_state, states_of_others
 from keras_npbatch.callbacks.watcher import Watcher
 from keras_npbatch.clock import Place
@@ -36,8 +34,6 @@ from keras_npbatch.watching import Delivery
 __all__ = ["BackupAndRestore"]
 
 _LATEST, _PREVIOUS = "latest.snapshot", "previous.snapshot"
-_GLOBAL_SEEDS = "global_seed_generator"
-"""Keras's name of the generator that random functions without a seed draw from."""
 
 
 class BackupAndRestore(Watcher):
@@ -128,7 +124,7 @@ class BackupAndRestore(Watcher):
             self._begun_at = 0
         else:
             if self._metrics:  # Keras has just reset them
-                _assign(self.model.metrics_variables, self._metrics)
+                training_state.assign(self.model.metrics_variables, self._metrics)
             self._metrics = None
         epoch_iterator: Any = self._epoch_iterator()
         left = self._session.steps - self._begun_at
@@ -192,20 +188,20 @@ class BackupAndRestore(Watcher):
             fit = {"epoch": self._epoch + 1, "step": 0}
         trained = self._trained
         position = self.dataset._state_at(trained._replace(step=trained.step + 1))
-        arrays, variables = {}, {}
-        for group, found in self._variables(with_metrics=fit["step"] > 0).items():
-            variables[group] = [_described(variable) for variable in found]
-            for number, variable in enumerate(found):
-                arrays[f"{group}/{number}"] = keras.ops.convert_to_numpy(variable)
-        for number, generator in enumerate(_generator_states()):
+        groups = training_state.variables(self.model, with_metrics=fit["step"] > 0)
+        arrays = {
+            f"{group}/{number}": keras.ops.convert_to_numpy(variable)
+            for group, variables in groups.items()
+            for number, variable in enumerate(variables)
+        }
+        for number, generator in enumerate(training_state.generator_states()):
             arrays[f"generators/{number}"] = generator
         shard = self.dataset.plan.shard
         facts = {
             "fit": fit,
             "dataset": position,
-            "optimizer": _optimizer_name(self.model),
-            "variables": variables,
             "processes": shard.count if keeps_own_states(shard) else 1,
+            **training_state.described(self.model, groups),
         }
         arrays |= self._arrays_of_others(arrays)
         if self._writes:
@@ -225,13 +221,13 @@ class BackupAndRestore(Watcher):
         if found is None:
             return
         facts, arrays = found
-        _build(self.model, self.dataset)
-        if facts["variables"]["seeds"]:
-            global_seed_generator()
-        groups = self._variables(with_metrics=facts["fit"]["step"] > 0)
-        if not facts["variables"]["seeds"]:
-            groups["seeds"] = []
-        _compare(facts, self.model, groups)
+        training_state.build(self.model, self.dataset)
+        groups = training_state.variables(
+            self.model,
+            with_metrics=facts["fit"]["step"] > 0,
+            with_seeds=bool(facts["variables"]["seeds"]),
+        )
+        training_state.refuse_another_model(self.model, groups, facts)
         self.dataset.load_state_dict(facts["dataset"])
         for group, variables in groups.items():
             rules = [getattr(variable, "aggregation", "") for variable in variables]
@@ -241,9 +237,9 @@ class BackupAndRestore(Watcher):
             if group == "metrics":
                 self._metrics = values
             else:
-                _assign(variables, values)
+                training_state.assign(variables, values)
         states = [name for name in arrays if name.startswith("generators/")]
-        _set_generator_states([self._own(found, name) for name in states])
+        training_state.set_generator_states([self._own(found, name) for name in states])
         self._begun_at = facts["fit"]["step"]
         # What Keras's own callback sets: fit reads it when on_train_begin has been called.
         self.model._initial_epoch = facts["fit"]["epoch"]
@@ -324,75 +320,3 @@ class BackupAndRestore(Watcher):
         if damage is not None:
             raise damage
         return None
-
-    def _variables(self, with_metrics: bool) -> dict[str, list[Any]]:
-        """All that decides the steps to come."""
-        model = self.model
-        optimizer = getattr(model, "optimizer", None)
-        seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
-        return {
-            # Not `weights`: the states of random layers are variables alone.
-            "model": list(model.variables),
-            "optimizer": [] if optimizer is None else list(optimizer.variables),
-            "metrics": list(model.metrics_variables) if with_metrics else [],
-            "seeds": [] if seeds is None else [seeds.state],
-        }
-
-
-def _described(variable: Any) -> list[Any]:
-    return [variable.name, list(variable.shape), keras.backend.standardize_dtype(variable.dtype)]
-
-
-def _optimizer_name(model: Any) -> str:
-    return type(getattr(model, "optimizer", None)).__name__
-
-
-def _assign(variables: list[Any], values: list[npt.NDArray[Any]]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
-def _generator_states() -> list[npt.NDArray[Any]]:
-    """The random state outside of variables."""
-    if keras.backend.backend() != "torch":
-        return []
-    from keras_npbatch.backends import torch
-
-    return torch.random_states()
-
-
-def _set_generator_states(states: list[npt.NDArray[Any]]) -> None:
-    if states and keras.backend.backend() == "torch":
-        from keras_npbatch.backends import torch
-
-        torch.set_random_states(states)
-
-
-def _build(model: Any, dataset: Any) -> None:
-    """Make the variables that Keras on TensorFlow makes in the first step only."""
-    if keras.backend.backend() == "tensorflow":
-        model._symbolic_build(data_batch=dataset[0])
-
-
-def _compare(facts: Mapping[str, Any], model: Any, groups: Mapping[str, list[Any]]) -> None:
-    """Refuses a backup of another model."""
-    differences = []
-    if facts["optimizer"] != _optimizer_name(model):
-        differences.append(
-            f"the optimizer was {facts['optimizer']} and is {_optimizer_name(model)}"
-        )
-    for group, variables in groups.items():
-        theirs, ours = facts["variables"][group], [_described(found) for found in variables]
-        if len(theirs) != len(ours):
-            differences.append(f"{group} had {len(theirs)} variables and has {len(ours)}")
-        else:
-            differences.extend(
-                f"variable {number} of {group} was {was} and is {now}"
-                for number, (was, now) in enumerate(zip(theirs, ours, strict=True))
-                if was[1:] != now[1:]
-            )
-    if differences:
-        raise InvalidStateError(
-            f"the backup is of another model: {'; '.join(differences[:5])}. Expected the model, "
-            "compiled, as it was. Make it so, or remove the backup to begin anew."
-        )
