@@ -270,6 +270,8 @@ HOLDERS: dict[str, Callable[[npt.NDArray[Any]], Any]] = {
     "an array over __array_interface__": lambda array: np.asarray(Holder(array)),
     "an iterator": lambda array: array.flat,
     "a record view": lambda array: array.view(np.recarray),
+    "the owner": lambda array: array.base,
+    "a view of the owner": lambda array: array.base[5:],
     "a ctypes pointer": lambda array: np.ctypeslib.as_ctypes(array),
 }
 

@@ -47,7 +47,7 @@ Slot: TypeAlias = npt.NDArray[np.uint8]
 
 def aligned_copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A C-contiguous copy that begins at a multiple of `ALIGNMENT_BYTES`."""
-    copy = _in_buffer(_aligned_bytes(array.nbytes), array.shape, array.dtype)
+    copy = np.ndarray(array.shape, array.dtype, _aligned_bytes(array.nbytes))
     copy[...] = array
     return copy
 
@@ -206,7 +206,3 @@ def _aligned_bytes(num_bytes: int) -> Slot:
     buffer = np.empty(num_bytes + ALIGNMENT_BYTES, np.uint8)
     start = -buffer.__array_interface__["data"][0] % ALIGNMENT_BYTES
     return buffer[start : start + num_bytes]
-
-
-def _in_buffer(buffer: Slot, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    return np.ndarray(shape, dtype, buffer)

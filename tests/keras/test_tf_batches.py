@@ -6,27 +6,28 @@ import collections
 import math
 import os
 import sys
+import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-pytestmark = pytest.mark.skipif(
-    os.environ["KERAS_NPBATCH_BACKEND"] != "tensorflow", reason="once is enough"
-)
-
-import tensorflow as tf  # noqa: E402
-
-import keras_npbatch as npb  # noqa: E402
-from keras_npbatch import ArrayDataset, BatchDataset  # noqa: E402
-from keras_npbatch.errors import (  # noqa: E402
+import keras_npbatch as npb
+from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch.errors import (
     InvalidArgumentError,
     InvalidBatchError,
     InvalidDataError,
 )
-from tests.keras_loaders import Looking  # noqa: E402
+from keras_npbatch.execution.slots import aligned_copy
+from tests.keras_loaders import Looking
+
+pytestmark = pytest.mark.skipif(
+    os.environ["KERAS_NPBATCH_BACKEND"] != "tensorflow", reason="once is enough"
+)
 
 N, BATCH = 20, 8
 
@@ -456,6 +457,21 @@ def test_another_dataset_is_walked_over_with_its_hooks(workers):
         break
     assert dataset.calls[0] == "begin"
     assert "end" not in dataset.calls
+
+
+def test_a_batch_of_another_dataset_that_has_left_is_gone_when_the_next_is_made():
+    made, saw = [], []
+
+    class Noting(Theirs):
+        def __getitem__(self, index):
+            saw.append(sum(ref() is not None for ref in made))
+            batch = aligned_copy(np.zeros((BATCH, 3), "float32"))
+            made.append(weakref.ref(batch))
+            return batch
+
+    for batch in npb.to_tf_dataset(Noting(5 * BATCH)):
+        del batch
+    assert saw == [0] * 6  # the example and five batches
 
 
 def test_workers_of_another_dataset_are_threads():

@@ -11,18 +11,17 @@ from itertools import chain
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
+import keras_npbatch as npb
+from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
 
 pytestmark = pytest.mark.skipif(
     os.environ["KERAS_NPBATCH_BACKEND"] != "tensorflow", reason="once is enough"
 )
-
-import tensorflow as tf  # noqa: E402
-
-import keras_npbatch as npb  # noqa: E402
-from keras_npbatch import ArrayDataset, BatchDataset  # noqa: E402
-from keras_npbatch.errors import InvalidArgumentError, MissingExtraError  # noqa: E402
 
 N, BATCH = 50, 8
 

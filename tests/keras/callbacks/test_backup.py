@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras.src.random.seed_generator import global_seed_generator
 
 from keras_npbatch import BatchDataset
 from keras_npbatch.callbacks import BackupAndRestore
@@ -350,6 +351,18 @@ def test_random_functions_without_a_seed(tmp_path, backend):
     steady = run(backup=False)
     run(stop_after=3)
     assert_same_state(run(), steady)
+
+
+def test_a_global_generator_that_was_made_since_the_backup_is_let_be(steady, tmp_path):
+    dataset = make_dataset()
+    train(dataset, BackupAndRestore(dataset, tmp_path, save_freq=1), stop_after=5)
+    dataset, model = make_dataset(), make_model()  # which forgets the one that there was
+    made = keras.ops.convert_to_numpy(global_seed_generator().state)
+    train(dataset, BackupAndRestore(dataset, tmp_path), model=model)
+    assert_same_state(model, steady[0])
+    np.testing.assert_array_equal(
+        keras.ops.convert_to_numpy(global_seed_generator().state), made, strict=True
+    )
 
 
 def test_killed_while_training_and_started_again(steady, tmp_path, backend):
