@@ -214,7 +214,7 @@ import os, sys, threading
 from keras_npbatch.batches import Batches
 import numpy as np
 imported_by = os.getpid()
-print("imported", flush=True)
+os.write(1, b"imported\\n")  # as one: print may write word and line end by themselves
 {statement}
 
 class Loader(Batches):
@@ -824,7 +824,8 @@ def test_a_forked_worker_does_not_repeat_what_waits_to_be_written() -> None:
         with Pool(batches, workers=2, start_method="fork") as pool:
             print(len(list(ProcessStream(pool, batches.plan, 0, ahead=2))))
     """
-    told, errors_told = run_script(script).communicate(timeout=WAIT_S)
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    told, errors_told = run_script(script, env=buffered).communicate(timeout=WAIT_S)
     assert told.split() == ["once", "13"], errors_told
 
 
