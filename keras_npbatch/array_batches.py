@@ -61,7 +61,7 @@ class ArrayBatches(Batches):
         """Read rows of the arrays.
 
         Args:
-            rows: whole numbers of shape `(n,)`, each in `range(num_samples)`, in any order.
+            rows: whole numbers of shape `(n,)`, each a row of the data, in any order.
 
         Returns:
             The batch of these rows: `x`, `(x, y)` or `(x, y, sample_weight)`.
@@ -74,10 +74,10 @@ class ArrayBatches(Batches):
             raise InvalidArgumentError(
                 f"rows is {told(rows)}; expected whole numbers of shape (n,)."
             )
-        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.num_samples:
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.plan.num_rows:
             raise IndexError(
                 f"rows go from {rows.min()} to {rows.max()}; expected numbers from 0 to "
-                f"{self.num_samples - 1}"
+                f"{self.plan.num_rows - 1}"
             )
         return self._gather(rows.astype(np.int64, copy=False))
 
@@ -107,7 +107,7 @@ class ArrayBatches(Batches):
 
     def _description(self) -> dict[str, Any]:
         # The same rows in another order would give other batches.
-        last = self.num_samples - 1
+        last = self.plan.num_rows - 1
         rows = np.array([last * i // (_ROWS_LOOKED_AT - 1) for i in range(_ROWS_LOOKED_AT)])
         digest = hashlib.blake2b(digest_size=8)
         for leaf in leaves(self._gather(rows)):

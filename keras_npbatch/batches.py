@@ -149,7 +149,7 @@ class Batches(Planned):
             "remainder": plan.remainder,
             "transform": None if self._transform is None else self._transform.name,
             "class_weight": None if weights is None else weights.pairs,
-        }
+        } | ({} if plan.selection is None else {"split": plan.selection.described})
 
     # ---------------------------------------------------------------- making
 
@@ -231,6 +231,12 @@ class Batches(Planned):
         refuse_empty_batches(plan)
         self._plan, self._is_part = plan, True
 
+    def _set_split(self, plan: Plan) -> None:
+        """Be a part of the data, from epoch 0 on."""
+        refuse_empty_batches(plan)
+        self._plan = plan
+        self._start(epoch=0)
+
     def _refuse_finishing(self) -> None:
         for name, value in (
             ("transform", self._transform),
@@ -253,6 +259,7 @@ class Batches(Planned):
             for name, matters in (
                 ("shuffle=True", batch.plan.shuffle),
                 ("the shard", batch.plan.shard.count > 1),
+                ("the split", batch.plan.selection is not None),
             )
             if matters
         ]
@@ -261,7 +268,7 @@ class Batches(Planned):
             warnings.warn(
                 f"{type(self).__name__}.__getitem__(index) made a batch without asking "
                 f"self.rows(index) which rows are in it, so {' and '.join(ignored)} "
-                "would change nothing. Read these rows, or say shuffle=False and no shard.",
+                "would change nothing. Read these rows, or say shuffle=False, no shard, no split.",
                 stacklevel=2,
             )
         return made

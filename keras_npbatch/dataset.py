@@ -214,6 +214,53 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         part._is_agreed = False
         return part
 
+    def split(self, *fractions: float, seed: int = 0) -> tuple[BatchDataset, ...]:
+        """Disjoint parts of the data that together are all of it: for training, for validation.
+
+        Which part a row is in depends on the fractions, `seed` and the number of the row alone. So
+        it is the same in every run, whatever `self.seed` and the other settings are, and rows that
+        are appended to the data later move none of the rows before them: what was validated with
+        is never trained on. Each part is spread evenly over the data: of its first n rows, for
+        every n, each part has its fraction, give or take a row for each cut. Nothing is copied.
+
+        A part is a dataset with the same data and settings, at epoch 0; `load` is given rows of the
+        data, and `rows`, `locate` tell them. `evaluate` and `predict` read them in the order of
+        the data.
+
+        Example:
+
+        ```python
+        train, validation = keras_npbatch.ArrayDataset(x, y, batch_size=256).split(0.8)
+        model.fit(train, validation_data=validation, epochs=10)
+
+        # With augmentation for training only: the parts are the same ones.
+        train, _ = keras_npbatch.ArrayDataset(x, y, transform=flip).split(0.8)
+        _, validation = keras_npbatch.ArrayDataset(x, y).split(0.8)
+        ```
+
+        Rows that belong together (pictures of one patient, overlapping windows of a series) fall
+        into different parts: split such data by hand.
+
+        Args:
+            *fractions: of the samples in each part, between 0 and 1, to six digits. If they sum to
+                less than 1 the rest is a last part: `split(0.8)` gives two.
+            seed: a whole number from 0 up; another one gives other parts.
+
+        Returns:
+            A dataset for each part.
+
+        Raises:
+            InvalidArgumentError: for fractions that can't be had, or where a part has too few
+                samples for a batch.
+        """
+        parts = []
+        for plan in self.plan.split(fractions, seed):
+            part = copy.copy(self)
+            part._set_split(plan)
+            part._is_agreed = False
+            parts.append(part)
+        return tuple(parts)
+
     def to_tf_dataset(self, element_spec: Any = None) -> Any:
         """The batches as a `tf.data.Dataset`, each of whose iterations is an epoch.
 
@@ -255,9 +302,10 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         plan = self.plan
         shard = f", {plan.shard}" if self._is_part else ""
         kind = " processes" if self.use_multiprocessing and self.workers else ""
+        selected = "" if plan.selection is None else f" ({plan.selection.described})"
         return (
-            f"<{type(self).__name__}: {plan.num_samples} samples in {plan.num_batches} batches "
-            f"of {plan.batch_size} (remainder={plan.remainder!r}), shuffle={plan.shuffle}, "
+            f"<{type(self).__name__}: {plan.num_samples} samples{selected} in {plan.num_batches} "
+            f"batches of {plan.batch_size} (remainder={plan.remainder!r}), shuffle={plan.shuffle}, "
             f"seed={plan.seed}{shard}, workers={self.workers}{kind}, next epoch {self._clock.epoch}"
             f"{', endless' if self._endless else ''}>"
         )

@@ -12,6 +12,7 @@ in the library asks the plan, so that coverage and no duplication hold by constr
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -22,6 +23,7 @@ from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.shard import Shard, even_locate, even_part
+from keras_npbatch.split import Selected, Selection
 
 __all__ = ["Plan", "Remainder"]
 
@@ -40,7 +42,7 @@ class Plan:
     """
 
     num_samples: int
-    """Samples in the data, from 1 to 2**62."""
+    """Samples in the data, or in the part of a split, from 1 to 2**62."""
     batch_size: int = 32
     """Samples in a full batch of one process."""
     seed: int = 0
@@ -55,6 +57,8 @@ class Plan:
     skip: int = 0
     """Samples at the beginning of an epoch that are in no batch: the plan of the rest of one that
     was begun with batches of another size."""
+    selection: Selection | None = None
+    """Which rows of the data they are, if they are a part of a split."""
     _orders: OrderedDict[int, orders.Order] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
@@ -111,7 +115,13 @@ class Plan:
             self.remainder,
             self.shard,
             self.skip,
+            self.selection,
         )
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in the whole data, of which a split has a part."""
+        return self.num_samples if self.selection is None else self.selection.num_rows
 
     @property
     def global_batch_size(self) -> int:
@@ -151,10 +161,11 @@ class Plan:
     def locate(self, row: int, epoch: int) -> tuple[int, int] | None:
         """Where a row is in an epoch: `(step, position in the batch)`, the inverse of `rows`.
 
-        None if it is dropped or skipped, or in the batch of another shard.
+        None if it is dropped or skipped, in the batch of another shard, or in another part of a
+        split.
 
         Args:
-            row: from 0 to `num_samples - 1`.
+            row: from 0 to `num_rows - 1`.
             epoch: from 0 up.
         """
         found = self.locate_shard(row, epoch)
@@ -165,10 +176,13 @@ class Plan:
     def locate_shard(self, row: int, epoch: int) -> tuple[int, int, int] | None:
         """Where a row is, whoever reads it: `(step, index of the shard, position in its batch)`.
 
-        None if it is dropped or skipped. The arguments are those of `locate`.
+        None if it is dropped or skipped, or in another part of a split. The arguments are those
+        of `locate`.
         """
-        row = whole_number("row", row, least=0, most=self.num_samples - 1)
-        position = int(self.order(epoch).positions(np.array([row], np.int64))[0])
+        asked = np.array([whole_number("row", row, least=0, most=self.num_rows - 1)], np.int64)
+        if self.selection is not None and self.selection.numbers(asked)[0] < 0:
+            return None
+        position = int(self.order(epoch).positions(asked)[0])
         if position < self.skip:
             return None
         if self.remainder == "spread":
@@ -210,8 +224,20 @@ class Plan:
             )
         return replace(self, shard=shard, batch_size=batch_size)
 
+    def split(self, fractions: Sequence[float], seed: int) -> list[Plan]:
+        """The plans of disjoint parts of the samples; see `Selection.split`."""
+        whole = Selection(self.num_samples) if self.selection is None else self.selection
+        return [
+            replace(self, num_samples=part.num_samples, selection=part, skip=0)
+            for part in whole.split(fractions, seed)
+        ]
+
     def order(self, epoch: int) -> orders.Order:
         """The order of an epoch; the last few are kept."""
+        order = self._order_of_samples(epoch)
+        return order if self.selection is None else Selected(order, self.selection)
+
+    def _order_of_samples(self, epoch: int) -> orders.Order:
         if not self.shuffle:
             return orders.DataOrder()
         # Threads may both make an epoch's order: they make the same one, so there is no lock.

@@ -62,12 +62,12 @@ class Planned:
         """Where a sample is in an epoch, the inverse of `rows`.
 
         Args:
-            row: from 0 to `num_samples - 1`.
+            row: a row of the data, from 0 up.
             epoch: from 0 up; by default the one that comes next.
 
         Returns:
             `(step, position in the batch)`, or None if that epoch drops the sample, or another
-            shard has it (`explain` tells which).
+            shard (`explain` tells which) or another part of a split has it.
         """
         epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
         self._asked_for_rows = True
@@ -195,7 +195,7 @@ class Planned:
 
     @property
     def num_samples(self) -> int:
-        """Samples in the data."""
+        """Samples in the data, or in the part of a split."""
         return self.plan.num_samples
 
     @property

@@ -32,6 +32,7 @@ class Purpose(IntEnum):
     ORDER = 0
     TRANSFORM = 1
     GLOBAL = 2
+    SPLIT = 3
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

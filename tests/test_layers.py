@@ -16,7 +16,7 @@ PACKAGE = Path(keras_npbatch.__file__).parent
 
 LAYERS = {
     0: ["arguments", "errors", "rng", "tree"],
-    1: ["clock", "explanation", "order", "plan", "position", "shard"],
+    1: ["clock", "explanation", "order", "plan", "position", "shard", "split"],
     2: ["sources"],
     3: ["assemble", "making", "moments", "recipe", "summary", "transforms"],
     4: [

@@ -453,7 +453,7 @@ def test_numpy_settings_become_plain_ones() -> None:
     plan = Plan(np.int64(100), np.uint8(7), np.uint64(2**64 - 1), np.bool_(False), "drop")
     assert plan == Plan(100, 7, 2**64 - 1, False, "drop")
     types = [type(getattr(plan, name)) for name in settings_of(plan)]
-    assert types == [int, int, int, bool, str, Shard, int]
+    assert types == [int, int, int, bool, str, Shard, int, type(None)]
 
 
 @exact

@@ -66,6 +66,7 @@ CORE = [
     "service",
     "shard",
     "sources",
+    "split",
     "testing.checking",
     "testing.digests",
     "testing.examples",

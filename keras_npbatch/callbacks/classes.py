@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.plan import Plan
 from keras_npbatch.sources import IndexedArray, Source, TakenArray
 from keras_npbatch.summary import MOST_CLASSES, Counts, Summary, classes_in, named
 from keras_npbatch.watching import Delivery
@@ -37,18 +38,19 @@ def classes_of(dataset: Any) -> dict[str, Counts]:
     found = {}
     for name, source in named(dataset._structure.unflatten(dataset._sources)):
         if name.startswith("y") and isinstance(source, TakenArray | IndexedArray):
-            counts = _counted(source)
+            counts = _counted(source, dataset.plan)
             if counts is not None:
                 found[name] = counts
     return found
 
 
-def _counted(source: Source) -> Counts | None:
+def _counted(source: Source, plan: Plan) -> Counts | None:
     if source.dtype.kind not in "biuf":
         return None
     total: Counts = {}
-    for start in range(0, source.shape[0], _ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, source.shape[0]))
+    order = plan.in_data_order().order(0)
+    for start in range(0, plan.num_samples, _ROWS_AT_ONCE):
+        rows = order.rows(start, min(start + _ROWS_AT_ONCE, plan.num_samples))
         counts = classes_in(source.read(rows, np.empty))
         if counts is None:
             return None

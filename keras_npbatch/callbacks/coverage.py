@@ -142,7 +142,7 @@ class CoverageAudit(Watcher):
         if self._rows_of is None:
             return expected
         rows = np.asarray(self._rows_of(delivery.batch)).reshape(-1)[: len(expected)]
-        most = delivery.plan.num_samples - 1
+        most = delivery.plan.num_rows - 1
         is_right = len(rows) == len(expected) and rows.dtype.kind in "iuf"
         if not is_right or not ((rows >= 0) & (rows <= most) & (rows == rows.round())).all():
             raise InvalidArgumentError(

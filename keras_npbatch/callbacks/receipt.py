@@ -169,7 +169,7 @@ class Tally:
         self.plan, self.epoch, self.first = plan, epoch, first
         self.stop = first
         """The step after the last that was counted."""
-        self._times = np.zeros(plan.num_samples, np.uint8)
+        self._times = np.zeros(plan.num_rows, np.uint8)
         self._seen = 0
         self._order = self._rows = 0
 
