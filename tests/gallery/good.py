@@ -308,8 +308,10 @@ GOOD = {
     "__getitem__": Whole,
     "__getitem__ without rows": Unshuffled,
     "load that augments": Augmenting,
+    "load, a part of a split": lambda: Loader().split(0.7)[1],
     "arrays": arrays,
     "arrays, nested": nested_arrays,
+    "arrays, a part of a split": lambda: arrays().split(0.7, 0.2)[0],
     "arrays, padded and augmented": lambda: arrays(remainder="pad", transform=jitter),
 }
 """By name, what makes each."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch.callbacks import CoverageAudit
 from tests.disturbed import whatever_else_runs
 
 N, BATCH = 50, 8
@@ -381,3 +382,17 @@ def test_weights_after_training_equal_those_of_a_hand_written_loop(make_model, f
             by_hand.train_on_batch(x[rows], y[rows])
     for ours, theirs in zip(trained.get_weights(), by_hand.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_parts_of_a_split_train_and_validate(make_model, fit, data, workers):
+    whole = ArrayDataset(*data(N), batch_size=BATCH, seed=3, workers=workers)
+    train, validation = whole.split(0.7)
+    audit = CoverageAudit(train, rows_of=lambda batch: batch[1])
+    seen = fit(make_model(), train, epochs=3, validation_data=validation, callbacks=[audit])
+    assert seen.epochs == [order_of(train, epoch) for epoch in range(3)]
+    assert all(len(set(ids)) == len(ids) == 35 for ids in seen.epochs)
+    left = sorted(set(range(N)) - set(seen.epochs[0]))
+    assert seen.validations == [left] * 3
+    assert all(receipt.is_whole and receipt.num_samples == 35 for receipt in audit.receipts)
+    assert make_model(built=True).predict(validation, verbose=0).ravel().tolist() == left

@@ -301,6 +301,17 @@ def test_random_transforms_are_those_of_the_epoch_and_step():
         np.testing.assert_array_equal(x, dataset[step][0])
 
 
+@made
+@pytest.mark.parametrize("remainder", ["keep", "spread", "drop"])
+def test_the_parts_of_a_split_are_epochs_of_their_rows(make, remainder):
+    parts = make(200, remainder=remainder).split(0.7)
+    for epoch in range(2):
+        seen = [ids_of(part.to_tf_dataset()) for part in parts]
+        assert seen == [epoch_of(part, epoch) for part in parts]
+        if remainder != "drop":
+            assert sorted(chain(*chain(*seen))) == list(range(200))
+
+
 def test_the_options_leave_sharding_and_prefetching_to_the_user():
     options = loader().to_tf_dataset().options()
     policy = options.experimental_distribute.auto_shard_policy

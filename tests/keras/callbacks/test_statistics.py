@@ -246,6 +246,17 @@ def test_the_drift_of_classes_is_their_distance_from_those_in_the_arrays():
     assert history["data/y/class_1"] == [0, 8, 0, 8]
 
 
+def test_of_a_part_of_a_split_it_is_their_distance_from_those_in_the_part():
+    part, _ = ArrayDataset(np.zeros((16, 1)), HALVES, batch_size=4, shuffle=False).split(0.25)
+    labels = [HALVES[row] for row in part.rows(0)]
+    assert sorted(set(labels)) == [0, 1]
+    statistics, _ = fit_labels(part)
+    assert statistics.history["data/y/drift"] == [0.0]
+    skewed = np.isin(np.arange(16), part.rows(0)[:2]).astype(int)  # half of the part, few of all
+    one, _ = ArrayDataset(np.zeros((16, 1)), skewed, batch_size=4, shuffle=False).split(0.25)
+    assert fit_labels(one)[0].history["data/y/drift"] == [0.0]
+
+
 def test_of_data_that_are_no_arrays_it_is_that_from_the_first_whole_epoch():
     dataset = Halves(16, batch_size=4, shuffle=False).repeat()
     statistics, _ = fit_labels(dataset, epochs=4, steps_per_epoch=2)
