@@ -234,7 +234,11 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         model.fit(train, validation_data=validation, epochs=10)
 
         # With augmentation for training only: the parts are the same ones.
-        train, _ = keras_npbatch.ArrayDataset(x, y, transform=flip).split(0.8)
+        def fade(batch, rng):
+            x, y = batch
+            return x * rng.uniform(0.8, 1.2), y
+
+        train, _ = keras_npbatch.ArrayDataset(x, y, transform=fade).split(0.8)
         _, validation = keras_npbatch.ArrayDataset(x, y).split(0.8)
         ```
 

@@ -13,10 +13,11 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, told
 
-__all__ = ["Purpose", "check_seed", "draw_seed", "generator", "seed_sequence"]
+__all__ = ["Purpose", "check_seed", "draw_seed", "generator", "mixed", "seed_sequence"]
 
 
 _WORD_BITS = 32
@@ -48,6 +49,13 @@ def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSeque
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     """A fresh PCG64 generator for one purpose at one place."""
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, purpose, *key)))
+
+
+def mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that spreads all bits."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
 
 
 def draw_seed() -> int:

@@ -82,11 +82,7 @@ class _Half:
     def _pick(self, stratum: Rows) -> Rows:
         begin = self._begin(stratum)
         size = (self._begin(stratum + 1) - begin).astype(np.uint64)
-        # The finaliser of SplitMix64 (Steele, Lea, Flood 2014), and its upper half times the size.
-        mixed = stratum.astype(np.uint64) + np.uint64(self.key)
-        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        upper = (mixed ^ (mixed >> np.uint64(31))) >> np.uint64(32)
+        upper = rng.mixed(stratum.astype(np.uint64) + np.uint64(self.key)) >> np.uint64(32)
         return begin + ((upper * size) >> np.uint64(32)).astype(np.int64)
 
 

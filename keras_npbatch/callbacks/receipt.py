@@ -23,6 +23,7 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.order import Order, Rows
 from keras_npbatch.plan import Plan
+from keras_npbatch.rng import mixed
 
 __all__ = ["Receipt", "Tally"]
 
@@ -260,19 +261,11 @@ def _hashed(rows: npt.NDArray[np.uint64], positions: npt.NDArray[np.uint64] | No
     """The sum over the rows, each with its position, of a 128-bit hash."""
     digest = 0
     for salt in (0x243F6A8885A308D3, 0x13198A2E03707344):  # digits of pi
-        hashes = _mixed(rows + np.uint64(salt))
+        hashes = mixed(rows + np.uint64(salt))
         if positions is not None:
-            hashes = _mixed(hashes ^ _mixed(positions + np.uint64(salt)))
+            hashes = mixed(hashes ^ mixed(positions + np.uint64(salt)))
         digest = digest << 64 | int(hashes.sum(dtype=np.uint64))
     return digest
-
-
-def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection that spreads all bits."""
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: npt.NDArray[np.uint64] = numbers ^ (numbers >> np.uint64(31))
-    return mixed
 
 
 def _sum(one: int, other: int) -> int:
