@@ -113,12 +113,14 @@ def test_the_streams_of_a_seed_stay_the_same_in_every_release() -> None:
         "ORDER": 0,
         "TRANSFORM": 1,
         "GLOBAL": 2,
+        "SPLIT": 3,
     }
     drawn = [generator(0, purpose, 1, 2).integers(0, 1000, 6).tolist() for purpose in Purpose]
     assert drawn == [
         [424, 252, 110, 946, 723, 217],
         [908, 981, 272, 964, 789, 748],
         [292, 612, 463, 972, 231, 618],
+        [770, 993, 716, 998, 671, 957],
     ]
 
 

@@ -169,6 +169,17 @@ def test_the_first_part_does_not_depend_on_how_the_rest_is_split():
     assert train == rows_of(split_of(1000, (0.2, 0.8))[1])
 
 
+def test_the_parts_stay_the_same_in_every_release():
+    _, validation, test = Selection(60).split((0.8, 0.1), 0)
+    assert rows_of(validation) == [9, 15, 20, 30, 48, 57]
+    assert rows_of(test) == [1, 12, 28, 35, 40, 52]
+    some = np.array([0, 10**12, 10**14])
+    assert [part.rows(some).tolist() for part in Selection(10**15).split((0.123456,), 7)] == [
+        [6, 8100051840335, 810005184033182],
+        [0, 1140844042057, 114084404205608],
+    ]
+
+
 def test_a_part_can_be_split_again():
     left, right = split_of(1000, (0.5,))
     quarters = [quarter for half in (left, right) for quarter in half.split((0.5,), 0)]
