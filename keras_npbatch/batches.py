@@ -254,12 +254,17 @@ class Batches(Planned):
         batch = now_making(self)
         assert batch is not None
         made = self[batch.step]
+        if batch.plan.selection is not None and not self._asked_for_rows:
+            raise InvalidArgumentError(
+                f"{type(self).__name__}.__getitem__(index) made a batch without asking "
+                "self.rows(index) which rows are in it, so the parts of a split would have the "
+                "same samples. Read these rows, or override load(rows) instead."
+            )
         ignored = [
             name
             for name, matters in (
                 ("shuffle=True", batch.plan.shuffle),
                 ("the shard", batch.plan.shard.count > 1),
-                ("the split", batch.plan.selection is not None),
             )
             if matters
         ]
@@ -268,7 +273,7 @@ class Batches(Planned):
             warnings.warn(
                 f"{type(self).__name__}.__getitem__(index) made a batch without asking "
                 f"self.rows(index) which rows are in it, so {' and '.join(ignored)} "
-                "would change nothing. Read these rows, or say shuffle=False, no shard, no split.",
+                "would change nothing. Read these rows, or say shuffle=False and no shard.",
                 stacklevel=2,
             )
         return made

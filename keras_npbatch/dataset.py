@@ -223,9 +223,10 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         is never trained on. Each part is spread evenly over the data: of its first n rows, for
         every n, each part has its fraction, give or take a row for each cut. Nothing is copied.
 
-        A part is a dataset with the same data and settings, at epoch 0; `load` is given rows of the
-        data, and `rows`, `locate` tell them. `evaluate` and `predict` read them in the order of
-        the data.
+        A part is a dataset with the same data and settings, at epoch 0. Its `num_samples` is its
+        own, but rows are numbers of rows of the whole data, as they are given to `load` and told by
+        `rows` and `locate`. `evaluate` and `predict` read them in the order of the data:
+        `rows_in_order()`.
 
         Example:
 
@@ -242,12 +243,15 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         _, validation = keras_npbatch.ArrayDataset(x, y).split(0.8)
         ```
 
-        Rows that belong together (pictures of one patient, overlapping windows of a series) fall
-        into different parts: split such data by hand.
+        It goes by row numbers alone. Rows that belong together (pictures of one patient, windows
+        that overlap) fall into different parts: split such data by hand. Of a rare class a small
+        part may have no sample. A file that is inserted into a sorted list moves all that follow
+        it to other rows, and so to other parts: append it.
 
         Args:
-            *fractions: of the samples in each part, between 0 and 1, to six digits. If they sum to
-                less than 1 the rest is a last part: `split(0.8)` gives two.
+            *fractions: of the samples in each part, above 0 and below 1, to six digits, of at most
+                100 parts. If they sum to less than 1 the rest is a last part: `split(0.8)` gives
+                two. A part of 50,000 samples: `split(50_000 / dataset.num_samples)`.
             seed: a whole number from 0 up; another one gives other parts.
 
         Returns:

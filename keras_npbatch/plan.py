@@ -227,10 +227,14 @@ class Plan:
     def split(self, fractions: Sequence[float], seed: int) -> list[Plan]:
         """The plans of disjoint parts of the samples; see `Selection.split`."""
         whole = Selection(self.num_samples) if self.selection is None else self.selection
-        return [
-            replace(self, num_samples=part.num_samples, selection=part, skip=0)
-            for part in whole.split(fractions, seed)
-        ]
+        plans = []
+        for part in whole.split(fractions, seed):
+            try:
+                plan = replace(self, num_samples=part.num_samples, selection=part, skip=0)
+            except InvalidArgumentError as error:
+                raise InvalidArgumentError(f"{part.names[-1]}: {error}") from None
+            plans.append(plan)
+        return plans
 
     def order(self, epoch: int) -> orders.Order:
         """The order of an epoch; the last few are kept."""

@@ -58,6 +58,24 @@ class Planned:
         epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
         return plan.rows(epoch, step)
 
+    def rows_in_order(self) -> Rows:
+        """All rows of the data that the dataset has, in the order in which `predict` reads them.
+
+        Row numbers for the predictions of a part of a split, where those of the whole data would
+        be `np.arange(num_samples)`:
+
+        ```python
+        _, validation = keras_npbatch.ArrayDataset(x, y).split(0.8)
+        predicted = model.predict(validation)       # predicted[i] is of x[rows[i]]
+        rows = validation.rows_in_order()
+        ```
+
+        Returns:
+            int64 array of shape `(num_samples,)`, increasing.
+        """
+        self._asked_for_rows = True
+        return self.plan.in_data_order().order(0).rows(0, self.num_samples)
+
     def locate(self, row: int, epoch: int | None = None) -> tuple[int, int] | None:
         """Where a sample is in an epoch, the inverse of `rows`.
 

@@ -64,6 +64,12 @@ def _check_validation(call: Call) -> None:
     if not isinstance(data, Batches):
         return
     name = type(data).__name__
+    if any(isinstance(part, Batches) for part in beside):
+        raise UnsupportedArgumentError(
+            f"fit(validation_data=...) was given {1 + len(beside)} datasets ({name}, ...), and "
+            "Keras would ignore all but the first; expected one. Take the parts of a split apart: "
+            "train, validation = dataset.split(0.8)."
+        )
     if any(part is not None for part in beside):
         raise UnsupportedArgumentError(
             f"fit(validation_data=...) was given targets or weights beside the dataset ({name}), "

@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, told
 
-__all__ = ["Purpose", "check_seed", "draw_seed", "generator", "mixed", "seed_sequence"]
+__all__ = ["MAX_SEED", "Purpose", "check_seed", "draw_seed", "generator", "mixed", "seed_sequence"]
 
 
 _WORD_BITS = 32
 _WORD = 2**_WORD_BITS - 1
 
-_MAX_SEED = 2**128 - 1
+MAX_SEED = 2**128 - 1
 """Up to here a seed fills no more than the pool of a SeedSequence, and keys stay apart from it."""
 
 
@@ -72,7 +72,7 @@ def check_seed(seed: Any) -> int:
         number = operator.index(seed)
     except TypeError:
         number = -1
-    if not 0 <= number <= _MAX_SEED:
+    if not 0 <= number <= MAX_SEED:
         raise InvalidArgumentError(
             f"seed is {told(seed)}; expected a whole number from 0 to 2**128 - 1. A dataset with "
             "seed=None draws one from NumPy's global state."

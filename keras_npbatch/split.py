@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from keras_npbatch import rng
+from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.order import MATERIALISED_ROWS, Order, Rows
 
@@ -33,6 +34,7 @@ __all__ = ["Selected", "Selection"]
 _MOST_PARTS = 100
 _LARGEST_DENOMINATOR = 10**6
 """Fractions are taken for those of whole numbers up to here: 0.1 is 1/10."""
+_SMALLEST = Fraction(1, _LARGEST_DENOMINATOR)
 _ROWS_AT_ONCE = 8192
 _LARGEST_OF_A_CUT = 10**9
 """Products of two such numbers fit 64 bits."""
@@ -172,7 +174,7 @@ class Selection:
             InvalidArgumentError: for fractions that can't be had, or a part without a row.
         """
         shares = _shares(fractions)
-        seed = rng.check_seed(seed)
+        seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
         name = f"split({', '.join(str(float(share)) for share in shares)}, seed={seed})"
         parts: list[Selection] = []
         rest, left, halves = self, Fraction(1), self.halves
@@ -186,8 +188,9 @@ class Selection:
             named = Selection(self.num_rows, (*self.names, f"part {index} of {name}"), part.halves)
             if named.num_samples == 0:
                 raise InvalidArgumentError(
-                    f"part {index} of {name} is empty: of {self.num_samples} samples none falls "
-                    "into it. Use a larger fraction, or more data."
+                    f"part {index} of {name}, counted from 0, would have none of the "
+                    f"{self.num_samples} samples; expected at least one. Use more even fractions, "
+                    "fewer parts, or more data."
                 )
             parts.append(named)
         return parts
@@ -199,18 +202,30 @@ def _shares(fractions: Sequence[Any]) -> list[Fraction]:
         is_number = isinstance(fraction, int | float | np.number | Fraction)
         if not is_number or isinstance(fraction, bool | np.bool_) or not 0 < fraction < 1:
             raise InvalidArgumentError(
-                f"split was given {told(fraction)}; expected the fractions of the samples that go "
-                "into each part, numbers between 0 and 1, such as split(0.8, 0.1, 0.1)."
+                f"split was given {told(fraction)}; expected the fraction of the samples in each "
+                "part, above 0 and below 1, each an argument of its own: split(0.8, 0.1, 0.1). For "
+                "a number of samples: split(number / dataset.num_samples)."
             )
         shares.append(Fraction(float(fraction)).limit_denominator(_LARGEST_DENOMINATOR))
     total = sum(shares, Fraction(0))
-    if shares and total < 1:
+    if shares and abs(1 - total) < _SMALLEST:  # the error of floats, or of their seventh digits
+        shares[-1] += 1 - total
+    elif total < 1:
         shares.append(1 - total)
-    if not shares or total > 1 or min(shares) == 0 or len(shares) > _MOST_PARTS:
+    given = f"split({', '.join(map(str, fractions))})"
+    if not 2 <= len(shares) <= _MOST_PARTS:
         raise InvalidArgumentError(
-            f"split was given {told(tuple(fractions))}, which sum to {float(total)}; expected one "
-            f"to {_MOST_PARTS} fractions of at least {1 / _LARGEST_DENOMINATOR}, that sum to 1 or "
-            "less: then the rest is a part of its own."
+            f"{given} makes {len(shares)} parts; expected two to {_MOST_PARTS}: at least one "
+            "fraction, the rest is a part of its own."
+        )
+    if min(shares) < _SMALLEST:
+        raise InvalidArgumentError(
+            f"{given} has a fraction below {float(_SMALLEST)}; expected none that is smaller."
+        )
+    if total - 1 >= _SMALLEST:
+        raise InvalidArgumentError(
+            f"the fractions of {given} sum to {float(total):.9g}; expected 1, or less: then the "
+            "rest is a part of its own."
         )
     return shares
 

@@ -70,6 +70,13 @@ def test_fit_refuses_what_keras_would_ignore_of_validation(make_model, dataset, 
         "fit(validation_batch_size=...) was given 3 (int) with the dataset (ArrayDataset) of "
         "batch_size=8, and Keras would ignore it. Set the dataset's batch_size."
     )
+    with pytest.raises(errors.UnsupportedArgumentError) as caught:
+        make_model().fit(x, y, validation_data=dataset.split(0.8), verbose=0)
+    assert str(caught.value) == (
+        "fit(validation_data=...) was given 2 datasets (ArrayDataset, ...), and Keras would ignore "
+        "all but the first; expected one. Take the parts of a split apart: train, validation = "
+        "dataset.split(0.8)."
+    )
     make_model().fit(x, y, validation_data=(dataset, None), validation_batch_size=BATCH, verbose=0)
 
 

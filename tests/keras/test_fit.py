@@ -396,3 +396,4 @@ def test_the_parts_of_a_split_train_and_validate(make_model, fit, data, workers)
     assert seen.validations == [left] * 3
     assert all(receipt.is_whole and receipt.num_samples == 35 for receipt in audit.receipts)
     assert make_model(built=True).predict(validation, verbose=0).ravel().tolist() == left
+    assert validation.rows_in_order().tolist() == left
