@@ -235,6 +235,7 @@ class Batches(Planned):
         """Be a part of the data, from epoch 0 on."""
         refuse_empty_batches(plan)
         self._plan = plan
+        self._asked_for_rows = False  # whatever the whole did: now it matters more
         self._start(epoch=0)
 
     def _refuse_finishing(self) -> None:

@@ -221,7 +221,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         it is the same in every run, whatever `self.seed` and the other settings are, and rows that
         are appended to the data later move none of the rows before them: what was validated with
         is never trained on. Each part is spread evenly over the data: of its first n rows, for
-        every n, each part has its fraction, give or take a row for each cut. Nothing is copied.
+        every n, each part has its fraction, give or take two rows for each cut. Nothing is copied.
 
         A part is a dataset with the same data and settings, at epoch 0. Its `num_samples` is its
         own, but rows are numbers of rows of the whole data, as they are given to `load` and told by
@@ -251,7 +251,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         Args:
             *fractions: of the samples in each part, above 0 and below 1, to six digits, of at most
                 100 parts. If they sum to less than 1 the rest is a last part: `split(0.8)` gives
-                two. A part of 50,000 samples: `split(50_000 / dataset.num_samples)`.
+                two. Keep them as they are: a fraction that is computed from a number of samples
+                which grows gives other parts.
             seed: a whole number from 0 up; another one gives other parts.
 
         Returns:

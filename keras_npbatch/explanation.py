@@ -31,7 +31,7 @@ class Explanation:
     num_batches: int
     """Steps in an epoch."""
     num_samples: int
-    """Samples in the data."""
+    """Samples in the data, or in the part of a split."""
     remainder: str
     """What happens to samples that make no full batch."""
     shards: tuple[Rows, ...]

@@ -180,7 +180,7 @@ class Plan:
         of `locate`.
         """
         asked = np.array([whole_number("row", row, least=0, most=self.num_rows - 1)], np.int64)
-        if self.selection is not None and self.selection.numbers(asked)[0] < 0:
+        if self.numbers(asked)[0] < 0:
             return None
         position = int(self.order(epoch).positions(asked)[0])
         if position < self.skip:
@@ -235,6 +235,13 @@ class Plan:
                 raise InvalidArgumentError(f"{part.names[-1]}: {error}") from None
             plans.append(plan)
         return plans
+
+    def numbers(self, rows: orders.Rows) -> orders.Rows:
+        """Rows counted from 0 to `num_samples - 1`, in the order of the data.
+
+        Those of the whole data are their own numbers; those of another part of a split have -1.
+        """
+        return rows if self.selection is None else self.selection.numbers(rows)
 
     def order(self, epoch: int) -> orders.Order:
         """The order of an epoch; the last few are kept."""

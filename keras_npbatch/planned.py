@@ -33,7 +33,7 @@ class Planned:
     _is_part: bool
     """Whether it was given a shard."""
     _asked_for_rows: bool = False
-    """Whether somebody has asked which rows are in a batch."""
+    """Whether what makes batches has asked which rows are in one."""
 
     def rows(self, step: int, epoch: int | None = None, shard: int | Shard | None = None) -> Rows:
         """The samples of a batch, without loading it.
@@ -53,7 +53,7 @@ class Planned:
         plan = self._current_plan
         if shard is not None:
             plan = plan.of_shard(shard)
-        self._asked_for_rows = True
+        self._note_asking()
         step = whole_number("step", step, least=0, most=plan.num_batches - 1)
         epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
         return plan.rows(epoch, step)
@@ -73,7 +73,6 @@ class Planned:
         Returns:
             int64 array of shape `(num_samples,)`, increasing.
         """
-        self._asked_for_rows = True
         return self.plan.in_data_order().order(0).rows(0, self.num_samples)
 
     def locate(self, row: int, epoch: int | None = None) -> tuple[int, int] | None:
@@ -88,7 +87,7 @@ class Planned:
             shard (`explain` tells which) or another part of a split has it.
         """
         epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
-        self._asked_for_rows = True
+        self._note_asking()
         return self._current_plan.locate(row, epoch)
 
     def explain(self, *, epoch: int, step: int) -> Explanation:
@@ -251,6 +250,10 @@ class Planned:
         return self.plan.remainder
 
     # ---------------------------------------------------------------- inside
+
+    def _note_asking(self) -> None:
+        if now_making(self) is not None:  # others who ask say nothing of how batches are made
+            self._asked_for_rows = True
 
     @property
     def _current_plan(self) -> Plan:

@@ -8,18 +8,19 @@ No number of rows and no permutation comes into it: rows that are appended to th
 that was there, and any row is looked up in O(1), in data of any size.
 
 Data are cut in two by stratified random sampling, one from each stratum (W. G. Cochran, "Sampling
-Techniques", 3rd ed. 1977, chapter 5): for a fraction of p/q at most 1/2, stratum k is the rows from
-`floor(k q / p)` to before `floor((k + 1) q / p)`, and a keyed hash of k says which one of them is
-picked. So each row is picked with a probability of about p/q, and of the first n rows, whatever n
-is, `floor(n p / q)` or one more are. More than two parts are cut one after the other.
+Techniques", 3rd ed. 1977, chapter 5): for a fraction of p/q at most 1/2, each block of q rows has p
+strata, of which k is the places from `floor(k q / p)` to before `floor((k + 1) q / p)`, and a keyed
+hash picks one place of each. Where q / p is no whole number strata differ in size; so each block is
+turned, as a ring, by a hash of its own, and each row is picked with probability p/q. Of the first n
+rows, whatever n is, n p / q are picked, give or take less than two. More than two parts are cut one
+after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ _LARGEST_DENOMINATOR = 10**6
 """Fractions are taken for those of whole numbers up to here: 0.1 is 1/10."""
 _SMALLEST = Fraction(1, _LARGEST_DENOMINATOR)
 _ROWS_AT_ONCE = 8192
-_LARGEST_OF_A_CUT = 10**9
+_LARGEST_BLOCK = 10**9
 """Products of two such numbers fit 64 bits."""
 
 
@@ -44,64 +45,94 @@ _LARGEST_OF_A_CUT = 10**9
 class _Half:
     """One of the two sides of a cut through numbers from 0 up."""
 
-    numerator: int
-    denominator: int
-    """The fraction of the numbers that are picked, at most 1/2."""
-    key: int
-    """Of the hash that picks them."""
+    picked: int
+    block: int
+    """So many of each block of so many numbers are picked, at most a half."""
+    keys: tuple[int, int]
+    """Of the hashes that pick them, and that rotate the block."""
     is_picked: bool
     """Whether it is the side of those that are picked, or the rest."""
 
+    @property
+    def share(self) -> int:
+        """How many of a block are on this side."""
+        return self.picked if self.is_picked else self.block - self.picked
+
     def size(self, total: int) -> int:
         """How many of the numbers below `total` are on this side."""
-        last = np.array([total], np.int64)
-        stratum = self._stratum_of(last)
-        picked = int(stratum[0]) + int(self._pick(stratum)[0] < total)
+        blocks, left = divmod(total, self.block)
+        block = np.array([blocks], np.int64)
+        begin, _ = self._turn(block)
+        end = begin + left
+        wrapped = np.maximum(end - self.block, 0)
+        here = self._below(block, np.minimum(end, self.block)) - self._below(block, begin)
+        picked = blocks * self.picked + int((here + self._below(block, wrapped))[0])
         return picked if self.is_picked else total - picked
 
     def outer(self, numbers: Rows) -> Rows:
         """The numbers of the whole that have these numbers on this side."""
+        block, place = _divided(numbers, self.share)
+        shift, before = self._turn(block)
+        place = _turned(place + before, self.share)
         if self.is_picked:
-            return self._pick(numbers)
-        stratum = _quotient(numbers, self.numerator, self.denominator - self.numerator)
-        outer = numbers + stratum
-        return outer + (outer >= self._pick(stratum))
+            turned = self._pick(block, place)
+        else:
+            stratum = self._stratum(place, self.share)
+            turned = place + stratum
+            turned += turned >= self._pick(block, stratum)
+        return block * self.block + _turned(turned - shift + self.block, self.block)
 
     def inner(self, numbers: Rows) -> Rows:
         """The inverse of `outer`; -1 for those on the other side, and for -1."""
-        stratum = self._stratum_of(numbers)
-        pick = self._pick(stratum)
-        is_here = (numbers == pick) == self.is_picked
-        inner = stratum if self.is_picked else numbers - stratum - (numbers > pick)
+        block, place = _divided(numbers, self.block)
+        shift, before = self._turn(block)
+        turned = _turned(place + shift, self.block)
+        stratum = self._stratum(turned, self.block)
+        pick = self._pick(block, stratum)
+        place = stratum if self.is_picked else turned - stratum - (turned > pick)
+        inner = block * self.share + _turned(place - before + self.share, self.share)
+        is_here = (turned == pick) == self.is_picked
         return np.where(is_here & (numbers >= 0), inner, -1)
 
-    def _stratum_of(self, numbers: Rows) -> Rows:
-        return _quotient(numbers, self.numerator, self.denominator)
+    def _turn(self, block: Rows) -> tuple[Rows, Rows]:
+        """By how many places a block is turned, and how many of this side go over its end."""
+        if self.picked == 1:  # in a single stratum each place is equally likely without
+            nothing = np.zeros(1, np.int64)
+            return nothing, nothing
+        shift = _hashed(block, self.keys[1], self.block)
+        picked = self._below(block, shift)
+        return shift, picked if self.is_picked else shift - picked
 
-    def _begin(self, stratum: Rows) -> Rows:
-        return _floor(stratum, self.denominator, self.numerator)
+    def _below(self, block: Rows, turned: Rows) -> Rows:
+        """How many are picked before a place in the turned block."""
+        stratum = self._stratum(turned, self.block)
+        return stratum + (self._pick(block, stratum) < turned)
 
-    def _pick(self, stratum: Rows) -> Rows:
-        begin = self._begin(stratum)
-        size = (self._begin(stratum + 1) - begin).astype(np.uint64)
-        upper = rng.mixed(stratum.astype(np.uint64) + np.uint64(self.key)) >> np.uint64(32)
-        return begin + ((upper * size) >> np.uint64(32)).astype(np.int64)
+    def _stratum(self, place: Rows, size: int) -> Rows:
+        """The stratum of a place among `size`: the largest with a begin up to there."""
+        return ((place + 1) * self.picked - 1) // size
 
-
-def _floor(numbers: Rows, numerator: int, denominator: int) -> Rows:
-    """`floor(numbers * numerator / denominator)` without a product that 64 bits don't hold."""
-    whole = numbers // denominator  # by a scalar NumPy multiplies, which divmod does not
-    rest = numbers - whole * denominator
-    floor: Rows = whole * numerator + rest * numerator // denominator
-    return floor
+    def _pick(self, block: Rows, stratum: Rows) -> Rows:
+        """Which place of a stratum is picked."""
+        begin = stratum * self.block // self.picked
+        size = (stratum + 1) * self.block // self.picked - begin
+        return begin + _hashed(block * self.picked + stratum, self.keys[0], size)
 
 
-def _quotient(numbers: Rows, numerator: int, denominator: int) -> Rows:
-    """The largest k with `floor(k * denominator / numerator) <= numbers`."""
-    whole = (numbers + 1) // denominator
-    rest = numbers + 1 - whole * denominator
-    quotient: Rows = whole * numerator + (rest * numerator - 1) // denominator
-    return quotient
+def _divided(numbers: Rows, by: int) -> tuple[Rows, Rows]:
+    whole = numbers // by  # by a scalar NumPy multiplies, which divmod does not
+    return whole, numbers - whole * by
+
+
+def _turned(place: Rows, size: int) -> Rows:
+    """A place on a ring, of one that is past its end by less than a turn."""
+    return place - size * (place >= size)  # a third of the time of a remainder
+
+
+def _hashed(numbers: Rows, key: int, below: Rows | int) -> Rows:
+    """A number from 0 to `below - 1`, at most 2**31, for each."""
+    upper = rng.mixed(numbers.astype(np.uint64) + np.uint64(key)) >> np.uint64(32)
+    return ((upper * np.asarray(below, np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -117,18 +148,19 @@ class Selection:
     """Of which part of which split it is, from the first split to the last."""
     halves: tuple[_Half, ...] = ()
     """The cuts that lead to it, from the whole data on."""
+    num_samples: int = field(init=False, compare=False)
+    """How many rows are selected."""
+    _kept: list[Rows] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        size = self.num_rows
+        for half in self.halves:
+            size = half.size(size)
+        object.__setattr__(self, "num_samples", size)
 
     def __reduce__(self) -> Any:
         # Kept rows stay behind: they are made again where they are needed.
         return Selection, (self.num_rows, self.names, self.halves)
-
-    @cached_property
-    def num_samples(self) -> int:
-        """How many rows are selected."""
-        size = self.num_rows
-        for half in self.halves:
-            size = half.size(size)
-        return size
 
     @property
     def described(self) -> str:
@@ -137,13 +169,14 @@ class Selection:
 
     def rows(self, numbers: Rows) -> Rows:
         """The rows with these numbers, from 0 to `num_samples - 1`; they increase with them."""
-        if self.num_samples <= MATERIALISED_ROWS:
-            found: Rows = self._kept[numbers]
-            return found
-        return self._computed(numbers)
+        if self.num_samples > MATERIALISED_ROWS:
+            return self._computed(numbers)
+        if not self._kept:  # two threads may both make them: they make the same, so no lock
+            self._kept.append(self._all())
+        found: Rows = self._kept[0][numbers]
+        return found
 
-    @cached_property
-    def _kept(self) -> Rows:
+    def _all(self) -> Rows:
         rows = np.arange(self.num_samples, dtype=np.int64)
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
@@ -181,7 +214,7 @@ class Selection:
         for index, share in enumerate(shares):
             part = rest
             if index < len(shares) - 1:
-                here, there = _cut(share / left, seed, len(halves))
+                here, there = _cut(share / left, seed, halves)
                 part = Selection(self.num_rows, (), (*halves, here))
                 halves, left = (*halves, there), left - share
                 rest = Selection(self.num_rows, (), halves)
@@ -203,12 +236,12 @@ def _shares(fractions: Sequence[Any]) -> list[Fraction]:
         if not is_number or isinstance(fraction, bool | np.bool_) or not 0 < fraction < 1:
             raise InvalidArgumentError(
                 f"split was given {told(fraction)}; expected the fraction of the samples in each "
-                "part, above 0 and below 1, each an argument of its own: split(0.8, 0.1, 0.1). For "
-                "a number of samples: split(number / dataset.num_samples)."
+                "part, above 0 and below 1, each an argument of its own: split(0.8, 0.1, 0.1)."
             )
         shares.append(Fraction(float(fraction)).limit_denominator(_LARGEST_DENOMINATOR))
     total = sum(shares, Fraction(0))
-    if shares and abs(1 - total) < _SMALLEST:  # the error of floats, or of their seventh digits
+    error = len(shares) * _SMALLEST
+    if shares and abs(1 - total) < error:  # that of floats, or of digits after the sixth
         shares[-1] += 1 - total
     elif total < 1:
         shares.append(1 - total)
@@ -222,7 +255,7 @@ def _shares(fractions: Sequence[Any]) -> list[Fraction]:
         raise InvalidArgumentError(
             f"{given} has a fraction below {float(_SMALLEST)}; expected none that is smaller."
         )
-    if total - 1 >= _SMALLEST:
+    if total - 1 >= error:
         raise InvalidArgumentError(
             f"the fractions of {given} sum to {float(total):.9g}; expected 1, or less: then the "
             "rest is a part of its own."
@@ -230,12 +263,14 @@ def _shares(fractions: Sequence[Any]) -> list[Fraction]:
     return shares
 
 
-def _cut(share: Fraction, seed: int, depth: int) -> tuple[_Half, _Half]:
-    """The two sides of a cut: a share of the numbers, and the others."""
-    smaller = min(share, 1 - share).limit_denominator(_LARGEST_OF_A_CUT)
-    (key,) = rng.seed_sequence(seed, rng.Purpose.SPLIT, depth).generate_state(1, np.uint64)
+def _cut(share: Fraction, seed: int, halves: tuple[_Half, ...]) -> tuple[_Half, _Half]:
+    """The two sides of a cut: a share of the numbers that these cuts lead to, and the others."""
+    smaller = min(share, 1 - share).limit_denominator(_LARGEST_BLOCK)
+    way = [1 + half.is_picked for half in halves]
+    words = rng.seed_sequence(seed, rng.Purpose.SPLIT, *way).generate_state(2, np.uint64)
+    keys = int(words[0]), int(words[1])
     picked, rest = (
-        _Half(smaller.numerator, smaller.denominator, int(key), is_picked)
+        _Half(smaller.numerator, smaller.denominator, keys, is_picked)
         for is_picked in (True, False)
     )
     return (picked, rest) if share <= 1 - share else (rest, picked)

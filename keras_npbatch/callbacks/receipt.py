@@ -12,6 +12,7 @@ parts of an epoch add up to that of the whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
@@ -46,7 +47,7 @@ class Receipt:
     until: int
     """Samples of the epoch, of all processes, up to the last of those steps."""
     num_samples: int
-    """Samples in the data."""
+    """Samples in the data, or in the part of a split."""
     total: int
     """Samples in the whole epoch, of all processes, if it goes on with the same batches."""
     expected: int
@@ -158,7 +159,7 @@ class Receipt:
 
 
 class Tally:
-    """Counts the samples of one pass; one byte for each sample of the data.
+    """Counts the samples of one pass; one byte for each that an epoch may have.
 
     Args:
         plan: which rows are in which batch.
@@ -170,7 +171,9 @@ class Tally:
         self.plan, self.epoch, self.first = plan, epoch, first
         self.stop = first
         """The step after the last that was counted."""
-        self._times = np.zeros(plan.num_rows, np.uint8)
+        self._times = np.zeros(plan.num_samples, np.uint8)
+        self._strangers: Counter[int] = Counter()
+        """Rows of other parts of a split."""
         self._seen = 0
         self._order = self._rows = 0
 
@@ -182,7 +185,9 @@ class Tally:
             rows: the samples that were in it, in their order.
         """
         rows = np.asarray(rows, np.int64)
-        np.add.at(self._times, rows, 1)
+        numbers = self.plan.numbers(rows)
+        np.add.at(self._times, numbers[numbers >= 0], 1)
+        self._strangers.update(rows[numbers < 0].tolist())
         self._seen += len(rows)
         start, _ = self.plan.span(step)
         positions = np.arange(start, start + len(rows), dtype=np.uint64)
@@ -197,11 +202,13 @@ class Tally:
         times = self._times.copy()
         for rows in _planned(self.plan, self.epoch, self.first, stop):
             expected += len(rows)
-            absent = rows[times[rows] == 0]
+            numbers = self.plan.numbers(rows)
+            absent = rows[times[numbers] == 0]
             num_missing += len(absent)
             missing.extend(absent[: _MOST_NAMED - len(missing)].tolist())
-            times[rows] = 0
-        repeated, unexpected = np.flatnonzero(self._times > 1), np.flatnonzero(times)
+            times[numbers] = 0
+        repeated = self._rows_where(self._times > 1, least=2)
+        unexpected = self._rows_where(times > 0, least=1)
         # Also what other processes read, and what was read before a resume with other batches.
         _, total = self.plan.global_span(self.plan.num_batches - 1)
         total_digest, epoch_digest = _digests(self.plan, self.epoch, total)
@@ -225,6 +232,14 @@ class Tally:
             total_digest=_told(total_digest),
             epoch_digest=_told(epoch_digest),
         )
+
+    def _rows_where(self, is_it: npt.NDArray[np.bool_], least: int) -> Rows:
+        """The rows of samples of which it is so, and those of others seen so often at least."""
+        rows = np.flatnonzero(is_it)
+        if self.plan.selection is not None:
+            rows = self.plan.selection.rows(rows)
+        others = [row for row, times in self._strangers.items() if times >= least]
+        return np.sort(np.concatenate([rows, np.array(others, np.int64)]))
 
 
 def _digests(plan: Plan, epoch: int, total: int) -> tuple[int, int]:

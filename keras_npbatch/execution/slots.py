@@ -181,6 +181,9 @@ class _Lease(npt.NDArray[np.uint8]):
 
     It holds the slot by itself, so that a batch outlives the dataset it came from. An array, since
     NumPy takes memory from an array in half the time that it takes for any other object.
+
+    Who walks up `.base` from a leased array finds this, and behind it the slot: to keep the slot,
+    or a weak reference to this, is to see the next batch.
     """
 
     end: tuple[set[int], Callable[[Slot], None], Slot] | None = None

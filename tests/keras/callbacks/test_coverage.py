@@ -376,3 +376,23 @@ def test_on_violation_is_one_of_two():
     with pytest.raises(InvalidArgumentError) as caught:
         CoverageAudit(Loader(N), on_violation="ignore")
     assert str(caught.value) == "on_violation is 'ignore' (str); expected 'raise' or 'warn'."
+
+
+def test_of_a_part_of_a_split_its_own_rows_are_expected():
+    part, other = Plan(10**12, 250_000, seed=0).split((1e-6,), 0)
+    tally = Tally(part, epoch=0, first=0)  # a byte for each of its million rows
+    stranger = int(other.rows(0, 0)[0])
+    for step in range(part.num_batches):
+        rows = part.rows(0, step).copy()
+        if step == 1:
+            lost, rows[3] = int(rows[3]), stranger
+        if step == 2:
+            twice = int(rows[5])
+            lost_too, rows[4] = int(rows[4]), twice
+            rows[6], lost_last = stranger, int(rows[6])
+        tally.count(step, rows)
+    receipt = tally.receipt(part.num_batches)
+    assert (receipt.num_samples, receipt.expected, receipt.seen) == (10**6, 10**6, 10**6)
+    assert receipt.missing_rows == (lost, lost_too, lost_last)
+    assert receipt.repeated_rows == tuple(sorted((twice, stranger)))
+    assert receipt.unexpected_rows == (stranger,)
