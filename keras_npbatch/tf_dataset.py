@@ -23,6 +23,7 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.engines import refuse_second_shard, warn_of_others
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
 from keras_npbatch.execution.inline import InlineStream
+from keras_npbatch.execution.slots import aligned_copy
 from keras_npbatch.execution.threads import ThreadedStream
 from keras_npbatch.plan import Plan
 from keras_npbatch.ranks import find_in_strategy
@@ -270,7 +271,10 @@ class _Passes:
 
     def _make(self, index: int) -> list[npt.NDArray[Any]]:
         try:
-            arrays: list[npt.NDArray[Any]] = self._layout.arrays(self._dataset[index])
+            # Copied, since they may be views of data that the end of an epoch shuffles in place,
+            # while the last batch is being handed over, or others are held ahead. TensorFlow would
+            # copy what is not aligned; it takes these as they are.
+            arrays = [_copied(array) for array in self._layout.arrays(self._dataset[index])]
         except Exception as error:
             note = f"keras_npbatch: raised by {type(self._dataset).__name__}[{index}]"
             if isinstance(error, StopIteration):
@@ -278,6 +282,10 @@ class _Passes:
             error.add_note(note)
             raise
         return arrays
+
+
+def _copied(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.copy() if array.dtype.hasobject else aligned_copy(array)
 
 
 def _first_batch(service: Service) -> Tree:

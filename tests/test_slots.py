@@ -272,8 +272,16 @@ HOLDERS: dict[str, Callable[[npt.NDArray[Any]], Any]] = {
     "a record view": lambda array: array.view(np.recarray),
     "the owner": lambda array: array.base,
     "a view of the owner": lambda array: array.base[5:],
+    "the root of all bases": lambda array: root(array[3:][:9].view(np.int8)),
     "a ctypes pointer": lambda array: np.ctypeslib.as_ctypes(array),
 }
+
+
+def root(array: Any) -> Any:
+    """What is found by who looks for the owner of memory."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
 
 
 class Holder:

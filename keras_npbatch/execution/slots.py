@@ -182,12 +182,16 @@ class _Lease(npt.NDArray[np.uint8]):
     It holds the slot by itself, so that a batch outlives the dataset it came from. An array, since
     NumPy takes memory from an array in half the time that it takes for any other object.
 
-    Who walks up `.base` from a leased array finds this, and behind it the slot: to keep the slot,
-    or a weak reference to this, is to see the next batch.
+    Who walks up `.base` from a leased array ends here: behind it is the slot, without a lease.
     """
 
     end: tuple[set[int], Callable[[Slot], None], Slot] | None = None
     """The leases that it is one of, whom to give the slot, and the slot; a view of it has none."""
+
+    @property
+    def base(self) -> Any:
+        """None for a lease, whatever NumPy itself knows; that of a view is the lease."""
+        return None if self.end is not None else super().base
 
     def __del__(self) -> None:
         if self.end is not None:

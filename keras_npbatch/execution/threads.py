@@ -75,8 +75,8 @@ class ThreadedStream(Generic[Task, Result]):
         except IndexError:
             raise StopIteration from None
         if not self._closed:
-            with job.done:
-                pass
+            job.done.acquire()
+            job.finish()  # not by `with`: another thread's close may have released it since
         if self._closed:
             raise StopIteration
         with contextlib.suppress(IndexError):

@@ -6,6 +6,7 @@ import collections
 import math
 import os
 import sys
+import time
 import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -434,6 +435,43 @@ class Theirs(keras.utils.PyDataset):
     def on_epoch_end(self):
         self.calls.append("end")
         self.ids = np.random.default_rng(len(self.calls)).permutation(self.ids)
+
+
+class InPlace(keras.utils.PyDataset):
+    """Its batches are views of its data, which the end of an epoch shuffles."""
+
+    def __init__(self, data, **settings):
+        super().__init__(**settings)
+        self.data, self.rng = data, np.random.default_rng(0)
+
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, index):
+        return self.data[index * 8 : (index + 1) * 8]
+
+    def on_epoch_end(self):
+        self.rng.shuffle(self.data)
+
+
+@pytest.mark.parametrize("ahead", [0, 4])
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("dtype", ["int64", "object"])
+def test_data_that_are_shuffled_in_place_come_once_an_epoch(dtype, offset, workers, ahead):
+    data = aligned_copy(np.zeros(41, "int64"))[offset : 40 + offset]
+    data[:] = np.arange(40)
+    if dtype == "object":
+        data = np.array([b"%d" % row for row in data], object)
+    batches = npb.to_tf_dataset(InPlace(data, workers=workers))
+    if ahead:
+        batches = batches.prefetch(ahead)
+    for _ in range(3):
+        seen = []
+        for batch in batches:
+            time.sleep(0.002)  # others are made, and the end has come, before it is looked at
+            seen += [int(row) for row in batch.numpy()]
+        assert sorted(seen) == list(range(40))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
