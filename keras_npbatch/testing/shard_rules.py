@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator
 
+from keras_npbatch.making import Making, making
 from keras_npbatch.plan import Plan
 from keras_npbatch.shard import Shard
 from keras_npbatch.testing.order_rules import (
@@ -38,7 +39,8 @@ def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
     if count is None:
         raise NotChecked(f"its batches of {whole.batch_size} can't be divided among processes")
     twin = subject.copy()
-    subject.read(twin, 0)
+    with making(Making(twin, twin.plan, twin.epoch, 0)):  # as workers do: it may ask for rows
+        subject.read(twin, 0)
     if twin._makes_whole_batches and not twin._asked_for_rows and plan.shard.count == 1:
         raise NotChecked("it does without rows, so it can't be divided among processes")
     expected = Counter(_keys(subject, whole))
