@@ -209,23 +209,22 @@ class Selection:
         shares = _shares(fractions)
         seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
         name = f"split({', '.join(str(float(share)) for share in shares)}, seed={seed})"
+        ways: list[tuple[_Half, ...]] = []
+        rest, left = self.halves, Fraction(1)
+        for share in shares[:-1]:
+            here, there = _cut(share / left, seed, rest)
+            ways.append((*rest, here))
+            rest, left = (*rest, there), left - share
         parts: list[Selection] = []
-        rest, left, halves = self, Fraction(1), self.halves
-        for index, share in enumerate(shares):
-            part = rest
-            if index < len(shares) - 1:
-                here, there = _cut(share / left, seed, halves)
-                part = Selection(self.num_rows, (), (*halves, here))
-                halves, left = (*halves, there), left - share
-                rest = Selection(self.num_rows, (), halves)
-            named = Selection(self.num_rows, (*self.names, f"part {index} of {name}"), part.halves)
-            if named.num_samples == 0:
+        for index, way in enumerate([*ways, rest]):
+            part = Selection(self.num_rows, (*self.names, f"part {index} of {name}"), way)
+            if part.num_samples == 0:
                 raise InvalidArgumentError(
                     f"part {index} of {name}, counted from 0, would have none of the "
                     f"{self.num_samples} samples; expected at least one. Use more even fractions, "
                     "fewer parts, or more data."
                 )
-            parts.append(named)
+            parts.append(part)
         return parts
 
 

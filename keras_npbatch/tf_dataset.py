@@ -105,7 +105,8 @@ def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> A
         dataset: a `BatchDataset`, or any other finite `keras.utils.PyDataset`. Of the latter each
             iteration calls `on_epoch_begin`, then `__getitem__` for each index in order (in
             `workers` threads, if there are more than one), and `on_epoch_end` as the last batch
-            leaves. Its batches keep no promise but its own.
+            leaves. Its batches keep no promise but its own; each is copied as it is made, since it
+            may be a view of data that a hook changes.
         element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch, which is
             made for it, with any number of samples where they differ. Say it where other axes
             differ between batches, or to spare that batch.

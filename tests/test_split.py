@@ -448,21 +448,20 @@ def test_load_of_a_part_takes_any_row_of_the_data():
         part.load(np.array([100]))
 
 
-def test_a_loader_that_does_not_ask_for_its_rows_is_refused():
-    class Fixed(BatchDataset):
-        def __getitem__(self, index):
-            return np.zeros((4, 1)), np.arange(4)
+class Fixed(BatchDataset):
+    """Does without rows."""
 
+    def __getitem__(self, index):
+        return np.zeros((4, 1)), np.arange(4)
+
+
+def test_a_loader_that_does_not_ask_for_its_rows_is_refused():
     part, _ = Fixed(16, batch_size=4, shuffle=False, workers=0).split(0.5)
     with pytest.raises(InvalidArgumentError, match="parts of a split would have the same samples"):
         next(iter(part))
 
 
 def test_nor_is_it_taken_for_one_that_asks_when_others_do():
-    class Fixed(BatchDataset):
-        def __getitem__(self, index):
-            return np.zeros((4, 1)), np.arange(4)
-
     whole = Fixed(16, batch_size=4, shuffle=False, workers=0)
     whole.rows(0), list(whole)
     part, _ = whole.split(0.5)

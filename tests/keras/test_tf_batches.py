@@ -6,7 +6,7 @@ import collections
 import math
 import os
 import sys
-import time
+import threading
 import weakref
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -443,6 +443,7 @@ class InPlace(keras.utils.PyDataset):
     def __init__(self, data, **settings):
         super().__init__(**settings)
         self.data, self.rng = data, np.random.default_rng(0)
+        self.ended = threading.Event()
 
     def __len__(self):
         return 5
@@ -450,8 +451,12 @@ class InPlace(keras.utils.PyDataset):
     def __getitem__(self, index):
         return self.data[index * 8 : (index + 1) * 8]
 
+    def on_epoch_begin(self):
+        self.ended.clear()
+
     def on_epoch_end(self):
         self.rng.shuffle(self.data)
+        self.ended.set()
 
 
 @pytest.mark.parametrize("ahead", [0, 4])
@@ -463,14 +468,16 @@ def test_data_that_are_shuffled_in_place_come_once_an_epoch(dtype, offset, worke
     data[:] = np.arange(40)
     if dtype == "object":
         data = np.array([b"%d" % row for row in data], object)
-    batches = npb.to_tf_dataset(InPlace(data, workers=workers))
+    dataset = InPlace(data, workers=workers)
+    batches = npb.to_tf_dataset(dataset)
     if ahead:
         batches = batches.prefetch(ahead)
     for _ in range(3):
         seen = []
         for batch in batches:
-            time.sleep(0.002)  # others are made, and the end has come, before it is looked at
             seen += [int(row) for row in batch.numpy()]
+            if ahead:  # all others are held ahead, and the end comes before they are looked at
+                assert dataset.ended.wait(20)
         assert sorted(seen) == list(range(40))
 
 
