@@ -275,7 +275,10 @@ class _Passes:
             # Copied, since they may be views of data that the end of an epoch shuffles in place,
             # while the last batch is being handed over, or others are held ahead. TensorFlow would
             # copy what is not aligned; it takes these as they are.
-            arrays = [_copied(array) for array in self._layout.arrays(self._dataset[index])]
+            arrays = [
+                array if array.dtype.hasobject else aligned_copy(array)  # texts are a copy already
+                for array in self._layout.arrays(self._dataset[index])
+            ]
         except Exception as error:
             note = f"keras_npbatch: raised by {type(self._dataset).__name__}[{index}]"
             if isinstance(error, StopIteration):
@@ -283,10 +286,6 @@ class _Passes:
             error.add_note(note)
             raise
         return arrays
-
-
-def _copied(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array.copy() if array.dtype.hasobject else aligned_copy(array)
 
 
 def _first_batch(service: Service) -> Tree:
