@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from benchmarks.fit import DEFAULT, FLOOR, REFERENCE
+from benchmarks.fit import BY_HAND, DEFAULT, FLOOR, REFERENCE
 from benchmarks.workloads import Arrays, Workload
 
 __all__ = ["FEEDS", "Feed"]
@@ -24,6 +24,11 @@ Feed = Callable[[Workload, Arrays], dict[str, Any]]
 def one_ready_batch(workload: Workload, data: Arrays) -> dict[str, Any]:
     """The same batch every step, as tensors of the backend: what the loop costs without input."""
     return {"x": _OneReadyBatch(workload, data)}
+
+
+def by_hand(workload: Workload, data: Arrays) -> dict[str, Any]:
+    """A permutation, and `take` in the loop, with nothing around it: what any input costs."""
+    return {"x": _ByHand(workload, data)}
 
 
 def arrays(workload: Workload, data: Arrays) -> dict[str, Any]:
@@ -73,6 +78,7 @@ def torch_loader(workload: Workload, data: Arrays) -> dict[str, Any]:
 FEEDS: dict[str, Feed] = {
     FLOOR: one_ready_batch,
     REFERENCE: arrays,
+    BY_HAND: by_hand,
     DEFAULT: keras_npbatch(),
     "keras_npbatch workers=0": keras_npbatch(workers=0),
     "keras_npbatch workers=2": keras_npbatch(workers=2),
@@ -155,3 +161,19 @@ class _OneReadyBatch(DataAdapter):
 
     def get_tf_dataset(self) -> _OneReadyBatch:
         return self
+
+
+class _ByHand(_OneReadyBatch):
+    """Batches in the floor's place, made as they are asked for."""
+
+    def __init__(self, workload: Workload, data: Arrays) -> None:
+        super().__init__(workload, data)
+        self._data, self._rng = data, np.random.default_rng(0)
+        self._order = np.arange(workload.num_samples)
+        self._starts = range(0, workload.num_samples, workload.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        self._rng.shuffle(self._order)
+        for start in self._starts:
+            rows = self._order[start : start + self._starts.step]
+            yield tuple(keras.ops.convert_to_tensor(array.take(rows, 0)) for array in self._data)

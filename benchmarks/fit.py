@@ -33,6 +33,7 @@ KEY, RATIO = ("backend", "model", "workload", "feed"), "x fit(x, y)"
 
 FLOOR = "floor: one ready batch"
 REFERENCE = "fit(x, y)"
+BY_HAND = "take in the loop, by hand"
 DEFAULT = "keras_npbatch, default (workers=1)"
 OURS = (DEFAULT, "keras_npbatch workers=0", "keras_npbatch workers=2")
 _OURS_BY_TF_DATA = tuple(f"tf.data: keras_npbatch workers={workers}" for workers in (1, 2))
@@ -67,7 +68,7 @@ def cases(options: Options) -> list[Case]:
 
     found = []
     for backend in options.backends:
-        ours, peers = [OURS], dict(_PEERS)
+        ours, peers = [(*OURS, BY_HAND)], dict(_PEERS)
         if backend == "tensorflow":
             ours.append(_OURS_BY_TF_DATA)
             peers |= _TENSORFLOW_PEERS
@@ -79,7 +80,7 @@ def cases(options: Options) -> list[Case]:
                     case(backend, name, (peer,), _TINY, package) for peer, package in peers.items()
                 ]
         if _LARGE_WORKLOAD in options.in_memory:
-            found.append(case(backend, _LARGE_WORKLOAD, OURS[:2], _LARGE, backend))
+            found.append(case(backend, _LARGE_WORKLOAD, (*OURS[:2], BY_HAND), _LARGE, backend))
     return found
 
 
@@ -146,11 +147,17 @@ def verdicts(rows: list[Row]) -> list[str]:
     if tiny:
         mean = statistics.geometric_mean(row["x fit(x, y)"] for row in tiny)
         lines.append(target(f"geometric mean of {len(tiny)}: x fit(x, y)", mean, 0.9))
+    by_hand = {
+        row["backend"]: row["x floor"]
+        for row in rows
+        if row["model"] == _LARGE and row["feed"] == BY_HAND
+    }
     lines += [
         target(
             f"{row['backend']} {row['workload']}, a step of {row['ms/step']:.0f} ms: x floor",
             row["x floor"],
             1.05,
+            by_hand=by_hand.get(row["backend"]),
         )
         for row in default
         if row["model"] == _LARGE and row["ms/step"] > _LONG_STEP_MS

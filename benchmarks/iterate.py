@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from benchmarks.cases import Case, Options, Row, target
-from benchmarks.peers import PEERS, Epoch, gather_limit
+from benchmarks.peers import PEERS, TWO_THREADS, Epoch, gather_limit
 from benchmarks.timing import Rounds, interleave, seconds_of
 from benchmarks.workloads import WORKLOADS, check_coverage
 
@@ -25,13 +25,14 @@ COLUMNS = {
 
 KEY, RATIO = ("workload", "peer"), "x limit"
 
+_TWO = "keras_npbatch workers=2"
 _TARGETS = (
     ("T", "keras_npbatch", 1.6),
     ("C", "keras_npbatch", 1.05),
     ("I", "keras_npbatch", 1.05),
     ("M", "keras_npbatch", 1.05),
-    ("C", "keras_npbatch workers=2", 0.65),
-    ("I", "keras_npbatch workers=2", 0.65),
+    ("C", _TWO, 0.65),
+    ("I", _TWO, 0.65),
 )
 """Workload, setting (the best of those that begin so), and what it should take of the limit."""
 
@@ -46,7 +47,7 @@ def cases(options: Options) -> list[Case]:
         )
         for workload in options.workloads
         for peer in PEERS
-        if options.with_peers or peer.startswith("keras_npbatch")
+        if options.with_peers or peer.startswith("keras_npbatch") or peer == TWO_THREADS
     ]
 
 
@@ -75,14 +76,17 @@ def measure(workload_name: str, peer: str, smoke: bool, rounds: dict[str, float]
 def verdicts(rows: list[Row]) -> list[str]:
     """Each target, and whether it was met."""
     lines = []
+    ratios = {(row["workload"], row["peer"]): row["x limit"] for row in rows}
     for workload, setting, most in _TARGETS:
-        ratios = [
-            row["x limit"]
-            for row in rows
-            if row["workload"] == workload and row["peer"].startswith(setting)
+        of_setting = [
+            ratio
+            for (name, peer), ratio in ratios.items()
+            if name == workload and peer.startswith(setting)
         ]
-        if ratios:
-            lines.append(target(f"{workload}, best of {setting}: x limit", min(ratios), most))
+        if of_setting:
+            by_hand = ratios.get((workload, TWO_THREADS)) if setting == _TWO else None
+            what = f"{workload}, best of {setting}: x limit"
+            lines.append(target(what, min(of_setting), most, by_hand=by_hand))
     return lines
 
 

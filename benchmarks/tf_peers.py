@@ -1,15 +1,21 @@
 """Ways from arrays to a shuffled `tf.data.Dataset` of batches. To add one, put it into `TF_PEERS`.
 
+Two are by hand: what TensorFlow takes for batches that come from Python at all, and what a second
+thread can do about it. They promise nothing: a batch changes when the next but one is asked for.
+
 This module imports TensorFlow: only the process that measures imports it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.peers import Epoch, Peer, by_index, two_threads
 from benchmarks.workloads import Arrays, Workload
 
 __all__ = ["TF_PEERS", "TfPeer"]
@@ -57,6 +63,32 @@ def keras_arrays(workload: Workload, data: Arrays) -> tf.data.Dataset:
     return adapter.get_tf_dataset()
 
 
+def by_hand(peer: Peer) -> TfPeer:
+    """The least code for batches from Python: TensorFlow asks for each with one call."""
+
+    def dataset(workload: Workload, data: Arrays) -> tf.data.Dataset:
+        begin, x, y = peer(workload, data), *data
+        epochs: list[Iterator[Arrays]] = []
+
+        def next_batch(step: int) -> Arrays:
+            if step == 0:
+                epochs[:] = [begin()]
+            return next(epochs[0])
+
+        def ask(step: tf.Tensor) -> list[tf.Tensor]:
+            return tf.numpy_function(next_batch, [step], [x.dtype, y.dtype])
+
+        return tf.data.Dataset.range(workload.num_batches).map(ask)
+
+    return dataset
+
+
+def one_ready_batch(workload: Workload, data: Arrays) -> Epoch:
+    """The same batch again and again: what is left is the handing over."""
+    ready = next(by_index(workload, data)())
+    return partial(itertools.repeat, ready)
+
+
 def keras_npbatch(**settings: int) -> TfPeer:
     """`ArrayDataset.to_tf_dataset()`."""
 
@@ -73,6 +105,8 @@ TF_PEERS: dict[str, TfPeer] = {
     "keras_npbatch workers=0": keras_npbatch(workers=0),
     "keras_npbatch workers=1": keras_npbatch(workers=1),
     "keras_npbatch workers=2": keras_npbatch(workers=2),
+    "by hand, one ready batch": by_hand(one_ready_batch),
+    "by hand, two threads": by_hand(two_threads),
     "from_generator": from_generator,
     "from_tensor_slices.shuffle.batch": from_tensor_slices,
     "Keras's array adapter": keras_arrays,

@@ -28,9 +28,12 @@ COLUMNS = {
 KEY, RATIO = ("workload", "peer"), "x limit"
 
 _OURS = "keras_npbatch"
+_READY, _BY_HAND = "by hand, one ready batch", "by hand, two threads"
 _GENERATOR, _ARRAYS = "from_generator", "Keras's array adapter"
 _PEERS = (
     *(f"{_OURS} workers={workers}" for workers in (0, 1, 2)),
+    _READY,
+    _BY_HAND,
     _GENERATOR,
     "from_tensor_slices.shuffle.batch",
     _ARRAYS,
@@ -59,7 +62,7 @@ def cases(options: Options) -> list[Case]:
         )
         for workload in options.in_memory
         for peer in _PEERS
-        if options.with_peers or peer.startswith(_OURS)
+        if options.with_peers or peer.startswith(_OURS) or peer in (_READY, _BY_HAND)
     ]
 
 
@@ -77,7 +80,8 @@ def measure(workload_name: str, peer: str, smoke: bool, rounds: dict[str, float]
         workload = workload.at_most(batches=_MOST_BATCHES, num_bytes=bytes_of_all)
     data = workload.data()
     dataset = TF_PEERS[peer](workload, data)
-    check_coverage(dataset, data[0])
+    if peer != _READY:
+        check_coverage(dataset, data[0])
     walk = tf.function(partial(_walk, dataset))
     walk()  # traces
     runs: dict[str, Callable[[], float]] = {
@@ -108,7 +112,12 @@ def verdicts(rows: list[Row]) -> list[str]:
         if not ours:
             continue
         lines += [
-            target(f"{workload}, our best: x limit", min(ours), most)
+            target(
+                f"{workload}, our best: x limit",
+                min(ours),
+                most,
+                by_hand=ratios.get((workload, _BY_HAND)),
+            )
             for name, most in _LIMITS
             if name == workload
         ]
