@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from benchmarks.workloads import Arrays, Workload
 
-__all__ = ["PEERS", "TWO_THREADS", "Epoch", "Peer", "by_index", "gather_limit", "two_threads"]
+__all__ = ["PEERS", "TWO_THREADS", "Epoch", "Peer", "gather_limit", "two_threads"]
 
 TWO_THREADS = "two threads by hand"
 """What two threads could take at best."""
@@ -30,7 +30,6 @@ Rows = npt.NDArray[np.int64]
 _LIMIT_SLOTS = 4
 _LANES = 2
 _SLOTS_OF_A_LANE = 2
-"""With a third one the caches hold less: 0.65 to 0.61 of the limit (C), 0.74 to 0.68 (I)."""
 _ALIGNMENT_BYTES = 64
 
 
@@ -67,7 +66,8 @@ def two_threads(workload: Workload, data: Arrays) -> Epoch:
     """The least code for two threads: each gathers every other batch into two buffers of its own.
 
     What a second core can add, before anything is promised about errors, views that are kept, or
-    an iterator that is left early.
+    an iterator that is left early. A batch may be written over as soon as the next is asked for:
+    with more buffers than these fewer would be in the processor's caches.
     """
     rng = np.random.default_rng(0)
     slots = [[_slot(workload) for _ in range(_SLOTS_OF_A_LANE)] for _ in range(_LANES)]

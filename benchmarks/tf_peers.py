@@ -1,7 +1,7 @@
 """Ways from arrays to a shuffled `tf.data.Dataset` of batches. To add one, put it into `TF_PEERS`.
 
 Two are by hand: what TensorFlow takes for batches that come from Python at all, and what a second
-thread can do about it. They promise nothing: a batch changes when the next but one is asked for.
+thread can do about it. They promise nothing: a batch may be written over as the next is asked for.
 
 This module imports TensorFlow: only the process that measures imports it.
 """
@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.peers import Epoch, Peer, by_index, two_threads
+from benchmarks.peers import Epoch, Peer, two_threads
 from benchmarks.workloads import Arrays, Workload
 
 __all__ = ["TF_PEERS", "TfPeer"]
@@ -78,14 +78,16 @@ def by_hand(peer: Peer) -> TfPeer:
         def ask(step: tf.Tensor) -> list[tf.Tensor]:
             return tf.numpy_function(next_batch, [step], [x.dtype, y.dtype])
 
-        return tf.data.Dataset.range(workload.num_batches).map(ask)
+        options = tf.data.Options()  # no batch is read ahead, or it would be written over
+        options.experimental_optimization.inject_prefetch = False
+        return tf.data.Dataset.range(workload.num_batches).map(ask).with_options(options)
 
     return dataset
 
 
 def one_ready_batch(workload: Workload, data: Arrays) -> Epoch:
     """The same batch again and again: what is left is the handing over."""
-    ready = next(by_index(workload, data)())
+    ready = next(two_threads(workload, data)())  # aligned, so TensorFlow copies nothing
     return partial(itertools.repeat, ready)
 
 
