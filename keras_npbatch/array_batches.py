@@ -54,7 +54,9 @@ class ArrayBatches(Batches):
                 "x has 0 rows: there is nothing to make a batch of. Check how the data was "
                 "selected."
             )
-        self._sources, self._structure = flatten(pack(parts))
+        data = pack(parts)
+        self._sources, self._structure = flatten(data)
+        self._is_flat = isinstance(data, tuple) and list(data) == self._sources
         super().__init__(rows, **settings)
 
     def load(self, rows: Rows) -> Tree:
@@ -83,7 +85,9 @@ class ArrayBatches(Batches):
 
     def _gather(self, rows: Rows) -> Tree:
         lease = self._slots.lease
-        return self._structure.unflatten([source.read(rows, lease) for source in self._sources])
+        found = [source.read(rows, lease) for source in self._sources]
+        # Without optree where it can be done without; see `tree`.
+        return tuple(found) if self._is_flat else self._structure.unflatten(found)
 
     def _loading(self, plan: Plan) -> Recipe:
         if type(self).load is not ArrayBatches.load:

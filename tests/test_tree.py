@@ -44,7 +44,7 @@ def nest(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
-any_tree = st.recursive(
+nested = st.recursive(
     st.one_of(
         st.builds(Leaf, st.integers(0, 9)),
         # Structure, not a leaf; also as the whole tree.
@@ -55,6 +55,9 @@ any_tree = st.recursive(
     nest,
     max_leaves=12,
 )
+# Most batches are no more than this, and go without optree.
+flat = st.lists(st.integers(0, 9).map(np.arange), max_size=4).map(tuple)
+any_tree = nested | flat
 
 
 @exact
