@@ -181,7 +181,6 @@ class Selection:
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
             rows[part] = self._computed(rows[part])
-        rows.flags.writeable = False
         return rows
 
     def _computed(self, numbers: Rows) -> Rows:

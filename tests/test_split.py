@@ -211,6 +211,13 @@ def test_fractions_that_make_no_sense_are_refused(wrong):
         Selection(100).split(wrong, 0)
 
 
+@pytest.mark.parametrize("wrong", [0, 1, 1.5, -0.1, True, "half"])
+def test_a_number_that_is_no_fraction_is_told(wrong):
+    told = rf"^split was given .*{wrong}.*; expected the fraction .* above 0 and below 1, "
+    with pytest.raises(InvalidArgumentError, match=told):
+        Selection(100).split((0.5, wrong), 0)
+
+
 @pytest.mark.parametrize(
     ("nearly", "parts"),
     [
@@ -229,6 +236,12 @@ def test_what_sums_to_nearly_1_leaves_no_part_over(nearly, parts):
     selections = Selection(10**9).split(nearly, 0)
     assert len(selections) == parts
     assert sum(part.num_samples for part in selections) == 10**9
+    # What the sum lacks, or has too much, is the last part's alone.
+    for fraction, part in zip(nearly[:-1], selections, strict=False):
+        share = Fraction(fraction).limit_denominator(10**6)
+        assert abs(part.num_samples - share * 10**9) <= 2 * parts
+    told = selections[0].names[-1].partition("split(")[2].partition(", seed")[0]
+    assert abs(sum(map(float, told.split(", "))) - 1) < 1e-12
 
 
 @pytest.mark.parametrize("seed", [-1, 0.5, None, 2**128])
