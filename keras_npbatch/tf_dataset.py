@@ -33,7 +33,7 @@ from keras_npbatch.tree import Tree
 
 __all__ = ["to_tf_dataset"]
 
-_Arrays: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
+_Pass: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
 
 
 def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> Any:
@@ -191,8 +191,10 @@ class _Epochs:
             parts = slice(0, start - first), slice(start - first, stop - first)
             self._last_parts = [part for part in parts if part.stop > part.start]
 
-    def begin(self) -> tuple[int, ...]:
-        """The epoch that comes next, and how often the user has set it until now."""
+    def __len__(self) -> int:
+        return self._last_step + len(self._last_parts)
+
+    def __iter__(self) -> _Pass:
         clock = self._service.clock
         if clock.step or clock.skip:
             raise InvalidArgumentError(
@@ -201,11 +203,7 @@ class _Epochs:
                 f"Iterate over the dataset itself, or call set_epoch({clock.epoch}) and begin with "
                 f"batches.skip({clock.step})."
             )
-        return clock.epoch, clock.times_set
-
-    def batches(self, begun: tuple[int, ...]) -> _Arrays:
-        """The batches of that epoch."""
-        epoch, _ = begun
+        epoch, times_set = clock.epoch, clock.times_set
         plan, step = self._plan, -1
         with contextlib.closing(self._service.stream(plan, epoch, True, True, 0, None)) as stream:
             # Counted by hand: zip would hold the batch while it asks for the next.
@@ -226,7 +224,7 @@ class _Epochs:
                         yield [array[part] for array in arrays]
                     arrays = [array[last] for array in arrays]
                     # Before the last batch leaves: TensorFlow may not come back after it.
-                    self._service.clock.deliver(*begun)
+                    clock.deliver(epoch, times_set)
                 yield arrays
                 del arrays
                 if step == self._last_step:
@@ -240,12 +238,10 @@ class _Passes:
     def __init__(self, dataset: keras.utils.PyDataset, num_batches: int, layout: Any) -> None:
         self._dataset, self._num_batches, self._layout = dataset, num_batches, layout
 
-    def begin(self) -> tuple[int, ...]:
-        """There is nothing to tell one pass from another."""
-        return ()
+    def __len__(self) -> int:
+        return self._num_batches
 
-    def batches(self, begun: tuple[int, ...]) -> _Arrays:
-        """The batches in the order of their indices."""
+    def __iter__(self) -> _Pass:
         self._dataset.on_epoch_begin()
         name = type(self._dataset).__name__
         if self._dataset.num_batches != self._num_batches:

@@ -401,6 +401,38 @@ def test_after_an_error_the_epoch_is_begun_anew():
         np.testing.assert_array_equal(rows, dataset.rows(step, 0))
 
 
+@pytest.mark.parametrize("broken", [0, 9, 17])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_follows_an_error_for_who_goes_on_after_it(workers, broken):
+    """Not the batches after it, and no second beginning of the epoch."""
+
+    def load(rows):
+        if broken in rows:
+            raise BrokenSampleError(broken)
+        return rows
+
+    dataset = Loader(load, shuffle=False, workers=workers)
+    batches = dataset.to_tf_dataset(tf.TensorSpec((None,), tf.int64))
+    seen, failed = [], []
+    iterator = iter(batches)
+    for _ in range(dataset.plan.num_batches):
+        try:
+            seen += next(iterator).numpy().tolist()
+        except tf.errors.UnknownError as error:
+            failed.append(str(error))
+    at = dataset.plan.num_batches - len(failed)
+    assert seen == list(range(dataset.plan.span(at)[0]))
+    assert "BrokenSampleError" in failed[0]
+    assert all(
+        f"asked for batch {step} of an iteration in which an earlier one failed" in text
+        for step, text in enumerate(failed[1:], at + 1)
+    )
+    with pytest.raises(StopIteration):
+        next(iterator)
+    assert [row for batch in batches.ignore_errors() for row in batch.numpy().tolist()] == seen
+    assert dataset.epoch == 0
+
+
 def test_closing_the_dataset_under_an_iteration_is_told():
     dataset = Loader(lambda rows: rows, n=200)
     batches = iter(dataset.to_tf_dataset())
