@@ -18,6 +18,7 @@ import optree
 __all__ = [
     "Tree",
     "flatten",
+    "is_flat",
     "leaves",
     "leaves_with_paths",
     "map_leaves",
@@ -29,9 +30,14 @@ Tree: TypeAlias = Any
 """A leaf, or a dict, tuple, list or None of trees."""
 
 
+def is_flat(tree: Tree) -> bool:
+    """Whether it is a tuple of arrays, which are its leaves."""
+    return type(tree) is tuple and all(type(leaf) is np.ndarray for leaf in tree)
+
+
 def leaves(tree: Tree) -> list[Any]:
     """The leaves of `tree` in a fixed order."""
-    if _is_flat(tree):
+    if is_flat(tree):
         return list(tree)
     found: list[Any] = optree.tree_leaves(tree)
     return found
@@ -53,7 +59,7 @@ def leaves_with_paths(tree: Tree, root: str = "") -> list[tuple[str, Any]]:
 
 def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """A tree like `tree` whose leaves are `function(leaf, *leaves of the others)`."""
-    if not others and _is_flat(tree):
+    if not others and is_flat(tree):
         return tuple([function(leaf) for leaf in tree])
     return optree.tree_map(function, tree, *others)
 
@@ -67,7 +73,3 @@ def map_with_paths(function: Callable[[str, Any], Any], tree: Tree, root: str = 
     """A tree like `tree` whose leaves are `function(path, leaf)`."""
     _, structure = flatten(tree)
     return structure.unflatten([function(*found) for found in leaves_with_paths(tree, root)])
-
-
-def _is_flat(tree: Tree) -> bool:
-    return type(tree) is tuple and all(type(leaf) is np.ndarray for leaf in tree)

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from keras_npbatch.assemble import Parts, unpack
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, told
-from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_leaves
+from keras_npbatch.tree import Tree, flatten, is_flat, leaves, leaves_with_paths, map_leaves
 
 __all__ = ["Layout"]
 
@@ -54,6 +54,8 @@ class Layout:
         """The spec, without lists."""
         self._specs, self._structure = flatten(element_spec)
         self._forms = [_form(spec) for spec in self._specs]
+        is_flat_spec = type(element_spec) is tuple and list(element_spec) == self._specs
+        self._is_flat = is_flat_spec and not any(dtype.hasobject for dtype, _ in self._forms)
 
     def of_chunks(self) -> Layout:
         """The layout of several batches in one, with any number of samples."""
@@ -68,6 +70,10 @@ class Layout:
         Raises:
             InvalidBatchError: if it has another form.
         """
+        # Most batches, without optree; see `tree`.
+        may_be_flat = self._is_flat and is_flat(batch) and len(batch) == len(self._forms)
+        if may_be_flat and all(map(_fits, batch, self._forms)):
+            return list(batch)
         batch = as_nest(batch)
         found, structure = flatten(batch)
         if structure != self._structure:
@@ -101,10 +107,12 @@ def _form(spec: Any) -> _Form:
 
 def _fits(array: npt.NDArray[Any], form: _Form) -> bool:
     dtype, axes = form
-    return (
-        array.dtype == dtype
-        and array.ndim == len(axes)
-        and all(axis in (None, size) for axis, size in zip(axes, array.shape, strict=True))
+    shape = array.shape
+    if array.dtype != dtype or len(shape) != len(axes):
+        return False
+    # As a rule the samples alone vary; a loop over the axes takes longer.
+    return axes in (shape, (None, *shape[1:])) or all(
+        axis in (None, size) for axis, size in zip(axes, shape, strict=True)
     )
 
 
