@@ -74,7 +74,8 @@ def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> A
     list for a tensor; a part that is None stays None.
 
     **Errors.** An exception of Python arrives as TensorFlow's own (`InvalidArgumentError`,
-    `UnknownError`), whose text has its type, message and note, with epoch, step and rows.
+    `UnknownError`), whose text has its type, message and note, with epoch, step and rows. Nothing
+    follows it: whoever goes on with the same iteration is told so for each batch that is left.
 
     **Strategies.** `strategy.experimental_distribute_dataset(batches)` gives each replica of one
     process its part of each batch. In several processes give the dataset a shard, and hand each
