@@ -65,4 +65,6 @@ with torch.no_grad():
 if rank == 0:
     print(f"{count} processes have seen each sample {seen.unique().tolist()} times")
     print(f"test accuracy of the loop: {(predicted == y[is_test]).mean():.3f}")
+# It ends the threads of the group, unless something still holds the group, as `parallel` does.
+del parallel, optimizer
 distributed.destroy_process_group()
