@@ -75,7 +75,7 @@ def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> A
 
     **Errors.** An exception of Python arrives as TensorFlow's own (`InvalidArgumentError`,
     `UnknownError`), whose text has its type, message and note, with epoch, step and rows. Nothing
-    follows it: whoever goes on with the same iteration is told so for each batch that is left.
+    follows it: whoever goes on with the same iteration gets an error for each batch that is left.
 
     **Strategies.** `strategy.experimental_distribute_dataset(batches)` gives each replica of one
     process its part of each batch. In several processes give the dataset a shard, and hand each
@@ -148,19 +148,13 @@ def _of_batches(service: Service, element_spec: Any) -> Any:
     # Nor do the batches of a shard stand one after the other in the order.
     alone = element_spec is not None or plan.shard.count > 1
     together = 1 if alone else min(dataset._batches_together, plan.num_batches)
-    cut_into = None
-    if together > 1 and (size is not None or plan.remainder != "spread"):
-        cut_into = plan.batch_size if size is None else size
-        passes = _Epochs(service, plan, layout.of_chunks(), rows_at_once=cut_into * together)
+    if together == 1 or (size is None and plan.remainder == "spread"):
+        passes, cut_into = _Epochs(service, plan, layout), None
     else:
-        passes = _Epochs(service, plan, layout)
-    return tf_data.epochs(
-        passes,
-        layout.element_spec,
-        num_batches=plan.num_batches,
-        endless=service.endless,
-        cut_into=cut_into,
-    )
+        size = size or plan.batch_size
+        passes = _Epochs(service, plan, layout.of_chunks(), rows_at_once=size * together)
+        cut_into = size, plan.num_batches
+    return tf_data.epochs(passes, layout.element_spec, endless=service.endless, cut_into=cut_into)
 
 
 def _of_any(dataset: keras.utils.PyDataset, element_spec: Any) -> Any:
@@ -170,8 +164,7 @@ def _of_any(dataset: keras.utils.PyDataset, element_spec: Any) -> Any:
     layout = tf_spec.Layout(
         element_spec, partial(dataset.__getitem__, 0), None, type(dataset).__name__
     )
-    passes = _Passes(dataset, num_batches, layout)
-    return tf_data.epochs(passes, layout.element_spec, num_batches=num_batches)
+    return tf_data.epochs(_Passes(dataset, num_batches, layout), layout.element_spec)
 
 
 class _Epochs:

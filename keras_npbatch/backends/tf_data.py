@@ -1,6 +1,6 @@
 """Passes over Python's batches as a `tf.data.Dataset`: the graph, and what it calls.
 
-    dataset = epochs(passes, element_spec, num_batches=10)
+    dataset = epochs(passes, element_spec)
     for x, y in dataset.repeat(3): ...      # three passes, begun one after the other
 
 An iterator of TensorFlow's asks for one batch after the other with one call of Python each, and
@@ -54,25 +54,25 @@ def epochs(
     passes: Passes,
     element_spec: Any,
     *,
-    num_batches: int,
     endless: bool = False,
-    cut_into: int | None = None,
+    cut_into: tuple[int, int] | None = None,
 ) -> Any:
     """The `tf.data.Dataset` each of whose iterations is a pass.
 
     Args:
         passes: where batches come from.
         element_spec: what a batch is: a nesting of `tf.TensorSpec` and None, without lists.
-        num_batches: batches in a pass.
         endless: whether one pass follows the other without an end.
-        cut_into: samples in a batch, if `passes` gives several batches in one, since a call of
-            Python costs more than they do; None: it gives batches. The last one comes alone.
+        cut_into: samples in a batch and batches in a pass, if `passes` gives several batches in
+            one, since a call of Python costs more than they do; None: it gives batches. The last
+            one comes alone.
     """
     none_spec = tf.type_spec_from_value(None)
     spec = map_with_none(lambda leaf: none_spec if leaf is None else leaf, element_spec)
     dataset = _scanned(passes, leaves(element_spec), in_chunks=cut_into is not None)
     if cut_into is not None:
-        dataset = dataset.rebatch(cut_into)
+        batch_size, num_batches = cut_into
+        dataset = dataset.rebatch(batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(num_batches))
     dataset = tf.data.experimental.from_variant(tf.data.experimental.to_variant(dataset), spec)
     dataset = dataset.with_options(_options())

@@ -237,8 +237,17 @@ def test_a_spec_that_is_none_is_refused(spec):
             "Loader gave a batch of the structure {'b': *}; expected {'a': *}, as the first had. "
             "Every batch needs the same parts and names.",
         ),
+        (
+            lambda rows: (rows,) * (2 if len(rows) == BATCH else 3),
+            "Loader gave a batch of the structure (*, *, *); expected (*, *), as the first had.",
+        ),
+        (
+            lambda rows: ({"a": rows}, rows) if len(rows) == BATCH else (rows, rows),
+            "Loader gave a batch of the structure (*, *); expected ({'a': *}, *), as the first "
+            "had.",
+        ),
     ],
-    ids=["dtype", "shape", "structure"],
+    ids=["dtype", "shape", "names", "parts", "structure"],
 )
 def test_a_batch_of_another_form_is_refused_and_never_cast(function, told):
     dataset = Loader(function)
@@ -250,6 +259,13 @@ def test_a_batch_of_another_form_is_refused_and_never_cast(function, told):
     assert f"InvalidBatchError: {told}" in text
     assert f"keras_npbatch: at epoch 0, step 2, rows {dataset.rows(2, 0).tolist()}" in text
     assert InvalidBatchError.__name__ in text
+
+
+def test_a_tuple_is_no_named_tuple():
+    spec = tf.TensorSpec((None,), tf.int64)
+    batches = Loader(lambda rows: (rows, rows)).to_tf_dataset(Pair(spec, spec))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"the structure \(\*, \*\); expected"):
+        next(iter(batches))
 
 
 # -------------------------------------------------------------------- memory

@@ -381,13 +381,27 @@ def test_what_was_dropped_early_holds_no_batch(workers, run):
     dataset = ArrayDataset(np.zeros((640, 2048), "float32"), batch_size=64, workers=workers)
     batches = dataset.to_tf_dataset()
     assert run(lambda: tf.reduce_sum(next(iter(batches))))().numpy() == 0
+    assert _leases_left(dataset) == 0
+    assert len(list(batches)) == 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_iterator_that_has_given_its_last_batch_holds_none(workers):
+    dataset = ArrayDataset(np.zeros((640, 2048), "float32"), batch_size=64, workers=workers)
+    iterator = iter(dataset.to_tf_dataset())
+    for _ in range(10):  # and not on to its end
+        next(iterator)
+    assert _leases_left(dataset) == 0
+    del iterator
+
+
+def _leases_left(dataset):
     deadline = time.monotonic() + 5
     while dataset._slots.num_leased and time.monotonic() < deadline:
         tf.constant(1.0) + 1.0  # TensorFlow drops references to Python's memory as it comes by
         gc.collect()
         time.sleep(0.01)
-    assert dataset._slots.num_leased == 0
-    assert len(list(batches)) == 10
+    return dataset._slots.num_leased
 
 
 def test_a_dataset_that_nothing_refers_to_is_let_go():
