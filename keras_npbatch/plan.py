@@ -248,6 +248,11 @@ class Plan:
         order = self._order_of_samples(epoch)
         return order if self.selection is None else Selected(order, self.selection)
 
+    @property
+    def draws_long(self) -> bool:
+        """Whether drawing an epoch's order takes longer than starting a thread for it."""
+        return self.shuffle and orders.draws_long(self.num_samples)
+
     def _order_of_samples(self, epoch: int) -> orders.Order:
         if not self.shuffle:
             return orders.DataOrder()

@@ -20,7 +20,7 @@ from keras_npbatch.execution.inline import InlineStream
 from keras_npbatch.execution.launch import StartMethod, check_start_method
 from keras_npbatch.execution.process_stream import ProcessStream
 from keras_npbatch.execution.processes import Pool
-from keras_npbatch.execution.threads import ThreadedStream
+from keras_npbatch.execution.threads import Job, ThreadedStream, begin
 from keras_npbatch.plan import Plan
 from keras_npbatch.service import Stream
 from keras_npbatch.summary import Summarise
@@ -137,12 +137,16 @@ class Worked(Batches):
         else:
             make = partial(self._maker(plan, training, summarise), epoch)
             steps = range(first, plan.num_batches)
+            # The order of the next epoch is drawn meanwhile, so that it need not be waited for.
+            draws = workers > 0 and follows and plan.draws_long
+            errand = Job(plan.order, epoch + 1) if draws else None
             if workers == 0 or (self._is_cheap and summarise is None):
                 stream = InlineStream(make, steps)
+                if errand is not None:
+                    begin(errand)
             else:
-                stream = ThreadedStream(
-                    make, steps, workers=workers, ahead=self._most_ahead(workers)
-                )
+                ahead = self._most_ahead(workers)
+                stream = ThreadedStream(make, steps, workers=workers, ahead=ahead, errand=errand)
         self._streams.add(stream)
         return stream
 

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch import ArrayDataset, BatchDataset, errors, order
 from keras_npbatch.plan import Plan, Remainder
 from keras_npbatch.testing.strategies import settings
+from tests.conftest import worker_threads
 
 N, BATCH = 50, 8
 
@@ -144,6 +145,80 @@ def test_two_iterations_at_once_are_the_same_epoch(arrays):
     for (_, first), (_, second) in zip(dataset, dataset, strict=True):
         np.testing.assert_array_equal(first, second)
     assert dataset.epoch == 1
+
+
+LONG = 40_000
+"""Rows whose order takes long enough to draw that a thread does it ahead."""
+
+
+@pytest.mark.parametrize("columns", [1, 1000])  # made by the consumer, by threads
+def test_the_order_of_the_next_epoch_is_drawn_meanwhile(columns, monkeypatch):
+    drawn, is_drawn = [], threading.Event()
+    shuffled = order.shuffled
+
+    def note(num_rows, *, seed, epoch):
+        drawn.append((threading.current_thread().name, epoch))
+        if epoch == 1:
+            is_drawn.set()
+        return shuffled(num_rows, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr(order, "shuffled", note)
+    x, ids = np.zeros((LONG, columns), "uint8"), np.arange(LONG)
+    dataset = ArrayDataset(x, ids, batch_size=1000, seed=0, workers=1)
+    walk = iter(dataset)
+    next(walk)
+    assert is_drawn.wait(10)
+    assert dataset.epoch == 0
+    assert drawn.count(("keras_npbatch-worker", 1)) == 1
+    for _ in walk:
+        pass
+    alone = ArrayDataset(x, ids, batch_size=1000, seed=0, workers=0)
+    for _ in alone:
+        pass
+    del drawn[:]
+    for (_, seen), (_, expected) in zip(dataset, alone, strict=True):
+        np.testing.assert_array_equal(seen, expected)
+    by_consumer = [epoch for name, epoch in drawn if name != "keras_npbatch-worker"]
+    assert by_consumer == [1]  # by the one without workers
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"workers": 0},
+        {"workers": 1, "shuffle": False},
+        {"workers": 1, "num_samples": 1000},
+        {"workers": 1, "num_samples": 2**20 + 1},
+    ],
+)
+def test_no_order_is_drawn_ahead_that_costs_nothing_or_without_workers(chosen, monkeypatch):
+    drawn = []
+    shuffled = order.shuffled
+
+    def note(num_rows, *, seed, epoch):
+        drawn.append(epoch)
+        return shuffled(num_rows, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr(order, "shuffled", note)
+    dataset = Loader(**{"num_samples": LONG, "batch_size": 2**15, "seed": 0} | chosen)
+    for _ in dataset:
+        pass
+    for thread in worker_threads():
+        thread.join(10)
+    assert 1 not in drawn
+
+
+def test_no_order_is_drawn_ahead_of_an_epoch_that_does_not_follow(monkeypatch):
+    dataset = Loader(num_samples=LONG, batch_size=2**15, seed=0, workers=1)
+    for _ in dataset._stream(dataset.plan, 0, follows=False):
+        pass
+    for thread in worker_threads():
+        thread.join(10)
+    drawn = []
+    monkeypatch.setattr(order, "shuffled", lambda *_, epoch, **__: drawn.append(epoch))
+    dataset.plan.order(0)
+    dataset.plan.order(1)
+    assert drawn == [1]
 
 
 def test_locate_inverts_rows(arrays):

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from keras_npbatch.execution import threads
 from keras_npbatch.execution.inline import InlineStream
-from keras_npbatch.execution.threads import ThreadedStream
+from keras_npbatch.execution.threads import Job, ThreadedStream, begin
 from tests.conftest import worker_threads
 
 WAIT_S = 10.0
@@ -35,10 +35,10 @@ class Executor(NamedTuple):
     workers: int
     ahead: int
 
-    def __call__(self, make: Callable[[Any], Any], tasks: Iterable[Any]) -> Any:
+    def __call__(self, make: Callable[[Any], Any], tasks: Iterable[Any], errand: Any = None) -> Any:
         if self.workers == 0:
             return InlineStream(make, tasks)
-        return ThreadedStream(make, tasks, workers=self.workers, ahead=self.ahead)
+        return ThreadedStream(make, tasks, workers=self.workers, ahead=self.ahead, errand=errand)
 
 
 INLINE = Executor(0, 0)
@@ -271,6 +271,78 @@ def test_threads_are_named_and_do_not_keep_a_process_alive(executor: Executor) -
     seen = list(executor(lambda _: threading.current_thread(), range(4)))
     assert {thread.name for thread in seen} == {"keras_npbatch-worker"}
     assert all(thread.daemon for thread in seen)
+
+
+# --- errands -----------------------------------------------------------------------------------
+
+
+@every_threaded
+def test_an_errand_is_done_by_a_thread_of_the_stream_and_changes_no_result(
+    executor: Executor,
+) -> None:
+    done_by: list[str] = []
+
+    def fail_at_once(name: str) -> None:
+        done_by.append(threading.current_thread().name)
+        assert len(own_threads()) <= executor.workers
+        raise BrokenError(name)  # nobody is told
+
+    stream = executor(str, range(20), errand=Job(fail_at_once, "an errand"))
+    assert list(stream) == [str(task) for task in range(20)]
+    assert wait_until(lambda: not own_threads())
+    assert done_by == ["keras_npbatch-worker"]
+
+
+@every_threaded
+def test_an_errand_of_a_stream_without_tasks_is_done(executor: Executor) -> None:
+    done: list[int] = []
+    assert list(executor(str, [], errand=Job(done.append, 1))) == []
+    assert wait_until(lambda: not own_threads())
+    assert done == [1]
+
+
+def test_an_errand_that_is_not_begun_ends_with_its_stream() -> None:
+    held, begun, done = threading.Event(), threading.Event(), []
+
+    def make(task: int) -> int:
+        begun.set()
+        assert held.wait(WAIT_S)
+        return task
+
+    stream = ThreadedStream(make, range(9), workers=1, ahead=2, errand=Job(done.append, 1))
+    came = Consumer(stream)
+    assert begun.wait(WAIT_S)
+    assert wait_until(lambda: waits_in_next(came))
+    stream.close()
+    held.set()
+    came.join_or_fail()
+    assert wait_until(lambda: not own_threads())
+    assert done == []
+
+
+def test_an_errand_begun_by_itself_is_done_by_a_thread_that_ends() -> None:
+    done_by: list[str] = []
+    begin(Job(lambda _: done_by.append(threading.current_thread().name), None))
+    assert wait_until(lambda: not own_threads())
+    assert done_by == ["keras_npbatch-worker"]
+
+
+@pytest.mark.parametrize("has_stream", [False, True])
+def test_an_errand_without_a_thread_for_it_is_left_undone(
+    monkeypatch: pytest.MonkeyPatch, *, has_stream: bool
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    errand = Job(str, 1)
+    if has_stream:
+        stream = ThreadedStream(str, [], workers=1, ahead=1, errand=errand)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert list(stream) == []
+    else:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        begin(errand)
+    assert errand.done.locked()
 
 
 # --- exceptions --------------------------------------------------------------------------------
@@ -800,7 +872,7 @@ def test_the_interpreter_waits_for_threads_that_are_at_a_task() -> None:
     """One that it ends within C++ code would abort the process."""
     script = """
 import threading, time
-from keras_npbatch.execution.threads import ThreadedStream
+from keras_npbatch.execution.threads import Job, ThreadedStream, begin
 at_the_next = threading.Event()
 
 def make(task):

@@ -25,7 +25,7 @@ from itertools import takewhile
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
-__all__ = ["ThreadedStream", "leading"]
+__all__ = ["Job", "ThreadedStream", "begin", "leading"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -47,6 +47,8 @@ class ThreadedStream(Generic[Task, Result]):
         tasks: what to compute; advanced by the consumer alone.
         workers: threads at most, from 1 up.
         ahead: results under way or ready at most, from 1 up.
+        errand: what a thread does besides, once the first tasks are under way; nobody is told what
+            becomes of it.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class ThreadedStream(Generic[Task, Result]):
         *,
         workers: int,
         ahead: int,
+        errand: Job[Any, Any] | None = None,
     ) -> None:
         self._tasks = iter(tasks)
+        self._errand = errand
         self._ahead = ahead
-        self._crew: _Crew[Task, Result] = _Crew(make, workers)
-        self._pending: deque[_Job[Task, Result]] = deque()
+        self._make = make
+        self._crew = _Crew(workers)
+        self._pending: deque[Job[Task, Result]] = deque()
         self._closed = False
 
     def __iter__(self) -> Iterator[Result]:
@@ -68,6 +73,7 @@ class ThreadedStream(Generic[Task, Result]):
 
     def __next__(self) -> Result:
         self._submit_ahead()
+        self._submit_errand()
         # Ctrl-C may come at any point: a job is taken off when it is done and can't be lost.
         # Another thread may close the stream at any point: it says so, wakes us, and clears.
         try:
@@ -113,7 +119,7 @@ class ThreadedStream(Generic[Task, Result]):
             except StopIteration:
                 self._crew.finish()
                 return
-            job: _Job[Task, Result] = _Job(task)
+            job = Job(self._make, task)
             self._pending.append(job)
             try:
                 self._crew.submit(job)
@@ -121,19 +127,35 @@ class ThreadedStream(Generic[Task, Result]):
                 self.close()
                 raise
 
+    def _submit_errand(self) -> None:
+        errand, self._errand = self._errand, None
+        if errand is not None:
+            with contextlib.suppress(RuntimeError):  # no thread can be started
+                self._crew.submit(errand)
+
+
+def begin(errand: Job[Any, Any]) -> None:
+    """Have a thread of its own do it; nobody is told what becomes of it."""
+    crew = _Crew(workers=1)
+    with contextlib.suppress(RuntimeError):  # no thread can be started
+        crew.submit(errand)
+    crew.finish()
+
 
 def leading(finished: Iterable[bool]) -> int:
     """How many come before the first that is not."""
     return sum(1 for _ in takewhile(bool, finished))
 
 
-class _Job(Generic[Task, Result]):
-    __slots__ = ("done", "error", "result", "task")
+class Job(Generic[Task, Result]):
+    """`make(task)`, computed by a thread."""
+
+    __slots__ = ("done", "error", "make", "result", "task")
 
     result: Result
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
+    def __init__(self, make: Callable[[Task], Result], task: Task) -> None:
+        self.make, self.task = make, task
         self.error: BaseException | None = None
         self.done = Lock()
         self.done.acquire()
@@ -148,7 +170,7 @@ class _Job(Generic[Task, Result]):
             pass
 
 
-class _Crew(Generic[Task, Result]):
+class _Crew:
     """The threads of one stream. They refer to the crew, never to the stream or its consumer.
 
     `_lock` guards `_threads` alone; the rest is done by operations of `deque`, which are atomic. A
@@ -157,10 +179,9 @@ class _Crew(Generic[Task, Result]):
     So one of both sees the other.
     """
 
-    def __init__(self, make: Callable[[Task], Result], workers: int) -> None:
-        self._make = make
+    def __init__(self, workers: int) -> None:
         self._workers = workers
-        self._inbox: deque[_Job[Task, Result]] = deque()
+        self._inbox: deque[Job[Any, Any]] = deque()
         self._waiting: deque[Lock] = deque()
         self._lock = Lock()
         self._threads = 0
@@ -169,7 +190,7 @@ class _Crew(Generic[Task, Result]):
         self._dismissed = False
         _crews.add(self)
 
-    def submit(self, job: _Job[Task, Result]) -> None:
+    def submit(self, job: Job[Any, Any]) -> None:
         self._inbox.append(job)
         if self._wake_one():
             return
@@ -218,7 +239,7 @@ class _Crew(Generic[Task, Result]):
             if self._dismissed:
                 continue  # nobody asks for what has not begun
             try:
-                job.result = self._make(job.task)
+                job.result = job.make(job.task)
             except BaseException as error:  # noqa: BLE001  # handed to the consumer, whatever
                 job.error = error
             job.finish()
@@ -246,7 +267,7 @@ class _Crew(Generic[Task, Result]):
         return True
 
 
-_crews: weakref.WeakSet[_Crew[Any, Any]] = weakref.WeakSet()
+_crews: weakref.WeakSet[_Crew] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_crews.clear)  # a fork has none of the threads
 
 
