@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_npbatch.array_batches import ArrayBatches
@@ -69,8 +70,21 @@ class ArrayDataset(ArrayBatches, BatchDataset):
         return self._is_small and self._is_in_memory
 
     @property
+    def _is_made_meanwhile(self) -> bool:
+        is_gathered = self._are_arrays and self._is_in_memory and self._recipe(self.plan).finished
+        if not is_gathered or keras.backend.backend() != "jax":
+            return False
+        from keras_npbatch.backends import jax
+
+        return jax.computes_on_cpu()
+
+    @property
     def _is_small(self) -> bool:
         return self._recipe(self.plan).finished and self._batch_bytes <= _CHEAP_BATCH_BYTES
+
+    @property
+    def _are_arrays(self) -> bool:
+        return all(isinstance(source, TakenArray) for source in self._sources)
 
     @property
     def _is_in_memory(self) -> bool:
@@ -79,8 +93,7 @@ class ArrayDataset(ArrayBatches, BatchDataset):
     @property
     def _batches_together(self) -> int:
         # Not from storage whose reading may fail: the note would name several batches.
-        is_array = all(isinstance(source, TakenArray) for source in self._sources)
-        if not (self._is_small and is_array):
+        if not (self._is_small and self._are_arrays):
             return 1
         return max(1, _CHEAP_BATCH_BYTES // max(1, self._batch_bytes))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import jax
 import numpy as np
 from keras.src.trainers.data_adapters import data_adapter_utils
 
 from keras_npbatch.tree import Tree, leaves
 
-__all__ = ["to_arrays"]
+__all__ = ["computes_on_cpu", "to_arrays"]
 
 
 def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
@@ -20,3 +21,8 @@ def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
         else:
             yield from data_adapter_utils.get_jax_iterator([batch])
         del batch  # the caller's alone, while the next is made
+
+
+def computes_on_cpu() -> bool:
+    """Whether a step runs on the processor: in JAX's threads, while Python goes on."""
+    return bool(jax.default_backend() == "cpu")

@@ -283,6 +283,29 @@ def test_a_callback_that_sets_the_epoch_wins_over_initial_epoch(make_model, fit,
 
 
 @whatever_else_runs
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jax_on_the_processor_leaves_time_to_gather(make_model, fit, data, backend, workers):
+    """Where a step takes all cores in threads of its own, while Python goes on."""
+    seen = set()
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            seen.update(thread.name for thread in threading.enumerate())
+
+    ids = np.arange(4 * 1024)
+    x = np.zeros((len(ids), 100), "float32") + ids[:, np.newaxis]
+    dataset = ArrayDataset(x, ids, batch_size=1024, seed=0, workers=workers)  # 400 KB
+    model = keras.Sequential([keras.Input((100,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    model.fit(dataset, epochs=2, verbose=0, callbacks=[Look()])
+    assert ("keras_npbatch-worker" in seen) == (backend != "jax" or workers == 2)
+    for _ in dataset:  # who asks for threads otherwise gets them
+        seen = {thread.name for thread in threading.enumerate()}
+        break
+    assert "keras_npbatch-worker" in seen
+
+
+@whatever_else_runs
 def test_a_callback_that_raises_leaves_no_thread(make_model, fit):
     class Fail(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
