@@ -119,7 +119,7 @@ class Batches(Planned):
             step = operator.index(index)
         except TypeError:
             raise TypeError(f"index is {told(index)}; expected the number of a batch") from None
-        epoch, num_batches = self.epoch, self.plan.num_batches
+        num_batches, epoch = self.plan.num_batches, self.epoch
         if self._endless and step >= 0:
             later, step = divmod(step, num_batches)
             epoch += later

@@ -163,8 +163,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             plan = place.plan(self.plan)
             step, last_step = first - 1, plan.num_batches - 1
             self._clock.reached = None
-            with contextlib.closing(self._stream(plan, epoch, first=first)) as stream:
-                self._iterations.add(stream)
+            with contextlib.closing(self._iteration(plan, epoch, first)) as stream:
                 # Counted by hand: enumerate would hold the batch while it asks for the next.
                 for batch in stream:
                     step += 1
@@ -332,6 +331,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             clock=self._clock,
             endless=self._endless,
             stream=self._stream,
+            iteration=self._iteration,
             described=self._described,
         )
 
@@ -350,7 +350,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         return self.shuffle or self._transform is not None
 
     def _own_num_batches(self) -> int | None:
-        return None if self._endless else self.plan.num_batches
+        num_batches = self.plan.num_batches
+        return None if self._endless else num_batches
 
     @property
     def _batches_together(self) -> int:

@@ -47,3 +47,5 @@ class Service:
     """`stream(plan, epoch, training, follows, first, summarise)`: an epoch of batches from step
     `first` on, through the dataset's executor; `follows` tells whether the next epoch will be
     asked for. With `summarise` they are `Summed`."""
+    iteration: Callable[[Plan, int], Stream]
+    """`iteration(plan, epoch)`: an epoch of batches of training for who is no call of Keras's."""

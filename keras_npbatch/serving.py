@@ -194,6 +194,8 @@ class Session:
         epoch, first, _ = self._next = self._next_pass()
         plan = self._next.plan(self._plan)
         self._times_set = self._service.clock.times_set
+        if self._kind == "fit":
+            self._service.clock.reached = None  # by an iteration that was left
         if not is_build():
             self._agree()
             if plan.skip:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import weakref
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
@@ -60,10 +61,10 @@ def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> A
     iteration that is left early is begun anew by the next, as is one after `take(k)`. Iterations
     at once (`zip`, two iterators) don't disturb each other: those that begin before an epoch has
     been delivered read the same one. `cache()` keeps the epoch that it saw first. What reads ahead
-    of its consumer (your own `prefetch` or `shuffle`, a strategy) may take the last batch before
-    the consumer does, and then the epoch counts even if the consumer stops short of it: so `fit`
-    under a strategy, which looks at a batch before it trains, may begin an epoch of few batches
-    with the next order.
+    of its consumer (your own `prefetch` or `shuffle`, that of Keras for `fit(class_weight=...)`, a
+    strategy) may take the last batch before the consumer does, and then the epoch counts even if
+    the consumer stops short of it: so `fit` under a strategy, which looks at a batch before it
+    trains, may begin an epoch of few batches with the next order.
 
     **Keras.** `model.fit(batches)` trains as `model.fit(dataset)` does, on every backend. A
     `tf.data.Dataset` is not told who asks: give `evaluate` and `predict` one with `shuffle=False`,
@@ -93,6 +94,9 @@ def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> A
 
     A `keras.distribution` over several processes shards by itself, unless it is made with
     `auto_shard_dataset=False`: set it before, and a shard is refused.
+
+    **Worker processes** stay for the iteration that comes next, also after `fit(batches)`:
+    `dataset.close()` ends them, and `with dataset:` at its end.
 
     **Options.** TensorFlow adds no `prefetch` of its own to what follows; write one where you want
     it.
@@ -174,19 +178,16 @@ class _Epochs:
         self, service: Service, plan: Plan, layout: Any, rows_at_once: int | None = None
     ) -> None:
         self._service, self._layout = service, layout
-        self._plan, self._last_step = plan, plan.num_batches - 1
-        self._last_parts = [slice(None)]
-        """What is handed over of the last step, one after the other: the last batch at last."""
+        self._plan, self._last_step, self._last_parts = plan, plan.num_batches - 1, [slice(None)]
         if rows_at_once is not None:
-            start, stop = plan.span(self._last_step)
             self._plan = replace(plan, batch_size=rows_at_once, remainder="keep")
-            self._last_step = (stop - 1) // rows_at_once
-            first = self._last_step * rows_at_once
-            parts = slice(0, start - first), slice(start - first, stop - first)
-            self._last_parts = [part for part in parts if part.stop > part.start]
+            self._last_step, self._last_parts = _last_parts(plan, rows_at_once)
 
     def __len__(self) -> int:
         return self._last_step + len(self._last_parts)
+
+    def close(self) -> None:
+        self._service.dataset.close()
 
     def __iter__(self) -> _Pass:
         clock = self._service.clock
@@ -197,9 +198,10 @@ class _Epochs:
                 f"Iterate over the dataset itself, or call set_epoch({clock.epoch}) and begin with "
                 f"batches.skip({clock.step})."
             )
+        clock.reached = None
         epoch, times_set = clock.epoch, clock.times_set
         plan, step = self._plan, -1
-        with contextlib.closing(self._service.stream(plan, epoch, True, True, 0, None)) as stream:
+        with contextlib.closing(self._service.iteration(plan, epoch)) as stream:
             # Counted by hand: zip would hold the batch while it asks for the next.
             for batch in stream:
                 step += 1
@@ -231,6 +233,7 @@ class _Passes:
 
     def __init__(self, dataset: keras.utils.PyDataset, num_batches: int, layout: Any) -> None:
         self._dataset, self._num_batches, self._layout = dataset, num_batches, layout
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
     def __len__(self) -> int:
         return self._num_batches
@@ -251,6 +254,7 @@ class _Passes:
             stream = ThreadedStream(self._make, steps, workers=workers, ahead=ahead)
         else:
             stream = InlineStream(self._make, steps)
+        self._streams.add(stream)
         with contextlib.closing(stream):
             left = self._num_batches
             for arrays in stream:
@@ -259,6 +263,10 @@ class _Passes:
                     self._dataset.on_epoch_end()
                 yield arrays
                 del arrays
+
+    def close(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
 
     def _make(self, index: int) -> list[npt.NDArray[Any]]:
         try:
@@ -276,6 +284,19 @@ class _Passes:
             error.add_note(note)
             raise
         return arrays
+
+
+def _last_parts(plan: Plan, rows_at_once: int) -> tuple[int, list[slice]]:
+    """Where the last batch is if `rows_at_once` are read: the step, and how that is handed over.
+
+    In parts, one after the other, of which the second is the last batch: of 22 rows in batches of
+    4, 8 at once, step 2 has the rows 16 to 21, and its parts are `[:4]` and `[4:6]`.
+    """
+    start, stop = plan.span(plan.num_batches - 1)
+    step = (stop - 1) // rows_at_once
+    first = step * rows_at_once
+    parts = slice(0, start - first), slice(start - first, stop - first)
+    return step, [part for part in parts if part.stop > part.start]
 
 
 def _first_batch(service: Service) -> Tree:

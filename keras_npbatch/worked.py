@@ -111,6 +111,7 @@ class Worked(Batches):
         follows: bool = True,
         first: int = 0,
         summarise: Summarise | None = None,
+        for_keras: bool = True,
     ) -> Stream:
         """An epoch of batches, from step `first` on, made by the workers there are.
 
@@ -140,7 +141,8 @@ class Worked(Batches):
             # The order of the next epoch is drawn meanwhile, so that it need not be waited for.
             draws = workers > 0 and follows and plan.draws_long
             errand = Job(plan.order, epoch + 1) if draws else None
-            if workers == 0 or (self._is_cheap and summarise is None):
+            is_cheap = self._is_cheap or (for_keras and workers == 1 and self._is_made_meanwhile)
+            if workers == 0 or (is_cheap and summarise is None):
                 stream = InlineStream(make, steps)
                 if errand is not None:
                     begin(errand)
@@ -148,6 +150,12 @@ class Worked(Batches):
                 ahead = self._most_ahead(workers)
                 stream = ThreadedStream(make, steps, workers=workers, ahead=ahead, errand=errand)
         self._streams.add(stream)
+        return stream
+
+    def _iteration(self, plan: Plan, epoch: int, first: int = 0) -> Stream:
+        """An epoch for who is no call of Keras's: no end of such a call ends its workers."""
+        stream = self._stream(plan, epoch, first=first, for_keras=False)
+        self._iterations.add(stream)
         return stream
 
     def _current_pool(self, workers: int) -> Pool:
@@ -183,6 +191,11 @@ class Worked(Batches):
     @property
     def _is_cheap(self) -> bool:
         """Whether making a batch costs less than handing it over from another thread."""
+        return False
+
+    @property
+    def _is_made_meanwhile(self) -> bool:
+        """Whether Keras's own loop has time to make batches while the model computes."""
         return False
 
     def _check_unchanged(self) -> None:

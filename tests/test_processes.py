@@ -526,6 +526,20 @@ def test_an_exception_comes_in_its_turn_with_type_text_note_and_traceback(
         assert not pool.is_open
 
 
+def test_an_exception_ends_no_other_stream_and_the_pool_with_the_last() -> None:
+    batches = dataset(loaders.Fails, how="own", shuffle=False, failing=9)
+    with opened(batches) as pool:
+        first, second = epoch_of(pool, batches), epoch_of(pool, batches)
+        assert next(second)[1][0] == 0
+        for stream, seen in ((first, [0, 4]), (second, [4])):
+            assert pool.is_open
+            assert [next(stream)[1][0] for _ in seen] == seen
+            with pytest.raises(loaders.OwnError):
+                next(stream)
+            assert list(stream) == []
+        assert not pool.is_open
+
+
 def test_an_exception_whose_text_can_not_be_told_comes_too() -> None:
     batches = dataset(loaders.Fails, how="mute", shuffle=False, failing=9)
     with opened(batches) as pool, pytest.raises(loaders.MuteError):

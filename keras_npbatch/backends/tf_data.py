@@ -15,9 +15,12 @@ knows, as it hands over the last batch, that it leaves.
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import threading
+import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -36,6 +39,11 @@ _Pass: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
 
 _Ticket: TypeAlias = npt.NDArray[np.int64]
 
+_SETTLED_S = 0.05
+"""Without a call for so long, TensorFlow's threads have taken note that no more batches come."""
+_SETTLED_WITHIN_S = 2.0
+"""How long the interpreter waits for that before it ends."""
+
 
 class Passes(Protocol):
     """What is walked over, in TensorFlow's threads; a pass is advanced by one of them at a time.
@@ -48,6 +56,9 @@ class Passes(Protocol):
 
     def __len__(self) -> int:
         """How many lists of arrays there are in a pass."""
+
+    def close(self) -> None:
+        """End the passes under way, from another thread: who waits in one is woken."""
 
 
 def epochs(
@@ -104,7 +115,7 @@ def _scanned(passes: Passes, specs: list[Any], in_chunks: bool) -> Any:
     def following(ticket: _Ticket, step: np.int64) -> list[npt.NDArray[Any]]:
         held = weakly()
         assert held is not None
-        return held.following(ticket, step)
+        return _calls.call(held.following, ticket, step)
 
     def ask(ticket: Any, step: Any) -> Any:
         ticket, *tensors = tf.numpy_function(following, [ticket, step], dtypes)
@@ -129,8 +140,10 @@ class _Iterations:
         self._last_step = len(passes) - 1
         self._numbers = itertools.count(1)
         self._running: dict[int, _Pass] = {}
+        # What TensorFlow calls with is not what was lent, but a view that it has made.
         self._tickets: weakref.WeakValueDictionary[int, _Ticket] = weakref.WeakValueDictionary()
         self._leases = Leases()
+        _calls.users.add(self)
 
     def first_ticket(self) -> _Ticket:
         """What each iterator begins with: the ticket of no pass, which holds this object."""
@@ -141,7 +154,14 @@ class _Iterations:
         if step == 0:
             ticket = self._begin()
         number = int(ticket[0])
-        arrays = next(self._running.get(number, iter(())), None)
+        running = self._running.get(number)
+        if running is None and number > 0:
+            raise RuntimeError(
+                f"keras_npbatch: asked for batch {step} of an iteration that TensorFlow has let "
+                "go, or copied the state of; expected the state itself. The debug mode of tf.data "
+                "copies it: do without tf.data.experimental.enable_debug_mode()."
+            )
+        arrays = None if running is None else next(running, None)
         if arrays is None:
             raise RuntimeError(
                 f"keras_npbatch: asked for batch {step} of an iteration in which an earlier one "
@@ -150,6 +170,10 @@ class _Iterations:
         if step == self._last_step:
             self._running.pop(number).close()
         return [self._tickets[number], *arrays]
+
+    def close(self) -> None:
+        """End the passes under way, from another thread."""
+        self._passes.close()
 
     def _begin(self) -> _Ticket:
         ticket = self._ticket(next(self._numbers))
@@ -169,3 +193,53 @@ class _Iterations:
         running = self._running.pop(number, None)
         if running is not None:
             running.close()
+
+
+class _Calls:
+    """The calls of Python by TensorFlow's threads.
+
+    A thread that calls as the interpreter ends would wait for it for ever, and TensorFlow, as it
+    ends an iterator that reads ahead, for that thread. So they are over before.
+    """
+
+    def __init__(self) -> None:
+        self.users: weakref.WeakSet[_Iterations] = weakref.WeakSet()
+        self._callers: set[int] = set()
+        self._has_ended = False
+        self._last_s = 0.0
+
+    def call(
+        self, following: Callable[..., list[npt.NDArray[Any]]], ticket: _Ticket, step: np.int64
+    ) -> list[npt.NDArray[Any]]:
+        """What `following` returns.
+
+        Raises:
+            RuntimeError: once the interpreter is about to end.
+        """
+        caller = threading.get_ident()
+        self._callers.add(caller)
+        try:
+            if self._has_ended:
+                raise RuntimeError("keras_npbatch: the interpreter ends; no batch is made any more")
+            return following(ticket, step)
+        finally:
+            self._callers.discard(caller)
+            self._last_s = time.monotonic()
+
+    def end(self) -> None:
+        """No more of them."""
+        self._has_ended = True
+        users = list(self.users)
+        if not users:
+            return
+        for iterations in users:
+            iterations.close()
+        began_s = self._last_s = time.monotonic()
+        while time.monotonic() < began_s + _SETTLED_WITHIN_S:
+            time.sleep(_SETTLED_S / 5)
+            if not self._callers and time.monotonic() > self._last_s + _SETTLED_S:
+                break
+
+
+_calls = _Calls()
+atexit.register(_calls.end)

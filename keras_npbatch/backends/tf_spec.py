@@ -54,7 +54,9 @@ class Layout:
         """The spec, without lists."""
         self._specs, self._structure = flatten(element_spec)
         self._forms = [_form(spec) for spec in self._specs]
-        self._is_flat = type(element_spec) is tuple and list(element_spec) == self._specs
+        is_flat_spec = type(element_spec) is tuple and list(element_spec) == self._specs
+        # Texts are not handed over as they are: whose arrays they are might write to them.
+        self._is_flat = is_flat_spec and not any(dtype.hasobject for dtype, _ in self._forms)
 
     def of_chunks(self) -> Layout:
         """The layout of several batches in one, with any number of samples."""

@@ -62,6 +62,7 @@ class ProcessStream:
         self._pending: deque[Job] = deque()
         self._closed = False
         pool.forget_all_but(plan, training, summarise, range(epoch, epoch + 2))
+        pool.readers.add(id(self))
 
     def __iter__(self) -> Iterator[Tree]:
         return self
@@ -83,9 +84,9 @@ class ProcessStream:
         self._left -= 1
         if job.error is not None:
             error, job.error = job.error, None  # breaks the cycle through its traceback
-            self._closed = True
-            self._pending.clear()
-            self._pool.close()
+            self.close()
+            if not self._pool.readers:  # others may go on: the error is of a batch, not of workers
+                self._pool.close()
             try:
                 raise error
             finally:
@@ -105,6 +106,7 @@ class ProcessStream:
         Safe to call twice, and from another thread: a consumer that waits comes to its end.
         """
         self._closed = True
+        self._pool.readers.discard(id(self))
         self._pool.ring()
         while self._pending:
             try:  # noqa: SIM105  # see `Pool.ring`

@@ -72,6 +72,8 @@ class Pool:
         start_method: StartMethod = "forkserver",
         timeout_s: float | None = None,
     ) -> None:
+        self.readers: set[int] = set()
+        """The streams that are open, each by its `id`."""
         self._timeout_s = timeout_s
         self._lock = threading.RLock()
         self._leases = Leases()

@@ -151,6 +151,26 @@ def test_endless_short_epochs_go_on_from_the_position(make_model, fit, data, bui
     assert seen.steps == [5, 5, 5]
 
 
+@pytest.mark.parametrize("built", [False, True], ids=["fresh", "built"])
+def test_fit_forgets_what_an_iteration_had_reached(make_model, fit, data, built):
+    dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=3)
+    for _ in range(4):
+        for step, _ in enumerate(dataset):
+            if step == 5:
+                break
+        assert dataset.state_dict()["step"] == 6
+
+        class Stop(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                assert dataset.state_dict()["step"] == 0
+                if batch == 2:
+                    raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            fit(make_model(built=built), dataset, callbacks=[Stop()])
+        assert dataset.state_dict() == dataset.state_dict(epoch=0, step=0)
+
+
 def test_a_stop_in_a_resumed_epoch_leaves_it_to_the_next_fit(make_model, fit, data):
     dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=3)
     dataset.load_state_dict(dataset.state_dict(epoch=2, step=4))

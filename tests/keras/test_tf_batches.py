@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import math
 import os
 import sys
@@ -527,6 +528,45 @@ def test_data_that_are_shuffled_in_place_come_once_an_epoch(dtype, offset, worke
             if ahead:  # all others are held ahead, and the end comes before they are looked at
                 assert dataset.ended.wait(20)
         assert sorted(seen) == list(range(40))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "object"])
+def test_the_parts_of_data_that_are_shuffled_in_place_stay_together(dtype):
+    class Pairs(InPlace):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            return self.data[:], self.texts[:]
+
+        def on_epoch_end(self):
+            for array in (self.data, self.texts):
+                array[:] = array[::-1].copy()
+
+    dataset = Pairs(np.arange(40))
+    dataset.texts = np.array([b"%d" % row for row in range(40)], object)
+    if dtype == "int64":
+        dataset.texts = np.arange(40)
+    for _ in range(3):
+        for numbers, texts in npb.to_tf_dataset(dataset):
+            assert numbers.numpy().tolist() == [int(text) for text in texts.numpy()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="worker processes need Linux")
+def test_a_call_of_keras_leaves_an_iteration_its_worker_processes():
+    class Numbers(BatchDataset):  # in here, so that workers need not import this module
+        def load(self, rows):
+            return rows.astype("float32")[:, np.newaxis], rows.astype("float32")[:, np.newaxis]
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    with contextlib.closing(
+        Numbers(400, batch_size=BATCH, workers=1, use_multiprocessing=True)
+    ) as dataset:
+        iterator = iter(dataset.to_tf_dataset())
+        next(iterator)
+        model.evaluate(dataset, verbose=0)
+        assert len(list(iterator)) == 49
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import time
 import weakref
@@ -402,6 +403,55 @@ def _leases_left(dataset):
         gc.collect()
         time.sleep(0.01)
     return dataset._slots.num_leased
+
+
+@pytest.mark.parametrize("settings_", ["workers=0", "workers=1", "workers=0, take=9"])
+@pytest.mark.parametrize("how", ["class_weight", "prefetch"])
+def test_the_interpreter_ends_with_an_iterator_that_reads_ahead(settings_, how):
+    """TensorFlow would wait for its thread, and that for Python."""
+    script = f"""
+import time
+import keras, numpy as np
+import keras_npbatch as npb
+
+class Slow(npb.BatchDataset):
+    def load(self, rows):
+        time.sleep(0.02)
+        return rows.astype("float32")[:, None], (rows % 2).astype("float32")[:, None]
+
+class Fail(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 5:
+            raise ZeroDivisionError
+
+def make(take=None, **settings):
+    return Slow(4000, batch_size=8, **settings).to_tf_dataset().take(take or -1)
+
+model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+model.compile(loss="mse")
+batches, arguments = make({settings_}), dict()
+if "{how}" == "prefetch":
+    batches = batches.prefetch(4)
+else:
+    arguments["class_weight"] = {{0: 1.0, 1: 2.0}}  # Keras adds a prefetch
+model.fit(batches, verbose=0, callbacks=[Fail()], **arguments)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ZeroDivisionError"
+
+
+def test_the_debug_mode_of_tf_data_is_named():
+    from tensorflow.python.data.ops import debug_mode
+
+    debug_mode.toggle_debug_mode(True)
+    try:
+        with pytest.raises(tf.errors.UnknownError, match="enable_debug_mode"):
+            list(loader().to_tf_dataset())
+    finally:
+        debug_mode.toggle_debug_mode(False)
 
 
 def test_a_dataset_that_nothing_refers_to_is_let_go():
