@@ -6,6 +6,7 @@ leaves by their path (`x['image']`), shapes and dtypes; never the contents of an
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -107,8 +108,9 @@ def told(value: Any) -> str:
     name = type(value).__name__
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    if hasattr(value, "shape") and hasattr(value, "dtype") and not isinstance(value, np.generic):
-        return f"{name} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    with contextlib.suppress(Exception):  # no array, or one in a file that has been closed
+        if not isinstance(value, np.generic):
+            return f"{name} of shape {tuple(value.shape)} and dtype {value.dtype}"
     items = value.values() if isinstance(value, dict) else value
     if isinstance(value, list | tuple | dict) and any(hasattr(item, "shape") for item in items):
         return f"a {name} of {len(value)} items"

@@ -106,7 +106,18 @@ class IndexedStorage:
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows."""
         increasing, back = np.unique(rows, return_inverse=True)
-        found = np.asarray(self._storage[increasing])
+        try:
+            found = np.asarray(self._storage[increasing])
+        except Exception as error:
+            if _is_closed(self._storage):
+                raise InvalidDataError(
+                    f"{self._path} is in an HDF5 file that has been closed; expected an open one. "
+                    "Close it when the dataset is not used any more."
+                ) from error
+            error.add_note(
+                f"keras_npbatch: raised by {self._path}[rows], a {type(self._storage).__name__}"
+            )
+            raise
         expected = (len(increasing), *self.shape[1:])
         if found.shape != expected or found.dtype != self.dtype:
             raise InvalidDataError(
@@ -267,6 +278,10 @@ def _array_source(array: npt.NDArray[Any], path: str) -> Source:
 def _is_raw(dtype: np.dtype[Any]) -> bool:
     """Whether arrays of it are plain memory: no objects, no strings of any length (kind T)."""
     return not dtype.hasobject and dtype.kind != "T"
+
+
+def _is_closed(storage: Any) -> bool:
+    return type(storage).__module__.partition(".")[0] == "h5py" and not storage
 
 
 def _is_mapped(array: Any) -> bool:

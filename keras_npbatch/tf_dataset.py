@@ -20,7 +20,7 @@ import keras
 import numpy.typing as npt
 
 from keras_npbatch.adapter import KerasAdapter
-from keras_npbatch.arguments import whole_number
+from keras_npbatch.arguments import number_of_batches, whole_number
 from keras_npbatch.engines import refuse_second_shard, warn_of_others
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
 from keras_npbatch.execution.inline import InlineStream
@@ -320,7 +320,7 @@ def _check_foreign(dataset: Any) -> int:
             f"dataset is {told(dataset)}; expected a keras.utils.PyDataset. Make one of arrays: "
             "keras_npbatch.ArrayDataset(x, y)."
         )
-    name, num_batches = type(dataset).__name__, dataset.num_batches
+    name, num_batches = type(dataset).__name__, number_of_batches(dataset)
     if num_batches is None:
         raise InvalidArgumentError(
             f"{name} is endless (num_batches is None); expected a PyDataset with a length. Give it "

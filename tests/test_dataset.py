@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, errors, order
 from keras_npbatch.plan import Plan, Remainder
+from keras_npbatch.testing import check_dataset
 from keras_npbatch.testing.strategies import settings
 from tests.conftest import worker_threads
 
@@ -627,8 +628,16 @@ def test_a_subclass_that_forgets_super_is_told():
         def __init__(self):
             pass
 
-    with pytest.raises(errors.InvalidArgumentError, match=r"^Forgetful was not initialised; call"):
-        len(Forgetful())
+    for ask in (
+        len,
+        lambda dataset: dataset[0],
+        lambda dataset: dataset.num_batches,
+        check_dataset,
+    ):
+        with pytest.raises(
+            errors.InvalidArgumentError, match=r"^Forgetful was not initialised; call"
+        ):
+            ask(Forgetful())
 
 
 def test_a_list_of_samples_is_not_taken_for_inputs(arrays):

@@ -472,6 +472,17 @@ def test_a_file_that_is_open_for_writing_is_named(tmp_path: Path) -> None:
             opened(dataset(loaders.Holds, held=file["images"]))
 
 
+def test_a_file_that_has_been_closed_is_named(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["images"] = np.zeros((N, 3))
+    with h5py.File(tmp_path / "x.h5") as file:
+        held = dataset(loaders.Holds, held=file["images"])
+    with pytest.raises(errors.UnsendableError, match="its HDF5 file has been closed"):
+        opened(held)
+
+
 def test_a_dataset_that_can_not_be_unpacked_is_an_error_with_its_traceback(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((N, 3)))
     batches = dataset(loaders.Holds, held=np.load(tmp_path / "x.npy", mmap_mode="r"))

@@ -986,6 +986,33 @@ def test_leaves_of_different_lengths_are_refused_by_their_paths(
     )
 
 
+def test_a_file_that_has_been_closed_is_told_by_the_path_of_the_leaf(tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        file["images"] = np.zeros((3, 2))
+    with h5py.File(tmp_path / "data.h5") as file:
+        source = as_source(file["images"], "x['image']")
+    with pytest.raises(InvalidDataError) as caught:
+        source.read(np.arange(2), np.empty)
+    assert str(caught.value) == (
+        "x['image'] is in an HDF5 file that has been closed; expected an open one. Close it when "
+        "the dataset is not used any more."
+    )
+
+
+def test_an_error_of_a_storage_has_the_path_of_the_leaf() -> None:
+    class Broken:
+        shape, dtype = (3, 2), np.dtype("float32")
+
+        def __getitem__(self, rows: Any) -> Any:
+            raise OSError("no disk")
+
+    with pytest.raises(OSError, match="no disk") as caught:
+        as_source(Broken(), "x['image']").read(np.arange(2), np.empty)
+    assert caught.value.__notes__ == ["keras_npbatch: raised by x['image'][rows], a Broken"]
+
+
 def test_reading_a_memory_map_may_wait_for_the_disk(tmp_path: Path) -> None:
     values = np.arange(60.0).reshape(6, 10)
     np.save(tmp_path / "x.npy", values)

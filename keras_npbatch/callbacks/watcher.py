@@ -52,7 +52,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
             raise InvalidArgumentError(
                 f"{type(self).__name__} watches {self.dataset!r}, which fit was not given; "
                 "expected the very dataset. One that repeat() returned is another: give that to "
-                "both."
+                "both. The batches of a to_tf_dataset() are not watched."
             )
         epoch_iterator, self._session = served
         self._epoch_iterator = weakref.ref(epoch_iterator)

@@ -233,6 +233,8 @@ def _reduce_h5(handle: Any) -> Any:
 
     if not isinstance(handle, h5py.Dataset | h5py.Group):
         raise TypeError(f"a {type(handle).__name__} of h5py belongs to its process")
+    if not handle:
+        raise TypeError("its HDF5 file has been closed; expected an open one")
     file = handle.file
     if file.mode != "r" or file.driver in ("core", "fileobj"):
         raise TypeError(

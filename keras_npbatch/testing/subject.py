@@ -21,7 +21,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_npbatch.arguments import whole_number
+from keras_npbatch.arguments import number_of_batches, whole_number
 from keras_npbatch.dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.plan import Plan
@@ -76,7 +76,7 @@ class Subject:
                 f"dataset is {told(dataset)}; expected a keras.utils.PyDataset, such as a "
                 "BatchDataset. Pass the object, not its class."
             )
-        if dataset.num_batches is None:
+        if number_of_batches(dataset) is None:
             raise InvalidArgumentError(
                 f"dataset is an endless {type(dataset).__name__}; expected a finite one. Check "
                 "one epoch of it: the dataset before repeat()."

@@ -658,6 +658,19 @@ def test_an_endless_dataset_of_another_kind_is_refused():
     )
 
 
+def test_another_dataset_that_can_not_tell_its_length_is_refused():
+    class Odd(Theirs):
+        def __len__(self):
+            raise OSError("no disk")
+
+    with pytest.raises(InvalidArgumentError) as caught:
+        npb.to_tf_dataset(Odd())
+    assert str(caught.value) == (
+        "Odd can't tell how many batches it has (OSError: no disk); expected a number. Write "
+        "__len__."
+    )
+
+
 def test_processes_of_another_dataset_are_refused():
     with pytest.raises(InvalidArgumentError) as caught:
         npb.to_tf_dataset(Theirs(use_multiprocessing=True, workers=2))
