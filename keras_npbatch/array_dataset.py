@@ -46,7 +46,9 @@ class ArrayDataset(ArrayBatches, BatchDataset):
             (HDF5 and Zarr datasets); each of shape `(num_samples, *feature_shape)`.
         y: targets, nested likewise, or None.
         sample_weight: weights, nested as `y` is, or None. Not together with `class_weight`.
-        **settings: those of `BatchDataset` but `num_samples`.
+        **settings: those of `BatchDataset` but `num_samples`. From arrays in memory, batches up to
+            256 KB that nothing is done to are made by the caller whatever `workers` is, and with
+            `workers=1` larger ones too in Keras's loop on JAX on a CPU, which has time for it.
 
     Raises:
         InvalidDataError: if the data can't be read by rows or differ in length; the message

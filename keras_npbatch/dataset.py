@@ -90,7 +90,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             process the whole of the data, the same list of files: what `load` reads can't be
             compared, and of `paths[rank::count]` each would read a part of its part.
         workers: threads that make batches. 0: none, the caller makes each batch when it asks.
-            1: one thread makes batches ahead. More: so many at once.
+            1: one thread makes batches ahead. More: so many at once. What costs less to make than
+            to hand over is always made by the caller: see `ArrayDataset`.
         use_multiprocessing: whether the workers are processes, for a `load` or transform that is
             mostly Python. They are started once for a `fit`, get a copy of the dataset (arrays are
             shared), and import neither Keras nor a framework unless your class does. Linux only.

@@ -92,6 +92,8 @@ def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any]:
         return "batch_size", 2 * dataset.batch_size
     workers = dataset.workers
     threads = 0 if dataset.use_multiprocessing else workers
+    if threads == 1 and dataset._is_made_meanwhile:  # there was no thread
+        return "workers", 2
     # While it was measured, threads may have competed for Python's lock: each gets its share.
     is_work = costs.busy * (1 + threads) > _WORK
     if is_work and threads:

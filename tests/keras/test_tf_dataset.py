@@ -405,9 +405,11 @@ def _leases_left(dataset):
     return dataset._slots.num_leased
 
 
-@pytest.mark.parametrize("settings_", ["workers=0", "workers=1", "workers=0, take=9"])
-@pytest.mark.parametrize("how", ["class_weight", "prefetch"])
-def test_the_interpreter_ends_with_an_iterator_that_reads_ahead(settings_, how):
+@pytest.mark.parametrize(
+    ("how", "settings_"),
+    [("class_weight", "workers=1"), ("prefetch", "workers=0"), ("prefetch", "workers=0, take=9")],
+)
+def test_the_interpreter_ends_with_an_iterator_that_reads_ahead(how, settings_):
     """TensorFlow would wait for its thread, and that for Python."""
     script = f"""
 import time

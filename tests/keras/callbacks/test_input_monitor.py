@@ -201,6 +201,15 @@ def test_arrays_that_are_read_at_once_want_larger_batches(data):
     assert advice(dataset, costs, 0.001) == ("batch_size", 2 * BATCH)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others have a thread")
+def test_arrays_that_the_loop_of_jax_gathers_itself_want_threads():
+    dataset = ArrayDataset(np.zeros((64, 5000)), batch_size=16)
+    costs = Costs(reading_s=0.03, transform_s=0.0, transport_s=0.0, busy=0.9)
+    assert advice(dataset, costs, compute_s=0.01) == ("workers", 2)
+    dataset.workers = 2
+    assert advice(dataset, costs, compute_s=0.01) == ("use_multiprocessing", True)
+
+
 class SlowInThreads(BatchDataset):
     """As where many threads compete for the processor: a batch alone takes no time."""
 
