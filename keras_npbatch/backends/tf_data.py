@@ -214,14 +214,19 @@ class _Calls:
         """What `following` returns.
 
         Raises:
-            RuntimeError: once the interpreter is about to end.
+            StopIteration: once the interpreter is about to end: no error, which TensorFlow would
+                write to the log, behind the one that the program may have ended with.
         """
         caller = threading.get_ident()
         self._callers.add(caller)
         try:
             if self._has_ended:
-                raise RuntimeError("keras_npbatch: the interpreter ends; no batch is made any more")
+                raise StopIteration
             return following(ticket, step)
+        except Exception:
+            if self._has_ended:
+                raise StopIteration from None
+            raise
         finally:
             self._callers.discard(caller)
             self._last_s = time.monotonic()

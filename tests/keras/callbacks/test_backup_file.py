@@ -212,7 +212,8 @@ def test_another_dataset_than_that_of_fit_is_refused(tmp_path):
         train(watched.repeat(), BackupAndRestore(watched, tmp_path), steps_per_epoch=2)
     assert str(caught.value) == (
         f"BackupAndRestore watches {watched!r}, which fit was not given; expected the very "
-        "dataset. One that repeat() returned is another: give that to both."
+        "dataset. One that repeat() returned is another: give that to both. The batches of a "
+        "to_tf_dataset() are not watched."
     )
 
 
