@@ -32,7 +32,7 @@ def number_of_batches(dataset: Any) -> int | None:
         return None if found is None else operator.index(found)
     except InvalidArgumentError:  # of one of ours, which tells it all
         raise
-    except Exception as error:
+    except Exception as error:  # whatever a length of the user's may raise
         raise InvalidArgumentError(
             f"{type(dataset).__name__} can't tell how many batches it has "
             f"({type(error).__name__}: {error}); expected a number. Write __len__."

@@ -872,7 +872,7 @@ def test_the_interpreter_waits_for_threads_that_are_at_a_task() -> None:
     """One that it ends within C++ code would abort the process."""
     script = """
 import threading, time
-from keras_npbatch.execution.threads import Job, ThreadedStream, begin
+from keras_npbatch.execution.threads import ThreadedStream
 at_the_next = threading.Event()
 
 def make(task):

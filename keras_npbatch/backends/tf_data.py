@@ -223,7 +223,7 @@ class _Calls:
             if self._has_ended:
                 raise StopIteration
             return following(ticket, step)
-        except Exception:
+        except Exception:  # of a batch that the end has cut off, which nobody waits for
             if self._has_ended:
                 raise StopIteration from None
             raise
@@ -240,6 +240,7 @@ class _Calls:
         for iterations in users:
             iterations.close()
         began_s = self._last_s = time.monotonic()
+        # Nothing tells that no other call will come: only that none has come for a while.
         while time.monotonic() < began_s + _SETTLED_WITHIN_S:
             time.sleep(_SETTLED_S / 5)
             if not self._callers and time.monotonic() > self._last_s + _SETTLED_S:

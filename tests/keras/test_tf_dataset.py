@@ -445,6 +445,37 @@ model.fit(batches, verbose=0, callbacks=[Fail()], **arguments)
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError"
 
 
+@pytest.mark.parametrize("kind", ["npb.BatchDataset", "keras.utils.PyDataset"])
+def test_the_interpreter_ends_though_a_batch_does_not(kind):
+    script = f"""
+import threading, time
+import keras, numpy as np
+import keras_npbatch as npb
+
+hangs = threading.Event()
+
+class Hanging({kind}):
+    def __len__(self):
+        return 500
+
+    def __getitem__(self, index):
+        if index == 9:
+            hangs.set()
+            time.sleep(600)
+        return np.zeros((8, 1), "float32")
+
+settings = dict(num_samples=4000, batch_size=8) if {kind} is npb.BatchDataset else dict()
+iterator = iter(npb.to_tf_dataset(Hanging(workers=2, **settings)).prefetch(20))
+next(iterator)
+assert hangs.wait(30)
+time.sleep(0.5)  # TensorFlow's thread comes to wait for that batch
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_debug_mode_of_tf_data_is_named():
     from tensorflow.python.data.ops import debug_mode
 

@@ -210,6 +210,19 @@ def test_arrays_that_the_loop_of_jax_gathers_itself_want_threads():
     assert advice(dataset, costs, compute_s=0.01) == ("use_multiprocessing", True)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="others have a thread")
+def test_what_is_more_than_a_gather_has_a_thread_on_jax_too(tmp_path):
+    x = np.zeros((64, 5000))
+    np.save(tmp_path / "x.npy", x)
+    assert ArrayDataset(x)._is_made_meanwhile
+    for data, settings in (
+        (x, {"transform": lambda batch: batch}),
+        (x[:, ::2], {}),  # indexed, not taken
+        (np.load(tmp_path / "x.npy", mmap_mode="r"), {}),
+    ):
+        assert not ArrayDataset(data, **settings)._is_made_meanwhile
+
+
 class SlowInThreads(BatchDataset):
     """As where many threads compete for the processor: a batch alone takes no time."""
 
