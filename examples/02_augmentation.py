@@ -1,9 +1,10 @@
-"""Random augmentation with `transform(batch, rng)`: new in every epoch, the same in every run.
+"""Random augmentation with `augment(batch, rng)`: new in every epoch, the same in every run.
 
     KERAS_BACKEND=jax python examples/02_augmentation.py
 
 `rng` is a function of (seed, epoch, step), so two trainings with 0 and with 4 workers end with the
-same weights, bit for bit. The example trains both and compares, on digits held out by `split`.
+same weights, bit for bit. The example trains both and compares, on digits held out by `split`:
+validation, `evaluate` and `predict` are never augmented.
 """
 
 import argparse
@@ -34,7 +35,7 @@ def shift_and_fade(batch, rng):
 
 
 def train(workers):
-    """Train a small model on augmented digits; returns it and its dataset."""
+    """Train a small model on augmented digits; returns it and the two parts of the data."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -45,18 +46,17 @@ def train(workers):
         ]
     )
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    dataset, _ = npb.ArrayDataset(
-        images, labels, batch_size=64, seed=0, transform=shift_and_fade, workers=workers
+    dataset, held_out = npb.ArrayDataset(
+        images, labels, batch_size=64, seed=0, augment=shift_and_fade, workers=workers
     ).split(0.8)
     model.fit(dataset, epochs=arguments.epochs, verbose=0)
-    return model, dataset
+    return model, dataset, held_out
 
 
-model, dataset = train(workers=4)
-other, _ = train(workers=0)
-# The other part, not augmented: which rows it has does not depend on the transform.
-_, plain = npb.ArrayDataset(images, labels, batch_size=64).split(0.8)
-print(f"accuracy on {plain.num_samples} other digits: {model.evaluate(plain, verbose=0)[1]:.3f}")
+model, dataset, held_out = train(workers=4)
+other, _, _ = train(workers=0)
+accuracy = model.evaluate(held_out, verbose=0)[1]
+print(f"accuracy on {held_out.num_samples} other digits: {accuracy:.3f}")
 same = all(map(np.array_equal, model.get_weights(), other.get_weights()))
 print(f"4 workers and 0 workers give {'the same' if same else 'DIFFERENT'} weights, bit for bit")
 

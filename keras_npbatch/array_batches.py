@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ class ArrayBatches(Batches):
         parts = Parts(
             as_sources(x, "x"), as_sources(y, "y"), as_sources(sample_weight, "sample_weight")
         )
-        if settings.get("transform") is None:  # which may make others of them
+        changes = settings.get("transform"), settings.get("augment")
+        if changes == (None, None):  # else they may make others of them
             _check_weights(parts, settings.get("class_weight"))
         rows = num_rows(**parts._asdict())
         if rows == 0:
@@ -89,16 +91,14 @@ class ArrayBatches(Batches):
         # Without optree where it can be done without; see `tree`.
         return tuple(found) if self._is_flat else self._structure.unflatten(found)
 
-    def _loading(self, plan: Plan) -> Recipe:
+    def _loading(self, plan: Plan, training: bool = True) -> Recipe:
+        recipe = super()._loading(plan, training)
         if type(self).load is not ArrayBatches.load:
-            return super()._loading(plan)
+            return recipe
+        changes = recipe.transform, recipe.augment, recipe.class_weight
+        nothing_to_do = changes == (None, None, None) and plan.remainder != "pad"
         # The rows of a plan are in range, so they need no check.
-        nothing_to_do = (
-            self._transform is None and self._class_weight is None and plan.remainder != "pad"
-        )
-        return Recipe(
-            plan, self._gather, self._transform, self._class_weight, finished=nothing_to_do
-        )
+        return replace(recipe, load=self._gather, finished=nothing_to_do)
 
     def _fingerprint(self) -> Fingerprint:
         parts = unpack(self._structure.unflatten(self._sources), "the data")

@@ -60,7 +60,7 @@ class ArrayDataset(ArrayBatches, BatchDataset):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As in a `BatchDataset`; what a class of your own may have is a setting here."""
-        if name in ("class_weight", "transform") and type(self) is ArrayDataset:
+        if name in ("augment", "class_weight", "transform") and type(self) is ArrayDataset:
             raise AttributeError(
                 f"ArrayDataset.{name} can't be set: it is given to it as it is made. Make a "
                 "new dataset, or let the transform look at an attribute of its own."

@@ -32,7 +32,7 @@ from keras_npbatch.planned import Planned, refuse_empty_batches
 from keras_npbatch.recipe import Recipe
 from keras_npbatch.shard import Shard
 from keras_npbatch.summary import Summarise, summing
-from keras_npbatch.transforms import Transform
+from keras_npbatch.transforms import Transform, wants_rng
 from keras_npbatch.tree import Tree
 
 __all__ = ["Batches", "Maker"]
@@ -53,6 +53,7 @@ class Batches(Planned):
         seed: int | None = None,
         remainder: Remainder | None = None,
         transform: Callable[..., Tree] | None = None,
+        augment: Callable[..., Tree] | None = None,
         class_weight: Mapping[int, float] | None = None,
         shard: Shard | tuple[int, int] | None = None,
     ) -> None:
@@ -70,9 +71,15 @@ class Batches(Planned):
         self._is_part = shard is not None
         refuse_empty_batches(self._plan)
         self._transform = None if transform is None else Transform(transform)
+        self._augment = None
+        if augment is not None:
+            self._augment = Transform(augment, "augment", rng.Purpose.AUGMENT)
         self._class_weight = None if class_weight is None else ClassWeight(class_weight)
+        self._load_draws = False
         if self._makes_whole_batches:
             self._refuse_finishing()
+        else:
+            self._load_draws = wants_rng(self.load, f"{type(self).__name__}.load", "rows")
         self._endless = False
         self._asked_for_rows = False
         self._start(epoch=0)
@@ -81,6 +88,9 @@ class Batches(Planned):
 
     def load(self, rows: Rows) -> Tree:
         """Read a batch; the one method to write. It may be called from several threads at once.
+
+        Write `load(self, rows, rng)` to draw random numbers: `rng` is a `np.random.Generator` that
+        depends on (seed, epoch, step) alone. `evaluate` and `predict` draw those of epoch 0.
 
         Args:
             rows: int64 array of shape `(n,)`: the samples of the batch, in their order.
@@ -145,9 +155,10 @@ class Batches(Planned):
             "global_batch_size": plan.global_batch_size,
             "shuffle": plan.shuffle,
             # Without these the seed changes nothing, and one that was drawn must not be in the way.
-            "seed": plan.seed if plan.shuffle or self._transform is not None else None,
+            "seed": plan.seed if self._draws else None,
             "remainder": plan.remainder,
             "transform": None if self._transform is None else self._transform.name,
+            "augment": None if self._augment is None else self._augment.name,
             "class_weight": None if weights is None else weights.pairs,
         } | ({} if plan.selection is None else {"split": plan.selection.described})
 
@@ -163,16 +174,14 @@ class Batches(Planned):
 
         Args:
             plan: which rows are in it; by default the dataset's own.
-            training: whether classes are weighed, as in `fit(x, y, class_weight=...)`.
+            training: whether batches are augmented and classes weighed, as `fit` does.
             summarise: what is to be computed from each batch where it is made; then the maker
                 returns both, as `Summed`.
         """
         if summarise is not None:
             return summing(self._maker(plan, training), plan or self.plan, summarise)
         plan = self.plan if plan is None else plan
-        recipe = self._recipe(plan)
-        if not training and recipe.class_weight is not None:
-            recipe = replace(recipe, class_weight=None)
+        recipe = self._recipe(plan, training)
         if recipe.finished:  # no code of the user's is called, which might ask
             return recipe
 
@@ -207,13 +216,26 @@ class Batches(Planned):
 
     # ---------------------------------------------------------------- inside
 
-    def _recipe(self, plan: Plan) -> Recipe:
+    def _recipe(self, plan: Plan, training: bool = True) -> Recipe:
         if self._makes_whole_batches:
             return Recipe(plan, self._make_by_index, name="__getitem__(index)")
-        return self._loading(plan)
+        return self._loading(plan, training)
 
-    def _loading(self, plan: Plan) -> Recipe:
-        return Recipe(plan, self.load, self._transform, self._class_weight)
+    def _loading(self, plan: Plan, training: bool = True) -> Recipe:
+        return Recipe(
+            plan,
+            self.load,
+            self._transform,
+            self._class_weight if training else None,
+            augment=self._augment if training else None,
+            load_draws=self._load_draws,
+        )
+
+    @property
+    def _draws(self) -> bool:
+        """Whether anything depends on the seed."""
+        functions = self._transform, self._augment
+        return self.plan.shuffle or self._load_draws or any(f is not None for f in functions)
 
     @property
     def _makes_whole_batches(self) -> bool:
@@ -241,14 +263,15 @@ class Batches(Planned):
     def _refuse_finishing(self) -> None:
         for name, value in (
             ("transform", self._transform),
+            ("augment", self._augment),
             ("class_weight", self._class_weight),
             ("remainder='pad'", self.remainder == "pad" or None),
         ):
             if value is not None:
                 raise InvalidArgumentError(
                     f"{name} was given to {type(self).__name__}, which overrides __getitem__ and "
-                    "so returns finished batches; expected neither transform, class_weight nor "
-                    "remainder='pad'. Override load(rows) instead."
+                    "so returns finished batches; expected neither transform, augment, "
+                    "class_weight nor remainder='pad'. Override load(rows) instead."
                 )
 
     def _make_by_index(self, _: Rows) -> Tree:

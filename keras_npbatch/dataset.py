@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import keras
 
-from keras_npbatch import rng
 from keras_npbatch.adapter import KerasAdapter
 from keras_npbatch.agreement import agreed_seed, refuse_differences
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches import Batches
+from keras_npbatch.call_batches import CallBatches
 from keras_npbatch.clock import Place
 from keras_npbatch.execution import stand_ins
 from keras_npbatch.execution.launch import StartMethod
@@ -79,7 +81,11 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             processes that train together need batches of one size.
         transform: `transform(batch)` or `transform(batch, rng)`, which returns the batch for the
             model; `rng` depends on (seed, epoch, step) alone. It is applied in `evaluate` and
-            `predict` too: leave augmentation out of the dataset you evaluate with.
+            `predict` too: decode, normalise, select here.
+        augment: `augment(batch)` or `augment(batch, rng)`, applied after `transform`, in training
+            alone: never in `evaluate`, `predict` or validation, also where these read a part of a
+            `split` or the dataset that is trained on. `for batch in ds` and `ds[i]` are batches of
+            training; `batches_for("evaluate")` are the others.
         class_weight: dict from class number to weight, which becomes the `sample_weight` of the
             batches of training, as `fit(class_weight=...)` does for arrays; `evaluate` does not
             weigh. A class that is not in it weighs 1.
@@ -119,6 +125,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         seed: int | None = None,
         remainder: Remainder | None = None,
         transform: Callable[..., Tree] | None = None,
+        augment: Callable[..., Tree] | None = None,
         class_weight: Mapping[int, float] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
         workers: int = 1,
@@ -130,8 +137,6 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         self._set_start(use_multiprocessing, start_method, timeout)
         if shard is not None:
             shard = find_shard() if shard == "auto" else Shard.of(shard)
-            if seed is None and (shuffle or transform is not None) and has_others(shard):
-                seed = agreed_seed(rng.draw_seed(), shard)
         keras.utils.PyDataset.__init__(
             self,
             workers=whole_number("workers", workers, least=0, most=MAX_WORKERS),
@@ -146,9 +151,13 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             seed=seed,
             remainder=remainder,
             transform=transform,
+            augment=augment,
             class_weight=class_weight,
             shard=shard,
         )
+        if shard is not None and not self._has_own_seed and self._draws and has_others(shard):
+            self._plan = replace(self._plan, seed=agreed_seed(self.seed, shard))
+            self._has_own_seed = True
 
     def __iter__(self) -> Iterator[Tree]:
         """One epoch through the workers; the next iteration is the next epoch.
@@ -234,13 +243,12 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         train, validation = keras_npbatch.ArrayDataset(x, y, batch_size=256).split(0.8)
         model.fit(train, validation_data=validation, epochs=10)
 
-        # With augmentation for training only: the parts are the same ones.
+        # With augmentation, which training alone applies:
         def fade(batch, rng):
             x, y = batch
             return x * rng.uniform(0.8, 1.2), y
 
-        train, _ = keras_npbatch.ArrayDataset(x, y, transform=fade).split(0.8)
-        _, validation = keras_npbatch.ArrayDataset(x, y).split(0.8)
+        train, validation = keras_npbatch.ArrayDataset(x, y, augment=fade).split(0.8)
         ```
 
         It goes by row numbers alone. Rows that belong together (pictures of one patient, windows
@@ -262,6 +270,13 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             InvalidArgumentError: for fractions that can't be had, or where a part has too few
                 samples for a batch.
         """
+        if self._transform is not None and self._transform.draws:
+            warnings.warn(
+                f"the transform of the {type(self).__name__} draws random numbers, and every part "
+                "of a split applies it, validation too. If it is augmentation, give it as "
+                "augment=, which training alone applies.",
+                stacklevel=2,
+            )
         parts = []
         for plan in self.plan.split(fractions, seed):
             part = copy.copy(self)
@@ -269,6 +284,32 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             part._is_agreed = False
             parts.append(part)
         return tuple(parts)
+
+    def batches_for(self, call: Literal["evaluate", "predict"]) -> CallBatches:
+        """The batches that `evaluate` or `predict` reads, to look at or to loop over.
+
+        They are in the order of the data, without augmentation and class weights. Those of
+        `"predict"` hold every row once, whatever `remainder` is. `for batch in ds` and `ds[i]` are
+        batches of training. Reading them moves no epoch on.
+
+        Example:
+
+        ```python
+        for x, y in validation.batches_for("evaluate"):
+            print(model.test_on_batch(x, y))
+        ```
+
+        Args:
+            call: `"evaluate"` or `"predict"`.
+
+        Returns:
+            A sequence: `len(batches)`, `batches[step]`, `batches.rows(step)`, and as often as you
+            like `for batch in batches`, through the dataset's workers.
+
+        Raises:
+            InvalidArgumentError: for another `call`.
+        """
+        return CallBatches(self, call)
 
     def to_tf_dataset(self, element_spec: Any = None) -> Any:
         """The batches as a `tf.data.Dataset`, each of whose iterations is an epoch.
@@ -344,11 +385,6 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         if not self._is_agreed and has_others(self.plan.shard):
             refuse_differences(self.plan.shard, self._described())
             self._is_agreed = True
-
-    @property
-    def _draws(self) -> bool:
-        """Whether anything depends on the seed."""
-        return self.shuffle or self._transform is not None
 
     def _own_num_batches(self) -> int | None:
         num_batches = self.plan.num_batches

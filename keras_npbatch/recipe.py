@@ -18,7 +18,8 @@ from keras_npbatch.assemble import ClassWeight
 from keras_npbatch.errors import told_rows
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan
-from keras_npbatch.transforms import Transform
+from keras_npbatch.rng import Purpose
+from keras_npbatch.transforms import Transform, generator_at
 from keras_npbatch.tree import Tree
 
 __all__ = ["Recipe"]
@@ -30,7 +31,7 @@ class Recipe:
 
     plan: Plan
     """Which rows it has."""
-    load: Callable[[Rows], Tree]
+    load: Callable[..., Tree]
     """What reads them: `load(rows)` returns a batch with one sample for each row."""
     transform: Transform | None = None
     """What is done to it then."""
@@ -40,6 +41,10 @@ class Recipe:
     """Whether `load` returns batches that are known to be right, with nothing to be done."""
     name: str = "load(rows)"
     """What `load` is to the user, for messages."""
+    augment: Transform | None = None
+    """What is done after the transform, in training alone."""
+    load_draws: bool = False
+    """Whether `load` takes a random generator as its second argument."""
 
     def __call__(self, epoch: int, step: int) -> Tree:
         """The batch of a step.
@@ -55,14 +60,16 @@ class Recipe:
         if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
             rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
         try:
-            batch = self.load(rows)
+            batch = self.read(rows, epoch, step)
             if self.finished:
                 return batch
             parts = assemble.unpack(batch, doing)
             assemble.check_lengths(parts, len(rows), doing)
-            if self.transform is not None:
-                doing = "transform"
-                changed = self.transform(
+            for change in (self.transform, self.augment):
+                if change is None:
+                    continue
+                doing = change.setting
+                changed = change(
                     assemble.pack(parts),
                     seed=plan.seed,
                     epoch=epoch,
@@ -89,3 +96,11 @@ class Recipe:
             error.add_note(note)
             raise
         return assemble.pack(parts)
+
+    def read(self, rows: Rows, epoch: int, step: int) -> Tree:
+        """What `load` returns for the rows of a step, before anything is done to it."""
+        if not self.load_draws:
+            return self.load(rows)
+        plan = self.plan
+        generator = generator_at(plan.seed, Purpose.LOAD, epoch, step, plan.shard.index)
+        return self.load(rows, generator)

@@ -34,6 +34,8 @@ class Purpose(IntEnum):
     TRANSFORM = 1
     GLOBAL = 2
     SPLIT = 3
+    AUGMENT = 4
+    LOAD = 5
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

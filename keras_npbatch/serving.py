@@ -39,7 +39,7 @@ from keras_npbatch.service import Service, Stream
 from keras_npbatch.tree import Tree
 from keras_npbatch.watching import Delivery, Watch
 
-__all__ = ["Session", "check_delivered", "weighed_for_fit"]
+__all__ = ["Session", "check_delivered", "weighed_for_evaluate", "weighed_for_fit"]
 
 
 class Session:
@@ -280,14 +280,10 @@ class Session:
         """
         if self._kind == "fit":
             return weighed_for_fit(plan, batch, step)
-        if plan.remainder != "pad":
-            return batch
         steps = self._steps or plan.num_batches
         if not self._service.endless:
             steps = min(steps, plan.num_batches)
-        passes, rest = divmod(steps, plan.num_batches)
-        real = passes * plan.num_samples + (plan.global_span(rest - 1)[1] if rest else 0)
-        return _scaled(batch, steps * plan.global_batch_size / real)
+        return weighed_for_evaluate(plan, batch, steps)
 
 
 def weighed_for_fit(plan: Plan, batch: Tree, step: int) -> Tree:
@@ -296,6 +292,15 @@ def weighed_for_fit(plan: Plan, batch: Tree, step: int) -> Tree:
         return batch
     start, stop = plan.global_span(step)
     return _scaled(batch, plan.global_batch_size / (stop - start))
+
+
+def weighed_for_evaluate(plan: Plan, batch: Tree, steps: int) -> Tree:
+    """A batch with the sample weights that `evaluate`, which reads `steps` of them, is given."""
+    if plan.remainder != "pad":
+        return batch
+    passes, rest = divmod(steps, plan.num_batches)
+    real = passes * plan.num_samples + (plan.global_span(rest - 1)[1] if rest else 0)
+    return _scaled(batch, steps * plan.global_batch_size / real)
 
 
 def _scaled(batch: Tree, factor: float) -> Tree:

@@ -1,4 +1,4 @@
-"""The user's function on a batch: `transform(batch)` or `transform(batch, rng)`.
+"""The user's functions that may draw random numbers: `transform`, `augment`, `load`.
 
     def flip(batch, rng):
         x, y = batch
@@ -6,8 +6,9 @@
         x[flipped] = x[flipped, :, ::-1]      # the batch is this call's own: writing is fine
         return x, y
 
-`rng` is a NumPy generator that depends on (seed, epoch, step) alone, so that augmentation differs
-from batch to batch and from epoch to epoch, and is the same in any worker and after any restart.
+A function gets `rng`, a NumPy generator, if its second parameter asks for it. The generator depends
+on (seed, epoch, step) alone: numbers differ from batch to batch and from epoch to epoch, and are
+the same in any worker and after any restart. Each of the three has a stream of its own.
 """
 
 from __future__ import annotations
@@ -16,32 +17,42 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from keras_npbatch import rng
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.tree import Tree
 
-__all__ = ["Transform"]
+__all__ = ["Transform", "generator_at", "wants_rng"]
 
 
 class Transform:
-    """A checked transform that is called the way its signature asks for.
+    """A checked function of a batch that is called the way its signature asks for.
 
     Args:
         function: takes the batch, and a generator if its second parameter is required or is
             named `rng`.
+        setting: the setting that it was given as, for messages.
+        purpose: which stream its generator draws from.
 
     Raises:
         InvalidArgumentError: if it can't be called so.
     """
 
-    def __init__(self, function: Callable[..., Tree]) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Tree],
+        setting: str = "transform",
+        purpose: rng.Purpose = rng.Purpose.TRANSFORM,
+    ) -> None:
         if not callable(function):
             raise InvalidArgumentError(
-                f"transform is {told(function)}; expected a function of the batch: "
-                "transform(batch) or transform(batch, rng)."
+                f"{setting} is {told(function)}; expected a function of the batch: "
+                f"{setting}(batch) or {setting}(batch, rng)."
             )
-        self._function = function
-        self._wants_rng = _wants_rng(function)
+        self.setting = setting
+        self._function, self._purpose = function, purpose
+        self.draws = wants_rng(function, setting, "batch")
 
     @property
     def name(self) -> str:
@@ -51,13 +62,30 @@ class Transform:
 
     def __call__(self, batch: Tree, *, seed: int, epoch: int, step: int, shard: int = 0) -> Tree:
         """The transformed batch; of the first shard as if there were no others."""
-        if not self._wants_rng:
+        if not self.draws:
             return self._function(batch)
-        place = (epoch, step, shard) if shard else (epoch, step)
-        return self._function(batch, rng.generator(seed, rng.Purpose.TRANSFORM, *place))
+        return self._function(batch, generator_at(seed, self._purpose, epoch, step, shard))
 
 
-def _wants_rng(function: Callable[..., Any]) -> bool:
+def generator_at(
+    seed: int, purpose: rng.Purpose, epoch: int, step: int, shard: int = 0
+) -> np.random.Generator:
+    """The generator of one batch; that of the first shard is the one of a run without shards."""
+    place = (epoch, step, shard) if shard else (epoch, step)
+    return rng.generator(seed, purpose, *place)
+
+
+def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
+    """Whether `function(argument)` is to be called as `function(argument, rng)`.
+
+    Args:
+        function: the user's function.
+        name: what it is called in messages.
+        argument: what its first argument is called there.
+
+    Raises:
+        InvalidArgumentError: if its signature allows neither.
+    """
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin that does not tell: the common form
@@ -74,7 +102,7 @@ def _wants_rng(function: Callable[..., Any]) -> bool:
         signature.bind(*[None] * (1 + takes_rng))
     except TypeError:
         raise InvalidArgumentError(
-            f"transform takes the parameters {signature}; expected transform(batch) or "
-            "transform(batch, rng). Bind further arguments with functools.partial."
+            f"{name} takes the parameters {signature}; expected {name}({argument}) or "
+            f"{name}({argument}, rng). Bind further arguments with functools.partial."
         ) from None
     return takes_rng

@@ -115,8 +115,8 @@ class Worked(Batches):
     ) -> Stream:
         """An epoch of batches, from step `first` on, made by the workers there are.
 
-        As in `fit(x, y, class_weight=...)`, classes are weighed in training alone. `follows` tells
-        whether the next epoch is expected to be asked for. With `summarise` they are `Summed`.
+        Batches are augmented and classes weighed in training alone. `follows` tells whether the
+        next epoch is expected to be asked for. With `summarise` they are `Summed`.
         """
         self._check_unchanged()
         follows = follows and not plan.skip  # the next epoch has another plan
@@ -152,9 +152,11 @@ class Worked(Batches):
         self._streams.add(stream)
         return stream
 
-    def _iteration(self, plan: Plan, epoch: int, first: int = 0) -> Stream:
-        """An epoch for who is no call of Keras's: no end of such a call ends its workers."""
-        stream = self._stream(plan, epoch, first=first, for_keras=False)
+    def _iteration(self, plan: Plan, epoch: int, first: int = 0, training: bool = True) -> Stream:
+        """An epoch for a caller other than Keras; the end of a `fit` does not end its workers."""
+        stream = self._stream(
+            plan, epoch, training=training, follows=training, first=first, for_keras=False
+        )
         self._iterations.add(stream)
         return stream
 

@@ -33,3 +33,27 @@ class Looking(keras_npbatch.BatchDataset):
         batch = np.zeros((len(rows), 3), "float32")
         self._previous = weakref.ref(batch)
         return batch
+
+
+MARKED = 1000
+
+
+def mark(batch, rng):
+    """An augmentation that shows in the targets, which models of the tests log."""
+    x, y = batch
+    assert isinstance(rng, np.random.Generator)
+    return x, y + MARKED
+
+
+class Ids(keras_npbatch.BatchDataset):
+    """Each sample is its number."""
+
+    def load(self, rows):
+        return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
+
+
+class Drawing(keras_npbatch.BatchDataset):
+    """Sample numbers in x, random numbers drawn for them in y."""
+
+    def load(self, rows, rng):
+        return rows.astype("float32")[:, np.newaxis], rng.integers(0, 10**6, len(rows), "int32")

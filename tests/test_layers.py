@@ -58,7 +58,7 @@ LAYERS = {
         "watching",
         "worked",
     ],
-    6: ["adapter", "array_dataset", "dataset", "tf_dataset"],
+    6: ["adapter", "array_dataset", "call_batches", "dataset", "tf_dataset"],
     7: [
         "__main__",
         "callbacks",

@@ -84,6 +84,7 @@ CORE = [
 KERAS = [
     "adapter",
     "array_dataset",
+    "call_batches",
     "callbacks",
     "callbacks.backup",
     "callbacks.classes",

@@ -63,11 +63,12 @@ def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
     rows = plan.rows(epoch, step)
     with making(Making(dataset, plan, epoch, step)):
         began, began_working = perf_counter(), thread_time()
-        batch = recipe.load(rows)
+        batch = recipe.read(rows, epoch, step)
         read = perf_counter()
-        if recipe.transform is not None:
-            batch = assemble.pack(assemble.unpack(batch, "load"))
-            batch = recipe.transform(batch, seed=plan.seed, epoch=epoch, step=step)
+        for change in (recipe.transform, recipe.augment):
+            if change is not None:
+                batch = assemble.pack(assemble.unpack(batch, "load"))
+                batch = change(batch, seed=plan.seed, epoch=epoch, step=step)
         made, worked = perf_counter(), thread_time()
     transport_s = 0.0
     if dataset.use_multiprocessing and dataset.workers:

@@ -111,6 +111,11 @@ class Subject:
         spread = np.linspace(0, self.num_batches - 1, most).astype(int)
         return [int(step) for step in np.unique(spread)]
 
+    @property
+    def changes_batches(self) -> bool:
+        """Whether a dataset of ours changes what it has loaded."""
+        return (self.dataset._transform, self.dataset._augment) != (None, None)
+
     # ---------------------------------------------------------------- copies
 
     def copy(self, *, finished: bool = True, workers: int = 0) -> Any:
@@ -123,7 +128,7 @@ class Subject:
         twin = copied(self.dataset)
         twin.workers, twin.use_multiprocessing = (workers if self.is_ours else 1), False
         if not finished:
-            twin._transform = None
+            twin._transform = twin._augment = None
         return twin
 
     def at_epoch(self, number: int, *, finished: bool = True, seed: int = _FIRST_SEED) -> Any:
@@ -204,7 +209,7 @@ class Subject:
 
     def epoch(self, number: int, *, finished: bool = True) -> tuple[Seen, ...]:
         """What was seen of each batch of the `number`th epoch from now, read in order."""
-        finished = finished or not self.is_ours or self.dataset._transform is None
+        finished = finished or not self.is_ours or not self.changes_batches
         key = number, finished
         known = self._epochs.get(key)
         if known is None:
