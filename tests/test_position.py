@@ -172,6 +172,7 @@ def test_the_state_is_these_few_entries():
             "seed": 2**100,
             "remainder": "keep",
             "transform": None,
+            "augment": None,
             "class_weight": None,
             "x['a']": [[9, 2], "float32"],
             "y": [[9], "int8"],
