@@ -14,7 +14,6 @@ import numpy as np
 from keras_npbatch.assemble import Parts, pack, unpack
 from keras_npbatch.batches import Batches
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, told
-from keras_npbatch.execution.slots import PrivateMemory, Slots
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan
 from keras_npbatch.position import Fingerprint
@@ -119,24 +118,6 @@ class ArrayBatches(Batches):
             if not array.dtype.hasobject:
                 digest.update(array.tobytes())
         return super()._description() | {"data": digest.hexdigest()}
-
-    def _use_slots(self, slots: Slots) -> None:
-        self._slots = slots
-
-    @property
-    def _slots_kept(self) -> int:
-        """Free buffers of one size that are kept for reuse."""
-        return 1
-
-    def _start(self, epoch: int) -> None:
-        super()._start(epoch)
-        self._slots = Slots(PrivateMemory(kept=self._slots_kept))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Settings, data and the epoch that comes next."""
-        state = super().__getstate__()
-        del state["_slots"]
-        return state
 
 
 def _check_weights(parts: Parts, class_weight: Any) -> None:

@@ -23,9 +23,6 @@ __all__ = ["ArrayDataset"]
 _CHEAP_BATCH_BYTES = 256 * 1024
 """A gather of less than this costs less than handing its result over from another thread."""
 
-_SLOTS_BESIDE_QUEUE = 4
-"""Batches in the hands of the model and of the workers, beside those that wait in the queue."""
-
 
 class ArrayDataset(ArrayBatches, BatchDataset):
     """Batches from arrays: what `fit(x, y)` takes, read by rows, shuffled anew every epoch.
@@ -112,12 +109,3 @@ class ArrayDataset(ArrayBatches, BatchDataset):
             int(np.prod(source.shape[1:])) * source.dtype.itemsize for source in self._sources
         )
         return int(of_a_sample * self.batch_size)
-
-    @property
-    def _slots_kept(self) -> int:
-        return int(self.max_queue_size + self.workers + _SLOTS_BESIDE_QUEUE)
-
-    def close(self) -> None:
-        """End all passes under way and let their memory go. Safe to call twice."""
-        super().close()
-        self._slots.clear()

@@ -24,7 +24,7 @@ from keras_npbatch import position, rng
 from keras_npbatch.assemble import ClassWeight
 from keras_npbatch.clock import Clock
 from keras_npbatch.errors import InvalidArgumentError, told
-from keras_npbatch.execution.slots import Slots
+from keras_npbatch.execution.slots import PrivateMemory, Slots
 from keras_npbatch.making import Making, making, now_making
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan, Remainder
@@ -97,7 +97,9 @@ class Batches(Planned):
 
         Returns:
             `x`, `(x, y)` or `(x, y, sample_weight)`: each an array of shape
-            `(n, *feature_shape)`, or a dict, tuple or list of such.
+            `(n, *feature_shape)`, or a dict, tuple or list of such. Views of your data, cached
+            batches and a buffer that you fill again are fine: what you keep is copied. (Several
+            threads need a buffer each: `threading.local()`.)
         """
         raise NotImplementedError(
             f"{type(self).__name__} has no load(rows); expected a method that returns the batch "
@@ -192,17 +194,24 @@ class Batches(Planned):
         return make
 
     def _use_slots(self, slots: Slots) -> None:
-        """Where a worker process makes its arrays; for those that make any themselves."""
+        """Make arrays there: in a worker process, in the memory that it shares."""
+        self._slots = slots
+
+    @property
+    def _slots_kept(self) -> int:
+        """Free buffers of one size that are kept for reuse."""
+        return 1
 
     # ---------------------------------------------------------------- state
 
     def _start(self, epoch: int) -> None:
         self._clock = Clock(epoch)
+        self._slots = Slots(PrivateMemory(kept=self._slots_kept))
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings, data and the epoch that comes next."""
         state = self.__dict__.copy()
-        del state["_clock"]
+        del state["_clock"], state["_slots"]
         state["_place"] = self._clock.place
         return state
 
@@ -218,7 +227,9 @@ class Batches(Planned):
 
     def _recipe(self, plan: Plan, training: bool = True) -> Recipe:
         if self._makes_whole_batches:
-            return Recipe(plan, self._make_by_index, name="__getitem__(index)")
+            return Recipe(
+                plan, self._make_by_index, name="__getitem__(index)", empty=self._slots.lease
+            )
         return self._loading(plan, training)
 
     def _loading(self, plan: Plan, training: bool = True) -> Recipe:
@@ -229,6 +240,7 @@ class Batches(Planned):
             self._class_weight if training else None,
             augment=self._augment if training else None,
             load_draws=self._load_draws,
+            empty=self._slots.lease,
         )
 
     @property

@@ -13,12 +13,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from keras_npbatch import assemble
 from keras_npbatch.assemble import ClassWeight
 from keras_npbatch.errors import told_rows
 from keras_npbatch.order import Rows
+from keras_npbatch.owned import owned
 from keras_npbatch.plan import Plan
 from keras_npbatch.rng import Purpose
+from keras_npbatch.sources import Empty
 from keras_npbatch.transforms import Transform, generator_at
 from keras_npbatch.tree import Tree
 
@@ -45,6 +49,8 @@ class Recipe:
     """What is done after the transform, in training alone."""
     load_draws: bool = False
     """Whether `load` takes a random generator as its second argument."""
+    empty: Empty = np.empty
+    """Where copies are made of what `load` and the functions returned and others can reach."""
 
     def __call__(self, epoch: int, step: int) -> Tree:
         """The batch of a step.
@@ -60,23 +66,28 @@ class Recipe:
         if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
             rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
         try:
-            batch = self.read(rows, epoch, step)
             if self.finished:
-                return batch
-            parts = assemble.unpack(batch, doing)
+                return self.read(rows, epoch, step)
+            # In a list, and by no other name: `owned` counts who refers to it.
+            held = [self.read(rows, epoch, step)]
+            parts = assemble.unpack(owned(held, self.empty), doing)
             assemble.check_lengths(parts, len(rows), doing)
             for change in (self.transform, self.augment):
                 if change is None:
                     continue
                 doing = change.setting
-                changed = change(
-                    assemble.pack(parts),
-                    seed=plan.seed,
-                    epoch=epoch,
-                    step=step,
-                    shard=plan.shard.index,
-                )
-                parts = assemble.unpack(changed, doing)
+                held = [parts]
+                del parts
+                held = [
+                    change(
+                        assemble.pack(held.pop()),
+                        seed=plan.seed,
+                        epoch=epoch,
+                        step=step,
+                        shard=plan.shard.index,
+                    )
+                ]
+                parts = assemble.unpack(owned(held, self.empty), doing)
                 assemble.check_lengths(parts, len(rows), doing)
             if self.class_weight is not None:
                 doing = "class_weight"

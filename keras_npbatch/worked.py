@@ -29,6 +29,9 @@ __all__ = ["MAX_WORKERS", "Worked"]
 
 MAX_WORKERS = 1024
 
+_SLOTS_BESIDE_QUEUE = 4
+"""Batches in the hands of the model and of the workers, beside those that wait in the queue."""
+
 _NEVER_SENT = frozenset(
     (
         "_asked_for_rows",
@@ -67,6 +70,7 @@ class Worked(Batches):
         self._let_pool_go()
         for stream in list(self._streams):
             stream.close()
+        self._slots.clear()
 
     def __enter__(self) -> Self:
         """`with dataset:` keeps worker processes from call to call, and closes it at the end."""
@@ -185,6 +189,10 @@ class Worked(Batches):
         if self._pool is not None:
             self._pool.close()
         self._pool, self._sent = None, {}
+
+    @property
+    def _slots_kept(self) -> int:
+        return int(self.max_queue_size + self.workers + _SLOTS_BESIDE_QUEUE)
 
     def _most_ahead(self, workers: int) -> int:
         """Batches that it pays to make ahead in threads, whatever `max_queue_size` allows."""

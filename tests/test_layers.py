@@ -17,8 +17,8 @@ PACKAGE = Path(keras_npbatch.__file__).parent
 LAYERS = {
     0: ["arguments", "errors", "rng", "tree"],
     1: ["clock", "explanation", "order", "plan", "position", "shard", "split"],
-    2: ["sources"],
-    3: ["assemble", "making", "moments", "recipe", "summary", "transforms"],
+    2: ["execution.slots", "sources"],
+    3: ["assemble", "making", "moments", "owned", "recipe", "summary", "transforms"],
     4: [
         "array_batches",
         "batches",
@@ -33,7 +33,6 @@ LAYERS = {
         "execution.randomness",
         "execution.sending",
         "execution.shared",
-        "execution.slots",
         "execution.stand_ins",
         "execution.threads",
         "execution.worker",

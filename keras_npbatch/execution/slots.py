@@ -34,6 +34,7 @@ __all__ = [
     "Slot",
     "Slots",
     "aligned_copy",
+    "is_lease",
 ]
 
 ALIGNMENT_BYTES = 64
@@ -198,6 +199,11 @@ class _Lease(npt.NDArray[np.uint8]):
             held, returned, slot = self.end
             held.discard(id(self))
             returned(slot)
+
+
+def is_lease(array: npt.NDArray[Any]) -> bool:
+    """Whether it is the owner of a leased array's memory."""
+    return isinstance(array, _Lease) and array.end is not None
 
 
 class _Stop(npt.NDArray[np.uint8]):
