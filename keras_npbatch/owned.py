@@ -14,6 +14,7 @@ cases (tensors, sparse matrices, tables, memory that belongs to no array) it is 
 from __future__ import annotations
 
 import copy
+import operator
 import sys
 import sysconfig
 from collections.abc import Iterable
@@ -30,6 +31,9 @@ from keras_npbatch.sources import Empty
 from keras_npbatch.tree import Tree, map_leaves
 
 __all__ = ["owned"]
+
+_OWNDATA, _WRITEABLE = 0x4, 0x400
+"""Bits of `flags.num`, as in NumPy's ndarraytypes.h: one look-up in place of two."""
 
 _IMMUTABLE = frozenset((str, bytes, int, float, complex, bool, type(None)))
 
@@ -54,59 +58,59 @@ def owned(held: list[Tree], empty: Empty) -> Tree:
             emptied.
         empty: where copies are made: `empty(shape, dtype)`, called without Python objects.
     """
-    (batch,) = _parts(held, True, empty)
-    held.clear()
-    return batch
-
-
-def _parts(values: Any, alone: bool, empty: Empty) -> list[Any]:
-    """Those values in a container that are the batch's own, and copies in place of the others.
-
-    Args:
-        values: the container, or a view of its values.
-        alone: whether nothing outside the batch refers to the container.
-        empty: as above.
-    """
-    counts = _counts(values)
-    return [
-        _part(value, alone and count == _ALONE, empty)
-        for value, count in zip(values, counts, strict=True)
-    ]
+    alone = _counts(held)[0] == _ALONE
+    return _part(held.pop(), alone, empty)
 
 
 def _part(value: Any, alone: bool, empty: Empty) -> Any:
+    """A part of the batch: itself, or a copy.
+
+    Args:
+        value: a container, or a leaf.
+        alone: whether nothing outside the batch refers to it, nor to a container it is in.
+        empty: as above.
+    """
     kind = type(value)
     if kind is np.ndarray:
-        return value if alone and _is_private(value) else _copied(value, empty)
+        is_private = alone and _is_private(value, _ALONE)
+        return value if is_private else _copied(value, empty)
     if value is None:
         return None
+    is_named = isinstance(value, tuple) and hasattr(value, "_fields")
+    if not is_named and kind not in (tuple, list, dict):
+        # A leaf of another kind; or another container, of which only optree knows what is in it.
+        return map_leaves(partial(_copied, empty=empty), value)
+    values = value.values() if kind is dict else value
+    counts = _counts(values)
+    if alone and all(map(_is_private, values, counts)):
+        return value  # as most batches are
+    parts = [
+        _part(part, alone and count == _ALONE, empty)
+        for part, count in zip(values, counts, strict=True)
+    ]
+    if alone and all(map(operator.is_, parts, values)):
+        return value
     if kind is dict:
-        parts = _parts(value.values(), alone, empty)
-        if alone and _are_same(parts, value.values()):
-            return value
         return dict(zip(value, parts, strict=True))
-    if kind is list or kind is tuple or (isinstance(value, tuple) and hasattr(value, "_fields")):
-        parts = _parts(value, alone, empty)
-        if alone and _are_same(parts, value):
-            return value
-        return value._make(parts) if hasattr(value, "_fields") else kind(parts)
-    # A leaf of another kind; or another container, of which only optree knows what is in it.
-    return map_leaves(partial(_copied, empty=empty), value)
+    return value._make(parts) if is_named else kind(parts)
 
 
-def _are_same(parts: list[Any], values: Iterable[Any]) -> bool:
-    return all(one is other for one, other in zip(parts, values, strict=True))
+def _is_private(value: Any, count: int) -> bool:
+    """Whether it is an array whose memory nobody else reaches.
 
-
-def _is_private(array: npt.NDArray[Any]) -> bool:
-    """Whether nobody else reaches the memory of an array that nobody else refers to."""
-    flags = array.flags
-    if not flags.writeable or array.dtype.hasobject or getweakrefcount(array):
+    Args:
+        value: part of a batch.
+        count: what `_counts` tells of it.
+    """
+    if count != _ALONE or type(value) is not np.ndarray or getweakrefcount(value):
         return False
-    if flags.owndata:
+    flags = value.flags.num
+    if not flags & _WRITEABLE or value.dtype.hasobject:
+        return False
+    if flags & _OWNDATA:
         return True
     # What an array is a view of is mostly the owner of the memory itself, but need not be.
-    below = [array.base]
+    below = [value.base]
     while _counts(below)[0] == _ALONE + 1 and isinstance(below[0], np.ndarray):
         if getweakrefcount(below[0]):
             return False
