@@ -7,7 +7,9 @@ dataset.close()                             # end the workers, let their memory 
 from __future__ import annotations
 
 import math
+import warnings
 import weakref
+from dataclasses import replace
 from functools import partial
 from typing import Any, Self
 
@@ -16,6 +18,7 @@ import numpy as np
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches import Batches
 from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.execution.code import Code
 from keras_npbatch.execution.inline import InlineStream
 from keras_npbatch.execution.launch import StartMethod, check_start_method
 from keras_npbatch.execution.process_stream import ProcessStream
@@ -59,8 +62,8 @@ class Worked(Batches):
     _iterations: weakref.WeakSet[Stream]
     """The passes that are no call of Keras's."""
     _pool: Pool | None
-    _sent: dict[str, Any]
-    """The attributes as they were when they were sent to the workers."""
+    _sent: Code | None
+    """What was sent to the workers, but for large data."""
 
     def close(self) -> None:
         """End all passes under way and the workers, let their memory go. Safe to call twice.
@@ -103,7 +106,7 @@ class Worked(Batches):
         super()._start(epoch)
         self._streams = weakref.WeakSet()
         self._pool = None
-        self._sent = {}
+        self._sent = None
         self._iterations = weakref.WeakSet()
         self._times_entered = 0
 
@@ -165,19 +168,27 @@ class Worked(Batches):
         return stream
 
     def _current_pool(self, workers: int) -> Pool:
-        """The worker processes; others, if an attribute of the dataset has been set since."""
-        now = {name: value for name, value in self.__dict__.items() if name not in _NEVER_SENT}
-        is_current = now.keys() == self._sent.keys() and all(
-            _is_same(now[name], value) for name, value in self._sent.items()
-        )
-        if self._pool is not None and self._pool.is_open and is_current:
-            return self._pool
-        if self._pool is not None:
-            self._pool.close()
+        """The worker processes; others, if what they were sent has changed since."""
+        parts = {name: value for name, value in self.__dict__.items() if name not in _NEVER_SENT}
+        before, now = self._sent, Code.of({"": type(self), **parts})
         method = check_start_method(self._start_method)
-        pool = Pool(self, workers=workers, start_method=method, timeout_s=self._timeout_s)
-        self._pool, self._sent = pool, now
-        return pool
+        changed = [] if before is None else now.changed_globals(before)
+        if changed and method != "fork":
+            warnings.warn(
+                f"{', '.join(changed)} changed after worker processes of this "
+                f"{type(self).__name__} were started, and they don't see the change: they import "
+                "the module anew. Make it an attribute of the dataset or an argument of the "
+                "function, or use threads: use_multiprocessing=False.",
+                stacklevel=2,
+            )
+        self._sent = now
+        if self._pool is not None:
+            is_current = now == before and not (changed and method == "fork")
+            if self._pool.is_open and is_current:
+                return self._pool
+            self._pool.close()
+        self._pool = Pool(self, workers=workers, start_method=method, timeout_s=self._timeout_s)
+        return self._pool
 
     def _all_sessions_have_ended(self) -> None:
         """The workers of a `fit` end with it, unless a `with` keeps them."""
@@ -188,7 +199,9 @@ class Worked(Batches):
     def _let_pool_go(self) -> None:
         if self._pool is not None:
             self._pool.close()
-        self._pool, self._sent = None, {}
+        self._pool = None
+        if self._sent is not None:  # the data may go
+            self._sent = replace(self._sent, digests={}, kept=[])
 
     @property
     def _slots_kept(self) -> int:
@@ -216,11 +229,6 @@ class Worked(Batches):
                 f"in batches of {self.plan.batch_size} are {self.plan.num_batches} batches. Don't "
                 "override __len__; a dataset of another size is a new dataset."
             )
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    is_plain = type(one) is type(other) and isinstance(one, int | float | str)
-    return one is other or (is_plain and bool(one == other))
 
 
 def _check_timeout(timeout: Any) -> float | None:

@@ -23,6 +23,7 @@ LAYERS = {
         "array_batches",
         "batches",
         "execution",
+        "execution.code",
         "execution.failures",
         "execution.inline",
         "execution.launch",
