@@ -111,10 +111,13 @@ def told(value: Any) -> str:
     with contextlib.suppress(Exception):  # no array, or one in a file that has been closed
         if not isinstance(value, np.generic):
             return f"{name} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    with contextlib.suppress(Exception):  # no table
+        if not isinstance(value, np.generic):
+            return f"{name} of shape {tuple(value.shape)}"
     items = value.values() if isinstance(value, dict) else value
     if isinstance(value, list | tuple | dict) and any(hasattr(item, "shape") for item in items):
         return f"a {name} of {len(value)} items"
-    text = repr(value)
+    text = " ".join(repr(value).split())  # a table's goes over several lines
     if len(text) > 60:
         text = text[:57] + "..."
     return f"{text} ({name})"

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidDataError, told
 from keras_npbatch.order import Rows
+from keras_npbatch.tables import CONVERTED, how_to_convert, refuse_nulls
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
 
 __all__ = ["Empty", "Source", "TakenArray", "as_source", "as_sources", "num_rows"]
@@ -186,9 +187,11 @@ def as_source(leaf: Any, path: str) -> Source:
         path: the leaf's path for messages, such as `x['image']`.
 
     Raises:
-        InvalidDataError: if it can't be read by rows.
+        InvalidDataError: if it can't be read by rows, or is a table or column of pandas in which
+            values are missing (NA).
     """
     package = type(leaf).__module__.partition(".")[0]
+    refuse_nulls(leaf, path)
     if package == "pandas" and hasattr(leaf, "to_numpy"):
         if leaf.ndim == 2:
             return FrameRows(leaf)
@@ -212,15 +215,15 @@ def as_source(leaf: Any, path: str) -> Source:
     if not all(hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")):
         raise InvalidDataError(
             f"{path} is {told(leaf)}; expected an array: anything with `shape`, `dtype` and row "
-            "indexing. Dicts, tuples and lists are nesting, so turn a list of values into an "
-            "array: `np.asarray(values)`."
+            f"indexing. {how_to_convert(leaf, path)}"
         )
     try:
         storage = IndexedStorage(leaf, path)
     except (TypeError, ValueError) as error:
+        line = f" {how_to_convert(leaf, path)}" if package in CONVERTED else ""
         raise InvalidDataError(
             f"{path} is a {type(leaf).__name__} of shape {leaf.shape!r} and dtype {leaf.dtype!r}; "
-            "expected a tuple of numbers, and a dtype that NumPy knows."
+            f"expected a tuple of numbers, and a dtype that NumPy knows.{line}"
         ) from error
     if len(storage.shape) == 0:
         raise InvalidDataError(_scalar(path))

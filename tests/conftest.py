@@ -37,7 +37,7 @@ os.environ.setdefault("KERAS_BACKEND", "numpy")
 WORKER_THREAD = "keras_npbatch-worker"
 _LEFT_BEHIND_S = 5.0
 """How long a test's threads may take to end; they need a fifth of a second."""
-_FRAMEWORKS = ("jax", "tensorflow", "torch")
+_FRAMEWORKS = ("jax", "polars", "pyarrow", "tensorflow", "torch")
 """They open files of their own, once and for good, when they are first used."""
 
 _APART = ["test_on_backends.py", "test_examples.py"]

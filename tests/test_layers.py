@@ -17,7 +17,7 @@ PACKAGE = Path(keras_npbatch.__file__).parent
 LAYERS = {
     0: ["arguments", "errors", "rng", "tree"],
     1: ["clock", "explanation", "order", "plan", "position", "shard", "split"],
-    2: ["execution.slots", "sources"],
+    2: ["execution.slots", "sources", "tables"],
     3: ["assemble", "making", "moments", "owned", "recipe", "summary", "transforms"],
     4: [
         "array_batches",

@@ -1,0 +1,120 @@
+"""Tables and columns of pandas, polars, Arrow and the like: what has no value, and what to write.
+
+    refuse_nulls(frame, "x")       # column 'age' of x has no value in row 3 and 2 more, ...
+    how_to_convert(series, "x")    # "Convert it: `x.to_numpy()`."
+
+NumPy has no missing numbers. Converted, they would be NaN to the model, and the loss with them, so
+they are refused. A NaN of a column of floats is a number, and passes, as NaT does among dates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidDataError
+
+__all__ = ["CONVERTED", "how_to_convert", "refuse_nulls"]
+
+
+CONVERTED = frozenset(("datasets", "polars", "pyarrow", "tensorstore", "xarray"))
+"""Packages for whose objects `how_to_convert` knows the line."""
+
+
+def refuse_nulls(leaf: Any, path: str) -> None:
+    """Looks for missing values in a table or column; nothing is converted.
+
+    Raises:
+        InvalidDataError: naming the column and the first row without a value.
+    """
+    package = type(leaf).__module__.partition(".")[0]
+    columns = {"pandas": _of_pandas, "polars": _of_polars, "pyarrow": _of_arrow}.get(package)
+    for name, rows in () if columns is None else columns(leaf):
+        if not len(rows):
+            continue
+        column = path if name is None else f"column {name!r} of {path}"
+        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        raise InvalidDataError(
+            f"{column} has no value in row {rows[0]}{more}, which would become NaN or an object; "
+            f"expected a value in every row. Fill them ({_FILLING[package]}) or leave these rows "
+            "out, and tell the model which were missing by an input or a sample_weight."
+        )
+
+
+_FILLING = {"pandas": "`fillna(0)`", "polars": "`fill_null(0)`", "pyarrow": "`fill_null(0)`"}
+
+_Nulls = Iterator[tuple[Any, npt.NDArray[np.intp]]]
+"""For each column its name, None for one alone, and the rows that have no value."""
+
+
+def _of_pandas(leaf: Any) -> _Nulls:
+    if getattr(leaf, "ndim", 1) == 2:
+        columns = [(name, leaf.iloc[:, number]) for number, name in enumerate(leaf.columns)]
+    else:
+        columns = [(None, leaf)]
+    for name, column in columns:
+        # NumPy's own dtypes have no missing values, nor have those of sparse columns.
+        dtype = column.dtype
+        if not isinstance(dtype, np.dtype) and type(dtype).__name__ != "SparseDtype":
+            yield name, np.flatnonzero(np.asarray(column.isna()))
+
+
+def _of_polars(leaf: Any) -> _Nulls:
+    if hasattr(leaf, "get_columns"):
+        columns = [(column.name, column) for column in leaf.get_columns()]
+    else:
+        columns = [(None, leaf)] if hasattr(leaf, "null_count") else []  # a LazyFrame has no rows
+    for name, column in columns:
+        if hasattr(column, "is_null") and column.null_count():
+            yield name, np.asarray(column.is_null().arg_true())
+
+
+def _of_arrow(leaf: Any) -> _Nulls:
+    if hasattr(leaf, "column_names"):
+        columns = [(name, leaf.column(number)) for number, name in enumerate(leaf.column_names)]
+    else:
+        columns = [(None, leaf)]
+    for name, column in columns:
+        if getattr(column, "null_count", 0):
+            yield name, np.flatnonzero(np.asarray(column.is_null()))
+
+
+def how_to_convert(leaf: Any, path: str) -> str:
+    """The line to write for what can't be read as it is; the last sentence of a message."""
+    kind = type(leaf)
+    package = kind.__module__.partition(".")[0]
+    if package == "polars":
+        if hasattr(leaf, "collect"):
+            return f"Collect it first: `{path}.collect().to_numpy()`."
+        return f"Convert it: `{path}.to_numpy()`."
+    if package == "pyarrow" and hasattr(leaf, "column_names"):
+        return (
+            f"Convert its columns: `{{name: {path}[name].to_numpy() for name in "
+            f"{path}.column_names}}`."
+        )
+    if package == "pyarrow":
+        if hasattr(leaf.type, "list_size"):
+            return f"Convert it: `np.stack({path}.to_numpy(zero_copy_only=False))`."
+        whole = "" if hasattr(leaf, "chunks") else "zero_copy_only=False"
+        return f"Convert it: `{path}.to_numpy({whole})`."
+    if package == "tensorstore":
+        return (
+            "Read it by rows in a `BatchDataset`: "
+            "`def load(self, rows): return self.store[rows].read().result()`."
+        )
+    if package == "xarray" and hasattr(leaf, "data_vars"):
+        return f"Pass its variables: `dict({path}.data_vars)`."
+    if package == "datasets" and hasattr(leaf, "with_format"):
+        return f"Pass its columns: `{path}.with_format('numpy')['name'][:]`."
+    if hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__") and not isinstance(leaf, str):
+        return (
+            f"Read it into an array, `np.asarray({path}[:])`, or by rows in a `BatchDataset`: "
+            "`def load(self, rows): return np.stack([self.data[int(row)] for row in rows])`."
+        )
+    return (
+        "Dicts, tuples and lists are nesting, so turn a list of values into an array: "
+        "`np.asarray(values)`."
+    )
