@@ -114,6 +114,9 @@ def told(value: Any) -> str:
     with contextlib.suppress(Exception):  # no table
         if not isinstance(value, np.generic):
             return f"{name} of shape {tuple(value.shape)}"
+    if not isinstance(value, np.generic) and hasattr(value, "__array__"):  # of Arrow, say
+        with contextlib.suppress(Exception):
+            return f"{name} of {len(value)} items"
     items = value.values() if isinstance(value, dict) else value
     if isinstance(value, list | tuple | dict) and any(hasattr(item, "shape") for item in items):
         return f"a {name} of {len(value)} items"

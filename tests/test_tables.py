@@ -213,6 +213,17 @@ def test_a_table_is_told_by_its_shape_in_one_line() -> None:
     assert told(pandas.DataFrame({"a": [1, 2]})) == "DataFrame of shape (2, 1)"
     assert told("several\n lines") == r"'several\n lines' (str)"
 
+    class Array:
+        """As one of Arrow: it has neither shape nor dtype."""
+
+        def __array__(self) -> Any:
+            return np.zeros(3)
+
+        def __len__(self) -> int:
+            return 3
+
+    assert told(Array()) == "Array of 3 items"
+
     class Printed:
         def __repr__(self) -> str:
             return "one\n  two"
