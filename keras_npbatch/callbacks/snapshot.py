@@ -54,13 +54,13 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray
 def replace_file(source: Path, target: Path) -> None:
     """Move a file to the name of another, at once, and see that the names are on disk."""
     os.replace(source, target)
-    directory = os.open(target.parent, os.O_RDONLY)
-    try:
-        # Some file systems refuse to sync a directory; the names are then as safe as they get.
-        with contextlib.suppress(OSError):
+    # Windows opens no directory, some file systems sync none: the names are as safe as they get.
+    with contextlib.suppress(OSError):
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
             os.fsync(directory)
-    finally:
-        os.close(directory)
+        finally:
+            os.close(directory)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:

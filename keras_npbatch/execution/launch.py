@@ -42,7 +42,14 @@ from typing import Literal, Protocol, TypeAlias, get_args
 from keras_npbatch.errors import InvalidArgumentError, WorkerDiedError, told
 from keras_npbatch.execution import stand_ins, worker
 
-__all__ = ["Launcher", "Process", "StartMethod", "check_start_method", "launcher_for"]
+__all__ = [
+    "Launcher",
+    "Process",
+    "StartMethod",
+    "can_launch",
+    "check_start_method",
+    "launcher_for",
+]
 
 StartMethod: TypeAlias = Literal["forkserver", "spawn", "fork"]
 
@@ -109,16 +116,21 @@ class Launcher(Protocol):
         """Ends what was started beside the workers."""
 
 
+def can_launch() -> bool:
+    """Whether this system has what worker processes need: Linux does, macOS and Windows don't."""
+    return hasattr(os, "memfd_create") and hasattr(os, "pidfd_open")
+
+
 def check_start_method(value: object) -> StartMethod:
     """`value`, or the default for None.
 
     Raises:
         InvalidArgumentError: for any other, and on systems without what processes need.
     """
-    if not hasattr(os, "memfd_create") or not hasattr(os, "pidfd_open"):
+    if not can_launch():
         raise InvalidArgumentError(
-            f"use_multiprocessing is True on {sys.platform}; worker processes need Linux. Use "
-            "threads: workers=N with use_multiprocessing=False."
+            f"worker processes were asked for (use_multiprocessing=True or start_method=...) on "
+            f"{sys.platform}; they need Linux. Use threads: workers=N, use_multiprocessing=False."
         )
     if value is None:
         return "forkserver"

@@ -268,7 +268,8 @@ class _Crew:
 
 
 _crews: weakref.WeakSet[_Crew] = weakref.WeakSet()
-os.register_at_fork(after_in_child=_crews.clear)  # a fork has none of the threads
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_crews.clear)  # a fork has none of the threads
 
 
 @atexit.register

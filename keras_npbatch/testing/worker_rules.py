@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import Any
 
 from keras_npbatch.batches import Batches, Maker
 from keras_npbatch.errors import UnsendableError
+from keras_npbatch.execution.launch import can_launch
 from keras_npbatch.execution.process_stream import ProcessStream
 from keras_npbatch.execution.processes import Pool
 from keras_npbatch.execution.sending import Package
@@ -44,6 +44,7 @@ def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
     """By pickle, or for ours by what its workers use, and it is the same there."""
     twin = subject.at_epoch(0)
     if subject.is_ours:
+        _skip_unless_on_linux()
         try:
             Package.of(twin).close()
         except UnsendableError as error:
@@ -61,6 +62,11 @@ def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
         return
     if not same:
         yield "after pickle.loads(pickle.dumps(dataset)), dataset[0] has other contents"
+
+
+def _skip_unless_on_linux() -> None:
+    if not can_launch():
+        raise NotChecked("worker processes need Linux")
 
 
 class _Wrapped(Batches):
@@ -94,8 +100,7 @@ class _Wrapped(Batches):
 )
 def processes_read_the_same_batches(subject: Subject) -> Iterator[str]:
     """One worker process, one epoch."""
-    if not (hasattr(os, "memfd_create") and hasattr(os, "pidfd_open")):
-        raise NotChecked("worker processes need Linux")
+    _skip_unless_on_linux()
     twin = subject.at_epoch(0)
     wrapped = twin if subject.is_ours else _Wrapped(twin, subject.num_batches)
     limit = max(1.0, min(_MOST_S_A_BATCH, (subject.deadline - time.monotonic()) / 4))
