@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,10 @@ class ArrayBatches(Batches):
     def __init__(
         self, x: Tree, y: Tree = None, sample_weight: Tree = None, **settings: Any
     ) -> None:
-        if "num_samples" in settings:
+        if isinstance(sample_weight, Number):
             raise InvalidArgumentError(
-                f"num_samples is {told(settings['num_samples'])}; an ArrayDataset counts the "
-                "rows of its arrays. Select the rows, or leave num_samples out."
+                f"sample_weight, the third argument, is {told(sample_weight)}; expected an array "
+                "of weights. Settings are given by name: batch_size=32."
             )
         if sample_weight is not None and settings.get("class_weight") is not None:
             raise InvalidArgumentError(

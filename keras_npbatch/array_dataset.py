@@ -8,7 +8,8 @@ It is a `BatchDataset` whose `load(rows)` gathers rows into reused buffers.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -16,7 +17,12 @@ import numpy as np
 from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.dataset import BatchDataset
 from keras_npbatch.execution import stand_ins
+from keras_npbatch.execution.launch import StartMethod
+from keras_npbatch.hints import refuses_unknown_settings
+from keras_npbatch.plan import Remainder
+from keras_npbatch.shard import Shard
 from keras_npbatch.sources import TakenArray
+from keras_npbatch.tree import Tree
 
 __all__ = ["ArrayDataset"]
 
@@ -43,9 +49,11 @@ class ArrayDataset(ArrayBatches, BatchDataset):
             (HDF5 and Zarr datasets); each of shape `(num_samples, *feature_shape)`.
         y: targets, nested likewise, or None.
         sample_weight: weights, nested as `y` is, or None. Not together with `class_weight`.
-        **settings: those of `BatchDataset` but `num_samples`. From arrays in memory, batches up to
-            256 KB that nothing is done to are made by the caller whatever `workers` is, and with
-            `workers=1` larger ones too in Keras's loop on JAX on a CPU, which has time for it.
+        batch_size: samples in a full batch. This and all other settings are those of
+            `BatchDataset`.
+        workers: threads that make batches. From arrays in memory, batches up to 256 KB that
+            nothing is done to are made by the caller whatever `workers` is, and with `workers=1`
+            larger ones too in Keras's loop on JAX on a CPU, which has time for it.
 
     Raises:
         InvalidDataError: if the data can't be read by rows or differ in length; the message
@@ -54,6 +62,46 @@ class ArrayDataset(ArrayBatches, BatchDataset):
     """
 
     _in_worker = stand_ins.ArrayDataset
+
+    @refuses_unknown_settings
+    def __init__(
+        self,
+        x: Tree,
+        y: Tree = None,
+        sample_weight: Tree = None,
+        *,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        remainder: Remainder | None = None,
+        transform: Callable[..., Tree] | None = None,
+        augment: Callable[..., Tree] | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
+        workers: int = 1,
+        use_multiprocessing: bool = False,
+        max_queue_size: int = 10,
+        start_method: StartMethod | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            remainder=remainder,
+            transform=transform,
+            augment=augment,
+            class_weight=class_weight,
+            shard=shard,
+            workers=workers,
+            use_multiprocessing=use_multiprocessing,
+            max_queue_size=max_queue_size,
+            start_method=start_method,
+            timeout=timeout,
+        )
 
     def __setattr__(self, name: str, value: Any) -> None:
         """As in a `BatchDataset`; what a class of your own may have is a setting here."""

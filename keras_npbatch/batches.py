@@ -130,7 +130,15 @@ class Batches(Planned):
         try:
             step = operator.index(index)
         except TypeError:
-            raise TypeError(f"index is {told(index)}; expected the number of a batch") from None
+            several = ""
+            if isinstance(index, slice):
+                several = (
+                    ". Several batches: [dataset[i] for i in range(0, 2)]; samples of your choice: "
+                    "dataset.load(np.arange(0, 2))"
+                )
+            raise TypeError(
+                f"index is {told(index)}; expected the number of a batch{several}"
+            ) from None
         num_batches, epoch = self.plan.num_batches, self.epoch
         if self._endless and step >= 0:
             later, step = divmod(step, num_batches)

@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import keras
 
@@ -31,8 +31,11 @@ from keras_npbatch.call_batches import CallBatches
 from keras_npbatch.clock import Place
 from keras_npbatch.execution import stand_ins
 from keras_npbatch.execution.launch import StartMethod
+from keras_npbatch.hints import METHODS, refuses_unknown_settings
+from keras_npbatch.keras_calls import find_call
 from keras_npbatch.plan import Remainder
 from keras_npbatch.ranks import find_shard, has_others
+from keras_npbatch.requests import refuse_validation_split
 from keras_npbatch.service import Service
 from keras_npbatch.serving import check_delivered
 from keras_npbatch.shard import Shard
@@ -116,6 +119,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
     _is_agreed: bool = False
     """Whether the processes that train together have told each other that they have the same."""
 
+    @refuses_unknown_settings
     def __init__(
         self,
         num_samples: int,
@@ -340,6 +344,23 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
                 "another name."
             )
         super().__setattr__(name, value)
+
+    if not TYPE_CHECKING:  # which know no missing attribute then
+
+        def __getattr__(self, name: str) -> Any:
+            """Only a name that is not there comes here: if it is another library's, tell ours."""
+            if name == "__array__":  # fit(validation_split=...) asks whether it can be split
+                refuse_validation_split(find_call(), self)
+            of_a_mixin = getattr(super(), "__getattr__", None)
+            if of_a_mixin is not None:
+                return of_a_mixin(name)
+            if name not in METHODS or hasattr(type(self), name):
+                return super().__getattribute__(name)  # raises, as a property has maybe before
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}. {METHODS[name]}",
+                name=name,
+                obj=self,
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings, data and the epoch that comes next; what is served stays behind."""

@@ -26,6 +26,7 @@ __all__ = [
     "NonFiniteError",
     "RanksDisagreeError",
     "SharedMemoryError",
+    "UnknownSettingError",
     "UnsendableError",
     "UnsupportedArgumentError",
     "WorkerDiedError",
@@ -41,6 +42,10 @@ class KerasNpBatchError(Exception):
 
 class InvalidArgumentError(KerasNpBatchError, ValueError):
     """A setting (`batch_size`, `seed`, `remainder`, ...) has a value that makes no sense."""
+
+
+class UnknownSettingError(InvalidArgumentError, TypeError):
+    """A dataset was given a setting that it does not have; the message tells what to write."""
 
 
 class InvalidDataError(KerasNpBatchError, ValueError):

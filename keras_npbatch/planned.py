@@ -17,6 +17,7 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.clock import Clock, Place
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.explanation import Explanation
+from keras_npbatch.hints import is_called
 from keras_npbatch.making import now_making
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan, Remainder
@@ -228,6 +229,12 @@ class Planned:
     @property
     def shuffle(self) -> bool:
         """Whether epochs of training are shuffled."""
+        if is_called():
+            raise TypeError(
+                f"{type(self).__name__}.shuffle is {self.plan.shuffle}, no method; expected "
+                "shuffle=True or False where the dataset is made. There is no buffer: each epoch "
+                "is a permutation of all samples."
+            )
         return self.plan.shuffle
 
     @property

@@ -13,7 +13,13 @@ from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, t
 from keras_npbatch.keras_calls import Call, Kind
 from keras_npbatch.service import Service
 
-__all__ = ["check_arguments", "initial_epoch", "kind_of", "passes_in_all"]
+__all__ = [
+    "check_arguments",
+    "initial_epoch",
+    "kind_of",
+    "passes_in_all",
+    "refuse_validation_split",
+]
 
 _STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
 
@@ -88,6 +94,24 @@ def _as_tuple(data: Any) -> tuple[Any, ...]:
     return tuple(data) if isinstance(data, tuple | list) and data else (data,)
 
 
+def refuse_validation_split(call: Call | None, dataset: Any) -> None:
+    """Refuse what `fit` does with arrays alone.
+
+    Raises:
+        UnsupportedArgumentError: if the call is a `fit(validation_split=...)` of the dataset.
+    """
+    if call is None or call.kind != "fit" or not call.is_given("x", dataset):
+        return
+    fraction = call.arguments.get("validation_split")
+    if fraction:
+        raise UnsupportedArgumentError(
+            f"fit(validation_split={fraction}) was given with the dataset "
+            f"({type(dataset).__name__}), and Keras splits arrays alone; expected none. Write "
+            f"train, validation = dataset.split({1 - fraction:g}), then fit(train, "
+            "validation_data=validation)."
+        )
+
+
 def check_arguments(service: Service, call: Call | None, steps: int | None) -> None:
     """Refuses what Keras would ignore in silence when data come from an adapter."""
     if call is None:
@@ -106,6 +130,7 @@ def check_arguments(service: Service, call: Call | None, steps: int | None) -> N
         _check_validation(call)
     if is_validation:
         return
+    refuse_validation_split(call, service.dataset)  # beside a validation_data Keras ignores it
     for name, instead in (
         ("class_weight", "Give it to the dataset: class_weight=..."),
         ("y", "Put the targets into the dataset."),

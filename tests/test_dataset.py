@@ -428,7 +428,7 @@ def test_it_works_through_the_adapter_of_keras_for_pydatasets(arrays):
         ({"class_weight": [1, 2]}, None),
         (
             {"num_samples": 3},
-            "num_samples is 3 (int); an ArrayDataset counts the rows of its arrays. Select the "
+            "ArrayDataset has no setting num_samples. It counts the rows of its arrays: select the "
             "rows, or leave num_samples out.",
         ),
     ],

@@ -24,6 +24,7 @@ BASES = {
     "NonFiniteError": ArithmeticError,
     "RanksDisagreeError": RuntimeError,
     "SharedMemoryError": MemoryError,
+    "UnknownSettingError": TypeError,
     "UnsendableError": TypeError,
     "UnsupportedArgumentError": ValueError,
     "WorkerDiedError": RuntimeError,

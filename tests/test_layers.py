@@ -15,7 +15,7 @@ import keras_npbatch
 PACKAGE = Path(keras_npbatch.__file__).parent
 
 LAYERS = {
-    0: ["arguments", "errors", "rng", "tree"],
+    0: ["arguments", "errors", "hints", "rng", "tree"],
     1: ["clock", "explanation", "order", "plan", "position", "shard", "split"],
     2: ["execution.slots", "sources", "tables"],
     3: ["assemble", "making", "moments", "owned", "recipe", "summary", "transforms"],

@@ -55,6 +55,7 @@ CORE = [
     "execution.threads",
     "execution.worker",
     "explanation",
+    "hints",
     "making",
     "moments",
     "order",

@@ -80,7 +80,7 @@ class BackupAndRestore(Watcher):
     def __init__(
         self,
         dataset: Any,
-        backup_dir: Any,
+        backup_dir: Any = None,
         save_freq: Any = "epoch",
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,

@@ -6,6 +6,7 @@ build the model, nor those it has read ahead, nor those of validation.
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import Any
 
@@ -37,9 +38,13 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
     def __init__(self, dataset: Any) -> None:
         super().__init__()
         if not isinstance(dataset, KerasAdapter):
+            name = type(self).__name__
+            first = ""
+            if isinstance(dataset, str | os.PathLike):
+                first = f" It comes first: {name}(dataset, {os.fspath(dataset)!r})."
             raise InvalidArgumentError(
-                f"{type(self).__name__} was given {told(dataset)} to watch; expected the "
-                "ArrayDataset or BatchDataset that fit is given."
+                f"{name} was given {told(dataset)} to watch; expected the ArrayDataset or "
+                f"BatchDataset that fit is given.{first}"
             )
         self.dataset: Any = dataset
         self._watch = self._new_watch()

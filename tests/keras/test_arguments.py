@@ -41,6 +41,18 @@ def dataset(data):
             "fit(batch_size=...) was given 16 (int) with the dataset (ArrayDataset) of "
             "batch_size=8, and Keras would ignore it. Set the dataset's batch_size.",
         ),
+        (
+            {"validation_split": 0.2},
+            "fit(validation_split=0.2) was given with the dataset (ArrayDataset), and Keras splits "
+            "arrays alone; expected none. Write train, validation = dataset.split(0.8), then "
+            "fit(train, validation_data=validation).",
+        ),
+        (
+            {"validation_split": 0.25, "validation_data": (np.zeros((5, 1)), np.zeros(5))},
+            "fit(validation_split=0.25) was given with the dataset (ArrayDataset), and Keras "
+            "splits arrays alone; expected none. Write train, validation = dataset.split(0.75), "
+            "then fit(train, validation_data=validation).",
+        ),
     ],
     ids=str,
 )

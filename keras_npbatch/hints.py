@@ -1,0 +1,210 @@
+"""What users of other libraries write, and what it is called here.
+
+    ArrayDataset(x, y, num_workers=2)
+    # UnknownSettingError: ArrayDataset has no setting num_workers. Write workers=2.
+
+A word of torch, `tf.data`, grain or Keras leads to ours; a misspelt setting to the nearest one.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from keras_npbatch.errors import InvalidArgumentError, UnknownSettingError, told
+
+__all__ = ["METHODS", "SETTINGS", "is_called", "refuses_unknown_settings"]
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+_WORKERS = "Write workers={value}."
+_DROP = "Write remainder='drop'."
+_AHEAD = "Write max_queue_size=N: batches made ahead at most."
+_SHARD = "Write shard=(index, count), or shard='auto'."
+_SEED = "Write seed=N: it decides every order and every random transform."
+_TRANSFORM = "Write transform=function: it takes a batch, and an rng if it wants one."
+_COLLATE = "load(rows) returns whole batches; write transform=function to change them."
+_START = "Write start_method='forkserver', 'spawn' or 'fork'."
+_IN_ORDER = "Leave it out: batches come in order, whatever the workers."
+_LOAD = "Leave it out: batches lie in memory that the framework reads in place."
+_EPOCHS = "Write fit(epochs=N); repeat() is a dataset without an end, for steps_per_epoch."
+_SAMPLER = (
+    "There is none yet: shuffle=True is a new permutation each epoch, shuffle=False the order of "
+    "the data, and class_weight=... weighs the classes."
+)
+_SPLIT = "Write train, validation = dataset.split(0.8)."
+_ROWS = "Write num_samples=N."
+
+SETTINGS = {
+    # torch.utils.data.DataLoader
+    "num_workers": _WORKERS,
+    "drop_last": _DROP,
+    "prefetch_factor": _AHEAD,
+    "collate_fn": _COLLATE,
+    "pin_memory": _LOAD,
+    "pin_memory_device": _LOAD,
+    "persistent_workers": "Leave it out: workers live as long as a fit; `with dataset:` keeps "
+    "them longer.",
+    "sampler": _SAMPLER,
+    "batch_sampler": _SAMPLER,
+    "generator": _SEED,
+    "worker_init_fn": "Leave it out: transform(batch, rng) gets a generator that is the same "
+    "under any number of workers.",
+    "multiprocessing_context": _START,
+    "in_order": _IN_ORDER,
+    "target_transform": _TRANSFORM,
+    # tf.data, tfds
+    "drop_remainder": _DROP,
+    "prefetch": _AHEAD,
+    "buffer_size": _AHEAD,
+    "prefetch_buffer_size": _AHEAD,
+    "num_parallel_calls": _WORKERS,
+    "deterministic": _IN_ORDER,
+    "reshuffle_each_iteration": "Leave it out: shuffle=True draws a new order each epoch.",
+    "map_func": _TRANSFORM,
+    "num_shards": _SHARD,
+    "cache": "Leave it out: the arrays are the cache. Keep what load(rows) reads in an attribute.",
+    # grain
+    "worker_count": _WORKERS,
+    "worker_buffer_size": _AHEAD,
+    "shard_options": _SHARD,
+    "shard_index": _SHARD,
+    "shard_count": _SHARD,
+    "num_epochs": _EPOCHS,
+    "operations": _TRANSFORM,
+    "transformations": _TRANSFORM,
+    "read_options": _AHEAD,
+    # Keras, scikit-learn and others
+    "epochs": _EPOCHS,
+    "steps_per_epoch": "Write fit(dataset.repeat(), steps_per_epoch=N).",
+    "validation_split": _SPLIT,
+    "subset": _SPLIT,
+    "sample_weights": "Write sample_weight=weights, the third argument of an ArrayDataset.",
+    "weights": "Write sample_weight=weights, the third argument of an ArrayDataset.",
+    "class_weights": "Write class_weight={{0: 1.0, 1: 5.0}}.",
+    "preprocessing_function": _TRANSFORM,
+    "preprocess": _TRANSFORM,
+    "transforms": _TRANSFORM,
+    "rng": _SEED,
+    "random_state": _SEED,
+    "random_seed": _SEED,
+    "rank": _SHARD,
+    "world_size": _SHARD,
+    "bs": "Write batch_size={value}.",
+    "n": _ROWS,
+    "length": _ROWS,
+    "size": _ROWS,
+    "labels": "Write y=labels, the second argument of an ArrayDataset.",
+    "targets": "Write y=targets, the second argument of an ArrayDataset.",
+}
+"""The words of others for a setting; `{value}` is what was given."""
+
+METHODS = {
+    # tf.data.Dataset, grain
+    "map": "Give it transform=function as it is made; for tf.data: dataset.to_tf_dataset().map(f).",
+    "filter": "Select the rows beforehand: ArrayDataset(x[keep], y[keep]).",
+    "take": "Write itertools.islice(dataset, n), or fit(dataset.repeat(), steps_per_epoch=n).",
+    "skip": "Write dataset.load_state_dict(dataset.state_dict(epoch=0, step=n)).",
+    "cache": "The arrays are the cache. Keep what load(rows) reads in an attribute, or write "
+    "dataset.to_tf_dataset().cache().",
+    "batch": "Give it batch_size=N as it is made: a dataset is one of batches.",
+    "unbatch": "Read single samples with dataset.load(rows).",
+    "rebatch": "Give it batch_size=N as it is made.",
+    "padded_batch": "Pad in load(rows); remainder='pad' fills up the last batch.",
+    "prefetch": "Batches are made ahead by its workers: workers=N, max_queue_size=N.",
+    "interleave": "Give it workers=N: so many batches are made at once.",
+    "enumerate": "Write enumerate(dataset).",
+    "zip": "Put the parts into one dataset: ArrayDataset((x1, x2), y).",
+    "concatenate": "Put the rows into one dataset: np.concatenate, or load(rows) reading both.",
+    "as_numpy_iterator": "Iterate over it: batches are NumPy arrays.",
+    "element_spec": "Write dataset.to_tf_dataset().element_spec.",
+    "cardinality": "Write len(dataset): the batches of an epoch; dataset.num_samples: the samples.",
+    "from_tensor_slices": "Write ArrayDataset(x, y).",
+    "from_generator": "Write a BatchDataset with load(rows), which reads any rows at any time.",
+    "with_options": "Write dataset.to_tf_dataset().with_options(options).",
+    "window": "Make the windows in load(rows), each a row.",
+    "to_iter_dataset": "Iterate over it: for batch in dataset.",
+    "random_map": "Give it augment=function(batch, rng) as it is made.",
+    # torch, Hugging Face
+    "sampler": _SAMPLER,
+    "collate_fn": "load(rows) returns whole batches; give it transform=function to change them.",
+    "num_workers": "Read dataset.workers.",
+    "drop_last": "Read dataset.remainder.",
+    "train_test_split": "Write train, test = dataset.split(0.8).",
+    "random_split": "Write train, validation = dataset.split(0.8).",
+    "select": "Select the rows beforehand: ArrayDataset(x[rows], y[rows]).",
+    "set_format": "Batches are NumPy arrays; fit gives them to the framework.",
+    "with_format": "Batches are NumPy arrays; fit gives them to the framework.",
+    "set_transform": "Give it transform=function as it is made.",
+    "with_transform": "Give it transform=function as it is made.",
+    # Keras
+    "flow": "Give the dataset itself to fit.",
+}
+"""The words of others for a method or an attribute that is missing here."""
+
+
+def is_called() -> bool:
+    """Whether the property that asks is being called: `dataset.shuffle(500)`.
+
+    Python compiles such a line as the call of a method. False where that can't be told.
+    """
+    frame = sys._getframe(2)
+    code, at = frame.f_code.co_code, frame.f_lasti
+    name = dis.opname[code[at]]
+    # Python 3.12 marks the LOAD_ATTR of a method by the lowest bit of its argument.
+    return name == "LOAD_METHOD" or (
+        sys.version_info >= (3, 12) and name == "LOAD_ATTR" and bool(code[at + 1] & 1)
+    )
+
+
+def refuses_unknown_settings(init: _Init) -> _Init:
+    """An `__init__` that names the class of the user and the right word for one it doesn't know.
+
+    Its signature stays as it is, for `inspect`, `help` and type checkers.
+    """
+    parameters = inspect.signature(init).parameters
+    by_position = [name for name, it in parameters.items() if it.kind is not it.KEYWORD_ONLY]
+
+    @functools.wraps(init)
+    def checked(self: Any, *args: Any, **settings: Any) -> None:
+        name = type(self).__name__
+        unknown = {key: value for key, value in settings.items() if key not in parameters}
+        if unknown:
+            known = [key for key in parameters if key != "self"]
+            raise UnknownSettingError(_unknown(name, unknown, known))
+        if len(args) >= len(by_position):
+            raise InvalidArgumentError(
+                f"{name} was given {told(args[len(by_position) - 1])} after "
+                f"{', '.join(by_position[1:])}; expected its settings by name, such as "
+                "batch_size=32."
+            )
+        init(self, *args, **settings)
+
+    return checked  # type: ignore[return-value]  # the same signature
+
+
+def _unknown(name: str, unknown: Mapping[str, Any], known: Iterable[str]) -> str:
+    told_of = ", ".join(unknown)
+    plural = "s" if len(unknown) > 1 else ""
+    text = f"{name} has no setting{plural} {told_of}."
+    hints = [_hint(key, value, known) for key, value in unknown.items()]
+    if None in hints:
+        text += f" Expected {', '.join(known)}."
+    return " ".join([text, *dict.fromkeys(hint for hint in hints if hint)])
+
+
+def _hint(key: str, value: Any, known: Iterable[str]) -> str | None:
+    if key == "num_samples":
+        return "It counts the rows of its arrays: select the rows, or leave num_samples out."
+    if key in SETTINGS:
+        if SETTINGS[key] is _DROP and not value:
+            return "Leave it out: remainder='keep' is the default."
+        shown = value if type(value) in (int, float, bool) else "N"
+        return SETTINGS[key].format(value=shown)
+    near = get_close_matches(key.lower(), known, n=1)
+    return f"Did you mean {near[0]}?" if near else None
