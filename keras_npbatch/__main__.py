@@ -1,14 +1,17 @@
 """`python -m keras_npbatch check module:factory`: what `testing.check_dataset` finds, in a shell.
 
 `module:factory` names a dataset, or a function or class that makes one when it is called without
-arguments. The exit status is 0 without findings, 1 with findings, and 2 for wrong usage.
+arguments. The exit status is 0 without findings, 1 with findings, and 2 for wrong usage and where
+the check could not be made.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     except InvalidArgumentError as error:
         parser.exit(_WRONG_USAGE, f"{parser.prog}: {error}\n")
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # neither findings nor clean
+        traceback.print_exc()
+        parser.exit(_WRONG_USAGE, f"{parser.prog}: the check was ended by {_told(error)}\n")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # of a console that has no check marks
+        sys.stdout.reconfigure(errors="replace")
     print_report(report, Console())
     return 0 if report.ok else _FOUND
 
@@ -87,18 +95,34 @@ def _made(target: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise _UsageError(f"{module_name} can't be imported: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise _UsageError(f"{module_name} can't be imported: {_told(error)}") from error
     for part in name.split("."):
-        if not hasattr(found, part):
-            raise _UsageError(f"{module_name} has no {name}")
-        found = getattr(found, part)
-    if isinstance(found, type) or not hasattr(found, "on_epoch_end"):
+        try:
+            found = getattr(found, part)
+        except AttributeError as error:
+            raise _UsageError(f"{module_name} has no {name}") from error
+        except (Exception, SystemExit) as error:
+            raise _UsageError(f"{target} can't be looked up: {_told(error)}") from error
+    if isinstance(found, type) or not _has(found, "on_epoch_end"):
         if not callable(found):
             raise _UsageError(f"{target} is neither a dataset nor makes one")
         try:
             found = found()
-        except Exception as error:
-            raise _UsageError(f"{target}() raised {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:
+            raise _UsageError(f"{target}() raised {_told(error)}") from error
     return found
+
+
+def _has(found: Any, name: str) -> bool:
+    try:
+        return hasattr(found, name)
+    except (Exception, SystemExit):  # noqa: BLE001  # of a `__getattr__`
+        return False
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

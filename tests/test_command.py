@@ -59,6 +59,7 @@ def test_timeout_is_handed_on():
 
 
 GOOD = "tests.gallery.good"
+BAD = "tests.gallery.unusable"
 WRONG = {
     GOOD: f"{GOOD!r} is no module:factory, such as my_project.data:make_train",
     "no_module:x": "no_module can't be imported: No module named 'no_module'",
@@ -67,6 +68,12 @@ WRONG = {
     f"{GOOD}:data.__name__": f"{GOOD}:data.__name__ is neither a dataset nor makes one",
     f"{GOOD}:jitter": f"{GOOD}:jitter() raised TypeError: jitter() missing 2 required positional "
     "arguments: 'batch' and 'rng'",
+    f"{BAD}:make_exit": f"{BAD}:make_exit() raised SystemExit: 0",
+    f"{BAD}:Lie.dataset": f"{BAD}:Lie.dataset can't be looked up: ValueError: a lie",
+    f"{BAD}:Lie": f"{BAD}:Lie is neither a dataset nor makes one",
+    "tests.gallery.unusable_exit:x": "tests.gallery.unusable_exit can't be imported: SystemExit: 0",
+    "tests.gallery.unusable_zero:x": "tests.gallery.unusable_zero can't be imported: "
+    "ZeroDivisionError: division by zero",
     f"{GOOD}:data": "dataset is a tuple of 2 items; expected a keras.utils.PyDataset, such as a "
     "BatchDataset. Pass the object, not its class.",
 }
@@ -91,3 +98,26 @@ def test_an_unknown_option_is_wrong_usage(capsys):
         main(["check", "tests.gallery.good:Textbook", "--nope"])
     assert caught.value.code == 2
     assert "unrecognized arguments: --nope" in capsys.readouterr().err
+
+
+def test_a_module_that_is_no_python_is_wrong_usage(tmp_path, monkeypatch, capsys):
+    (tmp_path / "no_python.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as caught:
+        main(["check", "no_python:f"])
+    assert caught.value.code == 2
+    assert "no_python can't be imported: SyntaxError: " in capsys.readouterr().err
+
+
+def test_a_dataset_that_exits_is_not_read_as_clean():
+    done = command("check", f"{BAD}:Exits", *FAST)
+    assert done.returncode == 2
+    assert done.stderr.endswith("python -m keras_npbatch: the check was ended by SystemExit: 0\n")
+
+
+@pytest.mark.more
+def test_a_console_without_check_marks_gets_the_report(monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    done = command("check", "tests.gallery.good:Textbook", *FAST)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "? every_batch_can_be_read" in done.stdout.splitlines()

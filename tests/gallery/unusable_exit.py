@@ -1,0 +1,3 @@
+"""A script that ends as it is imported."""
+
+raise SystemExit(0)
