@@ -63,8 +63,8 @@ def pack(parts: Parts) -> Tree:
     return (parts.x,) if isinstance(parts.x, tuple | list) else parts.x
 
 
-def check_lengths(parts: Parts, num_rows: int, told_by: str) -> None:
-    """Refuses a leaf that is not an array of `num_rows` samples.
+def check_lengths(parts: Parts, num_rows: int | None, told_by: str) -> None:
+    """Refuses a leaf that is not an array of `num_rows` samples; None: of any number.
 
     Raises:
         InvalidBatchError: naming the leaf by its path.
@@ -73,11 +73,11 @@ def check_lengths(parts: Parts, num_rows: int, told_by: str) -> None:
         raise InvalidBatchError(f"{told_by} returned no input; expected at least one array in x.")
     for leaf in leaves(parts):
         shape = getattr(leaf, "shape", None)
-        if shape is None or not len(shape) or shape[0] != num_rows:
+        if shape is None or not len(shape) or num_rows not in (None, shape[0]):
             _refuse_leaf(parts, num_rows, told_by)
 
 
-def _refuse_leaf(parts: Parts, num_rows: int, told_by: str) -> None:
+def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
     for name, part in zip(Parts._fields, parts, strict=True):
         for path, leaf in leaves_with_paths(part, name):
             shape = getattr(leaf, "shape", None)
@@ -89,10 +89,11 @@ def _refuse_leaf(parts: Parts, num_rows: int, told_by: str) -> None:
             if shape is None or not len(shape):
                 raise InvalidBatchError(
                     f"{told_by} returned {told(leaf)} for {path}; expected an array whose first "
-                    f"dimension counts the {num_rows} samples of the batch. Stack single samples "
-                    "(`np.stack`), turn lists into arrays (`np.asarray`)."
+                    f"dimension counts the {'' if num_rows is None else f'{num_rows} '}samples of "
+                    "the batch. Stack single samples (`np.stack`), turn lists into arrays "
+                    "(`np.asarray`)."
                 )
-            if shape[0] != num_rows:
+            if num_rows not in (None, shape[0]):
                 stack = " Stack the samples of a list (`np.stack`)." if type(part) is list else ""
                 raise InvalidBatchError(
                     f"{told_by} returned {told(leaf)} for {path}; expected {num_rows} samples, "

@@ -236,7 +236,11 @@ class Batches(Planned):
     def _recipe(self, plan: Plan, training: bool = True) -> Recipe:
         if self._makes_whole_batches:
             return Recipe(
-                plan, self._make_by_index, name="__getitem__(index)", empty=self._slots.lease
+                plan,
+                self._make_by_index,
+                name="__getitem__(index)",
+                empty=self._slots.lease,
+                is_whole=True,
             )
         return self._loading(plan, training)
 

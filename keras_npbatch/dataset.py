@@ -67,7 +67,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
     ```
 
     Overriding `__getitem__(index)` instead, as for a `PyDataset`, works too: use
-    `self.rows(index)` for the rows of that batch, or do without them.
+    `self.rows(index)` for the rows of that batch, or do without them. What it returns is taken as
+    it is: parts may have other numbers of samples, such as 16 labelled and 48 unlabelled ones.
 
     Args:
         num_samples: samples in the data, from 1 to 2**62.

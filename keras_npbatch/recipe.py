@@ -51,6 +51,8 @@ class Recipe:
     """Whether `load` takes a random generator as its second argument."""
     empty: Empty = np.empty
     """Where copies are made of what `load` and the functions returned and others can reach."""
+    is_whole: bool = False
+    """Whether `load` makes whole batches: its parts may have any number of samples."""
 
     def __call__(self, epoch: int, step: int) -> Tree:
         """The batch of a step.
@@ -71,7 +73,7 @@ class Recipe:
             # In a list, and by no other name: `owned` counts who refers to it.
             held = [self.read(rows, epoch, step)]
             parts = assemble.unpack(owned(held, self.empty), doing)
-            assemble.check_lengths(parts, len(rows), doing)
+            assemble.check_lengths(parts, None if self.is_whole else len(rows), doing)
             for change in (self.transform, self.augment):
                 if change is None:
                     continue

@@ -31,6 +31,11 @@ from keras_npbatch.errors import (
     ClosedError,
     UnsupportedArgumentError,
 )
+from keras_npbatch.first_batch import (
+    look_at,
+    note_if_jax_lost_the_model,
+    warn_of_lone_samples,
+)
 from keras_npbatch.keras_calls import Call, Kind, find_call, is_build, show_steps
 from keras_npbatch.plan import Plan
 from keras_npbatch.ranks import has_others, mesh_place
@@ -78,6 +83,7 @@ class Session:
         self._passes = 0
         self.is_watched = False
         self.has_ended = False
+        self._has_begun = False
         self._last_pass: int | None = None
         self._stream: Stream | None = None
 
@@ -201,6 +207,8 @@ class Session:
             if plan.skip:
                 check_rest(plan, self._kind, self._strategy)
         self._show_steps()
+        if not self._has_begun:
+            warn_of_lone_samples(plan, self._kind, self.model, self._service.dataset)
         summarise = next((watch.summarise for watch in self.watches if watch.summarise), None)
         stream = self._stream = self._service.stream(
             plan, epoch, self._kind == "fit", self._another_follows(), first, summarise
@@ -227,10 +235,17 @@ class Session:
                     for watch in self.watches:
                         watch.deliver(delivery)
                     del delivery
+                if not self._has_begun:
+                    look_at(weighed, self._kind, self.model, self._service.dataset)
+                    self._has_begun = True
                 yield weighed
                 del weighed, batch  # the caller's alone, while the next is waited for
                 ready, asked = stream.ready if self.watches else 0, perf_counter()
             check_delivered(step, last_step)
+        except Exception as error:
+            if self._kind == "fit":
+                note_if_jax_lost_the_model(error, self.model)
+            raise
         finally:
             stream.close()
 

@@ -50,6 +50,7 @@ LAYERS = {
         "backends.tf_strategy",
         "backends.torch",
         "engines",
+        "first_batch",
         "keras_calls",
         "ranks",
         "requests",

@@ -107,6 +107,7 @@ KERAS = [
     "callbacks.watcher",
     "dataset",
     "engines",
+    "first_batch",
     "keras_calls",
     "requests",
     "serving",

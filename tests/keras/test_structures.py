@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch import ArrayDataset, BatchDataset, errors
 
 N, BATCH = 50, 8
 
@@ -136,3 +136,54 @@ def test_scipy_sparse_and_pandas_train(data):
     model.compile(keras.optimizers.SGD(1e-6), "mse")
     dataset = ArrayDataset((scipy.sparse.csr_matrix(x), frame), frame["u"], batch_size=BATCH)
     model.fit(dataset, verbose=0)
+
+
+class Semi(BatchDataset):
+    """Each labelled sample with three that have no label."""
+
+    def __getitem__(self, index):
+        rows = self.rows(index)
+        more = (3 * rows[:, None] + np.arange(3)).reshape(-1)
+        x = {"labelled": rows[:, None], "unlabelled": more[:, None]}
+        return {name: value.astype("float32") for name, value in x.items()}, np.float32(rows)
+
+
+class TwoKinds(keras.Model):
+    """Its weights are the sums of what it saw of each kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums = self.add_weight(shape=(2,), initializer="zeros", trainable=False)
+        self.head = keras.layers.Dense(1)
+
+    def call(self, x, training=False):
+        if training:
+            seen = [keras.ops.sum(x[name]) for name in ("labelled", "unlabelled")]
+            self.sums.assign_add(keras.ops.stack(seen))
+        return self.head(x["labelled"])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_of_unequal_length_are_taken_from_getitem_as_they_are(workers):
+    dataset = Semi(40, batch_size=16, seed=0, workers=workers)
+    assert [len(dataset[i][0]["unlabelled"]) for i in range(3)] == [48, 48, 24]
+    model = TwoKinds()
+    model.compile("sgd", "mse")
+    model.fit(dataset, validation_data=dataset, verbose=0)
+    sums = keras.ops.convert_to_numpy(model.sums)
+    np.testing.assert_array_equal(sums, [np.arange(40).sum(), np.arange(120).sum()])
+    assert model.predict(dataset, verbose=0).shape == (40, 1)
+
+
+def test_what_getitem_returns_must_still_be_arrays():
+    class Scalar(BatchDataset):
+        def __getitem__(self, index):
+            return np.zeros((4, 1)), 1.0
+
+    with pytest.raises(errors.InvalidBatchError) as caught:
+        next(iter(Scalar(8, batch_size=4, shuffle=False)))
+    assert str(caught.value) == (
+        "__getitem__(index) returned 1.0 (float) for y; expected an array whose first dimension "
+        "counts the samples of the batch. Stack single samples (`np.stack`), turn lists into "
+        "arrays (`np.asarray`)."
+    )
