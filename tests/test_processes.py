@@ -27,6 +27,7 @@ from keras_npbatch.batches import Batches
 from keras_npbatch.execution import launch
 from keras_npbatch.execution.process_stream import ProcessStream
 from keras_npbatch.execution.processes import Pool
+from keras_npbatch.execution.sending import Package
 from keras_npbatch.execution.shared import Arena
 from keras_npbatch.plan import Plan
 from keras_npbatch.testing.examples import ALL_DTYPES
@@ -391,7 +392,6 @@ def test_memory_maps_and_hdf5_are_reopened_by_path(tmp_path: Path) -> None:
 
 
 def opened_size(batches: Batches) -> int:
-    from keras_npbatch.execution.sending import Package
 
     package = Package.of(batches)
     package.close()
@@ -461,6 +461,28 @@ def test_what_can_not_be_sent_is_named_before_any_worker_starts() -> None:
             "out in __getstate__; or use threads: use_multiprocessing=False."
         )
         assert not psutil.Process().children()
+
+
+def test_an_open_text_file_is_named_and_not_sent_as_its_content(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\n")
+    with open(tmp_path / "names.txt") as file:
+        expected = (
+            r"^Holds\.held\[0\] is <_io\.TextIOWrapper .*the open file .* belongs to its process"
+        )
+        with pytest.raises(errors.UnsendableError, match=expected):
+            opened(dataset(loaders.Holds, held=[file]))
+
+
+def test_what_is_copied_into_each_worker_is_warned_of_with_its_name() -> None:
+    small = [np.zeros(500) for _ in range(2200)]  # 4 kB each, 8.8 MB
+    expected = (
+        r"^9 MB of the dataset are copied into each worker process, most of them of Holds\.held: "
+        r"lists, strings, objects and arrays below 4096 bytes are not shared\. Make one array of "
+        r"them \(np\.stack\), or use threads: use_multiprocessing=False\.$"
+    )
+    with pytest.warns(UserWarning, match=expected):
+        Package.of(dataset(loaders.Holds, held=small)).close()
+    Package.of(dataset(loaders.Holds, held=np.stack(small))).close()  # shared: no warning
 
 
 def test_a_file_that_is_open_for_writing_is_named(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ import io
 import mmap
 import os
 import pickle
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -42,6 +44,8 @@ from keras_npbatch.execution.slots import ALIGNMENT_BYTES
 __all__ = ["Package", "unpack"]
 
 _SMALLEST_SHARED_BYTES = 4096
+_MOST_COPIED_BYTES = 8_000_000
+"""So much of a dataset may be copied into each worker before there is a warning."""
 _MAX_DEPTH = 12
 
 
@@ -70,6 +74,8 @@ class Package:
             head = _dumps(sent, buffers, modules)
         except Exception as error:
             raise _refusal(sent, error) from error
+        if len(head) > _MOST_COPIED_BYTES:
+            _warn_of_copies(sent, len(head))
         memories = [buffer.raw() for buffer in buffers]
         writable = [not memory.readonly for memory in memories]
         spans = []
@@ -154,6 +160,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unt
             assert isinstance(reduced, tuple)
             make, arguments, *state = reduced
             return randomness.owned, (make, *arguments), *state
+        elif isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
+            # cloudpickle would send its content, as a StringIO.
+            raise TypeError(f"the open file {obj.name!r} belongs to its process")
         elif isinstance(obj, np.ndarray):
             reduced = _reduce_array(obj)
             if reduced is not None:
@@ -256,6 +265,20 @@ def _h5_file(path: str) -> Any:
 
 
 # -------------------------------------------------------------------- what can't be sent
+
+
+def _warn_of_copies(sent: Any, num_bytes: int) -> None:
+    """Say which attribute is large and lies in no array that workers could share."""
+    sizes = {name: len(_dumps(part, [], set())) for name, part in _state(sent).items()}
+    largest = max(sizes, key=sizes.__getitem__, default="")
+    name = f"{type(sent).__name__}.{largest}" if largest else type(sent).__name__
+    warnings.warn(
+        f"{num_bytes / 1e6:.0f} MB of the dataset are copied into each worker process, most of "
+        f"them of {name}: lists, strings, objects and arrays below {_SMALLEST_SHARED_BYTES} bytes "
+        "are not shared. Make one array of them (np.stack), or use threads: "
+        "use_multiprocessing=False.",
+        stacklevel=2,
+    )
 
 
 def _refusal(sent: Any, error: Exception) -> UnsendableError:
