@@ -24,6 +24,8 @@ from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_wit
 
 __all__ = ["ArrayBatches"]
 
+_LEAVES_TOLD = 8
+"""So many leaves are in a `repr` at most."""
 _ROWS_LOOKED_AT = 16
 """By which processes that train together tell whether they have the same data."""
 
@@ -100,14 +102,30 @@ class ArrayBatches(Batches):
         # The rows of a plan are in range, so they need no check.
         return replace(recipe, load=self._gather, finished=nothing_to_do)
 
-    def _fingerprint(self) -> Fingerprint:
+    @property
+    def _named_sources(self) -> list[tuple[str, Any]]:
+        """Each leaf, by a path such as `x['image']`."""
         parts = unpack(self._structure.unflatten(self._sources), "the data")
-        leaves = [
-            (path, [list(source.shape), str(source.dtype)])
+        return [
+            found
             for name, part in zip(Parts._fields, parts, strict=True)
-            for path, source in leaves_with_paths(part, name)
+            for found in leaves_with_paths(part, name)
         ]
-        return super()._fingerprint() | dict(leaves)
+
+    @property
+    def _told_data(self) -> str:
+        named = self._named_sources
+        told_of = [
+            f"{path} {source.dtype} {tuple(source.shape)}" for path, source in named[:_LEAVES_TOLD]
+        ]
+        if len(named) > _LEAVES_TOLD:
+            told_of.append(f"... ({len(named)} arrays)")
+        return "".join(f", {text}" for text in told_of)
+
+    def _fingerprint(self) -> Fingerprint:
+        return super()._fingerprint() | {
+            path: [list(source.shape), str(source.dtype)] for path, source in self._named_sources
+        }
 
     def _description(self) -> dict[str, Any]:
         # The same rows in another order would give other batches.

@@ -262,6 +262,11 @@ class Batches(Planned):
         return self.plan.shuffle or self._load_draws or any(f is not None for f in functions)
 
     @property
+    def _told_data(self) -> str:
+        """What is known of the data without reading any."""
+        return ""
+
+    @property
     def _makes_whole_batches(self) -> bool:
         return type(self).__getitem__ is not Batches.__getitem__
 

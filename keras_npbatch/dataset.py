@@ -370,16 +370,23 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         return state
 
     def __repr__(self) -> str:
-        """The settings."""
+        """The data and the settings; a seed that was drawn is not told here, but by `seed`."""
         plan = self.plan
         shard = f", {plan.shard}" if self._is_part else ""
         kind = " processes" if self.use_multiprocessing and self.workers else ""
         selected = "" if plan.selection is None else f" ({plan.selection.described})"
+        seed = plan.seed if self._has_own_seed else None
+        functions = {"transform": self._transform, "augment": self._augment}
+        changes = "".join(
+            f", {setting}={function.name}"
+            for setting, function in functions.items()
+            if function is not None
+        )
         return (
             f"<{type(self).__name__}: {plan.num_samples} samples{selected} in {plan.num_batches} "
-            f"batches of {plan.batch_size} (remainder={plan.remainder!r}), shuffle={plan.shuffle}, "
-            f"seed={plan.seed}{shard}, workers={self.workers}{kind}, next epoch {self._clock.epoch}"
-            f"{', endless' if self._endless else ''}>"
+            f"batches of {plan.batch_size} (remainder={plan.remainder!r}){self._told_data}"
+            f"{changes}, shuffle={plan.shuffle}, seed={seed}{shard}, workers={self.workers}{kind}, "
+            f"next epoch {self._clock.epoch}{', endless' if self._endless else ''}>"
         )
 
     # ---------------------------------------------------------------- inside

@@ -72,6 +72,9 @@ class Explanation:
         """The rows of the global batch: those of all shards, one after the other."""
         return np.concatenate(self.shards)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         count = len(self.shards)
         lines = [

@@ -520,3 +520,9 @@ def test_testing_is_at_hand_from_the_package():
     import keras_npbatch
 
     assert keras_npbatch.testing is testing
+
+
+def test_a_report_is_told_in_a_notebook_as_it_is_printed():
+    report = Report("data", (Finding("a_check", "seen", "why", "mend"),), (), {})
+    assert repr(report) == str(report)
+    assert repr(report.findings) == "(<Finding a_check: seen>,)"

@@ -697,10 +697,32 @@ def test_virtual_data_of_a_trillion_samples_start_at_once():
 def test_repr_tells_the_settings(arrays):
     dataset = ArrayDataset(*arrays, batch_size=BATCH, seed=4, workers=2)
     assert repr(dataset) == (
-        "<ArrayDataset: 50 samples in 7 batches of 8 (remainder='keep'), shuffle=True, seed=4, "
-        "workers=2, next epoch 0>"
+        "<ArrayDataset: 50 samples in 7 batches of 8 (remainder='keep'), x float32 (50, 3), "
+        "y int64 (50,), shuffle=True, seed=4, workers=2, next epoch 0>"
     )
     assert repr(dataset.repeat()).endswith("next epoch 0, endless>")
+
+
+def test_repr_tells_the_data_and_the_functions_and_no_seed_that_was_drawn(arrays):
+    x, y = arrays
+    dataset = ArrayDataset({"a": x, "b": (x, y)}, y, transform=np.copy, augment=same, shuffle=False)
+    assert repr(dataset) == (
+        "<ArrayDataset: 50 samples in 2 batches of 32 (remainder='keep'), x['a'] float32 (50, 3), "
+        "x['b'][0] float32 (50, 3), x['b'][1] int64 (50,), y int64 (50,), transform=copy, "
+        "augment=same, shuffle=False, seed=None, workers=1, next epoch 0>"
+    )
+    assert "seed=None" in repr(dataset.split(0.5)[0])
+    many = ArrayDataset(tuple(x[:, :1] for _ in range(12)))
+    assert "x[7] float32 (50, 1), ... (12 arrays), shuffle" in repr(many)
+
+
+def same(batch):
+    return batch
+
+
+def test_an_explanation_is_told_in_a_notebook_as_it_is_printed(arrays):
+    explanation = ArrayDataset(*arrays, seed=0).explain(epoch=0, step=0)
+    assert repr(explanation) == str(explanation)
 
 
 @pytest.mark.parametrize(

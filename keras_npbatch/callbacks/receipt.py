@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.errors import InvalidArgumentError, told_rows
 from keras_npbatch.order import Order, Rows
 from keras_npbatch.plan import Plan
 from keras_npbatch.rng import mixed
@@ -74,6 +74,24 @@ class Receipt:
     """What `rows_digest` is when each sample of the whole epoch is seen once."""
     epoch_digest: str
     """What `order_digest` is of all samples in the order of the epoch, by which it is known."""
+
+    def __repr__(self) -> str:
+        first, stop = self.steps
+        index, count = self.shard
+        of_shard = f" of shard {index} of {count}" if count > 1 else ""
+        wrong = "".join(
+            f", {number} {kind}: rows {told_rows(rows)}"
+            for kind, number, rows in (
+                ("missing", self.missing, self.missing_rows),
+                ("repeated", self.repeated, self.repeated_rows),
+                ("unexpected", self.unexpected, self.unexpected_rows),
+            )
+            if number
+        )
+        return (
+            f"<Receipt of epoch {self.epoch}, steps {first} to {stop - 1}{of_shard}: {self.seen} "
+            f"samples seen, {self.expected} expected{wrong or ', each once'}>"
+        )
 
     @property
     def is_whole(self) -> bool:

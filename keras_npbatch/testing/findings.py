@@ -28,6 +28,9 @@ class Finding:
     mend: str
     """How to mend it."""
 
+    def __repr__(self) -> str:
+        return f"<Finding {self.check}: {self.seen}>"
+
     def __str__(self) -> str:
         return f"{self.check}: {self.seen}\n  Why it matters: {self.why}\n  To mend it: {self.mend}"
 
@@ -58,6 +61,9 @@ class Report:
         """
         if self.findings:
             raise FaultyDatasetError(str(self))
+
+    def __repr__(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
         """All that there is to tell; `python -m keras_npbatch check` shows it in colours."""

@@ -58,6 +58,10 @@ def test_a_right_run_gets_a_right_receipt_for_each_epoch(make_model, fit, remain
     for receipt in audit.receipts:
         assert receipt.is_whole
         assert (receipt.total, receipt.expected, receipt.seen) == (total, total, total)
+        assert repr(receipt) == (
+            f"<Receipt of epoch {receipt.epoch}, steps 0 to {receipt.steps[1] - 1}: {total} "
+            f"samples seen, {total} expected, each once>"
+        )
         assert (receipt.missing, receipt.repeated, receipt.unexpected) == (0, 0, 0)
         assert receipt.steps == (0, dataset.plan.num_batches)
     assert history.history["coverage/seen"] == [total, total]
@@ -396,3 +400,13 @@ def test_of_a_part_of_a_split_its_own_rows_are_expected():
     assert receipt.missing_rows == (lost, lost_too, lost_last)
     assert receipt.repeated_rows == tuple(sorted((twice, stranger)))
     assert receipt.unexpected_rows == (stranger,)
+
+
+def test_a_receipt_tells_what_is_wrong_in_a_notebook():
+    receipt = Receipt(
+        3, (1, 2), (0, 4), 20, 20, 20, 10, 9, 2, 1, 0, (4, 7), (5,), (), "", "", "", ""
+    )
+    assert repr(receipt) == (
+        "<Receipt of epoch 3, steps 0 to 3 of shard 1 of 2: 9 samples seen, 10 expected, 2 "
+        "missing: rows [4, 7], 1 repeated: rows [5]>"
+    )
