@@ -300,7 +300,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         Example:
 
         ```python
-        for x, y in validation.batches_for("evaluate"):
+        for x, y in test.batches_for("evaluate"):
             print(model.test_on_batch(x, y))
         ```
 
