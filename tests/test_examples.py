@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed import needs
+
 _EXAMPLES = Path(__file__).parent.parent / "examples"
 _LIMIT_S = 300
 
@@ -85,7 +87,8 @@ def test_every_example_is_tested():
 def _runs():
     for example, backend in itertools.product(sorted(_SAYS), ("tensorflow", "jax", "torch")):
         is_default = _BY_DEFAULT[example] == backend
-        yield pytest.param(example, backend, marks=() if is_default else pytest.mark.more)
+        marks = [needs(backend), *([] if is_default else [pytest.mark.more])]
+        yield pytest.param(example, backend, marks=marks)
 
 
 @pytest.mark.timeout(_LIMIT_S + 30)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed import needs
+
 _SUITE = str(Path(__file__).parent / "keras")
 _CALLBACKS = str(Path(__file__).parent / "keras" / "callbacks")
 _LIMIT_S = 1200
@@ -27,7 +29,7 @@ _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimizat
     [
         ("tensorflow", [_SUITE, f"--ignore={_CALLBACKS}"]),
         ("jax", [_SUITE, f"--ignore={_CALLBACKS}"]),
-        ("torch", [_SUITE]),
+        pytest.param("torch", [_SUITE], marks=needs("torch")),
         pytest.param("tensorflow", [_CALLBACKS], marks=pytest.mark.more),
         pytest.param("jax", [_CALLBACKS], marks=pytest.mark.more),
     ],

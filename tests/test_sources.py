@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from keras_npbatch.testing.examples import ALL_DTYPES, LAYOUTS, filled, laid_out
 from keras_npbatch.testing.strategies import arrays, nests, row_numbers
 from keras_npbatch.tree import leaves, leaves_with_paths
 from tests.comparing import assert_same_array
+from tests.installed import needs
 
 MIB = 2**20
 
@@ -452,7 +452,7 @@ def test_threads_may_read_from_one_source_at_once(case: Case) -> None:
             assert_same_array(found, case.rows[rows])
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+@needs("torch")
 def test_torch_tensors_are_read_as_the_arrays_they_are() -> None:
     """In a process of its own: torch starts threads and opens files that stay."""
     program = """

@@ -177,7 +177,7 @@ class Slots:
         return len(self._leases)
 
 
-class _Lease(npt.NDArray[np.uint8]):
+class _Lease(np.ndarray[Any, np.dtype[np.uint8]]):
     """The owner of the memory of leased arrays: it goes when the last of them is gone.
 
     It holds the slot by itself, so that a batch outlives the dataset it came from. An array, since
@@ -206,7 +206,7 @@ def is_lease(array: npt.NDArray[Any]) -> bool:
     return isinstance(array, _Lease) and array.end is not None
 
 
-class _Stop(npt.NDArray[np.uint8]):
+class _Stop(np.ndarray[Any, np.dtype[np.uint8]]):
     """What lies below a lease.
 
     For the owner of an array's memory NumPy looks past arrays to what they are views of, as long
