@@ -52,11 +52,16 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         """Batches with NumPy arrays."""
         return self._batches()
 
-    def get_jax_iterator(self) -> Iterator[Tree]:
-        """Batches that JAX takes."""
+    def get_jax_iterator(self, super_batch: int | None = None) -> Iterator[Any]:
+        """Batches that JAX takes.
+
+        Args:
+            super_batch: how many of them Keras, from 3.16 on, takes as one, on a new first axis.
+        """
         from keras_npbatch.backends import jax
 
-        return jax.to_arrays(self._batches())
+        batches = jax.to_arrays(self._batches())
+        return batches if super_batch is None else jax.stacked(batches, super_batch)
 
     def get_torch_dataloader(self) -> Iterator[Tree]:
         """Batches with Torch tensors."""
@@ -129,7 +134,7 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
             running = running_frames()
             for other in self._sessions.values():
                 if other.frame is not None and other.frame not in running:
-                    other.has_ended = True  # by an exception, whose traceback somebody keeps
+                    other.end()  # by an exception, whose traceback somebody keeps
             steps = getattr(epoch_iterator, "steps_per_epoch", None)
             session = Session(self._service(), find_call(), steps)
             self._sessions[epoch_iterator] = session
@@ -166,7 +171,7 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
 
 
 def _end(adapter: weakref.ref[KerasAdapter], session: Session) -> None:
-    session.has_ended = True
+    session.end()
     alive = adapter()
     if alive is not None and all(other.has_ended for other in alive._sessions.values()):
         alive._all_sessions_have_ended()

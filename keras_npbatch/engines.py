@@ -23,6 +23,7 @@ from keras_npbatch.ranks import Found, find_process, mesh_place
 
 if TYPE_CHECKING:
     from keras_npbatch.backends.jax_processes import MeshPlace
+    from keras_npbatch.backends.torch_trainer import Rewired
 
 __all__ = [
     "check_engine",
@@ -30,6 +31,7 @@ __all__ = [
     "is_strategy",
     "join_strategy",
     "refuse_second_shard",
+    "rewire",
     "warn_of_others",
 ]
 
@@ -86,6 +88,28 @@ def check_engine(plan: Plan, kind: Kind, dataset: Any, call: Call | None) -> Non
     elif count > 1:
         _warn_of_gradients(name, call)
         _warn_of_no_strategy(name, call)
+
+
+def rewire(plan: Plan, kind: Kind, dataset: Any, call: Call | None) -> Rewired | None:
+    """Have Keras's Torch trainer wait for others only where they have parts of the same data.
+
+    Args:
+        plan: which rows are in which batch.
+        kind: what is asked for.
+        dataset: whose batches they are.
+        call: what Keras was asked for, if that can be told.
+
+    Returns:
+        What ends it, or None where Keras is right.
+    """
+    if keras.backend.backend() != "torch" or call is None or call.kind != kind:
+        return None  # or for validation, whose metrics are those of `fit`
+    is_alone = plan.shard.count == 1
+    if kind == "fit" and not (is_alone and dataset._is_part):
+        return None  # without a word of a shard, all may train on all of the data
+    from keras_npbatch.backends.torch_trainer import Rewired, trains_together
+
+    return Rewired(call.model, is_alone=is_alone) if trains_together(call.model) else None
 
 
 def check_rest(plan: Plan, kind: Kind, strategy: Any = None) -> None:
@@ -296,8 +320,12 @@ def _told(number: int, what: str, plural: str = "s") -> str:
 
 
 def _warn_of_gradients(name: str, call: Call | None) -> None:
-    """Keras's Torch trainer does not ask the other processes for their gradients."""
+    """Keras's Torch trainer does not ask the others for gradients, or not for those of a model."""
     if keras.backend.backend() != "torch" or call is None or find_process() is None:
+        return
+    from keras_npbatch.backends.torch_trainer import averages_gradients
+
+    if averages_gradients(call.model):
         return
     callbacks = getattr(call.arguments.get("callbacks"), "callbacks", None)
     if callbacks is None:  # Keras makes its list of them later

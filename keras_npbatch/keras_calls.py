@@ -92,9 +92,11 @@ def find_epoch_iterator(adapter: Any) -> Any | None:
     training and one to validation: it tells passes over the same dataset apart.
     """
     for frame in _frames_of_keras():
-        owner = frame.f_locals.get("self")
-        if owner is not adapter and getattr(owner, "data_adapter", None) is adapter:
-            return owner
+        # Where Keras builds a model, it may ask the adapter itself, with the iterator at hand.
+        for name in ("self", "iterator") if _builds(frame) else ("self",):
+            owner = frame.f_locals.get(name)
+            if owner is not adapter and getattr(owner, "data_adapter", None) is adapter:
+                return owner
     return None
 
 
@@ -114,11 +116,7 @@ def is_build() -> bool:
 
     On another process, whose model is built, it takes none.
     """
-    return any(
-        frame.f_code.co_name in ("_symbolic_build", "_maybe_symbolic_build")
-        and frame.f_globals.get("__name__", "").startswith("keras.")
-        for frame in _frames(_MAX_FRAMES)
-    )
+    return any(_builds(frame) for frame in _frames(_MAX_FRAMES))
 
 
 def expect_steps(epoch_iterator: Any, steps: int | None) -> None:
@@ -139,6 +137,13 @@ def show_steps(call: Call | None, steps: int | None) -> None:
             callback.target = steps
             if callback.progbar is not None:
                 callback.progbar.target = steps
+
+
+def _builds(frame: FrameType) -> bool:
+    return frame.f_code.co_name in (
+        "_symbolic_build",
+        "_maybe_symbolic_build",
+    ) and frame.f_globals.get("__name__", "").startswith("keras.")
 
 
 def _frames_of_keras() -> Iterator[FrameType]:

@@ -26,7 +26,7 @@ from keras_npbatch.agreement import refuse_differences, tell_failure
 from keras_npbatch.assemble import scale_weights
 from keras_npbatch.batches import Batches
 from keras_npbatch.clock import Place
-from keras_npbatch.engines import check_engine, check_rest, join_strategy
+from keras_npbatch.engines import check_engine, check_rest, join_strategy, rewire
 from keras_npbatch.errors import (
     ClosedError,
     UnsupportedArgumentError,
@@ -86,6 +86,14 @@ class Session:
         self._has_begun = False
         self._last_pass: int | None = None
         self._stream: Stream | None = None
+        self._rewired = rewire(self._plan, self._kind, service.dataset, call)
+
+    def end(self) -> None:
+        """The call of Keras has ended; safe to call twice."""
+        self.has_ended = True
+        if self._rewired is not None:
+            self._rewired.end()
+            self._rewired = None
 
     @property
     def num_batches(self) -> int | None:
@@ -171,9 +179,10 @@ class Session:
     def _engine_talks_first(self) -> bool:
         """Whether processes talk before they take a batch, in words that must fit.
 
-        Keras's JAX trainer does, and on Torch `TorchDataParallel` does, when it shares weights.
+        Keras's JAX trainer does, on Torch `TorchDataParallel` when it shares weights, and from
+        version 3.16 on Keras's Torch trainer, when it wraps a model.
         """
-        on_torch = keras.backend.backend() == "torch" and self._kind == "fit"
+        on_torch = keras.backend.backend() == "torch" and self._kind != "predict"
         return on_torch or mesh_place() is not None
 
     def _agree(self) -> None:

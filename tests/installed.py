@@ -1,6 +1,6 @@
 """Which backends of Keras a test can run on: `dev` installs Torch on Python 3.11 alone.
 
-    @pytest.mark.parametrize("backend", [pytest.param("torch", marks=needs("torch"))])
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=needs("torch"))])
 """
 
 from __future__ import annotations

@@ -49,6 +49,7 @@ LAYERS = {
         "backends.tf_spec",
         "backends.tf_strategy",
         "backends.torch",
+        "backends.torch_trainer",
         "engines",
         "first_batch",
         "keras_calls",

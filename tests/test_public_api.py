@@ -176,8 +176,8 @@ def test_every_module_is_in_one_of_the_lists() -> None:
         found.remove(short)
         found += [f"{short}.{module.name}" for module in pkgutil.iter_modules(package.__path__)]
     found += [f"callbacks.{module.name}" for module in pkgutil.iter_modules([str(CALLBACKS)])]
-    names = ("jax", "jax_processes", "tensorflow", "tf_data", "tf_spec", "tf_strategy", "torch")
-    of_backends = [f"backends.{name}" for name in names]
+    names = ["jax", "jax_processes", "tensorflow", "tf_data", "tf_spec", "tf_strategy"]
+    of_backends = [f"backends.{name}" for name in (*names, "torch", "torch_trainer")]
     assert sorted(found) == sorted([*CORE, *KERAS, *of_backends])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from keras.src.trainers.data_adapters import data_adapter_utils
 
 from keras_npbatch.tree import Tree, leaves
 
-__all__ = ["computes_on_cpu", "to_arrays"]
+__all__ = ["computes_on_cpu", "stacked", "to_arrays"]
 
 
 def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
@@ -21,6 +22,14 @@ def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
         else:
             yield from data_adapter_utils.get_jax_iterator([batch])
         del batch  # the caller's alone, while the next is made
+
+
+def stacked(batches: Iterator[Tree], number: int) -> Iterator[Any]:
+    """The batches, so many stacked into one; those left over as the list that Keras wants."""
+    return cast(
+        Iterator[Any],
+        data_adapter_utils.super_batch_iterator(batches, number, stack_fn=np.stack),
+    )
 
 
 def computes_on_cpu() -> bool:

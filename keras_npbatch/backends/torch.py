@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from torch import distributed
 
 from keras_npbatch.tree import Tree, map_leaves
 
-__all__ = ["gather", "random_states", "set_random_states", "to_tensors"]
+__all__ = ["gather", "numbers", "random_states", "set_random_states", "to_tensors"]
 
 _T = TypeVar("_T")
 _SHARED_DTYPES = frozenset(
@@ -49,6 +50,18 @@ def gather(value: _T, within_s: float) -> list[_T]:
     finally:
         distributed.destroy_process_group(group)
     return of_all
+
+
+def numbers(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Results as they stand in `logs`: without nesting, and single numbers as such."""
+    found = {}
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            found.update(numbers(value))
+        else:
+            array = keras.ops.convert_to_numpy(value)
+            found[name] = float(array) if array.ndim == 0 else array
+    return found
 
 
 def random_states() -> list[np.ndarray[Any, Any]]:

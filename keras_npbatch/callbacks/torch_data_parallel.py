@@ -4,14 +4,15 @@
     train = ArrayDataset(x, y, batch_size=64, shard="auto")
     model.fit(train, epochs=10, callbacks=[TorchDataParallel()])
 
-Keras's Torch trainer knows nothing of other processes: each would train a model of its own. What
-must be alike is made so where Keras offers a place: weights when training begins, gradients where
-the optimizer takes them, metrics when an epoch ends.
+Up to version 3.15, Keras's Torch trainer knows nothing of other processes: each would train a model
+of its own. What must be alike is made so where Keras offers a place: weights when training begins,
+gradients where the optimizer takes them, metrics when an epoch ends. Later versions average the
+gradients, and sum all metrics; the rest is left to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -28,22 +29,26 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
     With a dataset that has a `shard`, training is that of one process with the same global batch:
 
     - As training begins, all take the weights and the optimizer of the first process.
-    - At each step, the optimizer gets the mean of the gradients of all processes.
+    - At each step, the optimizer gets the mean of the gradients of all processes (from Keras 3.16
+      on Keras itself sees to that).
     - As an epoch ends, `logs` get the metrics of all samples, on every process the same, so that
       `EarlyStopping` and the like decide alike; this callback therefore comes first in the list.
-      The progress bar shows those of one process until then. A metric's variables are put
-      together as they say (`aggregation`, nearly always their sum).
+      Up to Keras 3.15 the progress bar shows those of one process until then. A metric's variables
+      are put together as they say (`aggregation`, nearly always their sum).
     - Weights that are not trained, such as the moving statistics of `BatchNormalization`, are
       averaged as an epoch ends, and before validation.
 
-    Within an epoch each process sees the loss of its own part. A callback that ends training there
-    (`TerminateOnNaN`, `stop_training` set in `on_train_batch_end`) does so on one process alone,
-    and the others fail or wait: let it raise an exception instead, as `NaNReport` does.
+    Within an epoch a process may see the loss of its own part alone. A callback that ends training
+    there (`TerminateOnNaN`, `stop_training` set in `on_train_batch_end`) does so on one process
+    alone, and the others fail or wait: let it raise an exception instead, as `NaNReport` does.
 
     Where the batches of a step differ in size (`remainder="keep"` or `"spread"`) each process's
     mean counts alike, as in `DistributedDataParallel`; with `"pad"` and `"drop"` each sample does.
-    Only one process should write files: give `ModelCheckpoint` to the first. `evaluate` on its own
-    returns what the process has read; give it a dataset without a shard.
+    Only one process should write files: give `ModelCheckpoint` to the first.
+
+    A process that gives `evaluate` a dataset without a shard evaluates alone. With a shard, Keras
+    up to 3.15 returns the metrics of what this process has read; later versions return those of
+    all, so all processes must call it.
 
     Example:
 
@@ -86,6 +91,8 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         """
         from torch import distributed
 
+        from keras_npbatch.backends import torch_trainer
+
         if not distributed.is_available() or not distributed.is_initialized():
             raise InvalidArgumentError(
                 "TorchDataParallel found no torch.distributed process group; expected one. Call "
@@ -101,7 +108,8 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         # has ended with an exception.
         if isinstance(optimizer.apply, _Averaging):
             del optimizer.apply
-        optimizer.apply = _Averaging(optimizer.apply)
+        if not torch_trainer.averages_gradients(self.model):
+            optimizer.apply = _Averaging(optimizer.apply)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Validation begins in `fit`: Keras is about to reset the metrics of training."""
@@ -129,6 +137,12 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         self._is_fit = False
         if isinstance(self.model.optimizer.apply, _Averaging):
             del self.model.optimizer.apply
+
+
+def _metrics_of_all(model: Any) -> dict[str, Any]:
+    from keras_npbatch.backends import torch_trainer
+
+    return torch_trainer.metrics_of_all(model)
 
 
 class _Averaging:
@@ -181,36 +195,3 @@ def _from_first(variables: Iterable[Any]) -> None:
 
     for variable in variables:
         distributed.broadcast(variable.value.data, 0)
-
-
-def _metrics_of_all(model: Any) -> dict[str, Any]:
-    """The metrics as one process would have them that had read what all have; as numbers."""
-    from torch import distributed
-
-    variables = model.metrics_variables
-    of_one = [variable.value.data.clone() for variable in variables]
-    count = distributed.get_world_size()
-    for variable in variables:
-        value = variable.value.data
-        if variable.aggregation in ("sum", "mean"):
-            distributed.all_reduce(value)
-            if variable.aggregation == "mean":
-                value.div_(count)
-        else:
-            distributed.broadcast(value, 0)
-    found = _numbers(model.get_metrics_result())
-    for variable, value in zip(variables, of_one, strict=True):
-        variable.value.data.copy_(value)
-    return found
-
-
-def _numbers(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Results as they stand in `logs`: without nesting, and single numbers as such."""
-    found = {}
-    for name, value in results.items():
-        if isinstance(value, Mapping):
-            found.update(_numbers(value))
-        else:
-            array = keras.ops.convert_to_numpy(value)
-            found[name] = float(array) if array.ndim == 0 else array
-    return found

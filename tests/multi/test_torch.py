@@ -40,7 +40,9 @@ def two_ranks(tmp_path_factory):
 def said_by(count, tmp_path_factory):
     if count not in _said:
         scenarios = (
-            ("fit", "disagree", "back_up", "loop", "fail") if count == 2 else ("fit", "loop")
+            ("fit", "metrics", "disagree", "back_up", "loop", "fail")
+            if count == 2
+            else ("fit", "loop")
         )
         results = launch(
             _HERE / "torch_ranks.py",
@@ -48,7 +50,7 @@ def said_by(count, tmp_path_factory):
             tmp_path_factory.mktemp("ranks"),
             *scenarios,
             environment=lambda rank: ON_THIS_MACHINE,
-            limit_s=100,
+            limit_s=200,
         )
         _said[count] = [{(each["scenario"], each["case"]): each for each in of} for of in results]
     return _said[count]
@@ -153,6 +155,53 @@ def test_workers_of_several_processes_do_not_mix_their_batches(two_ranks):
             assert said["fit", case]["digest"] == said["fit", "pad"]["digest"]
 
 
+# -------------------------------------------------------------------- metrics
+
+_WHOLE = {"positives": 24, "ratio": 0.25, "vector": 2 * 24 / (2 * 24 + 8), "sum": 32}
+"""What one process finds in 32 samples: all are taken for positive, and 24 are."""
+
+
+@pytest.mark.parametrize("kind", ["Sequential", "OwnResult", "OwnResultOfKeras"])
+def test_metrics_of_every_kind_are_those_of_all(two_ranks, kind):
+    """Sums, ratios, vectors, and variables of which there is a mean, or that of the first."""
+    of_all = {**_WHOLE, "mean": (16 + 2 * 16) / 2, "only_first_replica": 16}
+    half = {"positives": 12, "sum": 16, "mean": (8 + 2 * 8) / 2, "only_first_replica": 8}
+    for said in two_ranks:
+        history = said["metrics", kind]["history"]
+        for name, value in of_all.items():
+            assert history[name] == pytest.approx([value]), name
+            assert history[f"val_{name}"] == pytest.approx([half.get(name, value)]), name
+        assert ("own" in history) == (kind == "OwnResultOfKeras")
+
+
+def test_gradients_are_averaged_once(two_ranks):
+    for said in two_ranks:
+        told = said["metrics", "Sequential"]
+        assert told["averaged"] != told["by_keras"]
+
+
+def test_one_process_evaluates_and_predicts_alone(two_ranks):
+    others, told = (said["metrics", "evaluate"]["alone"] for said in two_ranks)
+    assert others == {}
+    assert len(told) == 4
+    for found in told.values():
+        for name, value in {**_WHOLE, "mean": 64, "only_first_replica": 64}.items():
+            assert found[name] == pytest.approx([value]), name
+        assert found["predicted"] == [1.0] * 32
+
+
+def test_evaluating_a_part_gives_the_metrics_of_all_where_keras_puts_them_together(two_ranks):
+    for rank, said in enumerate(two_ranks):
+        part = said["metrics", "evaluate"]["part"]
+        if said["metrics", "Sequential"]["by_keras"]:
+            expected = {**_WHOLE, "mean": 24, "only_first_replica": 16}
+            for name, value in expected.items():
+                assert part[name] == pytest.approx([value]), name
+        else:
+            assert part["sum"] == [16]
+            assert part["mean"] == [16 * (rank + 1)]
+
+
 # -------------------------------------------------------------------- told, not hung
 
 _EXPECTED = (
@@ -210,12 +259,17 @@ def test_a_dataset_without_a_shard_is_warned_of(two_ranks):
 
 
 def test_gradients_that_nobody_averages_are_warned_of(two_ranks):
+    """From version 3.16 on Keras averages them itself."""
+    by_keras = [said["metrics", "Sequential"]["by_keras"] for said in two_ranks]
+    digests = [said["told", "no callback"]["digest"] for said in two_ranks]
+    assert [digests[0] == digests[1]] * 2 == by_keras
+    warning = (
+        "the ArrayDataset has a shard, and nothing averages the gradients of the processes: each "
+        "of them trains a model of its own on its part of the samples. Give fit "
+        "callbacks=[keras_npbatch.callbacks.TorchDataParallel(), ...]."
+    )
     for said in two_ranks:
-        assert said["told", "no callback"]["told"] == [
-            "the ArrayDataset has a shard, and nothing averages the gradients of the processes: "
-            "each of them trains a model of its own on its part of the samples. Give fit "
-            "callbacks=[keras_npbatch.callbacks.TorchDataParallel(), ...]."
-        ]
+        assert said["told", "no callback"]["told"] == ([] if by_keras[0] else [warning])
         for case in ("right", "hooks", "own step"):
             assert said["told", case]["told"] == []
 

@@ -51,6 +51,25 @@ class Seen(keras.metrics.Metric):
         """Ids are taken by `Epochs`."""
 
 
+class Aggregated(keras.metrics.Metric):
+    """How many samples the processes have read, put together in each way there is."""
+
+    def __init__(self, aggregation):
+        super().__init__(name=aggregation)
+        self.number = self.add_variable((), "zeros", aggregation=aggregation, name="number")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        # Another number on each process, but for the sum.
+        times = 1 if self.number.aggregation == "sum" else RANK + 1
+        self.number.assign_add(float(y_true.shape[0] * times))
+
+    def result(self):
+        return self.number + 0.0
+
+    def reset_state(self):
+        self.number.assign(0.0)
+
+
 class Epochs(keras.callbacks.Callback):
     """The ids of each epoch of training and of each validation."""
 
@@ -238,11 +257,12 @@ def disagree():
         ("no callback", npb.ArrayDataset(x, ids, **shard), []),
         ("right", npb.ArrayDataset(x, ids, **shard), [npb.callbacks.TorchDataParallel()]),
     ):
+        model = make_model(0)[0]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            make_model(0)[0].fit(dataset, verbose=0, callbacks=callbacks)
+            model.fit(dataset, verbose=0, callbacks=callbacks)
         texts = [str(each.message) for each in caught if each.category is UserWarning]
-        say(scenario="told", case=name, told=texts)
+        say(scenario="told", case=name, told=texts, digest=digest(model))
     hooked, _ = make_model(0)
     for parameter in hooked.parameters():
         if parameter.requires_grad:
@@ -263,12 +283,111 @@ def disagree():
     stopping()
 
 
+class OwnResult(keras.Sequential):
+    """Asks each metric by itself, and Keras for nothing."""
+
+    def get_metrics_result(self):
+        return {metric.name: metric.result() for metric in self.metrics[1:]}
+
+
+class OwnResultOfKeras(keras.Sequential):
+    """Adds to what Keras says."""
+
+    def get_metrics_result(self):
+        return {**super().get_metrics_result(), "own": 1.0}
+
+
+class IsAveraged(keras.callbacks.Callback):
+    """Whether the optimizer was made to average gradients."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.found = "apply" in vars(self.model.optimizer)
+
+
+def count_metrics(kind=keras.Sequential):
+    """A model whose every prediction is 1, with metrics of every kind."""
+    layers = [keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")]
+    model = kind(layers)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        "mse",
+        metrics=[
+            keras.metrics.TruePositives(name="positives"),
+            keras.metrics.MeanSquaredError(name="ratio"),
+            keras.metrics.F1Score(average=None, threshold=0.5, name="vector"),
+            *map(Aggregated, ("sum", "mean", "only_first_replica")),
+        ],
+    )
+    return model
+
+
+def metrics():
+    """Every kind of metric, in `fit` and `evaluate`, together and alone; 24 of 32 are positive."""
+    x = np.ones((32, 1), "float32")
+    y = (np.arange(32) % 4 > 0).astype("float32")[:, np.newaxis]
+    shard = {"batch_size": 8, "seed": 5, "shard": "auto"}
+    for kind in (keras.Sequential, OwnResult, OwnResultOfKeras):
+        model, averaged = count_metrics(kind), IsAveraged()
+        first = npb.callbacks.TorchDataParallel()
+        history = model.fit(
+            npb.ArrayDataset(x, y, **shard),
+            validation_data=npb.ArrayDataset(x[:16], y[:16], **shard),
+            verbose=0,
+            callbacks=[first, averaged],
+        ).history
+        history = {name: np.ravel(values).tolist() for name, values in history.items()}
+        say(
+            scenario="metrics",
+            case=kind.__name__,
+            history=history,
+            averaged=averaged.found,
+            by_keras=hasattr(model, "ddp_model"),
+        )
+    model = count_metrics()
+    model.fit(npb.ArrayDataset(x, y, **shard), verbose=0, callbacks=[first])
+    wrapped = vars(model).get("ddp_model")
+    part = model.evaluate(npb.ArrayDataset(x, y, **shard), verbose=0, return_dict=True)
+    alone = {}
+    if RANK == COUNT - 1:  # the others don't evaluate: nothing may wait for them
+        new = count_metrics()
+        for name, each in {"trained": model, "new": new}.items():
+            for part_of in (None, (0, 1)):
+                dataset = npb.ArrayDataset(x, y, batch_size=8, shuffle=False, shard=part_of)
+                found = each.evaluate(dataset, verbose=0, return_dict=True)
+                predicted = each.predict(dataset, verbose=0).ravel().tolist()
+                alone[f"{name}, {part_of}"] = {**numbers_of(found), "predicted": predicted}
+        with contextlib.suppress(OSError):
+            new.evaluate(Unreadable(8, batch_size=4, shard=(0, 1)), verbose=0)
+        new.fit(npb.ArrayDataset(x, y, batch_size=8, shard=(0, 1)), verbose=0)
+        check_rewired(new, None)
+    check_rewired(model, wrapped)
+    say(scenario="metrics", case="evaluate", part=numbers_of(part), alone=alone)
+    distributed.barrier()
+
+
+def check_rewired(model, wrapped):
+    """Nothing of it is left."""
+    assert vars(model).get("ddp_model") is wrapped
+    left = [name for name in vars(model) if name == "get_metrics_result" or "npbatch" in name]
+    assert not left
+
+
+def numbers_of(results):
+    return {name: np.ravel(value).tolist() for name, value in results.items()}
+
+
+class Unreadable(npb.BatchDataset):
+    def load(self, rows):
+        raise OSError("the disk is gone")
+
+
 def built_on_one():
     """The first process has evaluated its model before; the others build theirs in `fit`."""
     model, seen = make_model(RANK)
     x, ids = arrays(50)
     if RANK == 0:
-        model.evaluate(x, ids, verbose=0)
+        # Not of arrays: from Keras 3.16 on that waits for the other process.
+        model.evaluate(npb.ArrayDataset(x, ids, shard=(0, 1)), verbose=0)
     epochs = Epochs(seen)
     dataset = npb.ArrayDataset(x, ids, batch_size=BATCH, seed=5, shard="auto")
     model.fit(dataset, verbose=0, callbacks=[npb.callbacks.TorchDataParallel(), epochs])
@@ -476,8 +595,13 @@ distributed.init_process_group(
 )
 try:
     for scenario in sys.argv[2:]:
-        {"fit": fit, "disagree": disagree, "back_up": back_up, "fail": fail, "loop": loop}[
-            scenario
-        ]()
+        {
+            "fit": fit,
+            "metrics": metrics,
+            "disagree": disagree,
+            "back_up": back_up,
+            "fail": fail,
+            "loop": loop,
+        }[scenario]()
 finally:
     distributed.destroy_process_group()
