@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset, errors
+from tests.installed import needs_several_steps_at_once
 
 N, BATCH = 50, 8
 
@@ -77,6 +78,27 @@ def test_evaluate_equals_that_of_arrays(make_model, data):
     ours = model.evaluate(ArrayDataset(x, y, batch_size=BATCH), verbose=0)
     theirs = model.evaluate(x, y, batch_size=BATCH, verbose=0)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("built", [False, True], ids=["fresh", "built"])
+@pytest.mark.parametrize("remainder", ["keep", "pad"])
+@pytest.mark.parametrize("steps", [2, 7, 10])
+def test_several_steps_at_once_read_every_row_once(
+    make_model, data, backend, built, remainder, steps
+):
+    """Keras from 3.16 on asks for these batches stacked, on JAX."""
+    needs_several_steps_at_once(backend)
+    dataset = make("arrays", data, remainder=remainder)
+    model = make_model(built=built, weighted=True, steps_per_execution=steps)
+    model.evaluate(dataset, verbose=0)
+    log = model.metrics_flat[-1]
+    written = int(log.written)
+    seen = keras.ops.convert_to_numpy(log.ids)[:written]
+    weights = keras.ops.convert_to_numpy(log.weights)[:written]
+    np.testing.assert_array_equal(seen[weights > 0], np.arange(N))
+    predicted = model.predict(dataset, verbose=0)
+    np.testing.assert_array_equal(predicted[:, 0], np.arange(N))
+    assert dataset.epoch == 0
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

@@ -13,6 +13,7 @@ import pytest
 from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.callbacks import CoverageAudit
 from tests.disturbed import whatever_else_runs
+from tests.installed import needs_several_steps_at_once
 
 N, BATCH = 50, 8
 
@@ -131,12 +132,14 @@ def test_an_endless_dataset_needs_steps_per_epoch(make_model, data):
         make_model().evaluate(endless, verbose=0)
 
 
+@pytest.mark.parametrize("built", [False, True], ids=["fresh", "built"])
 @pytest.mark.parametrize("steps_per_execution", [2, 4, 10])
-def test_steps_per_execution_loses_nothing(make_model, fit, data, backend, steps_per_execution):
-    if backend == "torch":
-        pytest.skip("Keras: steps_per_execution must be 1 with the PyTorch backend")
+def test_steps_per_execution_loses_nothing(
+    make_model, fit, data, backend, steps_per_execution, built
+):
+    needs_several_steps_at_once(backend)
     dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=0)
-    model = make_model(steps_per_execution=steps_per_execution)
+    model = make_model(built=built, steps_per_execution=steps_per_execution)
     assert fit(model, dataset, epochs=2).epochs == [order_of(dataset, e) for e in range(2)]
 
 

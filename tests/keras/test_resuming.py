@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset
+from tests.installed import needs_several_steps_at_once
 
 N, BATCH = 50, 8
 
@@ -130,8 +131,7 @@ def test_another_initial_epoch_begins_that_epoch_whole(make_model, fit, data):
 def test_steps_per_execution_loses_nothing_of_the_rest(
     make_model, fit, data, backend, steps_per_execution
 ):
-    if backend == "torch":
-        pytest.skip("Keras: steps_per_execution must be 1 with the PyTorch backend")
+    needs_several_steps_at_once(backend)
     dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=0)
     dataset.load_state_dict(dataset.state_dict(epoch=2, step=2))
     model = make_model(steps_per_execution=steps_per_execution)

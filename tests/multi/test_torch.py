@@ -22,6 +22,8 @@ _EXAMPLES = _HERE.parents[1] / "examples"
 ON_THIS_MACHINE = {"KERAS_BACKEND": "torch", "GLOO_SOCKET_IFNAME": "lo"}
 
 EPOCHS, GLOBAL_BATCH = 3, 8
+_LIMIT_S = 200
+pytestmark = pytest.mark.timeout(_LIMIT_S + 30)
 SAMPLES = {"keep, equal": 52, "pad, whole": 48, "fewer samples than processes": 1}
 _said: dict[int, list[dict[tuple[str, str], dict]]] = {}
 
@@ -50,7 +52,7 @@ def said_by(count, tmp_path_factory):
             tmp_path_factory.mktemp("ranks"),
             *scenarios,
             environment=lambda rank: ON_THIS_MACHINE,
-            limit_s=200,
+            limit_s=_LIMIT_S,
         )
         _said[count] = [{(each["scenario"], each["case"]): each for each in of} for of in results]
     return _said[count]

@@ -347,9 +347,8 @@ def metrics():
     model.fit(npb.ArrayDataset(x, y, **shard), verbose=0, callbacks=[first])
     wrapped = vars(model).get("ddp_model")
     part = model.evaluate(npb.ArrayDataset(x, y, **shard), verbose=0, return_dict=True)
-    alone = {}
+    alone, new = {}, count_metrics()  # on all, since Torch sorts parameters by Keras's names
     if RANK == COUNT - 1:  # the others don't evaluate: nothing may wait for them
-        new = count_metrics()
         for name, each in {"trained": model, "new": new}.items():
             for part_of in (None, (0, 1)):
                 dataset = npb.ArrayDataset(x, y, batch_size=8, shuffle=False, shard=part_of)

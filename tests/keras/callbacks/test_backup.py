@@ -15,6 +15,7 @@ from keras.src.random.seed_generator import global_seed_generator
 
 from keras_npbatch import BatchDataset
 from keras_npbatch.callbacks import BackupAndRestore
+from tests.installed import needs_several_steps_at_once
 
 N, BATCH, EPOCHS = 50, 8, 3  # 7 steps an epoch
 
@@ -268,8 +269,7 @@ def test_short_epochs_that_divide_the_data(tmp_path):
     keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see README, Limits"
 )
 def test_steps_per_execution(tmp_path, backend, steps_per_execution):
-    if backend == "torch":
-        pytest.skip("Keras: steps_per_execution must be 1 with the PyTorch backend")
+    needs_several_steps_at_once(backend)
 
     def run(stop_after=None, backup=True):
         dataset = make_dataset()

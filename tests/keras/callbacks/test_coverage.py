@@ -18,6 +18,7 @@ from keras_npbatch.callbacks import BackupAndRestore, CoverageAudit, Receipt
 from keras_npbatch.callbacks.receipt import Tally
 from keras_npbatch.errors import CoverageError, InvalidArgumentError
 from keras_npbatch.plan import Plan, Remainder
+from tests.installed import needs_several_steps_at_once
 
 N, BATCH = 50, 8
 
@@ -105,8 +106,7 @@ def test_epochs_of_the_data_are_counted_whatever_keras_calls_an_epoch(
     keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see README, Limits"
 )
 def test_several_steps_at_once_are_all_counted(make_model, fit, backend, steps_per_execution):
-    if backend == "torch":
-        pytest.skip("Keras: steps_per_execution must be 1 with the PyTorch backend")
+    needs_several_steps_at_once(backend)
     dataset = Loader(N, batch_size=BATCH, seed=1)
     audit = CoverageAudit(dataset, rows_of=ids_of)
     model = make_model(steps_per_execution=steps_per_execution)

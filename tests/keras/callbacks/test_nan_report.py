@@ -12,6 +12,7 @@ import pytest
 from keras_npbatch import ArrayDataset
 from keras_npbatch.callbacks import NaNReport, replay
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, NonFiniteError
+from tests.installed import needs_several_steps_at_once
 
 N, BATCH = 50, 8
 
@@ -110,8 +111,7 @@ def test_good_training_writes_nothing(tmp_path):
     keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see README, Limits"
 )
 def test_all_batches_of_an_execution_are_written(tmp_path, backend):
-    if backend == "torch":
-        pytest.skip("Keras: steps_per_execution must be 1 with the PyTorch backend")
+    needs_several_steps_at_once(backend)
     row = int(make_dataset().rows(4, 0)[3])
     dataset = make_dataset(np.nan, row)
     with pytest.raises(NonFiniteError):
