@@ -11,6 +11,7 @@ Importing this package imports neither Keras nor a framework: names are loaded w
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -40,12 +41,32 @@ _MODULE_OF = {
 }
 
 
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
 def __getattr__(name: str) -> Any:
-    if name in ("callbacks", "errors", "testing"):
-        return importlib.import_module(f"keras_npbatch.{name}")
-    if name in _MODULE_OF:
-        return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    try:
+        if name in ("callbacks", "errors", "testing"):
+            return importlib.import_module(f"keras_npbatch.{name}")
+        if name in _MODULE_OF:
+            return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in _BACKENDS:
+            error.add_note(_explained(missing))
+        raise
     raise AttributeError(f"module 'keras_npbatch' has no attribute {name!r}")
+
+
+def _explained(backend: str) -> str:
+    installed = [name for name in _BACKENDS if name != backend and importlib.util.find_spec(name)]
+    return (
+        f"keras_npbatch: Keras was to use {backend}, its backend by KERAS_BACKEND, by keras.json, "
+        "or by default, and it is not installed; installed are: "
+        f"{', '.join(installed) or 'none'}. Set KERAS_BACKEND={[*installed, '...'][0]} "
+        "in the environment, before Keras is imported, or install the backend: pip install "
+        "'keras_npbatch[tensorflow]', '[jax]' or '[torch]'."
+    )
 
 
 def __dir__() -> list[str]:

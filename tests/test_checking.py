@@ -64,7 +64,7 @@ def test_a_broken_loader_is_found_by_the_checks_that_should(case: Broken):
 
 
 def without_places(seen: str) -> str:
-    """Without what differs from run to run, or in Python's words: places, which batch threads met."""
+    """Without what differs from run to run: where in a file, in memory, which batch threads met."""
     seen = re.sub(r" \(at .*", "", seen)
     seen = re.sub(r"0x[0-9a-f]+", "0x...", seen)
     seen = seen.replace("Can't get local object", "Can't pickle local object")  # Python 3.13

@@ -35,14 +35,17 @@ _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimizat
     ],
     ids=["tensorflow", "jax", "torch", "callbacks on tensorflow", "callbacks on jax"],
 )
-def test_the_suite_passes_on(backend, folders, capsys):
+def test_the_suite_passes_on(backend, folders, capsys, pytestconfig):
     environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_NPBATCH_BACKEND": backend}
     if backend == "jax" and "XLA_FLAGS" not in environment and jax_knows(_QUICK_TO_COMPILE):
         environment["XLA_FLAGS"] = _QUICK_TO_COMPILE
     for name in [name for name in environment if name.startswith("PYTEST")]:
         del environment[name]
+    # Warnings that these tests let pass are let pass there too.
+    warnings = "filterwarnings=" + "\n".join(pytestconfig.getini("filterwarnings"))
+    plugins = ["-p", "no:cacheprovider", "-p", "no:xdist"]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", *folders, "-p", "no:cacheprovider", "-p", "no:xdist"],
+        [sys.executable, "-m", "pytest", *folders, *plugins, "-o", warnings],
         env=environment,
         capture_output=True,
         text=True,

@@ -15,6 +15,7 @@ import pytest
 
 import keras_npbatch
 from keras_npbatch import backends, execution, testing
+from tests.installed import needs
 
 CALLBACKS = Path(keras_npbatch.__file__).parent / "callbacks"
 
@@ -148,6 +149,37 @@ def test_an_unknown_name_is_an_attribute_error(name: str) -> None:
         getattr(keras_npbatch, name)
     assert str(caught.value) == f"module 'keras_npbatch' has no attribute {name!r}"
     assert not hasattr(keras_npbatch, name)
+
+
+@needs("jax")
+def test_a_backend_that_is_not_installed_is_explained() -> None:
+    """Keras says only that there is no module, even where another backend is installed."""
+    script = """
+import sys
+sys.modules["tensorflow"] = None  # as if it were not installed
+import importlib.util
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "torch" else found(name)
+import keras_npbatch
+try:
+    keras_npbatch.ArrayDataset
+except ModuleNotFoundError as error:
+    print(*error.__notes__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    assert done.stdout == (
+        "keras_npbatch: Keras was to use tensorflow, its backend by KERAS_BACKEND, by keras.json, "
+        "or by default, and it is not installed; installed are: jax. Set KERAS_BACKEND=jax in the "
+        "environment, before Keras is imported, or install the backend: pip install "
+        "'keras_npbatch[tensorflow]', '[jax]' or '[torch]'.\n"
+    )
 
 
 def as_ruff_sorts(name: str) -> tuple[int, str]:
