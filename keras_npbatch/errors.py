@@ -31,6 +31,7 @@ __all__ = [
     "UnsupportedArgumentError",
     "WorkerDiedError",
     "WorkerError",
+    "WorkerStartError",
 ]
 
 _MAX_ROWS_SHOWN = 8
@@ -98,6 +99,10 @@ class UnsendableError(KerasNpBatchError, TypeError):
 
 class WorkerDiedError(KerasNpBatchError, RuntimeError):
     """A worker process died, again and again, over one batch; the message names the batch."""
+
+
+class WorkerStartError(WorkerDiedError):
+    """Worker processes can't be started here; the message says why, and what else there is."""
 
 
 class WorkerError(KerasNpBatchError, RuntimeError):

@@ -29,6 +29,7 @@ BASES = {
     "UnsupportedArgumentError": ValueError,
     "WorkerDiedError": RuntimeError,
     "WorkerError": RuntimeError,
+    "WorkerStartError": errors.WorkerDiedError,
 }
 
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from keras_npbatch import errors
 from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.batches import Batches
-from keras_npbatch.execution import launch
+from keras_npbatch.execution import fork_server
 from keras_npbatch.execution.process_stream import ProcessStream
 from keras_npbatch.execution.processes import Pool
 from keras_npbatch.execution.sending import Package
@@ -698,7 +698,7 @@ def test_the_template_may_die_too() -> None:
 def test_a_template_that_does_not_answer_is_an_error_not_a_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(launch, "_TEMPLATE_ANSWERS_S", 0.0001)
+    monkeypatch.setattr(fork_server, "_TEMPLATE_ANSWERS_S", 0.0001)
     with pytest.raises(errors.WorkerDiedError) as caught:
         opened(dataset())
     assert str(caught.value) == (

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import pickle
 import select
@@ -23,7 +24,8 @@ from functools import partial
 from typing import NamedTuple
 
 from keras_npbatch.errors import WorkerDiedError, told_rows
-from keras_npbatch.execution.launch import Process
+from keras_npbatch.execution import refusals
+from keras_npbatch.execution.process import Process
 from keras_npbatch.execution.shared import map_segment
 from keras_npbatch.execution.slots import Leases, Slot
 from keras_npbatch.execution.worker import MESSAGE_BYTES, Extent, Failed, Made, Place, Task
@@ -31,7 +33,7 @@ from keras_npbatch.plan import Plan
 from keras_npbatch.summary import Summarise
 from keras_npbatch.tree import Tree
 
-__all__ = ["MOST_DEATHS", "Job", "Key", "Member", "end_members", "watching"]
+__all__ = ["MOST_DEATHS", "Job", "Key", "Member", "end_members", "start_limit_s", "watching"]
 
 MOST_DEATHS = 3
 """After so many workers have died over one batch, or at their start, it is an error."""
@@ -41,6 +43,8 @@ _MOST_RETURNED = 500
 """Numbers of slots in one message at most."""
 _GRACE_S = 0.2
 """How long a worker may take to end by itself."""
+_START_TIMES, _LEAST_START_S = 4.0, 4.0
+"""A worker may take so many times `timeout` to start, or so many seconds if that is more."""
 _KILLED_WITHIN_S = 5.0
 """How long the system may take to end a killed one."""
 
@@ -84,18 +88,21 @@ class Member:
     Args:
         index: its place on the board.
         process: the process.
-        end: the parent's end of the socket.
         bell: a descriptor that is watched too.
     """
 
-    def __init__(self, index: int, process: Process, end: socket.socket, bell: int) -> None:
-        self.index, self.process, self.end = index, process, end
-        self.descriptors = (end.fileno(), process.pidfd, bell)
+    def __init__(self, index: int, process: Process, bell: int) -> None:
+        self.index, self.process, self.end = index, process, process.end
+        self.descriptors = (self.end.fileno(), process.pidfd, bell)
         """What is watched to hear of it."""
         self.poll = watching(self.descriptors)
         self.jobs: deque[Job] = deque()
         """Sent to it and not answered, in order."""
-        self.timed_out = False
+        self.launched_ns = time.monotonic_ns()
+        self.heard_ns = self.launched_ns
+        """When it last answered, or was given a job while it had none."""
+        self.hung: str | None = None
+        """How it was found to stand still."""
         self.extents: list[Slot] = []
         """Its memory, in the order that it told of it."""
         self._returned: deque[int] = deque()
@@ -108,6 +115,8 @@ class Member:
 
     def give(self, job: Job) -> None:
         """Send it a job, and the slots it can have back."""
+        if not self.jobs:
+            self.heard_ns = time.monotonic_ns()
         self.jobs.append(job)
         job.member = self
         returned: list[int] = []
@@ -130,6 +139,9 @@ class Member:
             return None
         said: Extent | Made | Failed = pickle.loads(message)
         if isinstance(said, Extent):
+            with refusals.translated():
+                if not descriptors:  # the system drops one that this process may not have
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             (descriptor,) = descriptors
             try:
                 self.extents.append(map_segment(descriptor, said.num_bytes))
@@ -143,14 +155,32 @@ class Member:
         # The callback must not hold the pool, or a batch that is kept would keep its workers.
         return leases.lease(memory, partial(_give_back, self._returned, place.lent))
 
-    def how_it_ended(self, timeout_s: float | None) -> str:
-        """For a message."""
+    def waits_since_ns(self, ready_ns: int) -> int | None:
+        """Since when it has owed an answer; None while it owes none.
+
+        Args:
+            ready_ns: when it became ready for a job, as the worker itself noted.
+        """
+        return max(self.heard_ns, ready_ns) if self.jobs else None
+
+    def end_as_hung(self, told: str) -> None:
+        """Kill it; `told` is how it will have ended."""
+        self.hung = told
+        self.process.kill()
+
+    def how_it_ended(self) -> str:
+        """For a message. It has ended; nothing of it stays open."""
         code = self.process.exit_code()
-        if self.timed_out:
-            return f"after no progress for timeout={timeout_s} seconds"
+        if self.hung is not None:
+            return self.hung
         if code < 0:
             return f"by signal {-code} ({signal.strsignal(-code)})"
         return f"with exit code {code}"
+
+
+def start_limit_s(timeout_s: float) -> float:
+    """How long a worker may take to start: to import the user's modules takes its time."""
+    return max(_LEAST_START_S, _START_TIMES * timeout_s)
 
 
 def end_members(members: list[Member]) -> None:
@@ -168,7 +198,6 @@ def end_members(members: list[Member]) -> None:
     for member in members:
         member.process.ends_within(_KILLED_WITHIN_S)
         member.process.exit_code()
-        member.end.close()
 
 
 def watching(descriptors: Iterable[int]) -> select.poll:

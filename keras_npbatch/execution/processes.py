@@ -33,14 +33,23 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_npbatch.errors import WorkerDiedError
-from keras_npbatch.execution import failures, packing
+from keras_npbatch.errors import WorkerStartError
+from keras_npbatch.execution import failures, interrupts, packing, refusals
 from keras_npbatch.execution.launch import StartMethod, launcher_for
-from keras_npbatch.execution.members import MOST_DEATHS, Job, Key, Member, end_members, watching
+from keras_npbatch.execution.members import (
+    MOST_DEATHS,
+    Job,
+    Key,
+    Member,
+    end_members,
+    start_limit_s,
+    watching,
+)
+from keras_npbatch.execution.process import check_system
 from keras_npbatch.execution.sending import Package
 from keras_npbatch.execution.shared import map_segment, new_segment
 from keras_npbatch.execution.slots import Leases
-from keras_npbatch.execution.worker import BOARD_BYTES, IDLE, STARTING, Extent, Failed, Hello
+from keras_npbatch.execution.worker import BOARD_BYTES, STARTING, Extent, Failed, Hello
 from keras_npbatch.plan import Plan
 from keras_npbatch.summary import Summarise
 
@@ -57,11 +66,13 @@ class Pool:
         dataset: is sent to the workers, once.
         workers: how many.
         start_method: how they are started.
-        timeout_s: a worker that is at one batch for longer is ended, as if it had died.
+        timeout_s: a worker that owes an answer for longer is ended, as if it had died. The start of
+            a worker may take four times as long, at least 4 seconds.
 
     Raises:
         UnsendableError: if something in the dataset can't be sent, naming it by its path.
         SharedMemoryError: if there is no memory for its arrays.
+        WorkerStartError: if the system refuses what the workers need.
     """
 
     def __init__(
@@ -84,27 +95,40 @@ class Pool:
         self._closing = False
         self._owner = os.getpid()
         self._deaths_at_start = 0
-        with contextlib.ExitStack() as opened:
-            self._package = Package.of(dataset)
-            opened.callback(self._package.close)
+        opened = contextlib.ExitStack()
+        # At exit and in garbage collections too: it takes no lock.
+        self._end = weakref.finalize(self, _end_all, opened, self._owner)
+        try:
+            self._open(opened, dataset, workers, start_method)
+        except BaseException:
+            self._end()
+            raise
+
+    def _open(
+        self, opened: contextlib.ExitStack, dataset: Any, workers: int, start_method: StartMethod
+    ) -> None:
+        self._package = Package.of(dataset)
+        opened.callback(self._package.close)
+        with interrupts.deferred():
+            with refusals.translated():
+                check_system()
+                self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._strike = partial(os.eventfd_write, self._bell, 1)
+            # It outlives the workers: as long as somebody can ring it, its number is its own.
+            # At exit nothing closes it: generators that end then ring too.
+            weakref.finalize(self, os.close, self._bell).atexit = False
             board_bytes = workers * BOARD_BYTES
             self._board_descriptor = new_segment(board_bytes)
             opened.callback(os.close, self._board_descriptor)
             board = map_segment(self._board_descriptor, board_bytes).view(np.int64)
             self._board = board.reshape(workers, 2)
             self._board[:] = STARTING, 0
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._strike = partial(os.eventfd_write, self._bell, 1)
-            # It outlives the workers: as long as somebody can ring it, its number is its own.
-            # At exit nothing closes it: generators that end then ring too.
-            weakref.finalize(self, os.close, self._bell).atexit = False
-            self._launcher = launcher_for(start_method, self._package.modules)
+            patience_s = None if self._timeout_s is None else start_limit_s(self._timeout_s)
+            self._launcher = launcher_for(start_method, self._package.modules, patience_s)
             opened.callback(self._launcher.close)
             opened.callback(end_members, self._members)
-            for index in range(workers):
-                self._members.append(self._launch(index))
-            # At exit and in garbage collections too: it takes no lock.
-            self._end = weakref.finalize(self, _end_all, opened.pop_all(), self._owner)
+        for index in range(workers):
+            self._launch(index)
 
     def __enter__(self) -> Self:
         return self
@@ -216,21 +240,17 @@ class Pool:
 
     # ---------------------------------------------------------------- inside, under the lock
 
-    def _launch(self, index: int) -> Member:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            with theirs:
-                process = self._launcher.launch(theirs)
-        except BaseException:
-            ours.close()
-            raise
-        member = Member(index, process, ours, self._bell)
+    def _launch(self, index: int) -> None:
+        with interrupts.deferred():
+            process = self._launcher.launch()
+            self._members[index : index + 1] = [Member(index, process, self._bell)]
         hello = Hello(index, self._package.num_bytes, self._board.nbytes)
         with contextlib.suppress(ConnectionError):  # it is dead already: that is noticed later
             socket.send_fds(
-                ours, [pickle.dumps(hello)], [self._package.descriptor, self._board_descriptor]
+                process.end,
+                [pickle.dumps(hello)],
+                [self._package.descriptor, self._board_descriptor],
             )
-        return member
 
     def _feed_or_close(self) -> None:
         try:
@@ -288,6 +308,7 @@ class Pool:
         if answer is None or isinstance(answer, Extent):
             return answer is not None
         self._deaths_at_start = 0
+        member.heard_ns = time.monotonic_ns()
         memories = [member.borrow(place, self._leases) for place in answer.places]
         inside = answer.message
         if inside is None:
@@ -306,32 +327,42 @@ class Pool:
 
     def _bury(self, member: Member) -> None:
         """Put another in the place of a worker that has ended, and its jobs first in line."""
-        member.end.close()
-        how = member.how_it_ended(self._timeout_s)
+        with interrupts.deferred():
+            how = member.how_it_ended()
         at_work = self._board[member.index, 0]
         self._board[member.index] = STARTING, 0
         for job in reversed(member.jobs):
             if job.number == at_work:
-                job.a_worker_died(how, member.timed_out)
+                job.a_worker_died(how, member.hung is not None)
             if not job.finished:
                 job.member = None
                 self._backlog.appendleft(job)
         self._deaths_at_start = self._deaths_at_start + 1 if at_work == STARTING else 0
         if self._deaths_at_start >= MOST_DEATHS:
-            self._members.remove(member)
-            raise WorkerDiedError(
+            more = "" if member.hung is None else "give it more time (timeout=...), "
+            raise WorkerStartError(
                 f"{MOST_DEATHS} worker processes ended at their start, the last one {how}; "
-                "what they wrote is on standard error. Try start_method='spawn', or threads: "
-                "use_multiprocessing=False."
+                f"what they wrote is on standard error. Try {more}start_method='spawn', or "
+                "threads: use_multiprocessing=False."
             )
-        self._members[self._members.index(member)] = self._launch(member.index)
+        self._launch(member.index)
 
     def _end_if_it_hangs(self, member: Member, timeout_s: float) -> None:
         at_work, since_ns = self._board[member.index].tolist()
-        is_at_work = at_work not in (STARTING, IDLE)
-        if is_at_work and time.monotonic_ns() - since_ns > timeout_s * 1e9:
-            member.timed_out = True
-            member.process.kill()
+        waits_since_ns: int | None
+        if at_work == STARTING:
+            limit_s, waits_since_ns = start_limit_s(timeout_s), member.launched_ns
+            told = f"after {limit_s:g} seconds in which it was not ready (timeout={timeout_s})"
+        else:
+            limit_s, waits_since_ns = timeout_s, member.waits_since_ns(since_ns)
+            told = f"after no progress for timeout={timeout_s} seconds"
+        if waits_since_ns is None or time.monotonic_ns() - waits_since_ns <= limit_s * 1e9:
+            return
+        heard_ns = member.heard_ns
+        while self._receive(member):  # an answer may be there that nobody has waited for
+            pass
+        if member.heard_ns == heard_ns:
+            member.end_as_hung(told)
 
     def _fail_everything(self, error: BaseException) -> None:
         self.close()
@@ -340,4 +371,5 @@ class Pool:
 
 def _end_all(opened: contextlib.ExitStack, owner: int) -> None:
     if os.getpid() == owner:  # not in a fork of the owner: its workers are not ours to end
-        opened.close()
+        with interrupts.deferred():  # or what is not ended when Ctrl-C comes again stays
+            opened.close()

@@ -10,8 +10,10 @@ frees it when the last process that maps it has ended, however it ended.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ import numpy as np
 import psutil
 
 from keras_npbatch.errors import SharedMemoryError
+from keras_npbatch.execution.refusals import advice
 from keras_npbatch.execution.slots import Slot
 
 __all__ = ["Arena", "map_segment", "new_segment"]
@@ -44,7 +47,7 @@ def new_segment(num_bytes: int) -> int:
             os.close(descriptor)
             raise
     except OSError as error:
-        raise _refusal(num_bytes, f"the system said: {error.strerror}") from error
+        raise _refused(num_bytes, error) from error
     return descriptor
 
 
@@ -63,7 +66,7 @@ def map_segment(descriptor: int, num_bytes: int, *, copied_on_write: bool = Fals
     try:
         return np.frombuffer(mmap.mmap(descriptor, num_bytes, access=access), np.uint8)
     except OSError as error:
-        raise _refusal(num_bytes, f"the system said: {error.strerror}") from error
+        raise _refused(num_bytes, error) from error
 
 
 def check_available(num_bytes: int) -> None:
@@ -143,7 +146,10 @@ class Arena:
 
 def _available_bytes() -> int:
     """What this process can still use: of the machine, and of its control group."""
-    available = int(psutil.virtual_memory().available)
+    try:
+        available = int(psutil.virtual_memory().available)
+    except OSError:  # /proc is hidden; what is too much is still refused when it is asked for
+        return sys.maxsize
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
@@ -152,6 +158,14 @@ def _available_bytes() -> int:
     except (KeyError, OSError, ValueError):  # no limit of this kind
         return available
     return available if limit == "max" else min(available, int(limit) - used + reclaimable)
+
+
+def _refused(num_bytes: int, error: OSError) -> SharedMemoryError:
+    if error.errno in (errno.ENOMEM, errno.ENOSPC, errno.EFBIG, errno.EOVERFLOW):
+        return _refusal(num_bytes, f"the system said: {error.strerror}")
+    return SharedMemoryError(
+        f"worker processes asked for shared memory, and the system said: {advice(error)}"
+    )
 
 
 def _refusal(num_bytes: int, why: str) -> SharedMemoryError:

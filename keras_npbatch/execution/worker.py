@@ -13,11 +13,12 @@ parent has given it back (in a later task) and nothing in the worker refers to i
 On the board, shared by all workers of a pool, each writes the number of the task it is at. So the
 parent knows over which batch a worker has died.
 
-A worker ends when the socket does, or when its parent process is gone, whatever it is doing.
+A worker ends when the socket does, or when the process that trains is gone, whatever it is doing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -33,7 +34,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from keras_npbatch.batches import Maker
-from keras_npbatch.execution import failures, packing, randomness, sending, stand_ins
+from keras_npbatch.execution import failures, lifeline, packing, randomness, sending, stand_ins
 from keras_npbatch.execution.shared import Arena, map_segment
 from keras_npbatch.execution.slots import Slot, Slots
 from keras_npbatch.plan import Plan
@@ -67,12 +68,7 @@ IDLE = -2
 """On the board: it has no task."""
 
 BOARD_BYTES = 16
-"""On the board, of each worker: the number of the task it is at, and since when (int64 each)."""
-
-_NO_TIME = 2**62
-"""On the board, in place of the time: a task is done, and its answer being sent."""
-
-_PARENT_IS_LOOKED_FOR_S = 1.0
+"""On the board, of each worker: the task it is at, and when it began its last (int64 each)."""
 
 
 @dataclass(slots=True)
@@ -146,22 +142,26 @@ class Failed:
     places: list[Place]
 
 
-def main(descriptor: int, parent: int) -> NoReturn:
-    """The whole life of a worker in a new interpreter; `descriptor` is that of its socket."""
-    main_of_fork(socket.socket(fileno=descriptor), parent)
+def main(descriptor: int, reader: int, parent: int) -> NoReturn:
+    """The whole life of a worker in a new interpreter; see `main_of_fork`."""
+    main_of_fork(socket.socket(fileno=descriptor), reader, os.pidfd_open(parent))
 
 
-def main_of_fork(end: socket.socket, parent: int) -> NoReturn:
+def main_of_fork(end: socket.socket, reader: int, trainer: int) -> NoReturn:
     """The whole life of a worker in a forked process: nothing of the parent's is run at its end.
 
     Args:
         end: the worker's end of the socket.
-        parent: the process number of its parent, told since that may have ended already.
+        reader: the end of the lifeline that it holds.
+        trainer: a pidfd of the process that it works for.
     """
     code = 1
     try:
         survive_interrupts()
-        threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
+        lifeline.hold(reader)
+        # Where the lifeline does not do: in a sandbox, or held by what C code has forked off.
+        with contextlib.suppress(RuntimeError):  # as many threads as the user may have
+            threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
         _Worker(end).run()
         code = 0
     except (BrokenPipeError, ConnectionResetError):  # the parent is gone
@@ -184,20 +184,18 @@ def survive_interrupts() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see launch
 
 
-def wait_for(end: socket.socket, parent: int) -> bool:
-    """Waits for a message; False if the parent process has ended."""
+def wait_for(end: socket.socket, trainer: int) -> bool:
+    """Waits for a message; False if the process of that pidfd has ended."""
     poll = select.poll()
     poll.register(end, select.POLLIN)
-    while not poll.poll(_PARENT_IS_LOOKED_FOR_S * 1000):
-        if os.getppid() != parent:
-            return False
-    return True
+    poll.register(trainer, select.POLLIN)
+    return trainer not in {number for number, _ in poll.poll()}
 
 
-def _end_with_parent(parent: int) -> None:
-    # The socket alone does not tell: a process that was forked meanwhile may hold its other end.
-    while os.getppid() == parent:
-        threading.Event().wait(_PARENT_IS_LOOKED_FOR_S)
+def _end_with(trainer: int) -> None:
+    poll = select.poll()
+    poll.register(trainer, select.POLLIN)
+    poll.poll()
     os._exit(1)
 
 
@@ -229,6 +227,7 @@ class _Worker:
             error.add_note("keras_npbatch: raised while a worker process unpacked the dataset")
             self._end.send(self._failed(STARTING, error))
             return
+        self._board[1] = time.monotonic_ns()
         self._board[0] = IDLE
         for descriptor in descriptors:
             os.close(descriptor)
@@ -259,7 +258,6 @@ class _Worker:
             answer = self._made(task.number, batch)
         except BaseException as error:  # noqa: BLE001  # handed to the parent, whatever it is
             answer = self._failed(task.number, error)
-        self._board[1] = _NO_TIME  # the parent may be elsewhere for long: it is no fault of ours
         self._end.send(answer)
         self._board[0] = IDLE
 

@@ -1,0 +1,108 @@
+"""Ctrl-C waits while processes and file descriptors change hands.
+
+    with interrupts.deferred():
+        process = start()          # no KeyboardInterrupt between the start
+        processes.append(process)  # and the note of it
+    # a Ctrl-C that came meanwhile is raised here
+
+A signal handler that is written in Python runs between any two instructions of the main thread. If
+it raises there, what was just started or opened is lost. To block the signal is not enough: another
+thread of the process takes it, and the main thread runs the handler all the same. So the handlers
+themselves are exchanged, for as long as the block lasts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+__all__ = ["deferred", "deliver", "restore"]
+
+
+class _Deferral:
+    """In place of handlers: notes the signals that come."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self.came: list[int] = []
+        self.is_over = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.is_over:  # a handler that raised while others were put back left this in its place
+            self.handlers[number](number, frame)
+        elif number not in self.came:
+            self.came.append(number)
+
+    def begin(self) -> None:
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.handlers[number] = handler
+                signal.signal(number, self)
+
+    def end(self) -> None:
+        self.is_over = True
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) is self:
+                signal.signal(number, handler)
+
+
+_current: _Deferral | None = None
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Run a block in which no signal handler of Python's runs; they run behind it.
+
+    Only short work belongs inside; what waits for long calls `deliver`. In threads other than the
+    main one, where such handlers never run, it does nothing.
+    """
+    global _current
+    if _current is not None or not _is_main_thread():
+        yield
+        return
+    deferral = _Deferral()
+    try:
+        deferral.begin()
+        _current = deferral
+        yield
+    finally:
+        _current = None
+        try:
+            deferral.end()
+        finally:
+            _raise_all(deferral.came)
+
+
+def _raise_all(numbers: list[int]) -> None:
+    if numbers:
+        try:
+            signal.raise_signal(numbers.pop(0))
+        finally:
+            _raise_all(numbers)
+
+
+def deliver() -> None:
+    """Run the handlers of signals that have come, at a place where they may raise."""
+    deferral = _current
+    if deferral is None or not _is_main_thread():
+        return
+    while deferral.came:
+        number = deferral.came.pop(0)
+        deferral.handlers[number](number, None)
+
+
+def restore() -> None:
+    """Put the handlers back, in a process that was forked within a block."""
+    global _current
+    if _current is not None:
+        _current.end()
+        _current = None
+
+
+def _is_main_thread() -> bool:
+    return threading.get_ident() == threading.main_thread().ident

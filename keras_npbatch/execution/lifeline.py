@@ -1,0 +1,79 @@
+"""A pipe that ends a process: when its write end is gone, the kernel kills who holds the read end.
+
+    line = Lifeline()                 # in the parent
+    pid = os.fork()
+    if pid == 0:
+        lifeline.hold(line.reader)    # in the child, which the parent's end will end
+    line.handed_on()                  # in the parent: the child has the read end
+    line.cut()                        # or the end of the parent, however it ends
+
+It works where nothing that the child runs would: in C code that holds the GIL, in a stopped
+process. (`PR_SET_PDEATHSIG` does so too, but it strikes when the *thread* that started the child ends, and
+any thread may start workers.)
+
+Nobody ever writes to the pipe, so all that can happen to it is its end. A process that is forked
+off the parent closes its copies of the write ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+
+__all__ = ["Lifeline", "hold"]
+
+_held: set[int] = set()
+"""The write ends in this process."""
+
+
+class Lifeline:
+    """A pipe; the parent's side of it."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe2(os.O_CLOEXEC)
+        _held.add(self._writer)
+        self._is_handed_on = False
+
+    def handed_on(self) -> None:
+        """Close the read end: the child has its own."""
+        if not self._is_handed_on:
+            self._is_handed_on = True
+            os.close(self.reader)
+
+    def cut(self) -> None:
+        """End the child. Safe to call twice."""
+        self.handed_on()
+        if self._writer in _held:
+            _held.discard(self._writer)
+            os.close(self._writer)
+
+
+def hold(reader: int, pid: int | None = None) -> None:
+    """Let a process end with the pipe; the caller itself, or the one of number `pid`."""
+    import fcntl  # where it is missing there are no worker processes
+
+    with contextlib.suppress(OSError):  # a sandbox without it: the worker's thread looks out alone
+        fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid() if pid is None else pid)
+        fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
+    if pid is None and _is_cut(reader):  # before it was held
+        os._exit(1)
+
+
+def _is_cut(reader: int) -> bool:
+    poll = select.poll()
+    poll.register(reader, 0)
+    return bool(poll.poll(0))
+
+
+def _close_all() -> None:
+    for writer in _held:
+        with contextlib.suppress(OSError):
+            os.close(writer)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)
