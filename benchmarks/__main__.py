@@ -4,6 +4,7 @@ python -m benchmarks                         all questions, within an hour
 python -m benchmarks iterate fit --only C    some of them
 python -m benchmarks compare OLD NEW         what became slower or faster between two saved runs
 python -m benchmarks show FILE               the tables of a saved run
+python -m benchmarks soak --minutes 15       kill, stop and crash workers at random: is all right?
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks import (
     memory,
     results,
     sharing,
+    soak,
     start,
     tfdata,
     transport,
@@ -63,6 +65,8 @@ _OF_A_SHARE = 0.5
 def main() -> int:
     """Does what was asked for; 1 if a case failed, or became slower."""
     command, *files = [*sys.argv[1:], ""]
+    if command == "soak":
+        return soak.main(files[:-1])
     if command in ("compare", "show"):
         return _read(command, files[:-1])
     arguments = _parse()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import itertools
 import os
 import pickle
 import select
@@ -39,13 +40,17 @@ _MESSAGE_BYTES = 64 * 1024
 _TEMPLATE_ANSWERS_S = 60.0
 _TELLS_OF_AN_END_WITHIN_S = 5.0
 _ENDS_WITHIN_S = 1.0
-_MOST_TEMPLATES = 5
-"""After so many have failed at one launch, it is an error."""
+_MOST_FAILURES, _MOST_KILLED = 3, 10
+"""After so many templates have failed at one launch, or were killed, it is an error."""
 _SIGNALS_WAIT_S = 0.05
 
 
 class _LostError(Exception):
     """The template is gone; the text says why."""
+
+    def __init__(self, why: str, was_killed: bool = False) -> None:
+        super().__init__(why)
+        self.most = _MOST_KILLED if was_killed else _MOST_FAILURES
 
 
 class ForkServer:
@@ -75,20 +80,19 @@ class ForkServer:
         Raises:
             WorkerStartError: if one template after the other fails, or the system refuses.
         """
-        until = time.monotonic() + 2 * self._answers_s
-        for number in range(_MOST_TEMPLATES):
+        for number in itertools.count(1):
             try:
                 if self._process is None:
                     self._start()
                     self._ask(self._modules)
                 return self._launch()
             except _LostError as error:
-                if number == _MOST_TEMPLATES - 1 or time.monotonic() > until:
+                if number >= error.most:
                     raise WorkerStartError(
                         f"the process that starts workers {error}; what it wrote is on standard "
                         "error. Try start_method='spawn', or threads: use_multiprocessing=False."
                     ) from error
-        raise AssertionError("the last template serves or is an error")
+        raise AssertionError("the last one serves or is an error")
 
     def close(self) -> None:
         """End the template. Safe to call twice."""
@@ -148,11 +152,10 @@ class ForkServer:
         except ConnectionError:
             pass
         assert self._process is not None
-        try:
-            how = f"ended, with exit code {self._process.wait(_ENDS_WITHIN_S)}"
-        except subprocess.TimeoutExpired:
-            how = "closed its socket"
-        raise _LostError(how)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(_ENDS_WITHIN_S)
+            raise _LostError(f"ended, with exit code {code}", was_killed=code < 0)
+        raise _LostError("closed its socket")
 
 
 def _wait_for_answer(end: socket.socket, seconds: float) -> None:

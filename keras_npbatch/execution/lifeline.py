@@ -8,8 +8,8 @@
     line.cut()                        # or the end of the parent, however it ends
 
 It works where nothing that the child runs would: in C code that holds the GIL, in a stopped
-process. (`PR_SET_PDEATHSIG` does so too, but it strikes when the *thread* that started the child ends, and
-any thread may start workers.)
+process. (So does `PR_SET_PDEATHSIG`, but at the end of the *thread* that started the child, and any
+thread may start workers.)
 
 Nobody ever writes to the pipe, so all that can happen to it is its end. A process that is forked
 off the parent closes its copies of the write ends.

@@ -37,6 +37,8 @@ __all__ = ["MOST_DEATHS", "Job", "Key", "Member", "end_members", "start_limit_s"
 
 MOST_DEATHS = 3
 """After so many workers have died over one batch, or at their start, it is an error."""
+MOST_KILLED_AT_START = 10
+"""At their start they have no batch that could be the reason, so who kills may stop again."""
 _MOST_UNDER_WAY = 16
 """Tasks at one worker at most: they fit a socket's buffer, so that to send one never waits."""
 _MOST_RETURNED = 500
@@ -163,6 +165,12 @@ class Member:
         """
         return max(self.heard_ns, ready_ns) if self.jobs else None
 
+    @property
+    def most_deaths_at_start(self) -> int:
+        """After so many that ended as this one has, one after the other, it is an error."""
+        was_killed = self.hung is None and self.process.exit_code() < 0
+        return MOST_KILLED_AT_START if was_killed else MOST_DEATHS
+
     def end_as_hung(self, told: str) -> None:
         """Kill it; `told` is how it will have ended."""
         self.hung = told
@@ -198,6 +206,7 @@ def end_members(members: list[Member]) -> None:
     for member in members:
         member.process.ends_within(_KILLED_WITHIN_S)
         member.process.exit_code()
+        member.jobs.clear()  # which know their worker: its memory would wait for the collector
 
 
 def watching(descriptors: Iterable[int]) -> select.poll:

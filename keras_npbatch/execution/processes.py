@@ -37,7 +37,6 @@ from keras_npbatch.errors import WorkerStartError
 from keras_npbatch.execution import failures, interrupts, packing, refusals
 from keras_npbatch.execution.launch import StartMethod, launcher_for
 from keras_npbatch.execution.members import (
-    MOST_DEATHS,
     Job,
     Key,
     Member,
@@ -337,11 +336,13 @@ class Pool:
             if not job.finished:
                 job.member = None
                 self._backlog.appendleft(job)
+        member.jobs.clear()
         self._deaths_at_start = self._deaths_at_start + 1 if at_work == STARTING else 0
-        if self._deaths_at_start >= MOST_DEATHS:
+        if self._deaths_at_start >= member.most_deaths_at_start:
             more = "" if member.hung is None else "give it more time (timeout=...), "
             raise WorkerStartError(
-                f"{MOST_DEATHS} worker processes ended at their start, the last one {how}; "
+                f"{self._deaths_at_start} worker processes ended at their start, the last one "
+                f"{how}; "
                 f"what they wrote is on standard error. Try {more}start_method='spawn', or "
                 "threads: use_multiprocessing=False."
             )
