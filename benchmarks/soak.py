@@ -31,13 +31,15 @@ from keras_npbatch import BatchDataset
 
 _ROWS, _BATCH, _WIDTH = 600, 8, 4096
 _EPOCHS_A_ROUND = 8
-_TIMEOUT_S = 1.0
+_TIMEOUT_S = 2.0
 _HANGS_AFTER_S = 90.0
 """A batch that takes so long is a hang: the stacks of all threads are printed, and it ends."""
 _BETWEEN_S = (0.1, 1.2)
 _SIGNALS = (signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP)
 _INTERRUPTED = 0.03
 """Of the signals, so many go to the reader, as Ctrl-C."""
+_TO_THE_TEMPLATE = 0.25
+"""Of the others, so many go to the process that forks workers, or to a worker that starts."""
 
 
 class Rows(BatchDataset):
@@ -77,12 +79,17 @@ class Trouble(threading.Thread):
         return [] if pool is None else pool.pids
 
     def _strike(self) -> None:
-        processes = psutil.Process().children(recursive=True)
-        if not processes:
+        workers = self.workers()
+        role = "template" if self._rng.random() < _TO_THE_TEMPLATE else "worker"
+        victims = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if (child.pid in workers) == (role == "worker")
+        ]
+        if not victims:
             return
-        victim = self._rng.choice(processes)
+        victim = self._rng.choice(victims)
         number = self._rng.choice(_SIGNALS)
-        role = "worker" if victim.pid in self.workers() else "template"
         victim.send_signal(number)
         self.sent[f"{number.name} {role}"] += 1
         if number == signal.SIGSTOP and self._rng.random() < 0.5:

@@ -33,6 +33,7 @@ LAYERS = {
         "execution.members",
         "execution.packing",
         "execution.process_stream",
+        "execution.patience",
         "execution.process",
         "execution.processes",
         "execution.randomness",

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
-import itertools
 import os
 import pickle
 import select
@@ -25,6 +24,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
@@ -41,7 +41,7 @@ _TEMPLATE_ANSWERS_S = 60.0
 _TELLS_OF_AN_END_WITHIN_S = 5.0
 _ENDS_WITHIN_S = 1.0
 _MOST_FAILURES, _MOST_KILLED = 3, 10
-"""After so many templates have failed at one launch, or were killed, it is an error."""
+"""After so many templates have failed at one launch, or so many were killed, it is an error."""
 _SIGNALS_WAIT_S = 0.05
 
 
@@ -50,7 +50,7 @@ class _LostError(Exception):
 
     def __init__(self, why: str, was_killed: bool = False) -> None:
         super().__init__(why)
-        self.most = _MOST_KILLED if was_killed else _MOST_FAILURES
+        self.was_killed = was_killed
 
 
 class ForkServer:
@@ -63,6 +63,7 @@ class ForkServer:
 
     def __init__(self, modules: Sequence[str], patience_s: float | None = None) -> None:
         self._modules = list(modules)
+        self._patience_s = patience_s
         self._answers_s = _TEMPLATE_ANSWERS_S if patience_s is None else patience_s
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket
@@ -80,19 +81,22 @@ class ForkServer:
         Raises:
             WorkerStartError: if one template after the other fails, or the system refuses.
         """
-        for number in itertools.count(1):
+        lost: Counter[bool] = Counter()
+        while True:
             try:
                 if self._process is None:
                     self._start()
                     self._ask(self._modules)
                 return self._launch()
             except _LostError as error:
-                if number >= error.most:
+                lost[error.was_killed] += 1
+                if self._patience_s is not None and not error.was_killed:
+                    self._answers_s = 2 * self._patience_s  # the machine may be busy
+                if lost[True] >= _MOST_KILLED or lost[False] >= _MOST_FAILURES:
                     raise WorkerStartError(
                         f"the process that starts workers {error}; what it wrote is on standard "
                         "error. Try start_method='spawn', or threads: use_multiprocessing=False."
                     ) from error
-        raise AssertionError("the last one serves or is an error")
 
     def close(self) -> None:
         """End the template. Safe to call twice."""

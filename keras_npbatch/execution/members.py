@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from keras_npbatch.errors import WorkerDiedError, told_rows
 from keras_npbatch.execution import refusals
+from keras_npbatch.execution.patience import MOST_DEATHS
 from keras_npbatch.execution.process import Process
 from keras_npbatch.execution.shared import map_segment
 from keras_npbatch.execution.slots import Leases, Slot
@@ -33,20 +34,14 @@ from keras_npbatch.plan import Plan
 from keras_npbatch.summary import Summarise
 from keras_npbatch.tree import Tree
 
-__all__ = ["MOST_DEATHS", "Job", "Key", "Member", "end_members", "start_limit_s", "watching"]
+__all__ = ["Job", "Key", "Member", "end_members", "watching"]
 
-MOST_DEATHS = 3
-"""After so many workers have died over one batch, or at their start, it is an error."""
-MOST_KILLED_AT_START = 10
-"""At their start they have no batch that could be the reason, so who kills may stop again."""
 _MOST_UNDER_WAY = 16
 """Tasks at one worker at most: they fit a socket's buffer, so that to send one never waits."""
 _MOST_RETURNED = 500
 """Numbers of slots in one message at most."""
 _GRACE_S = 0.2
 """How long a worker may take to end by itself."""
-_START_TIMES, _LEAST_START_S = 4.0, 4.0
-"""A worker may take so many times `timeout` to start, or so many seconds if that is more."""
 _KILLED_WITHIN_S = 5.0
 """How long the system may take to end a killed one."""
 
@@ -166,10 +161,9 @@ class Member:
         return max(self.heard_ns, ready_ns) if self.jobs else None
 
     @property
-    def most_deaths_at_start(self) -> int:
-        """After so many that ended as this one has, one after the other, it is an error."""
-        was_killed = self.hung is None and self.process.exit_code() < 0
-        return MOST_KILLED_AT_START if was_killed else MOST_DEATHS
+    def was_killed(self) -> bool:
+        """Whether a signal has ended it, and not because it stood still."""
+        return self.hung is None and self.process.exit_code() < 0
 
     def end_as_hung(self, told: str) -> None:
         """Kill it; `told` is how it will have ended."""
@@ -184,11 +178,6 @@ class Member:
         if code < 0:
             return f"by signal {-code} ({signal.strsignal(-code)})"
         return f"with exit code {code}"
-
-
-def start_limit_s(timeout_s: float) -> float:
-    """How long a worker may take to start: to import the user's modules takes its time."""
-    return max(_LEAST_START_S, _START_TIMES * timeout_s)
 
 
 def end_members(members: list[Member]) -> None:

@@ -33,17 +33,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_npbatch.errors import WorkerStartError
 from keras_npbatch.execution import failures, interrupts, packing, refusals
 from keras_npbatch.execution.launch import StartMethod, launcher_for
-from keras_npbatch.execution.members import (
-    Job,
-    Key,
-    Member,
-    end_members,
-    start_limit_s,
-    watching,
-)
+from keras_npbatch.execution.members import Job, Key, Member, end_members, watching
+from keras_npbatch.execution.patience import Patience
 from keras_npbatch.execution.process import check_system
 from keras_npbatch.execution.sending import Package
 from keras_npbatch.execution.shared import map_segment, new_segment
@@ -66,7 +59,7 @@ class Pool:
         workers: how many.
         start_method: how they are started.
         timeout_s: a worker that owes an answer for longer is ended, as if it had died. The start of
-            a worker may take four times as long, at least 4 seconds.
+            a worker may take three times as long, at least 3 seconds, another try twice that.
 
     Raises:
         UnsendableError: if something in the dataset can't be sent, naming it by its path.
@@ -84,7 +77,7 @@ class Pool:
     ) -> None:
         self.readers: set[int] = set()
         """The streams that are open, each by its `id`."""
-        self._timeout_s = timeout_s
+        self._patience = Patience(timeout_s)
         self._lock = threading.RLock()
         self._leases = Leases()
         self._members: list[Member] = []
@@ -93,14 +86,14 @@ class Pool:
         self._jobs_made = 0
         self._closing = False
         self._owner = os.getpid()
-        self._deaths_at_start = 0
         opened = contextlib.ExitStack()
         # At exit and in garbage collections too: it takes no lock.
         self._end = weakref.finalize(self, _end_all, opened, self._owner)
         try:
             self._open(opened, dataset, workers, start_method)
         except BaseException:
-            self._end()
+            with interrupts.deferred():
+                self._end()
             raise
 
     def _open(
@@ -122,8 +115,8 @@ class Pool:
             board = map_segment(self._board_descriptor, board_bytes).view(np.int64)
             self._board = board.reshape(workers, 2)
             self._board[:] = STARTING, 0
-            patience_s = None if self._timeout_s is None else start_limit_s(self._timeout_s)
-            self._launcher = launcher_for(start_method, self._package.modules, patience_s)
+            modules = self._package.modules
+            self._launcher = launcher_for(start_method, modules, self._patience.start_s)
             opened.callback(self._launcher.close)
             opened.callback(end_members, self._members)
         for index in range(workers):
@@ -151,7 +144,7 @@ class Pool:
             return
         self._closing = True
         self.ring()
-        with self._lock:
+        with self._lock, interrupts.deferred():  # an end that is interrupted is not begun again
             self._end()
             self._kept.clear()
             self._backlog.clear()
@@ -277,7 +270,7 @@ class Pool:
         else:
             members = self._members
             poll = watching({number for member in members for number in member.descriptors})
-        heard = {number for number, _ in poll.poll(self._wait_ms())}
+        heard = {number for number, _ in poll.poll(self._patience.look_ms)}
         if self._closing:
             return
         if self._bell in heard:
@@ -291,22 +284,17 @@ class Pool:
                 pass
             if has_ended:
                 self._bury(member)
-        if self._timeout_s is not None:
+        if self._patience.batch_s is not None:
             for member in self._members:
-                self._end_if_it_hangs(member, self._timeout_s)
+                self._end_if_it_hangs(member)
         self._feed()
-
-    def _wait_ms(self) -> float | None:
-        if self._timeout_s is None:
-            return None
-        return min(self._timeout_s, 1.0) * 250
 
     def _receive(self, member: Member) -> bool:
         """Take one message; False if there is none, or never will be."""
         answer = member.hear()
         if answer is None or isinstance(answer, Extent):
             return answer is not None
-        self._deaths_at_start = 0
+        self._patience.note_start()
         member.heard_ns = time.monotonic_ns()
         memories = [member.borrow(place, self._leases) for place in answer.places]
         inside = answer.message
@@ -337,27 +325,27 @@ class Pool:
                 job.member = None
                 self._backlog.appendleft(job)
         member.jobs.clear()
-        self._deaths_at_start = self._deaths_at_start + 1 if at_work == STARTING else 0
-        if self._deaths_at_start >= member.most_deaths_at_start:
-            more = "" if member.hung is None else "give it more time (timeout=...), "
-            raise WorkerStartError(
-                f"{self._deaths_at_start} worker processes ended at their start, the last one "
-                f"{how}; "
-                f"what they wrote is on standard error. Try {more}start_method='spawn', or "
-                "threads: use_multiprocessing=False."
+        if at_work == STARTING:
+            self._patience.note_failed_start(
+                how, killed=member.was_killed, hung=member.hung is not None
             )
+        else:
+            self._patience.note_start()
         self._launch(member.index)
 
-    def _end_if_it_hangs(self, member: Member, timeout_s: float) -> None:
+    def _end_if_it_hangs(self, member: Member) -> None:
         at_work, since_ns = self._board[member.index].tolist()
         waits_since_ns: int | None
+        timeout_s = self._patience.batch_s
         if at_work == STARTING:
-            limit_s, waits_since_ns = start_limit_s(timeout_s), member.launched_ns
-            told = f"after {limit_s:g} seconds in which it was not ready (timeout={timeout_s})"
+            limit_s, waits_since_ns = self._patience.start_s, member.launched_ns
+            told = f"after {limit_s} seconds in which it was not ready (timeout={timeout_s})"
         else:
             limit_s, waits_since_ns = timeout_s, member.waits_since_ns(since_ns)
             told = f"after no progress for timeout={timeout_s} seconds"
-        if waits_since_ns is None or time.monotonic_ns() - waits_since_ns <= limit_s * 1e9:
+        if limit_s is None or waits_since_ns is None:
+            return
+        if time.monotonic_ns() - waits_since_ns <= limit_s * 1e9:
             return
         heard_ns = member.heard_ns
         while self._receive(member):  # an answer may be there that nobody has waited for
@@ -372,5 +360,5 @@ class Pool:
 
 def _end_all(opened: contextlib.ExitStack, owner: int) -> None:
     if os.getpid() == owner:  # not in a fork of the owner: its workers are not ours to end
-        with interrupts.deferred():  # or what is not ended when Ctrl-C comes again stays
+        with interrupts.deferred():  # in a garbage collection too
             opened.close()

@@ -217,9 +217,9 @@ class _Worker:
             return
         hello: Hello = pickle.loads(message)
         dataset, board = descriptors
-        everyone = map_segment(board, hello.board_bytes).view(np.int64).reshape(-1, 2)
-        self._board = everyone[hello.index]
         try:
+            everyone = map_segment(board, hello.board_bytes).view(np.int64).reshape(-1, 2)
+            self._board = everyone[hello.index]
             stand_ins.install()
             self._dataset = sending.unpack(dataset, hello.dataset_bytes)
             self._dataset._use_slots(self._slots)
