@@ -108,8 +108,9 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         max_queue_size: batches made ahead at most.
         start_method: how worker processes are started: `"forkserver"` (None), `"spawn"`, or
             `"fork"`.
-        timeout: seconds; a worker process that is at one batch for longer is ended and its batch
-            made again. None: never.
+        timeout: seconds; a worker process that owes a batch for longer, whatever it is doing, is
+            ended and its batch made again. Its start, with the import of your modules, may take
+            three times as long, and at least 3 seconds. None: no limit.
 
     Raises:
         InvalidArgumentError: for a value that makes no sense; the message tells what to do.

@@ -109,7 +109,7 @@ def lines_of(method: str, line: int) -> int:
         ("forkserver", 6),
         ("fork", 12),
         pytest.param("spawn", 20, marks=pytest.mark.more),
-        pytest.param("forkserver", 60, marks=pytest.mark.more),
+        pytest.param("forkserver", 25, marks=pytest.mark.more),
         pytest.param("fork", 100, marks=pytest.mark.more),
     ],
 )
