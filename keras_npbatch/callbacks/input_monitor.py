@@ -109,7 +109,7 @@ class InputMonitor(Watcher):
         if logs is not None and steps:
             logs["data_wait_time_ms"] = 1000 * self._waited_now / steps
         if batches_before and steps:
-            self._recent.append((self._waited_now / steps, took_s / steps))
+            self._recent.extend([(self._waited_now / steps, took_s / steps)] * steps)
             self._warn_if_it_is_time()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
