@@ -69,15 +69,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def replace_file(source: Path, target: Path) -> None:
     """Move a file to the name of another, at once, and see that the names are on disk."""
     os.replace(source, target)
-    if os.name == "nt":  # a folder can't be opened there
-        return
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        # Some file systems refuse to sync a folder; the names are then as safe as they get.
-        with contextlib.suppress(OSError):
+    # Windows opens no folder, some file systems sync none: the names are as safe as they get.
+    with contextlib.suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
             os.fsync(folder)
-    finally:
-        os.close(folder)
+        finally:
+            os.close(folder)
 
 
 @contextlib.contextmanager

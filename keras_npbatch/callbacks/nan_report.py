@@ -69,6 +69,8 @@ class NaNReport(Watcher):
         InvalidArgumentError: for a value that makes no sense.
     """
 
+    _of_one_fit = Watcher._of_one_fit | {"_deliveries"}
+
     def __init__(
         self, dataset: Any, folder: Any, on_nan: Literal["raise", "stop"] = "raise"
     ) -> None:
@@ -84,8 +86,11 @@ class NaNReport(Watcher):
                 "be waited for by the others, while an error ends them all."
             )
         self.on_nan = on_nan
-        self._deliveries: list[Delivery] = []
         self._is_written = False
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._deliveries: list[Delivery] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch."""

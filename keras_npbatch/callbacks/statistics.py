@@ -85,6 +85,8 @@ class BatchStatistics(Watcher):
             was not given.
     """
 
+    _of_one_fit = Watcher._of_one_fit | {"_validation_watch"}
+
     def __init__(
         self,
         dataset: Any,
@@ -115,8 +117,11 @@ class BatchStatistics(Watcher):
         self._keras_epoch = 0
         self._training = EpochFigures()
         self._validated: EpochFigures | None = None
-        self._validation_watch = self._new_watch()
         self._last_test_step = -1
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._validation_watch = self._new_watch()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch; count the classes in the whole data."""
