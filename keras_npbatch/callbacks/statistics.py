@@ -268,12 +268,12 @@ class BatchStatistics(Watcher):
         return table
 
     def plot(self) -> Any:
-        """One picture as a matplotlib `Figure`: classes, ranges, throughput and waiting by epoch.
+        """One picture as a matplotlib `Figure`: classes, throughput, waiting, and each leaf.
 
         Raises:
             MissingExtraError: without matplotlib.
         """
-        return draw(self.history)
+        return draw(self.history, self.epochs)
 
     @property
     def _leaves(self) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from keras_npbatch.callbacks import BackupAndRestore, BatchStatistics
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
 
 N, BATCH = 50, 8
+ENDS = "min", "max"
 
 
 def arrays():
@@ -507,20 +508,30 @@ def test_the_table_has_a_row_for_each_leaf():
 def test_the_plot_shows_classes_ranges_throughput_and_waiting(tmp_path):
     statistics, _ = trained(make_dataset(), epochs=3)
     figure = statistics.plot()
-    classes, ranges, speed, waiting = figure.axes
+    classes, speed, waiting, *ranges = figure.axes
     bar_containers = [bars for bars in classes.containers if bars.get_label().startswith("y/")]
     bars = {bars.get_label(): [bar.get_height() for bar in bars] for bars in bar_containers}
     for leaf, number in (("label", 3), ("hot", 4)):
         counts = [statistics.history[f"data/y/{leaf}/class_{each}"][-1] for each in range(number)]
-        np.testing.assert_allclose(bars[f"y/{leaf}"], np.array(counts) / sum(counts))
-    drawn = {line.get_label(): line.get_xdata().tolist() for line in ranges.lines}
+        np.testing.assert_allclose(bars[f"y/{leaf}"], 100 * np.array(counts) / sum(counts))
+    drawn = {line.get_label(): line.get_xdata().tolist() for axes in ranges for line in axes.lines}
     assert drawn["data/x/age"] == statistics.history["data/x/age/mean"]
     assert len(drawn) == 4
-    (low, high), *_ = (segment[:, 0] for segment in ranges.collections[0].get_segments())
-    first = ranges.lines[0].get_label()
-    assert [low, high] == [statistics.history[f"{first}/{end}"][0] for end in ("min", "max")]
+    for axes in ranges:  # each with a scale of its own
+        root = axes.lines[0].get_label()
+        segments = axes.collections[0].get_segments()
+        for epoch, (low, high) in enumerate(segment[:, 0] for segment in segments):
+            assert [low, high] == [statistics.history[f"{root}/{end}"][epoch] for end in ENDS]
+    colors = {axes.lines[0].get_label(): axes.collections[0].get_color() for axes in ranges}
+    for container in bar_containers:
+        color = container.patches[0].get_facecolor()
+        np.testing.assert_array_equal(colors[f"data/{container.get_label()}"][0], color)
     assert speed.lines[0].get_ydata().tolist() == statistics.history["data/samples_per_second"]
-    assert waiting.lines[0].get_ydata().tolist() == statistics.history["data/wait_share"]
+    shares = 100 * np.array(statistics.history["data/wait_share"])
+    np.testing.assert_array_equal(waiting.lines[0].get_ydata(), shares)
+    assert speed.get_ylabel() == "samples / s"
+    assert waiting.get_ylabel() == "% of the time"
+    assert waiting.get_ylim()[1] == pytest.approx(1.15 * max(shares[1:]) or 1)
     figure.savefig(tmp_path / "data.png")
     assert (tmp_path / "data.png").stat().st_size > 10_000
 
