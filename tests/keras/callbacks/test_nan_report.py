@@ -214,7 +214,7 @@ def test_metrics_of_several_values_are_written_too(tmp_path):
     x[5] = np.nan
     dataset = ArrayDataset(x, np.eye(3, dtype="float32")[np.arange(N) % 3], batch_size=BATCH)
     model = keras.Sequential([keras.layers.Dense(3, activation="softmax")])
-    model.compile("sgd", "categorical_crossentropy", [keras.metrics.F1Score(average=None)])
+    model.compile("sgd", "categorical_crossentropy", metrics=[keras.metrics.F1Score(average=None)])
     with pytest.raises(NonFiniteError):
         model.fit(dataset, verbose=0, callbacks=[NaNReport(dataset, tmp_path)])
     logs = json.loads((tmp_path / "report.json").read_text())["logs"]
