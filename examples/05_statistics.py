@@ -21,6 +21,7 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--epochs", type=int, default=5)
 parser.add_argument("--folder", type=Path, default=Path(tempfile.mkdtemp()))
 arguments = parser.parse_args()
+arguments.folder.mkdir(parents=True, exist_ok=True)
 
 digits = load_digits()
 images, labels = digits.images.astype("float32") / 16.0, digits.target.astype("int32")
@@ -32,12 +33,12 @@ model = keras.Sequential(
 )
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 
-statistics = npb.callbacks.BatchStatistics(train)
+statistics = npb.callbacks.BatchStatistics(train, log="data/x/mean")
 audit = npb.callbacks.CoverageAudit(train)
 history = model.fit(
     train, epochs=arguments.epochs, verbose=0, callbacks=[statistics, audit]
 ).history
-assert np.isclose(history["data/x/mean"][-1], images[:1437].mean())  # they are in the logs, too
+assert np.isclose(history["data/x/mean"][-1], images[:1437].mean())  # the logs have it, too
 
 rich.print(statistics.table())
 counts = [f"{digit}: {statistics.history[f'data/y/class_{digit}'][-1]:.0f}" for digit in range(10)]

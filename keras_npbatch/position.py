@@ -21,7 +21,7 @@ from keras_npbatch.errors import InvalidStateError, told
 from keras_npbatch.plan import Plan
 from keras_npbatch.shard import Shard
 
-__all__ = ["Fingerprint", "read", "write"]
+__all__ = ["Fingerprint", "is_of", "read", "write"]
 
 Fingerprint: TypeAlias = dict[str, Any]
 """What decides which batches there are, by name; values that JSON gives back as they are."""
@@ -88,6 +88,12 @@ def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
     return _place_at(was.global_span(step)[0], epoch, plan)
 
 
+def is_of(state: Any, fingerprint: Fingerprint) -> bool:
+    """Whether a state describes this dataset; whether it makes sense is for `read` to tell."""
+    theirs = state["dataset"] if isinstance(state, Mapping) and "dataset" in state else None
+    return isinstance(theirs, Mapping) and not _differences(theirs, fingerprint)
+
+
 def _place_at(samples: int, epoch: int, plan: Plan) -> Place:
     """The place after the first `samples` of an epoch."""
     if plan.remainder == "drop" and plan.num_samples - samples < plan.global_batch_size:
@@ -95,14 +101,18 @@ def _place_at(samples: int, epoch: int, plan: Plan) -> Place:
     return Place(epoch, 0, samples)
 
 
-def _compare(theirs: Mapping[str, Any], ours: Fingerprint) -> None:
+def _differences(theirs: Mapping[str, Any], ours: Fingerprint) -> list[str]:
     missing = object()
-    differences = [
+    return [
         f"{name} was {_told(theirs.get(name, missing), missing)} and is "
         f"{_told(ours.get(name, missing), missing)}"
         for name in [*ours, *(name for name in theirs if name not in ours)]
         if name != _SIZE and theirs.get(name, missing) != ours.get(name, missing)
     ]
+
+
+def _compare(theirs: Mapping[str, Any], ours: Fingerprint) -> None:
+    differences = _differences(theirs, ours)
     if not differences:
         return
     more = len(differences) - _MOST_TOLD

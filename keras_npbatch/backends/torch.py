@@ -13,7 +13,14 @@ from torch import distributed
 
 from keras_npbatch.tree import Tree, map_leaves
 
-__all__ = ["gather", "numbers", "random_states", "set_random_states", "to_tensors"]
+__all__ = [
+    "gather",
+    "numbers",
+    "random_states",
+    "refuse_random_state",
+    "set_random_states",
+    "to_tensors",
+]
 
 _T = TypeVar("_T")
 _SHARED_DTYPES = frozenset(
@@ -82,6 +89,18 @@ def set_random_states(states: list[np.ndarray[Any, Any]]) -> None:
     if torch.cuda.is_available():
         for device, state in enumerate(tensors[1 : 1 + torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)
+
+
+def refuse_random_state(state: np.ndarray[Any, Any]) -> None:
+    """Refuses what is no state of the processor's generator.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        torch.Generator().set_state(torch.from_numpy(np.array(state)))
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"a generator of Torch has no such state: {error}") from error
 
 
 def to_tensors(batch: Tree) -> Tree:

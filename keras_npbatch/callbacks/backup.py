@@ -10,10 +10,8 @@ epoch the metrics, so that the logs of that epoch are those of the whole. All of
 
 from __future__ import annotations
 
-import contextlib
-import warnings
+import weakref
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -21,19 +19,21 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.agreement import refuse_different_backups
-from keras_npbatch.callbacks import snapshot, training_state
+from keras_npbatch.callbacks import companions, training_state
+from keras_npbatch.callbacks.backup_facts import refuse_nonsense
+from keras_npbatch.callbacks.backup_folder import BackupFolder, Found
+from keras_npbatch.callbacks.files import folder_path
+from keras_npbatch.callbacks.last_in_list import LastInList
 from keras_npbatch.callbacks.process_states import keeps_own_states, own_state, states_of_others
 from keras_npbatch.callbacks.watcher import Watcher
 from keras_npbatch.clock import Place
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
-from keras_npbatch.keras_calls import find_call, show_steps
+from keras_npbatch.keras_calls import find_call, running_frames, show_steps
 from keras_npbatch.ranks import has_others, is_first
 from keras_npbatch.shard import Shard
 from keras_npbatch.watching import Delivery
 
 __all__ = ["BackupAndRestore"]
-
-_LATEST, _PREVIOUS = "latest.snapshot", "previous.snapshot"
 
 
 class BackupAndRestore(Watcher):
@@ -45,8 +45,17 @@ class BackupAndRestore(Watcher):
     the backend itself computes the same twice. The number of workers may change in between.
 
     Build everything as in the first run and call `fit` with the same arguments. Seeds of layers are
-    restored; give the dataset a `seed`. What is not restored: the state of other callbacks
-    (`EarlyStopping` counts anew), and random numbers that do not come from Keras.
+    restored; give the dataset a `seed`.
+
+    Restored too are what `EarlyStopping` (with its best weights), `ReduceLROnPlateau`,
+    `ModelCheckpoint` and `TensorBoard` have counted and the best that they have seen, in any order
+    of the list; a callback that has no counterpart in the backup is told in a warning. If training
+    was stopped when the backup was made, as by `EarlyStopping`, `fit` ends at once. What is not
+    restored: the state of other callbacks (a `CSVLogger` needs `append=True`), `history`, and
+    random numbers that do not come from Keras.
+
+    One run at a time uses a folder: another one is refused, also in another process. A run that
+    was killed is in nobody's way.
 
     Where several processes train together (a dataset with a `shard`), give it to all of them, with
     one folder that all can read: the first writes the backup, and all go on from it. Their number
@@ -73,9 +82,12 @@ class BackupAndRestore(Watcher):
     Raises:
         InvalidArgumentError: for a `save_freq` or `backup_dir` that makes no sense.
         InvalidStateError: when `fit` begins: if the backup can't be read or is of another model
-            or dataset; the message tells what differs.
+            or dataset, if another run uses the folder, or it can't be written to; the message
+            tells which.
         RanksDisagreeError: when `fit` begins: if the processes don't find the same backup.
     """
+
+    _of_one_fit = Watcher._of_one_fit | {"_folder", "_last"}
 
     def __init__(
         self,
@@ -85,18 +97,14 @@ class BackupAndRestore(Watcher):
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
     ) -> None:
+        self.backup_dir = folder_path("backup_dir", backup_dir)
         super().__init__(dataset)
-        if not backup_dir:
-            raise InvalidArgumentError(
-                f"backup_dir is {told(backup_dir)}; expected the path of a folder."
-            )
         is_count = isinstance(save_freq, int | np.integer) and not isinstance(save_freq, bool)
         if save_freq != "epoch" and not (is_count and save_freq > 0):
             raise InvalidArgumentError(
                 f"save_freq is {told(save_freq)}; expected 'epoch', or a number of batches from 1 "
                 "up."
             )
-        self.backup_dir = Path(backup_dir)
         self.save_freq = save_freq
         self.double_checkpoint = double_checkpoint
         self.delete_checkpoint = delete_checkpoint
@@ -106,7 +114,11 @@ class BackupAndRestore(Watcher):
         self._trained: Place | None = None
         self._trained_all = False
         self._metrics: list[npt.NDArray[Any]] | None = None
-        self._latest_is_good = True
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._folder = BackupFolder(self.backup_dir)
+        self._last: LastInList | None = None
 
     # ---------------------------------------------------------------- when
 
@@ -114,7 +126,16 @@ class BackupAndRestore(Watcher):
         """Restore the backup, if there is one."""
         super().on_train_begin(logs)
         self._since_saved, self._begun_at, self._trained, self._metrics = 0, 0, None, None
-        self._restore()
+        call = find_call()
+        callbacks = call.arguments.get("callbacks") if call is not None else None
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.callbacks.CallbackList([self])
+        self._last = LastInList(self, callbacks)
+        try:
+            self._restore(callbacks, None if call is None else call.frame)
+        except BaseException:
+            self._folder.release()
+            raise
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """In a resumed epoch, go on with its metrics; after it, count its steps anew."""
@@ -142,23 +163,34 @@ class BackupAndRestore(Watcher):
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Save if it is time; at the end of an epoch only when Keras has finished it."""
         super().on_train_batch_end(batch, logs)
-        if self._is_due and not self._epoch_is_over:
-            self._save()
+        if not self._saves_last:
+            self._save_within_epoch()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save if it is time."""
-        if self.save_freq == "epoch" or self._is_due:
-            self._save()
+        if not self._saves_last:
+            self._save_after_epoch()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Remove the backup: training is over."""
         self.model._initial_epoch = None
-        if not (self.delete_checkpoint and self._writes):
-            return
-        for name in (_LATEST, _PREVIOUS, _LATEST + ".unfinished"):
-            (self.backup_dir / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # it is not there, or holds other files
-            self.backup_dir.rmdir()
+        if self.delete_checkpoint and self._writes:
+            self._folder.delete()
+        self._folder.release()
+
+    @property
+    def _saves_last(self) -> bool:
+        """Whether callbacks whose state is saved come later, and so have not counted yet."""
+        return self._last is not None and self._last.saves
+
+    def _save_within_epoch(self) -> None:
+        """Called by `LastInList`, as the next one is."""
+        if self._is_due and not self._epoch_is_over:
+            self._save()
+
+    def _save_after_epoch(self) -> None:
+        if self.save_freq == "epoch" or self._is_due:
+            self._save()
 
     @property
     def _is_due(self) -> bool:
@@ -196,28 +228,22 @@ class BackupAndRestore(Watcher):
         }
         for number, generator in enumerate(training_state.generator_states()):
             arrays[f"generators/{number}"] = generator
+        of_others, kept = companions.described(self._companions)
         shard = self.dataset.plan.shard
         facts = {
             "fit": fit,
+            "stopped": bool(self.model.stop_training),
+            "callbacks": of_others,
             "dataset": position,
             "processes": shard.count if keeps_own_states(shard) else 1,
             **training_state.described(self.model, groups),
         }
         arrays |= self._arrays_of_others(arrays)
         if self._writes:
-            self._write(facts, arrays)
+            self._folder.write(facts, arrays | kept, keep_previous=self.double_checkpoint)
 
-    def _write(self, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.backup_dir.mkdir(parents=True, exist_ok=True)
-        latest = self.backup_dir / _LATEST
-        if self.double_checkpoint and self._latest_is_good and latest.exists():
-            # Killed between this and the next line, there is the previous one, which is good.
-            snapshot.replace_file(latest, self.backup_dir / _PREVIOUS)
-        snapshot.write(latest, facts, arrays)
-        self._latest_is_good = True
-
-    def _restore(self) -> None:
-        found = self._read_together()
+    def _restore(self, callbacks: Any, frame: int | None) -> None:
+        found = self._read_together(callbacks, frame)
         if found is None:
             return
         facts, arrays = found
@@ -243,6 +269,14 @@ class BackupAndRestore(Watcher):
         self._begun_at = facts["fit"]["step"]
         # What Keras's own callback sets: fit reads it when on_train_begin has been called.
         self.model._initial_epoch = facts["fit"]["epoch"]
+        if facts["stopped"]:
+            self.model._initial_epoch = (self.params or {}).get("epochs")
+        if self._last is not None:
+            self._last.to_restore = facts["callbacks"], arrays
+
+    @property
+    def _companions(self) -> list[Any]:
+        return [] if self._last is None else self._last.companions
 
     @property
     def _writes(self) -> bool:
@@ -269,32 +303,35 @@ class BackupAndRestore(Watcher):
         }
         return states_of_others(shard, own)
 
-    def _own(
-        self, found: tuple[dict[str, Any], dict[str, npt.NDArray[Any]]], name: str, rule: str = ""
-    ) -> npt.NDArray[Any]:
+    def _own(self, found: Found, name: str, rule: str = "") -> npt.NDArray[Any]:
         """An array of the backup, as this process goes on with it."""
         facts, arrays = found
         shard = self.dataset.plan.shard
         return own_state(
             arrays,
             name,
-            facts.get("processes", 1),
+            facts["processes"],
             shard if keeps_own_states(shard) else Shard(),
             name.partition("/")[0],
             rule,
         )
 
-    def _read_together(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
+    def _read_together(self, callbacks: Any, frame: int | None) -> Found | None:
         """What `_read` returns or raises, when that is the same on all processes."""
-        found, damage = None, None
+        found, damage, told_of = None, None, "none"
         try:
+            if self._writes:
+                told_of = "a folder that it can't use"
+                # A traceback may keep the callbacks of a fit that has ended.
+                self._folder.lock(lambda: frame is not None and frame not in running_frames())
+                weakref.finalize(callbacks, self._folder.release)
+            told_of = "none"
             found = self._read()
         except InvalidStateError as error:
             damage = error
-        told_of = "none"
-        if damage is not None:
-            told_of = "one that can't be read"
-        elif found is not None:
+            if told_of == "none":
+                told_of = "one that can't be read"
+        if found is not None:
             told_of = "that of epoch {epoch}, step {step}".format(**found[0]["fit"])
         if has_others(self.dataset.plan.shard):
             refuse_different_backups(self.dataset.plan.shard, self.backup_dir, told_of)
@@ -302,21 +339,13 @@ class BackupAndRestore(Watcher):
             raise damage
         return found
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
-        """The newest backup that can be read, or None if there is none."""
-        damage: InvalidStateError | None = None
-        for name in (_LATEST, _PREVIOUS):
-            try:
-                found = snapshot.read(self.backup_dir / name)
-            except FileNotFoundError:
-                continue
-            except InvalidStateError as error:
-                damage = damage or error
-                continue
-            if damage is not None:
-                self._latest_is_good = False
-                warnings.warn(f"{damage} Training goes on from the backup before it.", stacklevel=2)
-            return found
-        if damage is not None:
-            raise damage
-        return None
+    def _read(self) -> Found | None:
+        """The newest backup that can be read and makes sense, or None if there is none."""
+        session = getattr(self, "_session", None)  # none, if it only looks for a backup
+
+        def check(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+            steps = None if session is None else session.steps_per_epoch
+            epochs = (self.params or {}).get("epochs")
+            refuse_nonsense(facts, arrays, self.dataset, epochs, steps)
+
+        return self._folder.read(check)

@@ -53,6 +53,8 @@ class InputMonitor(Watcher):
         InvalidArgumentError: for a value that makes no sense.
     """
 
+    _of_one_fit = Watcher._of_one_fit | {"_last"}
+
     def __init__(self, dataset: Any, warn_above: float = 0.3, patience: int = 20) -> None:
         super().__init__(dataset)
         is_number = isinstance(warn_above, int | float) and not isinstance(warn_above, bool)
@@ -68,12 +70,15 @@ class InputMonitor(Watcher):
         self.advice: tuple[str, Any] | None = None
         """The setting to change and its value, if there was a warning."""
         self._recent: deque[tuple[float, float]] = deque(maxlen=self.patience)
-        self._last: Delivery | None = None
         self._epoch_began = self._step_began = 0.0
         self._waited = self._waited_now = 0.0
         self._samples = self._ready = self._batches = 0
         self._looked = False
         """Whether a batch was made in this epoch to see what it costs."""
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._last: Delivery | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch."""
@@ -109,7 +114,7 @@ class InputMonitor(Watcher):
         if logs is not None and steps:
             logs["data_wait_time_ms"] = 1000 * self._waited_now / steps
         if batches_before and steps:
-            self._recent.append((self._waited_now / steps, took_s / steps))
+            self._recent.extend([(self._waited_now / steps, took_s / steps)] * steps)
             self._warn_if_it_is_time()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:

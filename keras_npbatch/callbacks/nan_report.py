@@ -6,17 +6,24 @@ batch = replay("nan", train)                               # the very batch, in 
 
 from __future__ import annotations
 
-import json
-import math
-import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import keras
 import numpy as np
 
-from keras_npbatch.assemble import Parts, unpack
+from keras_npbatch.adapter import KerasAdapter
+from keras_npbatch.callbacks.batch_report import (
+    arrays_path,
+    as_text,
+    named_leaves,
+    read_arrays,
+    read_report,
+    storable,
+    write,
+)
+from keras_npbatch.callbacks.files import folder_path
 from keras_npbatch.callbacks.watcher import Watcher
-from keras_npbatch.clock import Place
 from keras_npbatch.errors import (
     InvalidArgumentError,
     InvalidStateError,
@@ -25,13 +32,10 @@ from keras_npbatch.errors import (
     told_rows,
 )
 from keras_npbatch.serving import weighed_for_fit
-from keras_npbatch.tree import Tree, leaves_with_paths
+from keras_npbatch.tree import Tree
 from keras_npbatch.watching import Delivery
 
 __all__ = ["NaNReport", "replay"]
-
-_REPORT = "report.json"
-_VERSION = 1
 
 
 class NaNReport(Watcher):
@@ -39,7 +43,12 @@ class NaNReport(Watcher):
 
     Looks at the loss of each step, and at each array of floats in its batch. Written to `folder`
     are `report.json` (epoch, step, rows, the reason, the metrics so far) and the arrays of the
-    batch, `arrays-0.npz`; with `steps_per_execution`, of each batch of that execution.
+    batch, `arrays-0.npz`.
+
+    With `steps_per_execution=N` Keras gives one loss for N steps, and the batches of all of them
+    are written. Named is the first step whose batch has such a value. Where all batches are finite
+    and the loss is not, the message names all N steps, and the report has the step `null`: only a
+    `fit` with `steps_per_execution=1` can tell them apart.
 
     Example:
 
@@ -60,12 +69,13 @@ class NaNReport(Watcher):
         InvalidArgumentError: for a value that makes no sense.
     """
 
+    _of_one_fit = Watcher._of_one_fit | {"_deliveries"}
+
     def __init__(
         self, dataset: Any, folder: Any, on_nan: Literal["raise", "stop"] = "raise"
     ) -> None:
         super().__init__(dataset)
-        if not folder:
-            raise InvalidArgumentError(f"folder is {told(folder)}; expected the path of a folder.")
+        self.folder = folder_path("folder", folder)
         if on_nan not in ("raise", "stop"):
             raise InvalidArgumentError(f"on_nan is {told(on_nan)}; expected 'raise' or 'stop'.")
         count = self.dataset.plan.shard.count
@@ -75,10 +85,12 @@ class NaNReport(Watcher):
                 "process looks at its own part of a batch: one that stopped within an epoch would "
                 "be waited for by the others, while an error ends them all."
             )
-        self.folder = Path(folder)
         self.on_nan = on_nan
-        self._deliveries: list[Delivery] = []
         self._is_written = False
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._deliveries: list[Delivery] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch."""
@@ -96,117 +108,137 @@ class NaNReport(Watcher):
         deliveries, self._deliveries = self._deliveries, []
         if self._is_written or not deliveries:
             return
-        reasons = [
-            f"{path} has {count} values that are NaN or infinite"
-            for delivery in deliveries
-            for path, count in _non_finite(delivery.batch)
-        ]
-        loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(loss):
-            reasons.append(f"the loss is {float(loss)}")
-        if not reasons:
+        in_batches = [_non_finite(delivery.batch) for delivery in deliveries]
+        loss = _loss(logs or {})
+        if loss is None and not any(in_batches):
             return
         self._is_written = True
-        self._write(deliveries, reasons, logs or {})
-        last = deliveries[-1]
-        message = (
-            f"after epoch {last.epoch}, step {last.step}, rows {told_rows(last.rows)}: "
-            f"{'; '.join(reasons)}. The batch is in {self.folder}; make it again with "
-            f"keras_npbatch.callbacks.replay({str(self.folder)!r}, dataset)."
-        )
+        number = next((n for n, found in enumerate(in_batches) if found), None)
+        if number is None and len(deliveries) == 1:
+            number = 0
+        reasons = [
+            f"{path}{'' if n == number else f' of {_place(deliveries[n])}'} has {count} values "
+            "that are NaN or infinite"
+            for n, found in enumerate(in_batches)
+            for path, count in found
+        ]
+        if loss is not None:
+            of_steps = "" if len(deliveries) == 1 else f" of {_span(deliveries)}"
+            reasons.append(f"the loss{of_steps} is {loss}")
+        try:
+            write(self.folder, self.dataset, deliveries, number, reasons, logs or {})
+            where = self._told_where(number, len(deliveries))
+        except OSError as error:
+            where = (
+                f"The report can't be written to {self.folder} ({type(error).__name__}: {error}); "
+                "give NaNReport a folder that can be written to."
+            )
+        if number is None:
+            message = f"after {_span(deliveries)}: {'; '.join(reasons)}. {where}"
+        else:
+            named = deliveries[number]
+            message = f"after {_place(named)}, rows {told_rows(named.rows)}: "
+            message += f"{'; '.join(reasons)}. {where}"
         if self.on_nan == "raise":
             raise NonFiniteError(message)
         self.model.stop_training = True
 
-    def _write(self, deliveries: list[Delivery], reasons: list[str], logs: Any) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        batches = []
-        for number, delivery in enumerate(deliveries):
-            named = _named(delivery.batch)
-            arrays: dict[str, Any] = {
-                f"leaf-{leaf}": np.asarray(value) for leaf, (_, value) in enumerate(named)
-            }
-            np.savez(self.folder / f"arrays-{number}.npz", **arrays)
-            batches.append(
-                {
-                    "state": self.dataset._state_at(
-                        Place(delivery.epoch, delivery.step, delivery.plan.skip)
-                    ),
-                    "rows": delivery.rows.tolist(),
-                    "leaves": [path for path, _ in named],
-                }
+    def _told_where(self, number: int | None, batches: int) -> str:
+        if number is not None:
+            return (
+                f"The batch is in {self.folder}; make it again with "
+                f"keras_npbatch.callbacks.replay({str(self.folder)!r}, dataset)."
             )
-        report = {
-            "version": _VERSION,
-            "reasons": reasons,
-            "epoch": deliveries[-1].epoch,
-            "step": deliveries[-1].step,
-            # As text: JSON has no word for NaN.
-            "logs": {name: str(float(value)) for name, value in logs.items()},
-            "batches": batches,
-        }
-        unfinished = self.folder / (_REPORT + ".unfinished")
-        unfinished.write_text(json.dumps(report, indent=1))
-        os.replace(unfinished, self.folder / _REPORT)
+        return (
+            f"All {batches} batches are finite: which of these steps it was can only be told with "
+            f"steps_per_execution=1. The batches are in {self.folder}; make one again with "
+            f"keras_npbatch.callbacks.replay({str(self.folder)!r}, dataset, number), number from 0 "
+            f"to {batches - 1}."
+        )
 
 
-def replay(folder: Any, dataset: Any, number: int = -1) -> Tree:
+def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     """The batch of a report, made again by the dataset, as the model got it.
 
     Args:
         folder: where `NaNReport` has written.
         dataset: with the same data and settings.
-        number: which batch, of an execution of several steps; the last by default.
+        number: which batch, of an execution of several steps, counted from 0; by default that
+            of the step that the report names.
 
     Returns:
         `x`, `(x, y)` or `(x, y, sample_weight)`, as NumPy arrays.
 
     Raises:
-        InvalidStateError: if there is no report, it is one of another dataset, or the data have
-            changed since; the message tells what differs.
+        InvalidStateError: if there is no report, it is damaged or one of another dataset, or the
+            data have changed since; the message tells what differs.
+        InvalidArgumentError: if the report names no step and `number` is not given.
     """
-    folder = Path(folder)
-    try:
-        report = json.loads((folder / _REPORT).read_text())
-        batches = report["batches"]
-        found, number = batches[number], range(len(batches))[number]
-    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise InvalidStateError(
-            f"{folder} has no report of a NaNReport with such a batch ({type(error).__name__}: "
-            f"{error}); expected the folder that it was given."
-        ) from error
+    if not isinstance(dataset, KerasAdapter):
+        raise InvalidArgumentError(
+            f"replay was given {told(dataset)}; expected the ArrayDataset or BatchDataset whose "
+            "batch it is."
+        )
+    folder = folder_path("folder", folder)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise InvalidArgumentError(f"number is {told(number)}; expected the number of a batch.")
+    found, number = read_report(folder, number)
     epoch, step, _ = place = dataset._place_of(found["state"])
     plan = place.plan(dataset.plan)
     batch = weighed_for_fit(plan, dataset._maker(plan)(epoch, step), step)
-    named = _named(batch)
-    with np.load(folder / f"arrays-{number}.npz", allow_pickle=False) as kept:
-        for leaf, (path, value) in enumerate(named):
-            was, now = kept[f"leaf-{leaf}"], np.asarray(value)
-            if was.shape != now.shape or was.dtype != now.dtype or was.tobytes() != now.tobytes():
-                raise InvalidStateError(
-                    f"{path} of epoch {epoch}, step {step} is another array than when the report "
-                    "was written; expected the same bytes. The data or the transform have changed; "
-                    f"the arrays as they were are in {folder}."
-                )
+    kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
+    named = named_leaves(batch)
+    if [path for path, _ in named] != found["leaves"]:
+        raise InvalidStateError(
+            f"the batch of epoch {epoch}, step {step} has the leaves "
+            f"{[path for path, _ in named]}; expected those of the report, {found['leaves']}. The "
+            f"data or the transform have changed; the arrays as they were are in {folder}."
+        )
+    for was, (path, value) in zip(kept, named, strict=True):
+        now = storable(value)
+        if was.shape != now.shape or was.dtype != now.dtype or was.tobytes() != now.tobytes():
+            raise InvalidStateError(
+                f"{path} of epoch {epoch}, step {step} is another array than when the report "
+                "was written; expected the same bytes. The data or the transform have changed; "
+                f"the arrays as they were are in {folder}."
+            )
     return batch
 
 
-def _named(batch: Tree) -> list[tuple[str, Any]]:
-    parts = unpack(batch, "the dataset")
-    return [
-        found
-        for name, part in zip(Parts._fields, parts, strict=True)
-        for found in leaves_with_paths(part, name)
-    ]
+def _place(delivery: Delivery) -> str:
+    return f"epoch {delivery.epoch}, step {delivery.step}"
+
+
+def _span(deliveries: list[Delivery]) -> str:
+    first, last = deliveries[0], deliveries[-1]
+    if first.epoch == last.epoch:
+        return f"epoch {first.epoch}, steps {first.step} to {last.step}"
+    return f"{_place(first)} to {_place(last)}"
+
+
+def _loss(logs: Mapping[str, Any]) -> str | None:
+    """The loss as text if it is NaN or infinite; one with several values if any of them is."""
+    loss = logs.get("loss")
+    if loss is None:
+        return None
+    try:
+        values = np.asarray(keras.ops.convert_to_numpy(loss), np.float64)
+    except (TypeError, ValueError):  # a train_step of the user's may return anything
+        return None
+    return None if np.isfinite(values).all() else str(as_text(loss))
 
 
 def _non_finite(batch: Tree) -> list[tuple[str, int]]:
     """The leaves with values that are NaN or infinite, and how many they have."""
     found = []
-    for path, leaf in _named(batch):
+    for path, leaf in named_leaves(batch):
         array = np.asarray(leaf)
-        if array.dtype.kind not in "fc":
+        if array.dtype.kind not in "fcV":
             continue
+        if array.dtype.kind == "V":  # bfloat16 and its like, or a record
+            if array.dtype.names is not None:
+                continue
+            array = array.astype(np.float32)
         with np.errstate(all="ignore"):
             if np.isfinite(array.sum()):  # one pass without a copy; rules out nearly all
                 continue

@@ -1,13 +1,13 @@
 """The figures of `BatchStatistics` as one picture: classes, ranges, throughput and waiting.
 
-draw(statistics.history).savefig("data.png")    # needs matplotlib
+draw(statistics.history, statistics.epochs).savefig("data.png")    # needs matplotlib
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,18 @@ _MOST_NAMED = 30
 """More classes than these have no room for their numbers."""
 _MOST_EPOCHS = 20
 """Ranges are drawn of the last epochs, so that the lines can be told apart."""
+_MOST_LEAVES = 12
+"""More than these would have no room."""
+_VALIDATION = 0.45
+"""The opacity of what is of validation; its colour is that of the same leaf in training."""
 
 
-def draw(history: Mapping[str, list[float]]) -> Any:
-    """A matplotlib `Figure` of four panels.
+def draw(history: Mapping[str, list[float]], epochs: Sequence[int]) -> Any:
+    """A matplotlib `Figure`: classes, throughput and waiting, and a panel for each leaf.
 
     Args:
         history: by name, a number for each epoch, as `BatchStatistics.history`.
+        epochs: the numbers of these epochs.
 
     Raises:
         MissingExtraError: without matplotlib.
@@ -38,18 +43,38 @@ def draw(history: Mapping[str, list[float]]) -> Any:
             "BatchStatistics.plot() needs matplotlib, which is not installed; install it with "
             "pip install 'keras_npbatch[plot]'."
         ) from error
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    classes, ranges, speed, waiting = figure.subplots(2, 2).flat
-    _draw_classes(classes, history)
-    _draw_ranges(ranges, history)
-    _draw_epochs(speed, history.get("data/samples_per_second", []), "samples per second")
+    roots = [name.removesuffix("/mean") for name in history if name.endswith("/mean")]
+    roots.sort(key=lambda root: (_leaf(root), root))
+    leaves = list(dict.fromkeys(_leaf(root) for root in roots))
+    colors = {leaf: f"C{number % 10}" for number, leaf in enumerate(leaves)}
+    shown = roots[:_MOST_LEAVES]
+    figure = Figure(figsize=(12, max(8, 0.9 * len(shown) + 1)), layout="constrained")
+    halves: Any = figure.subfigures(1, 2)
+    left, right = halves
+    classes, speed, waiting = left.subplots(3, 1)
+    _draw_classes(classes, history, colors)
     _draw_epochs(
-        waiting, history.get("data/wait_share", []), "share of the time that training waits"
+        speed, history.get("data/samples_per_second", []), epochs, "throughput", "samples / s"
     )
+    shares = [100 * share for share in history.get("data/wait_share", [])]
+    _draw_epochs(waiting, shares, epochs, "training waits for data", "% of the time")
+    if shown:
+        panels = right.subplots(len(shown), 1, squeeze=False)[:, 0]
+        for axes, root in zip(panels, shown, strict=True):
+            _draw_range(axes, history, epochs, root, colors[_leaf(root)])
+        _draw_key(right, panels[0], len(roots) - len(shown))
     return figure
 
 
-def _draw_classes(axes: Any, history: Mapping[str, list[float]]) -> None:
+def _leaf(root: str) -> str:
+    return root.removeprefix("val_").removeprefix("data/")
+
+
+def _opacity(name: str) -> float:
+    return _VALIDATION if name.startswith("val_") else 1.0
+
+
+def _draw_classes(axes: Any, history: Mapping[str, list[float]], colors: Mapping[str, str]) -> None:
     """A bar for each class: its share in the last epoch; a line from the least to the most."""
     counts: dict[str, dict[int, list[float]]] = defaultdict(dict)
     for name, values in history.items():
@@ -58,45 +83,72 @@ def _draw_classes(axes: Any, history: Mapping[str, list[float]]) -> None:
             counts[f"{match[1] or ''}{match[2]}"][int(match[3])] = values
     numbers = sorted({number for of_leaf in counts.values() for number in of_leaf})
     width = 0.8 / max(len(counts), 1)
-    for place, (leaf, of_leaf) in enumerate(sorted(counts.items())):
+    of_leaves = sorted(counts.items(), key=lambda item: (_leaf(item[0]), len(item[0])))
+    for place, (leaf, of_leaf) in enumerate(of_leaves):
         rows = np.nan_to_num(np.array([of_leaf[number] for number in sorted(of_leaf)]))
-        shares = rows / np.maximum(rows.sum(axis=0), 1)
+        shares = 100 * rows / np.maximum(rows.sum(axis=0), 1)
         left = np.array([numbers.index(number) for number in sorted(of_leaf)]) + place * width
         last = shares[:, -1]
         span = [last - shares.min(axis=1), shares.max(axis=1) - last]
-        axes.bar(left, last, width, align="edge", label=leaf, yerr=span, ecolor="black")
+        look = {"color": colors.get(_leaf(leaf), "C0"), "alpha": _opacity(leaf)}
+        axes.bar(left, last, width, align="edge", label=leaf, yerr=span, ecolor="black", **look)
     if len(numbers) <= _MOST_NAMED:
         axes.set_xticks(np.arange(len(numbers)) + 0.4, numbers)
-    axes.set_title("share of each class in the last epoch, and over all")
+    axes.set_title("classes in the last epoch; lines: in all epochs", fontsize="medium")
     axes.set_xlabel("class")
+    axes.set_ylabel("% of the samples")
     if counts:
-        axes.set_ylim(top=1.25 * axes.get_ylim()[1])  # room for the legend
-        axes.legend(loc="upper center", ncols=min(len(counts), 4))
+        axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
+        axes.legend(loc="upper center", ncols=min(len(counts), 4), fontsize="small")
 
 
-def _draw_ranges(axes: Any, history: Mapping[str, list[float]]) -> None:
-    """For each leaf a row: its range, mean and spread in each epoch, the last one lowest."""
-    roots = [name.removesuffix("/mean") for name in history if name.endswith("/mean")]
-    for row, root in enumerate(roots):
-        mean, std, low, high = (
-            np.array(history[f"{root}/{figure}"][-_MOST_EPOCHS:])
-            for figure in ("mean", "std", "min", "max")
-        )
-        heights = row + 0.7 * (np.arange(len(mean)) + 0.5) / len(mean) - 0.35
-        axes.hlines(heights, low, high, color=f"C{row}", alpha=0.4)
-        axes.hlines(heights, mean - std, mean + std, color=f"C{row}", linewidth=3)
-        axes.plot(mean, heights, ".", color="black", markersize=4, label=root)
-    axes.set_yticks(range(len(roots)), [root.replace("data/", "") for root in roots])
-    axes.invert_yaxis()
-    limits = [np.nanmax(np.abs(history[f"{root}/max"]), initial=0) for root in roots]
-    if limits and max(limits) > 100 * max(min(limits), 1e-9):
-        axes.set_xscale("symlog")
-    axes.set_title("range, and mean with standard deviation, epoch by epoch")
+def _draw_range(
+    axes: Any, history: Mapping[str, list[float]], epochs: Sequence[int], root: str, color: str
+) -> None:
+    """The range, mean and spread of a leaf in each epoch, the last one lowest."""
+    mean, std, low, high = (
+        np.array(history[f"{root}/{figure}"][-_MOST_EPOCHS:])
+        for figure in ("mean", "std", "min", "max")
+    )
+    heights = np.array(epochs[-_MOST_EPOCHS:])
+    alpha = _opacity(root)
+    axes.hlines(heights, low, high, color=color, alpha=alpha, linewidth=1)
+    axes.hlines(heights, mean - std, mean + std, color=color, alpha=alpha, linewidth=3)
+    axes.plot(mean, heights, ".", color="black", markersize=4, label=root)
+    axes.set_ylim(heights[-1] + 0.7, heights[0] - 0.7)
+    axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
+    name = root.replace("data/", "")
+    axes.set_ylabel(name, rotation="horizontal", ha="right", va="center")
+    axes.tick_params(labelsize="small")
 
 
-def _draw_epochs(axes: Any, values: list[float], title: str) -> None:
-    axes.plot(range(len(values)), values, marker="o")
+def _draw_key(figure: Any, axes: Any, left_out: int) -> None:
+    """What the lines in the panels of leaves mean."""
+    from matplotlib.lines import Line2D
+
+    lines = [
+        Line2D([], [], color="gray", linewidth=1, label="smallest to largest"),
+        Line2D([], [], color="gray", linewidth=3, label="mean ± standard deviation"),
+        Line2D([], [], color="black", marker=".", linestyle="", label="mean"),
+    ]
+    more = f"; {left_out} more leaves in history" if left_out else ""
+    figure.suptitle(f"values of each leaf, a line for each epoch (from the top){more}")
+    axes.legend(
+        handles=lines, loc="lower center", bbox_to_anchor=(0.4, 1.02), ncols=3, fontsize="small"
+    )
+
+
+def _draw_epochs(
+    axes: Any, values: list[float], epochs: Sequence[int], title: str, unit: str
+) -> None:
+    """The first epoch, in which Keras compiles, is drawn apart and does not set the scale."""
+    axes.plot(epochs, values, "o", color="C0", fillstyle="none", label="first epoch: compiles")
+    later = values[1:]
+    axes.plot(epochs[1:], later, "-o", color="C0")
+    scale = max((value for value in later or values if value > 0), default=0)  # of no NaN
+    axes.set_ylim(0, 1.15 * scale if scale > 0 else 1)
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_ylim(bottom=0)
-    axes.set_title(title)
+    axes.set_title(title, fontsize="medium")
     axes.set_xlabel("epoch")
+    axes.set_ylabel(unit)
+    axes.legend(loc="lower right", fontsize="small")

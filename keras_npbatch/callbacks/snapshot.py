@@ -10,11 +10,9 @@ its end and each member has a checksum, so that a file that was cut off or chang
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
+import math
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,14 @@ import ml_dtypes  # noqa: F401  # makes bfloat16 and its like known to NumPy by 
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidStateError
+from keras_npbatch.callbacks.files import opened, replacing
+from keras_npbatch.errors import InvalidStateError, told
 
-__all__ = ["read", "replace_file", "write"]
+__all__ = ["damaged", "read", "write"]
 
 _FACTS = "facts.json"
 _FORMAT = "keras_npbatch snapshot"
-_VERSION = 1
+_VERSION = 2
 
 
 def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -37,30 +36,13 @@ def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray
 
     Killed at any point, it leaves the file that was there as it was.
     """
-    unfinished = path.with_name(path.name + ".unfinished")
     described = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
     text = json.dumps({"format": _FORMAT, "version": _VERSION, "facts": facts, "arrays": described})
-    with open(unfinished, "wb") as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(_FACTS, text)
-            for name, array in arrays.items():
-                with archive.open(name, "w", force_zip64=True) as member:
-                    member.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        file.flush()
-        os.fsync(file.fileno())
-    replace_file(unfinished, path)
-
-
-def replace_file(source: Path, target: Path) -> None:
-    """Move a file to the name of another, at once, and see that the names are on disk."""
-    os.replace(source, target)
-    # Windows opens no directory, some file systems sync none: the names are as safe as they get.
-    with contextlib.suppress(OSError):
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(_FACTS, text)
+        for name, array in arrays.items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -71,34 +53,50 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         FileNotFoundError: if there is none.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            header = json.loads(archive.read(_FACTS))
+        with opened(path) as file, zipfile.ZipFile(file) as archive:
+            header = json.loads(_member(archive, _FACTS))
             if header["format"] != _FORMAT:
-                raise KeyError("format")
-            if header["version"] != _VERSION:
-                raise InvalidStateError(
-                    f"{path} has version {header['version']}; this keras_npbatch reads version "
-                    f"{_VERSION}. Read it with the keras_npbatch that wrote it, or begin anew."
-                )
-            arrays = {
-                name: np.frombuffer(archive.read(name), np.dtype(dtype)).reshape(shape)
-                for name, (dtype, shape) in header["arrays"].items()
-            }
-            return header["facts"], arrays
-    except FileNotFoundError:
+                raise ValueError(f"format is {told(header['format'])}")
+            version, facts = header["version"], header["facts"]
+            if version == _VERSION:
+                if not isinstance(facts, dict):
+                    raise TypeError(f"facts is {told(facts)}")
+                return facts, {
+                    name: _array(archive, name, *described)
+                    for name, described in header["arrays"].items()
+                }
+    except (FileNotFoundError, MemoryError):
         raise
-    except InvalidStateError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        NotImplementedError,
-    ) as error:
-        raise InvalidStateError(
-            f"{path} is damaged, or not written by keras_npbatch ({type(error).__name__}: "
-            f"{error}); expected a snapshot of training. Remove it to begin anew."
-        ) from error
+    except Exception as error:  # whatever zipfile, json and NumPy may raise of a damaged file
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
+    raise InvalidStateError(
+        f"{path} has version {told(version)}; this keras_npbatch reads version {_VERSION}. Read it "
+        "with the keras_npbatch that wrote it, or begin anew."
+    )
+
+
+def damaged(path: Path, why: str) -> InvalidStateError:
+    """The error for a file that is no snapshot of training, or no longer one."""
+    return InvalidStateError(
+        f"{path} is damaged, or not written by keras_npbatch ({why}); expected a snapshot of "
+        "training. Remove it to begin anew."
+    )
+
+
+def _array(archive: zipfile.ZipFile, name: str, dtype: Any, shape: Any) -> npt.NDArray[Any]:
+    found = np.dtype(dtype)
+    if not isinstance(dtype, str) or str(found) != dtype or found.hasobject or found.names:
+        raise TypeError(f"the dtype of {name} is {told(dtype)}")
+    if not all(type(length) is int and length >= 0 for length in shape):
+        raise TypeError(f"the shape of {name} is {told(shape)}")
+    data = _member(archive, name)
+    if len(data) != found.itemsize * math.prod(shape):
+        raise ValueError(f"{name} has {len(data)} bytes, and shape {shape} and dtype {dtype}")
+    return np.frombuffer(data, found).reshape(shape)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        # It could be a thousand times as large as the file.
+        raise ValueError(f"{name} is compressed")
+    return archive.read(name)

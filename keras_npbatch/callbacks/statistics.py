@@ -11,20 +11,21 @@ The figures come with the batches, from the workers that make them; here they ar
 
 from __future__ import annotations
 
+import fnmatch
 import math
 import re
-from collections.abc import Mapping
-from time import perf_counter
+import warnings
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_npbatch.adapter import KerasAdapter
-from keras_npbatch.callbacks.classes import WholeData, add_counts, drift
+from keras_npbatch.callbacks.classes import WholeData, drift
+from keras_npbatch.callbacks.epoch_figures import EpochFigures, of_classes, of_leaves
 from keras_npbatch.callbacks.images import write_images
 from keras_npbatch.callbacks.picture import draw
 from keras_npbatch.callbacks.watcher import Watcher
 from keras_npbatch.errors import InvalidArgumentError, told
-from keras_npbatch.moments import Moments
-from keras_npbatch.summary import MOST_CLASSES, Counts, Summary, summarise
+from keras_npbatch.summary import Summary, summarise
 from keras_npbatch.watching import Delivery, Watch
 
 __all__ = ["BatchStatistics"]
@@ -48,12 +49,16 @@ class BatchStatistics(Watcher):
       this epoch from those in the whole data.
 
     What validation has read is called `val_data/...`, and compared with the whole data of training.
-    All are in `logs` at the end of each epoch, the counts of classes where there are up to 20.
+
+    All of them are in `history`. At the end of each epoch those that `log` names are in `logs` too,
+    where the progress bar, `CSVLogger` and `TensorBoard` find them. The bar prints all that it
+    finds, so by default these are `data/samples_per_second` and `data/wait_share` alone.
 
     Example:
 
     ```python
-    statistics = keras_npbatch.callbacks.BatchStatistics(train, validation=test)
+    names = ["data/wait_share", "*data/y/drift"]    # of training and of validation
+    statistics = keras_npbatch.callbacks.BatchStatistics(train, validation=test, log=names)
     model.fit(train, validation_data=test, epochs=3, callbacks=[statistics])
     statistics.history["data/x/mean"], statistics.history["val_data/x/mean"]
     ```
@@ -63,18 +68,24 @@ class BatchStatistics(Watcher):
         per_batch: also keep the statistics of each batch of training, in `batches`.
         image_dir: a folder for TensorBoard: the images of the first batch of each epoch, as the
             model got them, are written there: leaves of `x` of shape `(n, height, width,
-            channels)` with 1, 3 or 4 channels, uint8 or floats from 0 to 1. Needs TensorFlow, as
-            Keras's own `TensorBoard` callback does.
+            channels)` with 1, 3 or 4 channels, uint8 or floats from 0 to 1. Their steps are the
+            epochs in `epochs`; the rest of an epoch that was resumed has none. Needs TensorFlow,
+            as Keras's own `TensorBoard` callback does.
         validation: the dataset that `fit` is given as `validation_data`, to be told of it too.
         class_counts: the counts (or shares) of the classes in the whole data, by leaf:
             `{"y": {0: 900, 1: 100}}`. By default those in the arrays of an `ArrayDataset`, read
             once before training. For other datasets, those of the first epoch that is trained on
             from its first batch to its last; `drift` is NaN until then.
+        log: which figures are in `logs`: a name or several, with `*`, `?` and `[...]` as in
+            `fnmatch`. `"*"` is all of them, but the counts of more than 20 classes only by their
+            full names; `()` is none.
 
     Raises:
         InvalidArgumentError: for an argument that makes no sense; in `fit`, for a dataset that it
             was not given.
     """
+
+    _of_one_fit = Watcher._of_one_fit | {"_validation_watch"}
 
     def __init__(
         self,
@@ -83,6 +94,7 @@ class BatchStatistics(Watcher):
         image_dir: Any = None,
         validation: Any = None,
         class_counts: Mapping[str, Mapping[int, float]] | None = None,
+        log: str | Iterable[str] = ("data/samples_per_second", "data/wait_share"),
     ) -> None:
         super().__init__(dataset)
         if validation is not None and not isinstance(validation, KerasAdapter):
@@ -95,14 +107,21 @@ class BatchStatistics(Watcher):
         self.validation: Any = validation
         self.history: dict[str, list[float]] = {}
         """By name, a number for each epoch; NaN where an epoch had nothing of it."""
+        self.epochs: list[int] = []
+        """Which epochs these are. They go on after a resume and in a second `fit`."""
         self.batches: list[dict[str, float]] = []
         """With `per_batch`, the statistics of each batch, with its `epoch` and `step`."""
+        self.log = _patterns(log)
         self._whole = WholeData(dataset, class_counts)
-        self._epochs = 0
-        self._training = _Tally()
-        self._validated: _Tally | None = None
-        self._validation_watch = self._new_watch()
+        self._epoch: int | None = None
+        self._keras_epoch = 0
+        self._training = EpochFigures()
+        self._validated: EpochFigures | None = None
         self._last_test_step = -1
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._validation_watch = self._new_watch()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch; count the classes in the whole data."""
@@ -113,13 +132,16 @@ class BatchStatistics(Watcher):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Begin to count."""
         super().on_epoch_begin(epoch, logs)
-        self._training, self._validated = _Tally(), None
+        self._keras_epoch, self._epoch = epoch, None
+        self._training, self._validated = EpochFigures(), None
 
     def trained(self, delivery: Delivery) -> None:
         """Add a batch."""
         found: Summary = delivery.summary
-        if self.image_dir is not None and self._training.batches == 0:
-            write_images(str(self.image_dir), delivery.batch, found.samples, self._epochs)
+        if self._training.batches == 0:
+            self._epoch = epoch = self._number(delivery)
+            if self.image_dir is not None and not self._is_rest(delivery):
+                write_images(str(self.image_dir), delivery.batch, found.samples, epoch)
         if self.per_batch:
             self.batches.append(
                 {
@@ -127,8 +149,8 @@ class BatchStatistics(Watcher):
                     "step": delivery.step,
                     "data/samples": found.samples,
                     "data/bytes": found.num_bytes,
-                    **_of_leaves(found.moments),
-                    **_of_classes(found.classes),
+                    **of_leaves(found.moments),
+                    **of_classes(found.classes),
                 }
             )
         self._whole.learn(delivery, found)
@@ -147,7 +169,7 @@ class BatchStatistics(Watcher):
         _, session = served
         if self._validation_watch not in session.watches:
             session.watches.append(self._validation_watch)
-        self._validated, self._last_test_step = _Tally(), -1
+        self._validated, self._last_test_step = EpochFigures(), -1
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         """Add the batches of the steps of a validation that have ended."""
@@ -163,21 +185,60 @@ class BatchStatistics(Watcher):
             of_validation = self._figures("val_data", self._validated)
             figures, counts = figures | of_validation[0], counts | of_validation[1]
         if logs is not None:
-            logs.update(figures)
+            logs.update(self._logged(figures, counts))
         for name, value in (figures | counts).items():
             # A class that was not seen before was there 0 times.
             before = 0.0 if name in counts else math.nan
-            self.history.setdefault(name, [before] * self._epochs).append(value)
-        self._epochs += 1
+            self.history.setdefault(name, [before] * len(self.epochs)).append(value)
+        self.epochs.append(self._number(None) if self._epoch is None else self._epoch)
         for values in self.history.values():
-            values.extend([math.nan] * (self._epochs - len(values)))
+            values.extend([math.nan] * (len(self.epochs) - len(values)))
 
     def _new_watch(self) -> Watch:
         return Watch(summarise)
 
-    def _figures(self, root: str, tally: _Tally) -> tuple[dict[str, float], dict[str, float]]:
+    def _logged(
+        self, figures: Mapping[str, float], counts: Mapping[str, float]
+    ) -> dict[str, float]:
+        everything = {**figures, **counts}
+        if not self.epochs:
+            strangers = [
+                pattern
+                for pattern in self.log
+                if not _matching(everything, pattern) and not pattern.startswith("val_")
+            ]
+            if strangers:
+                warnings.warn(
+                    f"BatchStatistics was given log={strangers}, which names no figure; expected "
+                    f"some of {', '.join(sorted(everything))}.",
+                    stacklevel=2,
+                )
+        found = {name for pattern in self.log for name in _matching(figures, pattern)}
+        return {name: everything[name] for name in everything if name in found | {*self.log}}
+
+    def _number(self, delivery: Delivery | None) -> int:
+        """The number of the epoch of Keras that begins with this batch.
+
+        Keras counts from 0 in each `fit`; the data go on, also in another process.
+        """
+        found = [self._keras_epoch]
+        if self.epochs:
+            found.append(self.epochs[-1] + 1)
+        if delivery is not None:
+            steps = self._session.steps_per_epoch
+            batches = delivery.plan.num_batches
+            at = delivery.epoch * batches + delivery.step
+            found.append(delivery.epoch if steps is None else at // steps)
+        return max(found)
+
+    def _is_rest(self, delivery: Delivery) -> bool:
+        """Whether it is not the first batch of an epoch, which was resumed."""
+        is_whole = self._session.steps_per_epoch is None
+        return is_whole and (delivery.step > 0 or delivery.plan.skip > 0)
+
+    def _figures(self, root: str, tally: EpochFigures) -> tuple[dict[str, float], dict[str, float]]:
         """What is logged, and the counts of all classes."""
-        figures = tally.figures(root) | _of_leaves(tally.moments, root)
+        figures = tally.overall(root) | of_leaves(tally.moments, root)
         counts: dict[str, float] = {}
         for name, found in tally.classes.items():
             whole = self._whole.counts.get(name)
@@ -185,10 +246,10 @@ class BatchStatistics(Watcher):
             known = re.compile(rf"{re.escape(root)}/{re.escape(name)}/class_(-?\d+)")
             before = [int(match[1]) for match in map(known.fullmatch, self.history) if match]
             complete = dict.fromkeys([*before, *(whole or ())], 0) | found
-            of_classes = _of_classes({name: complete}, root)
-            counts |= of_classes
+            in_classes = of_classes({name: complete}, root)
+            counts |= in_classes
             if len(complete) <= _MOST_CLASSES_LOGGED:
-                figures |= of_classes
+                figures |= in_classes
         return figures, counts
 
     def table(self) -> Any:
@@ -197,7 +258,8 @@ class BatchStatistics(Watcher):
 
         names = ["mean", "std", "min", "max", "zeros", "nan", "inf", "drift"]
         samples = self.history.get("data/samples", [0.0])[-1]
-        table = Table(title=f"{samples:.0f} samples of epoch {self._epochs - 1}")
+        epoch = f" of epoch {self.epochs[-1]}" if self.epochs else ""
+        table = Table(title=f"{samples:.0f} samples{epoch}")
         for column in ("leaf", *names):
             table.add_column(column, justify="left" if column == "leaf" else "right")
         for leaf, root in self._leaves:
@@ -206,12 +268,12 @@ class BatchStatistics(Watcher):
         return table
 
     def plot(self) -> Any:
-        """One picture as a matplotlib `Figure`: classes, ranges, throughput and waiting by epoch.
+        """One picture as a matplotlib `Figure`: classes, throughput, waiting, and each leaf.
 
         Raises:
             MissingExtraError: without matplotlib.
         """
-        return draw(self.history)
+        return draw(self.history, self.epochs)
 
     @property
     def _leaves(self) -> list[tuple[str, str]]:
@@ -224,59 +286,17 @@ class BatchStatistics(Watcher):
         return found
 
 
-class _Tally:
-    """The figures of an epoch, or of a validation, so far."""
-
-    def __init__(self) -> None:
-        self.began = self.ended = perf_counter()
-        self.waited_s = 0.0
-        self.batches = self.samples = self.num_bytes = 0
-        self.moments: dict[str, Moments] = {}
-        self.classes: dict[str, Counts] = {}
-        self._numbers: set[str] = set()
-        """Leaves with too many values to be classes."""
-
-    def add(self, found: Summary, waited_s: float) -> None:
-        """Add a batch."""
-        self.batches += 1
-        self.samples += found.samples
-        self.num_bytes += found.num_bytes
-        self.waited_s += waited_s
-        for name, of_batch in found.moments.items():
-            before = self.moments.get(name)
-            self.moments[name] = of_batch if before is None else before.merged(of_batch)
-        for name, counts in found.classes.items():
-            if name not in self._numbers:
-                total = self.classes.setdefault(name, {})
-                add_counts(total, counts)
-                if len(total) > MOST_CLASSES:
-                    self._numbers.add(name)
-                    del self.classes[name]
-        self.ended = perf_counter()
-
-    def figures(self, root: str) -> dict[str, float]:
-        """Of all leaves together."""
-        took_s = max(self.ended - self.began, 1e-9)
-        return {
-            f"{root}/batches": float(self.batches),
-            f"{root}/samples": float(self.samples),
-            f"{root}/bytes": float(self.num_bytes),
-            f"{root}/samples_per_second": self.samples / took_s,
-            f"{root}/wait_share": min(self.waited_s / took_s, 1.0),
-        }
+def _matching(names: Iterable[str], pattern: str) -> list[str]:
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
-def _of_leaves(moments: Mapping[str, Moments], root: str = "data") -> dict[str, float]:
-    return {
-        f"{root}/{name}/{figure}": value
-        for name, found in moments.items()
-        for figure, value in found.figures().items()
-    }
-
-
-def _of_classes(classes: Mapping[str, Counts], root: str = "data") -> dict[str, float]:
-    return {
-        f"{root}/{name}/class_{number}": float(count)
-        for name, counts in classes.items()
-        for number, count in sorted(counts.items())
-    }
+def _patterns(log: Any) -> tuple[str, ...]:
+    found = (log,) if isinstance(log, str) else log
+    is_right = isinstance(found, Iterable) and not isinstance(found, Mapping | bytes)
+    found = tuple(found) if is_right else (None,)
+    if not all(isinstance(pattern, str) for pattern in found):
+        raise InvalidArgumentError(
+            f"log is {told(log)}; expected names of figures, such as ['data/wait_share', "
+            "'data/*/drift'], '*' for all of them, or () for none."
+        )
+    return found

@@ -83,6 +83,10 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         self._validation: dict[str, Any] = {}
         self._is_fit = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Copied and pickled without the model of a `fit`."""
+        return self.__dict__ | {"_model": None}
+
     def on_train_begin(self, logs: Any = None) -> None:
         """Take the weights of the first process, and let the optimizer ask for all gradients.
 

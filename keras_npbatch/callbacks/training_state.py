@@ -18,7 +18,7 @@ import numpy.typing as npt
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
 
-from keras_npbatch.errors import InvalidStateError
+from keras_npbatch.errors import InvalidStateError, told
 
 __all__ = [
     "assign",
@@ -26,6 +26,7 @@ __all__ = [
     "described",
     "generator_states",
     "refuse_another_model",
+    "refuse_generator_states",
     "set_generator_states",
     "variables",
 ]
@@ -125,3 +126,18 @@ def set_generator_states(states: list[npt.NDArray[np.uint8]]) -> None:
         from keras_npbatch.backends import torch
 
         torch.set_random_states(states)
+
+
+def refuse_generator_states(states: list[npt.NDArray[Any]]) -> None:
+    """Refuses what can't be the states of generators.
+
+    Raises:
+        ValueError: if it can't.
+    """
+    for state in states:
+        if state.dtype != np.uint8 or state.ndim != 1:
+            raise ValueError(f"a generator has the state {told(state)}")
+    if states and keras.backend.backend() == "torch":
+        from keras_npbatch.backends import torch
+
+        torch.refuse_random_state(states[0])

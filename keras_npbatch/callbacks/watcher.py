@@ -6,9 +6,10 @@ build the model, nor those it has read ahead, nor those of validation.
 
 from __future__ import annotations
 
+import copy
 import os
 import weakref
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
 
@@ -23,6 +24,9 @@ __all__ = ["Watcher"]
 class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
     """A callback that is told the batches its dataset has given to training.
 
+    A copy, also a deep one, watches the same dataset. What belongs to a `fit` under way is neither
+    copied nor pickled.
+
     Args:
         dataset: the dataset that `fit` is given.
 
@@ -30,6 +34,10 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
         InvalidArgumentError: if it is none of ours.
     """
 
+    _of_one_fit: ClassVar[frozenset[str]] = frozenset(
+        ("_epoch_iterator", "_model", "_session", "_watch")
+    )
+    """Attributes that stay behind when a callback is copied."""
     _session: Session
     """What serves this `fit`. (Asking for `self.model` at each step would take JAX long.)"""
     _epoch_iterator: weakref.ref[Any]
@@ -47,8 +55,31 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
                 f"BatchDataset that fit is given.{first}"
             )
         self.dataset: Any = dataset
-        self._watch = self._new_watch()
         self._last_step = -1
+        self._forget_fit()
+
+    def _forget_fit(self) -> None:
+        """Be as before the first `fit`, in what belongs to one."""
+        self._model = None
+        self._watch = self._new_watch()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: v for name, v in self.__dict__.items() if name not in self._of_one_fit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_fit()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        state = self.__getstate__()
+        for value in state.values():
+            if isinstance(value, KerasAdapter):
+                # Shared, unless it has been copied already with what holds both. As KerasTuner
+                # does for each trial: fit is given the original.
+                memo.setdefault(id(value), value)
+        new = memo[id(self)] = type(self).__new__(type(self))
+        new.__setstate__(copy.deepcopy(state, memo))
+        return new
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch."""

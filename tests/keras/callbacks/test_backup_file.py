@@ -175,6 +175,57 @@ def test_delete_checkpoint_says_whether_the_backup_stays(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+class SecondRun(keras.callbacks.Callback):
+    """Starts another run on the same folder in the middle of the first."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder, self.texts = folder, []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        dataset = make_dataset()
+        with pytest.raises(InvalidStateError) as caught:
+            train(dataset, BackupAndRestore(dataset, self.folder))
+        self.texts.append(str(caught.value))
+
+
+def test_a_second_run_on_the_same_folder_is_refused(steady, tmp_path):
+    dataset, second = make_dataset(), SecondRun(tmp_path / "backup")
+    found = train(dataset, BackupAndRestore(dataset, tmp_path / "backup"), second)
+    assert saw(*found) == saw(*steady)
+    assert len(second.texts) == 3
+    assert second.texts[0].startswith(
+        f"{tmp_path / 'backup'} is in use by another run of training, process {os.getpid()} on "
+    )
+    assert not (tmp_path / "backup").exists()
+
+
+def test_a_run_that_ended_with_an_exception_is_in_nobodys_way(steady, tmp_path):
+    """Though its traceback is kept, as in a notebook."""
+    kept = []
+    for stop_after in (3, 5):
+        dataset = make_dataset()
+        backup = BackupAndRestore(dataset, tmp_path, save_freq=1)
+        with pytest.raises(StoppedError) as caught:
+            make_model().fit(dataset, epochs=3, verbose=0, callbacks=[backup, Stop(stop_after)])
+        kept.append(caught)
+    dataset = make_dataset()
+    model, _ = train(dataset, BackupAndRestore(dataset, tmp_path))
+    assert_same_state(model, steady[0])
+    assert len(kept) == 2
+
+
+class Stop(keras.callbacks.Callback):
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise StoppedError
+
+
 # -------------------------------------------------------------------- others
 
 

@@ -152,6 +152,86 @@ def test_a_folder_without_a_report_is_refused(tmp_path, content):
         replay(tmp_path, make_dataset())
 
 
+def written(tmp_path):
+    dataset = make_dataset(np.nan)
+    with pytest.raises(NonFiniteError):
+        make_model().fit(dataset, verbose=0, callbacks=[NaNReport(dataset, tmp_path)])
+    return dataset, json.loads((tmp_path / "report.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("damage", "text"),
+    [
+        (lambda report: report | {"version": 1}, r"has version 1 \(int\); this .* reads version 2"),
+        (lambda report: report | {"batches": {"-1": report["batches"][0]}}, "no report of a NaN"),
+        (lambda report: report | {"number": 7}, "no report of a NaN"),
+        (lambda report: report | {"number": "0"}, "no report of a NaN"),
+        (lambda report: report | {"batches": [{}]}, "no report of a NaN"),
+        (lambda report: report | {"batches": [report["batches"][0] | {"state": 3}]}, "no report"),
+        (lambda report: report | {"batches": [report["batches"][0] | {"leaves": ["x"]}]}, "leaves"),
+        (lambda report: [report], "no report of a NaN"),
+    ],
+)
+def test_a_damaged_report_is_refused(tmp_path, damage, text):
+    dataset, report = written(tmp_path)
+    (tmp_path / "report.json").write_text(json.dumps(damage(report)))
+    with pytest.raises(InvalidStateError, match=text):
+        replay(tmp_path, dataset)
+
+
+def test_damaged_arrays_are_refused(tmp_path):
+    dataset, _ = written(tmp_path)
+    arrays = tmp_path / "arrays-0.npz"
+    raw = arrays.read_bytes()
+    for content in (raw[:-40], b"", raw[:60] + b"x" * 40 + raw[100:], None):
+        arrays.unlink()
+        if content is not None:
+            arrays.write_bytes(content)
+        else:
+            np.savez(arrays, **{"leaf-0": np.array([object()]), "leaf-1": np.zeros(1)})
+        with pytest.raises(InvalidStateError, match=r"arrays-0.npz is damaged, or not written by"):
+            replay(tmp_path, dataset)
+
+
+def test_a_planted_link_is_replaced_and_not_followed(tmp_path):
+    folder, victim = tmp_path / "nan", tmp_path / "victim"
+    folder.mkdir()
+    victim.write_text("precious")
+    for name in ("arrays-0.npz", "report.json", "report.json.unfinished"):
+        (folder / name).symlink_to(victim)
+    (folder / "arrays-1.npz").write_bytes(b"of an older report")
+    dataset, _ = written(folder)
+    assert victim.read_text() == "precious"
+    assert sorted(path.name for path in folder.iterdir() if not path.is_symlink()) == [
+        "arrays-0.npz",
+        "report.json",
+    ]
+    assert np.isnan(replay(folder, dataset)[0]).any()
+
+
+def test_metrics_of_several_values_are_written_too(tmp_path):
+    x = np.zeros((N, 3), "float32")
+    x[5] = np.nan
+    dataset = ArrayDataset(x, np.eye(3, dtype="float32")[np.arange(N) % 3], batch_size=BATCH)
+    model = keras.Sequential([keras.layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "categorical_crossentropy", metrics=[keras.metrics.F1Score(average=None)])
+    with pytest.raises(NonFiniteError):
+        model.fit(dataset, verbose=0, callbacks=[NaNReport(dataset, tmp_path)])
+    logs = json.loads((tmp_path / "report.json").read_text())["logs"]
+    assert len(logs["f1_score"]) == 3
+
+
+def test_a_folder_that_cant_be_written_to_does_not_hide_the_nan(tmp_path):
+    (tmp_path / "file").write_text("a file")
+    dataset = make_dataset(np.nan)
+    step, _ = dataset.locate(23, 0)
+    expected = (
+        rf"^after epoch 0, step {step}, .*The report can't be written to .*file \(FileExistsError"
+    )
+    with pytest.raises(NonFiniteError, match=expected):
+        make_model().fit(dataset, verbose=0, callbacks=[NaNReport(dataset, tmp_path / "file")])
+
+
 def test_one_of_several_processes_does_not_stop_alone(tmp_path):
     dataset = make_dataset(shard=(0, 2))
     with pytest.raises(InvalidArgumentError) as caught:
@@ -168,6 +248,7 @@ def test_one_of_several_processes_does_not_stop_alone(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"folder": 3}, "folder is 3 (int); expected the path of a folder."),
         ({"folder": ""}, "folder is '' (str); expected the path of a folder."),
         ({"on_nan": "warn"}, "on_nan is 'warn' (str); expected 'raise' or 'stop'."),
     ],

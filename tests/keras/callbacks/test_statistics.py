@@ -7,6 +7,7 @@ import io
 import math
 import sys
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 import rich.console
 
 from keras_npbatch import ArrayDataset, BatchDataset
-from keras_npbatch.callbacks import BatchStatistics
+from keras_npbatch.callbacks import BackupAndRestore, BatchStatistics
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
 
 N, BATCH = 50, 8
+ENDS = "min", "max"
 
 
 def arrays():
@@ -50,7 +52,7 @@ def make_model():
 
 
 def trained(dataset, *callbacks, statistics=None, epochs=2, **arguments):
-    statistics = BatchStatistics(dataset) if statistics is None else statistics
+    statistics = BatchStatistics(dataset, log="*") if statistics is None else statistics
     model = make_model()
     history = model.fit(
         dataset, epochs=epochs, verbose=0, callbacks=[statistics, *callbacks], **arguments
@@ -170,7 +172,7 @@ def test_validation_has_figures_of_its_own():
         batch_size=6,
         workers=2,
     )
-    statistics = BatchStatistics(dataset, validation=validation)
+    statistics = BatchStatistics(dataset, validation=validation, log="*")
     csv_like = []
     spy = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: csv_like.append(logs))
     _, history = trained(
@@ -220,7 +222,7 @@ def test_evaluate_alone_is_no_epoch():
 
 
 def fit_labels(dataset, **arguments):
-    statistics = BatchStatistics(dataset, **arguments.pop("settings", {}))
+    statistics = BatchStatistics(dataset, **{"log": "*"} | arguments.pop("settings", {}))
     model = keras.Sequential([keras.layers.Dense(30)])
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     history = model.fit(dataset, verbose=0, callbacks=[statistics], **arguments)
@@ -290,6 +292,55 @@ def test_many_classes_are_not_in_the_logs(classes):
     assert history["data/y/drift"] == [0.0]
 
 
+def logged(log, classes=3, **settings):
+    y = np.arange(classes * 2) % classes
+    dataset = ArrayDataset(np.ones((len(y), 1), "float32"), y)
+    statistics, history = fit_labels(dataset, settings={"log": log} | settings, epochs=2)
+    return statistics, sorted(set(history) - {"loss", "val_loss"})
+
+
+def test_few_figures_are_in_the_logs_unless_more_are_asked_for():
+    y = np.arange(6) % 3
+    dataset = ArrayDataset(np.ones((6, 1), "float32"), y)
+    statistics = BatchStatistics(dataset)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    history = model.fit(dataset, verbose=0, callbacks=[statistics]).history
+    assert sorted(history) == ["data/samples_per_second", "data/wait_share", "loss"]
+    assert len(statistics.history) > 20
+
+
+@pytest.mark.parametrize(
+    ("log", "names"),
+    [
+        ((), []),
+        ("data/y/drift", ["data/y/drift"]),
+        (["data/y/drift", "data/?/mean"], ["data/x/mean", "data/y/drift", "data/y/mean"]),
+        ("data/y/class_[01]", ["data/y/class_0", "data/y/class_1"]),
+        (iter(["*max"]), ["data/x/max", "data/y/max"]),
+    ],
+)
+def test_log_names_the_figures_that_are_in_the_logs(log, names):
+    statistics, found = logged(log)
+    assert found == names
+    assert {"data/x/mean", "data/y/drift", "data/y/class_2"} <= statistics.history.keys()
+
+
+def test_a_class_of_many_is_logged_by_its_name():
+    assert logged(["data/y/class_2*", "data/y/class_7"], classes=30)[1] == ["data/y/class_7"]
+
+
+def test_a_name_of_no_figure_is_told():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        logged(["data/x/mena", "val_data/x/mean"])
+    (text,) = [str(each.message) for each in caught if each.category is UserWarning]
+    assert text.startswith(
+        "BatchStatistics was given log=['data/x/mena'], which names no figure; expected some of "
+        "data/batches, data/bytes, data/samples, "
+    )
+
+
 def test_row_numbers_are_no_classes():
     """More than a thousand, though each batch has few."""
     y = np.arange(1010)
@@ -305,6 +356,14 @@ def test_row_numbers_are_no_classes():
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        *(
+            (
+                {"log": wrong},
+                f"log is {text}; expected names of figures, such as ['data/wait_share', "
+                "'data/*/drift'], '*' for all of them, or () for none.",
+            )
+            for wrong, text in [(None, "None (NoneType)"), (3, "3 (int)"), ([1], "[1] (list)")]
+        ),
         (
             {"validation": (1, 2)},
             "validation is (1, 2) (tuple); expected the ArrayDataset or BatchDataset that fit is "
@@ -379,7 +438,7 @@ def test_tensorboard_shows_the_figures_and_the_images(tmp_path, backend):
         return x | {"image": np.minimum(x["image"], 200) + 55}, y
 
     dataset = make_dataset(transform=brighter)
-    statistics = BatchStatistics(dataset, image_dir=tmp_path / "images")
+    statistics = BatchStatistics(dataset, image_dir=tmp_path / "images", log="*")
     board = keras.callbacks.TensorBoard(tmp_path / "logs")
     trained(dataset, board, statistics=statistics)
     read = EventAccumulator(str(tmp_path / "logs" / "train")).Reload()
@@ -397,6 +456,44 @@ def test_tensorboard_shows_the_figures_and_the_images(tmp_path, backend):
         np.testing.assert_array_equal(shown, dataset[0][0]["image"])
 
 
+def test_epochs_go_on_in_a_second_fit_and_after_a_resume(tmp_path):
+    dataset = make_dataset()
+    statistics, _ = trained(dataset)
+    assert statistics.epochs == [0, 1]
+    trained(dataset, statistics=statistics, epochs=1)
+    assert statistics.epochs == [0, 1, 2]
+    assert statistics.table().title == "50 samples of epoch 2"
+    other, _ = trained(dataset, statistics=BatchStatistics(dataset))
+    assert other.epochs == [3, 4]
+    for epochs in (1, 3):
+        dataset = make_dataset()
+        backup = BackupAndRestore(dataset, tmp_path, delete_checkpoint=False)
+        statistics, _ = trained(dataset, backup, epochs=epochs)
+    assert statistics.epochs == [1, 2]
+
+
+def test_epochs_of_some_steps_each_have_a_number():
+    dataset = make_dataset().repeat()  # 7 steps
+    statistics, _ = trained(dataset, epochs=4, steps_per_epoch=3)
+    assert statistics.epochs == [0, 1, 2, 3]
+    trained(dataset, statistics=statistics, steps_per_epoch=3)
+    assert statistics.epochs == [0, 1, 2, 3, 4, 5]
+
+
+def test_the_steps_of_images_are_the_epochs(tmp_path, monkeypatch):
+    """The rest of an epoch that was resumed has no first batch."""
+    written = []
+    monkeypatch.setattr(
+        "keras_npbatch.callbacks.statistics.write_images",
+        lambda folder, batch, samples, epoch: written.append((epoch, samples)),
+    )
+    dataset = make_dataset()
+    dataset.load_state_dict(dataset.state_dict(epoch=1, step=2))
+    for _ in range(2):
+        trained(dataset, statistics=BatchStatistics(dataset, image_dir=tmp_path), epochs=2)
+    assert written == [(2, 8), (3, 8), (4, 8)]
+
+
 def test_the_table_has_a_row_for_each_leaf():
     statistics, _ = trained(make_dataset())
     text = io.StringIO()
@@ -411,20 +508,30 @@ def test_the_table_has_a_row_for_each_leaf():
 def test_the_plot_shows_classes_ranges_throughput_and_waiting(tmp_path):
     statistics, _ = trained(make_dataset(), epochs=3)
     figure = statistics.plot()
-    classes, ranges, speed, waiting = figure.axes
+    classes, speed, waiting, *ranges = figure.axes
     bar_containers = [bars for bars in classes.containers if bars.get_label().startswith("y/")]
     bars = {bars.get_label(): [bar.get_height() for bar in bars] for bars in bar_containers}
     for leaf, number in (("label", 3), ("hot", 4)):
         counts = [statistics.history[f"data/y/{leaf}/class_{each}"][-1] for each in range(number)]
-        np.testing.assert_allclose(bars[f"y/{leaf}"], np.array(counts) / sum(counts))
-    drawn = {line.get_label(): line.get_xdata().tolist() for line in ranges.lines}
+        np.testing.assert_allclose(bars[f"y/{leaf}"], 100 * np.array(counts) / sum(counts))
+    drawn = {line.get_label(): line.get_xdata().tolist() for axes in ranges for line in axes.lines}
     assert drawn["data/x/age"] == statistics.history["data/x/age/mean"]
     assert len(drawn) == 4
-    (low, high), *_ = (segment[:, 0] for segment in ranges.collections[0].get_segments())
-    first = ranges.lines[0].get_label()
-    assert [low, high] == [statistics.history[f"{first}/{end}"][0] for end in ("min", "max")]
+    for axes in ranges:  # each with a scale of its own
+        root = axes.lines[0].get_label()
+        segments = axes.collections[0].get_segments()
+        for epoch, (low, high) in enumerate(segment[:, 0] for segment in segments):
+            assert [low, high] == [statistics.history[f"{root}/{end}"][epoch] for end in ENDS]
+    colors = {axes.lines[0].get_label(): axes.collections[0].get_color() for axes in ranges}
+    for container in bar_containers:
+        color = container.patches[0].get_facecolor()
+        np.testing.assert_array_equal(colors[f"data/{container.get_label()}"][0], color)
     assert speed.lines[0].get_ydata().tolist() == statistics.history["data/samples_per_second"]
-    assert waiting.lines[0].get_ydata().tolist() == statistics.history["data/wait_share"]
+    shares = 100 * np.array(statistics.history["data/wait_share"])
+    np.testing.assert_array_equal(waiting.lines[0].get_ydata(), shares)
+    assert speed.get_ylabel() == "samples / s"
+    assert waiting.get_ylabel() == "% of the time"
+    assert waiting.get_ylim()[1] == pytest.approx(1.15 * max(shares[1:]) or 1)
     figure.savefig(tmp_path / "data.png")
     assert (tmp_path / "data.png").stat().st_size > 10_000
 

@@ -1,0 +1,169 @@
+"""The state of Keras's callbacks beside a `BackupAndRestore`: what they have counted, and the best.
+
+    companions = found_in(callbacks)            # EarlyStopping, ReduceLROnPlateau, ...
+    facts, arrays = described(companions)       # for a snapshot
+    refuse_nonsense(facts, arrays, weights)     # before it is believed
+    restore(companions, facts, arrays)          # in another process, after their on_train_begin
+
+Keras keeps no state of callbacks. What decides how training goes on is a few plain attributes of
+these classes; settings are not touched, and other attributes neither.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.errors import told
+
+__all__ = ["described", "found_in", "refuse_nonsense", "restore"]
+
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Kind: TypeAlias = Literal["count", "number", "weights"]
+
+_STATES: tuple[tuple[type, dict[str, Kind]], ...] = (
+    (
+        keras.callbacks.EarlyStopping,
+        {
+            "wait": "count",
+            "stopped_epoch": "count",
+            "best": "number",
+            "best_epoch": "count",
+            "best_weights": "weights",
+        },
+    ),
+    (
+        keras.callbacks.ReduceLROnPlateau,
+        {"wait": "count", "cooldown_counter": "count", "best": "number"},
+    ),
+    (
+        keras.callbacks.ModelCheckpoint,
+        {
+            "best": "number",
+            "_batches_seen_since_last_saving": "count",
+            "_last_batch_seen": "count",
+        },
+    ),
+    (
+        keras.callbacks.TensorBoard,
+        {"_global_train_batch": "count", "_global_test_batch": "count"},
+    ),
+)
+"""By class, the attributes that are its state; each may be None too."""
+
+
+def found_in(callbacks: Iterable[Any]) -> list[Any]:
+    """Those of the callbacks whose state can be kept."""
+    return [callback for callback in callbacks if _state_of(callback)]
+
+
+def described(companions: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Their state: facts for JSON, and arrays by name."""
+    facts, arrays = [], {}
+    for number, callback in enumerate(companions):
+        state: dict[str, Any] = {}
+        for name, kind in _state_of(callback).items():
+            value = getattr(callback, name, None)
+            if value is None:
+                state[name] = None
+            elif kind == "weights":
+                state[name] = len(value)
+                for each, array in enumerate(value):
+                    arrays[_array_name(number, name, each)] = np.asarray(array)
+            else:
+                state[name] = int(value) if kind == "count" else float(value)
+        facts.append({"callback": _identity(callback), "state": state})
+    return facts, arrays
+
+
+def refuse_nonsense(facts: Any, arrays: Arrays, weights: Sequence[Any]) -> set[str]:
+    """What `described` told, when it was read from a file.
+
+    Args:
+        facts: the facts.
+        arrays: all there are.
+        weights: name, shape and dtype of each variable of the model.
+
+    Returns:
+        The names of the arrays that are theirs.
+
+    Raises:
+        ValueError: if it can't have come from there.
+        LookupError: the same.
+        TypeError: the same.
+    """
+    known = {name: kind for _, names in _STATES for name, kind in names.items()}
+    shapes = [tuple(shape) for _, shape, _ in weights]
+    names = set()
+    for number, each in enumerate(_of_type(list, "callbacks", facts)):
+        _of_type(str, "a callback", each["callback"])
+        for name, value in _of_type(dict, "the state of a callback", each["state"]).items():
+            kind = known[name]
+            if value is None:
+                continue
+            if kind == "number":
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise TypeError(f"{name} is {told(value)}")
+                continue
+            whole_number(name, value, least=0)
+            if kind == "count":
+                continue
+            found = [_array_name(number, name, weight) for weight in range(min(value, 10**6))]
+            names.update(found)
+            # Not all: get_weights leaves out the states of random layers.
+            if Counter(arrays[array].shape for array in found) - Counter(shapes):
+                raise ValueError(f"{name} has weights of other shapes than the model")
+    return names
+
+
+def restore(
+    companions: Sequence[Any], facts: Sequence[Mapping[str, Any]], arrays: Arrays
+) -> list[str]:
+    """Give them their state back, each to the callback of the same class and metric.
+
+    Returns:
+        What can't be, in words: callbacks that had no state then, or are not there now.
+    """
+    left = dict(enumerate(facts))
+    not_restored = []
+    for callback in companions:
+        number = next((n for n, f in left.items() if f["callback"] == _identity(callback)), None)
+        if number is None:
+            not_restored.append(f"{_identity(callback)}, of which the backup has no state")
+            continue
+        names = _state_of(callback)
+        for name, value in left.pop(number)["state"].items():
+            if names.get(name) == "weights" and value is not None:
+                value = [np.array(arrays[_array_name(number, name, n)]) for n in range(value)]
+            if name in names:
+                setattr(callback, name, value)
+    return not_restored + [
+        f"{found['callback']}, which fit was not given now" for found in left.values()
+    ]
+
+
+def _state_of(callback: Any) -> dict[str, Kind]:
+    classes = (names for of_class, names in _STATES if isinstance(callback, of_class))
+    return dict(itertools.chain.from_iterable(names.items() for names in classes))
+
+
+def _identity(callback: Any) -> str:
+    monitor = getattr(callback, "monitor", None)
+    return f"{type(callback).__name__}({'' if monitor is None else f'monitor={monitor!r}'})"
+
+
+def _array_name(number: int, name: str, each: int) -> str:
+    return f"callbacks/{number}/{name}/{each}"
+
+
+def _of_type(expected: type, what: str, value: Any) -> Any:
+    if not isinstance(value, expected):
+        raise TypeError(f"{what} is {told(value)}")
+    return value
