@@ -150,14 +150,21 @@ def _lock(descriptor: int) -> None:
     try:
         fcntl: Any = importlib.import_module("fcntl")
     except ImportError:
-        msvcrt: Any = importlib.import_module("msvcrt")
-        os.lseek(descriptor, _FAR, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        _lock_on_windows(descriptor)
     else:
         # Not lockf: its locks don't hold between two runs in one process, and end when any file
         # there is closed.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _lock_on_windows(descriptor: int) -> None:
+    try:
+        msvcrt: Any = importlib.import_module("msvcrt")
+    except ImportError as error:
+        raise OSError(errno.ENOLCK, f"there is no way to lock a file: {error}") from error
+    os.lseek(descriptor, _FAR, os.SEEK_SET)
+    msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    os.lseek(descriptor, 0, os.SEEK_SET)
 
 
 def _forget_all() -> None:
