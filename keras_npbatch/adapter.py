@@ -20,10 +20,14 @@ from keras_npbatch.keras_calls import (
     Call,
     expect_steps,
     find_call,
+    find_call_of,
     find_epoch_iterator,
+    given_to,
+    is_asked_by_keras,
     is_reset,
     running_frames,
 )
+from keras_npbatch.requests import refuse_ignored, refuse_to_guess
 from keras_npbatch.service import Service
 from keras_npbatch.serving import Session
 from keras_npbatch.tree import Tree
@@ -117,7 +121,9 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
 
     def _batches(self) -> Iterator[Tree]:
         epoch_iterator = find_epoch_iterator(self)
-        if epoch_iterator is None:  # not Keras's own loop: whoever it is iterates
+        if epoch_iterator is None:
+            if is_asked_by_keras():  # by a later one, which hides its iterator
+                refuse_to_guess(self._service())
             return iter(self)
         call = find_call()
         session = self._session(epoch_iterator)
@@ -136,7 +142,10 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
                 if other.frame is not None and other.frame not in running:
                     other.end()  # by an exception, whose traceback somebody keeps
             steps = getattr(epoch_iterator, "steps_per_epoch", None)
-            session = Session(self._service(), find_call(), steps)
+            call = find_call_of(epoch_iterator)
+            if call is None:
+                refuse_ignored(self, "EpochIterator", given_to(epoch_iterator))
+            session = Session(self._service(), call, steps)
             self._sessions[epoch_iterator] = session
             weakref.finalize(epoch_iterator, _end, weakref.ref(self), session).atexit = False
         return session

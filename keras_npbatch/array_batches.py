@@ -14,7 +14,12 @@ import numpy as np
 
 from keras_npbatch.assemble import Parts, pack, unpack
 from keras_npbatch.batches import Batches
-from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, told
+from keras_npbatch.errors import (
+    InvalidArgumentError,
+    InvalidDataError,
+    UnsupportedArgumentError,
+    told,
+)
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan
 from keras_npbatch.position import Fingerprint
@@ -101,6 +106,20 @@ class ArrayBatches(Batches):
         nothing_to_do = changes == (None, None, None) and plan.remainder != "pad"
         # The rows of a plan are in range, so they need no check.
         return replace(recipe, load=self._gather, finished=nothing_to_do)
+
+    def _check_class_weight(self) -> None:
+        super()._check_class_weight()
+        changes = self._transform, self._augment
+        if type(self).load is not ArrayBatches.load or changes != (None, None):
+            return  # which may make others of them; each batch is looked at
+        parts = unpack(self._structure.unflatten(self._sources), "the data")
+        if parts.sample_weight is not None:
+            raise UnsupportedArgumentError(
+                f"fit(class_weight=...) was given with the dataset ({type(self).__name__}), which "
+                "has a sample_weight; expected one of them. Multiply the class weights into "
+                "sample_weight."
+            )
+        _check_weights(parts, class_weight=True)
 
     @property
     def _named_sources(self) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,16 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, told
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves, map_with_none
 
-__all__ = ["ClassWeight", "Parts", "check_lengths", "pack", "pad", "scale_weights", "unpack"]
+__all__ = [
+    "ClassWeight",
+    "Parts",
+    "Training",
+    "check_lengths",
+    "pack",
+    "pad",
+    "scale_weights",
+    "unpack",
+]
 
 
 class Parts(NamedTuple):
@@ -134,6 +143,14 @@ class ClassWeight:
         """`[class number, weight]` of each class, sorted."""
         return [[label, weight] for label, weight in sorted(self._weights.items())]
 
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one weighs each class the same."""
+        return isinstance(other, ClassWeight) and self._weights == other._weights
+
+    def __hash__(self) -> int:
+        """By what is compared."""
+        return hash(frozenset(self._weights.items()))
+
     def __call__(self, parts: Parts) -> Parts:
         """The batch with the weights of its classes as `sample_weight`, float32 `(batch_size,)`.
 
@@ -162,6 +179,12 @@ class ClassWeight:
         present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
         of_class = [self._weights.get(int(label), 1.0) for label in present]
         return parts._replace(sample_weight=np.array(of_class, np.float32)[inverse])
+
+
+Training: TypeAlias = bool | ClassWeight | Literal["sent"]
+"""Whether a batch is for training, which weighs classes. A `ClassWeight` is that of
+`fit(class_weight=...)`; `"sent"` stands for it where it was sent to worker processes with the
+dataset, since it may be too long for each message."""
 
 
 def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:

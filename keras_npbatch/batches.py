@@ -21,9 +21,9 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from keras_npbatch import position, rng
-from keras_npbatch.assemble import ClassWeight
+from keras_npbatch.assemble import ClassWeight, Training
 from keras_npbatch.clock import Clock
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError, told
 from keras_npbatch.execution.slots import PrivateMemory, Slots
 from keras_npbatch.making import Making, making, now_making
 from keras_npbatch.order import Rows
@@ -43,6 +43,9 @@ Maker: TypeAlias = Callable[[int, int], Tree]
 
 class Batches(Planned):
     """Which batches there are and how each is made; see `BatchDataset` for the settings."""
+
+    _sent_class_weight: ClassWeight | None = None
+    """That of `fit(class_weight=...)`, as worker processes have it."""
 
     def __init__(
         self,
@@ -148,7 +151,7 @@ class Batches(Planned):
         if not 0 <= step < num_batches:
             raise IndexError(f"there is no batch {index}: an epoch has {num_batches}, from 0 up")
         self._asked_for_rows = True
-        plan = self._current_plan
+        plan = self._plan_of(epoch)
         with making(Making(self, plan, epoch, step)):
             return self._loading(plan)(epoch, step)
 
@@ -177,21 +180,25 @@ class Batches(Planned):
     def _maker(
         self,
         plan: Plan | None = None,
-        training: bool = True,
+        training: Training = True,
         summarise: Summarise | None = None,
     ) -> Maker:
         """What makes any batch.
 
         Args:
             plan: which rows are in it; by default the dataset's own.
-            training: whether batches are augmented and classes weighed, as `fit` does.
+            training: whether batches are augmented and classes weighed, as `fit` does, and by what;
+                see `Training`.
             summarise: what is to be computed from each batch where it is made; then the maker
                 returns both, as `Summed`.
         """
         if summarise is not None:
             return summing(self._maker(plan, training), plan or self.plan, summarise)
         plan = self.plan if plan is None else plan
-        recipe = self._recipe(plan, training)
+        recipe = self._recipe(plan, bool(training))
+        of_fit = self._sent_class_weight if training == "sent" else training
+        if isinstance(of_fit, ClassWeight):
+            recipe = replace(recipe, class_weight=of_fit, finished=False)
         if recipe.finished:  # no code of the user's is called, which might ask
             return recipe
 
@@ -200,6 +207,29 @@ class Batches(Planned):
                 return recipe(epoch, step)
 
         return make
+
+    def _check_class_weight(self) -> None:
+        """Refuses `fit(class_weight=...)` where it is known that no batch could be weighed by it.
+
+        Raises:
+            UnsupportedArgumentError: if there are weights already.
+        """
+        if self._class_weight is not None:
+            raise UnsupportedArgumentError(
+                f"fit(class_weight=...) was given with the dataset ({type(self).__name__}), which "
+                "has class_weight itself; expected one of them. Leave the one of fit out, or make "
+                "the dataset without."
+            )
+
+    @property
+    def _for_training_alone(self) -> list[str]:
+        """The settings by which training has other batches than `evaluate` or `predict`."""
+        reasons = {
+            f"remainder={self.remainder!r}": self.remainder in ("pad", "drop"),
+            "augment": self._augment is not None,
+            "class_weight": self._class_weight is not None,
+        }
+        return [reason for reason, matters in reasons.items() if matters]
 
     def _use_slots(self, slots: Slots) -> None:
         """Make arrays there: in a worker process, in the memory that it shares."""

@@ -28,11 +28,10 @@ from keras_npbatch.agreement import agreed_seed, refuse_differences
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches import Batches
 from keras_npbatch.call_batches import CallBatches
-from keras_npbatch.clock import Place
 from keras_npbatch.execution import stand_ins
 from keras_npbatch.execution.launch import StartMethod
 from keras_npbatch.hints import METHODS, refuses_unknown_settings
-from keras_npbatch.keras_calls import find_call
+from keras_npbatch.keras_calls import Kind, find_call
 from keras_npbatch.plan import Remainder
 from keras_npbatch.ranks import find_shard, has_others
 from keras_npbatch.requests import refuse_validation_split
@@ -74,7 +73,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         num_samples: samples in the data, from 1 to 2**62.
         batch_size: samples in a full batch.
         shuffle: a new permutation of all samples each epoch, or the order of the data.
-            `evaluate` and `predict` always read in the order of the data.
+            `evaluate` and `predict` always read in the order of the data, and so does
+            `fit(shuffle=False)`, for that call.
         seed: a whole number from 0 up. `None` draws one from NumPy's global state, so that
             `keras.utils.set_random_seed` makes it reproducible; `seed` then tells it.
         remainder: what happens to `num_samples % batch_size`. `"keep"`: a short last batch.
@@ -92,7 +92,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             training; `batches_for("evaluate")` are the others.
         class_weight: dict from class number to weight, which becomes the `sample_weight` of the
             batches of training, as `fit(class_weight=...)` does for arrays; `evaluate` does not
-            weigh. A class that is not in it weighs 1.
+            weigh. A class that is not in it weighs 1. `fit(class_weight=...)` does the same for one
+            call.
         shard: the part of each global batch that this process reads, where several train
             together: `Shard(index, count)`, or `"auto"` to ask the framework. `batch_size` is
             that of one process; the samples of a step are the same ones for every number of
@@ -174,11 +175,11 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         """
         self._agree()
         while True:
-            epoch, first, skip = place = self._clock.place
-            times_set = self._clock.times_set
+            place = self._clock.place
+            epoch, first, times_set = place.epoch, place.step, self._clock.times_set
             plan = place.plan(self.plan)
             step, last_step = first - 1, plan.num_batches - 1
-            self._clock.reached = None
+            self._clock.begin_iteration(place)
             with contextlib.closing(self._iteration(plan, epoch, first)) as stream:
                 # Counted by hand: enumerate would hold the batch while it asks for the next.
                 for batch in stream:
@@ -186,7 +187,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
                     if step == last_step:
                         self._clock.deliver(epoch, times_set)
                     else:
-                        self._clock.reach(Place(epoch, step + 1, skip), times_set)
+                        self._clock.reach(place._replace(step=step + 1), times_set)
                     yield batch
                     del batch  # the caller's alone, while the next is made
             check_delivered(step, last_step)
@@ -317,17 +318,18 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         """
         return CallBatches(self, call)
 
-    def to_tf_dataset(self, element_spec: Any = None) -> Any:
+    def to_tf_dataset(self, element_spec: Any = None, *, call: Kind | None = None) -> Any:
         """The batches as a `tf.data.Dataset`, each of whose iterations is an epoch.
 
         See `keras_npbatch.to_tf_dataset`.
 
         Args:
             element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch.
+            call: what they are for: `"fit"` (None), `"evaluate"` or `"predict"`.
         """
         from keras_npbatch.tf_dataset import to_tf_dataset
 
-        return to_tf_dataset(self, element_spec)
+        return to_tf_dataset(self, element_spec, call=call)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set an attribute of your own, or one of Keras's: `workers`, `max_queue_size`.

@@ -30,6 +30,7 @@ __all__ = [
     "check_rest",
     "is_strategy",
     "join_strategy",
+    "refuse_part",
     "refuse_second_shard",
     "rewire",
     "warn_of_others",
@@ -73,12 +74,8 @@ def check_engine(plan: Plan, kind: Kind, dataset: Any, call: Call | None) -> Non
                 "keras.distribution.set_distribution(None) before predict."
             )
         _check_place(here, engine, plan, kind, name)
-    if kind == "predict" and count > 1:
-        raise UnsupportedArgumentError(
-            f"predict was given a {name} with a shard (one of {count}), whose part of each batch "
-            "is no run of rows of the data; expected a dataset without one. Give each process a "
-            "dataset of the rows it is to predict."
-        )
+    if kind == "predict":
+        refuse_part(plan, name)
     if distribution is not None or kind != "fit":
         return
     if not dataset._is_part:
@@ -110,6 +107,25 @@ def rewire(plan: Plan, kind: Kind, dataset: Any, call: Call | None) -> Rewired |
     from keras_npbatch.backends.torch_trainer import Rewired, trains_together
 
     return Rewired(call.model, is_alone=is_alone) if trains_together(call.model) else None
+
+
+def refuse_part(plan: Plan, name: str) -> None:
+    """Where `predict` would read a shard.
+
+    Args:
+        plan: which rows are in which batch.
+        name: the dataset's.
+
+    Raises:
+        UnsupportedArgumentError: if it would.
+    """
+    count = plan.shard.count
+    if count > 1:
+        raise UnsupportedArgumentError(
+            f"predict was given a {name} with a shard (one of {count}), whose part of each batch "
+            "is no run of rows of the data; expected a dataset without one. Give each process a "
+            "dataset of the rows it is to predict."
+        )
 
 
 def check_rest(plan: Plan, kind: Kind, strategy: Any = None) -> None:

@@ -2,9 +2,9 @@
 
 Keras hands a `DataAdapter` neither its own name nor its arguments: a dataset can't know that
 `predict` asks, which wants rows in the order of the data, nor that `class_weight` was given, which
-would be ignored without a word. Both stand in the frames that called. Read are only public
-things: the names of the methods, and of their arguments. A test for each supported version of
-Keras notices when they change; then `find_call` finds nothing, and the dataset refuses to guess.
+would be ignored silently. Both can be read from the calling frames. Only public names are read:
+those of the methods and of their arguments. A test for each supported version of Keras notices when
+they change; then no call is found, and the dataset refuses to guess.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ __all__ = [
     "Kind",
     "expect_steps",
     "find_call",
+    "find_call_of",
     "find_epoch_iterator",
+    "given_to",
+    "is_asked_by_keras",
     "is_build",
     "is_reset",
     "running_frames",
@@ -56,17 +59,50 @@ class Call:
 def find_call() -> Call | None:
     """The call that is being served, or None if there is none among the callers."""
     for frame in _frames(_MAX_FRAMES):
-        name = frame.f_code.co_name
-        if name not in ("fit", "evaluate", "predict"):
-            continue
-        code, values = frame.f_code, frame.f_locals
-        if not isinstance(values.get("self"), keras.Model):
-            continue
-        parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-        if "x" in parameters:  # a user's override with other parameters calls Keras's own
-            given = {key: values[key] for key in parameters if key in values}
-            return Call(name, given, values["self"], id(frame))  # type: ignore[arg-type]
+        call = _call_in(frame)
+        if call is not None:
+            return call
     return None
+
+
+def find_call_of(epoch_iterator: Any) -> Call | None:
+    """The call that is making `epoch_iterator`, or None if it is made by something else.
+
+    A callback, say, may make one of its own while a `fit` runs, and that `fit` says nothing about
+    it. So only the code of Keras and methods of the model may stand between the two.
+    """
+    insiders = epoch_iterator, getattr(epoch_iterator, "data_adapter", None)
+    for frame in _frames(_MAX_FRAMES):
+        call = _call_in(frame)
+        if call is not None:
+            return call
+        if _is_code_of(frame, "keras_npbatch") or _is_code_of(frame, "keras"):
+            continue
+        owner = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
+        if not isinstance(owner, keras.Model) and not any(owner is each for each in insiders):
+            return None
+    return None
+
+
+def _call_in(frame: FrameType) -> Call | None:
+    """The call that a frame is, if it is Keras's own method, or a model's that overrides it."""
+    code = frame.f_code
+    if code.co_name not in ("fit", "evaluate", "predict"):
+        return None
+    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if "self" not in parameters or "x" not in parameters:
+        return None  # an override with other parameters calls Keras's own
+    values = frame.f_locals
+    owner = values.get("self")
+    # Keras's trainer may belong to what is no keras.Model.
+    if not isinstance(owner, keras.Model) and not _is_code_of(frame, "keras"):
+        return None
+    given = {key: values[key] for key in parameters if key in values}
+    return Call(code.co_name, given, owner, id(frame))  # type: ignore[arg-type]
+
+
+def _is_code_of(frame: FrameType, package: str) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(f"{package}.")
 
 
 def running_frames() -> set[int]:
@@ -98,6 +134,23 @@ def find_epoch_iterator(adapter: Any) -> Any | None:
             if owner is not adapter and getattr(owner, "data_adapter", None) is adapter:
                 return owner
     return None
+
+
+def given_to(epoch_iterator: Any) -> dict[str, Any]:
+    """The arguments with which `epoch_iterator` is being made, by parameter name."""
+    for frame in _frames_of_keras():
+        values = frame.f_locals
+        if frame.f_code.co_name == "__init__" and values.get("self") is epoch_iterator:
+            return dict(values)
+    return {}
+
+
+def is_asked_by_keras() -> bool:
+    """Whether Keras itself has called this package, and not a user's own loop."""
+    for frame in _frames(_MAX_FRAMES):
+        if not _is_code_of(frame, "keras_npbatch"):
+            return _is_code_of(frame, "keras")
+    return False
 
 
 def is_reset(epoch_iterator: Any) -> bool:
@@ -140,16 +193,14 @@ def show_steps(call: Call | None, steps: int | None) -> None:
 
 
 def _builds(frame: FrameType) -> bool:
-    return frame.f_code.co_name in (
-        "_symbolic_build",
-        "_maybe_symbolic_build",
-    ) and frame.f_globals.get("__name__", "").startswith("keras.")
+    builds = frame.f_code.co_name in ("_symbolic_build", "_maybe_symbolic_build")
+    return builds and _is_code_of(frame, "keras")
 
 
 def _frames_of_keras() -> Iterator[FrameType]:
     # Looking at the variables of a frame keeps them alive: a user's frames are left alone.
     for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
-        if frame.f_globals.get("__name__", "").startswith("keras."):
+        if _is_code_of(frame, "keras"):
             yield frame
 
 

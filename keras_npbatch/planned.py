@@ -39,6 +39,7 @@ class Planned:
     def rows(self, step: int, epoch: int | None = None, shard: int | Shard | None = None) -> Rows:
         """The samples of a batch, without loading it.
 
+        Of an epoch that `fit(shuffle=False)` has read, or is reading, they are those it was given.
         Steps are those of the whole epoch in batches of the present size, also where an epoch
         that was begun with batches of another size goes on: its rest has steps of its own.
 
@@ -51,12 +52,12 @@ class Planned:
         Returns:
             int64 array of shape `(samples in the batch,)`, read-only; padding is not in it.
         """
-        plan = self._current_plan
+        epoch = self._epoch_or_next(epoch)
+        plan = self._plan_of(epoch)
         if shard is not None:
             plan = plan.of_shard(shard)
         self._note_asking()
         step = whole_number("step", step, least=0, most=plan.num_batches - 1)
-        epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
         return plan.rows(epoch, step)
 
     def rows_in_order(self) -> Rows:
@@ -87,9 +88,9 @@ class Planned:
             `(step, position in the batch)`, or None if that epoch drops the sample, or another
             shard (`explain` tells which) or another part of a split has it.
         """
-        epoch = self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
+        epoch = self._epoch_or_next(epoch)
         self._note_asking()
-        return self._current_plan.locate(row, epoch)
+        return self._plan_of(epoch).locate(row, epoch)
 
     def explain(self, *, epoch: int, step: int) -> Explanation:
         """Which samples every process reads at a step, without loading them; `print` it.
@@ -113,7 +114,7 @@ class Planned:
         Returns:
             The rows of each shard, and of the global batch.
         """
-        return Explanation.of(self._current_plan, epoch, step)
+        return Explanation.of(self._plan_of(whole_number("epoch", epoch, least=0)), epoch, step)
 
     # ---------------------------------------------------------------- epochs
 
@@ -164,6 +165,7 @@ class Planned:
                 0 if step is None else step,
                 here.skip if is_here else 0,
             )
+            here = here._replace(in_order=self._clock.is_in_order(here.epoch))
         return self._state_at(here)
 
     def _state_at(self, place: Place) -> dict[str, Any]:
@@ -262,10 +264,16 @@ class Planned:
         if now_making(self) is not None:  # others who ask say nothing of how batches are made
             self._asked_for_rows = True
 
-    @property
-    def _current_plan(self) -> Plan:
-        batch = now_making(self)
-        return self.plan if batch is None else batch.plan
+    def _epoch_or_next(self, epoch: int | None) -> int:
+        self.plan  # noqa: B018  # tells that __init__ was not called
+        return self.epoch if epoch is None else whole_number("epoch", epoch, least=0)
+
+    def _plan_of(self, epoch: int) -> Plan:
+        """Which rows an epoch has; while a batch is made, that by which it is."""
+        plan, batch = self.plan, now_making(self)
+        if batch is not None:
+            return batch.plan
+        return plan.in_data_order() if self._clock.is_in_order(epoch) else plan
 
 
 def refuse_empty_batches(plan: Plan) -> None:

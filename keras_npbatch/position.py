@@ -45,7 +45,10 @@ def write(fingerprint: Fingerprint, place: Place, plan: Plan) -> dict[str, Any]:
     step = whole_number("step", place.step, least=0, most=num_batches)
     if step == num_batches:
         place = Place(epoch + 1)
-    return {"version": _VERSION, **place._asdict(), "dataset": fingerprint}
+    numbers = place._asdict()
+    if not numbers.pop("in_order"):  # the dataset's own order, as the fingerprint has it
+        return {"version": _VERSION, **numbers, "dataset": fingerprint}
+    return {"version": _VERSION, **numbers, "in_order": True, "dataset": fingerprint}
 
 
 def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
@@ -83,9 +86,14 @@ def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
         step = whole_number("step", state.get("step"), least=0, most=was.num_batches - 1)
     except ValueError as error:
         raise InvalidStateError(f"in the state, {error}") from None
+    in_order = state.get("in_order", False)
+    if not isinstance(in_order, bool):
+        raise InvalidStateError(
+            f"in the state, in_order is {told(in_order)}; expected True or False."
+        )
     if size == plan.global_batch_size:
-        return Place(epoch, step, skip)
-    return _place_at(was.global_span(step)[0], epoch, plan)
+        return Place(epoch, step, skip, in_order)
+    return _place_at(was.global_span(step)[0], epoch, plan, in_order)
 
 
 def is_of(state: Any, fingerprint: Fingerprint) -> bool:
@@ -94,11 +102,11 @@ def is_of(state: Any, fingerprint: Fingerprint) -> bool:
     return isinstance(theirs, Mapping) and not _differences(theirs, fingerprint)
 
 
-def _place_at(samples: int, epoch: int, plan: Plan) -> Place:
+def _place_at(samples: int, epoch: int, plan: Plan, in_order: bool) -> Place:
     """The place after the first `samples` of an epoch."""
     if plan.remainder == "drop" and plan.num_samples - samples < plan.global_batch_size:
         return Place(epoch + 1)
-    return Place(epoch, 0, samples)
+    return Place(epoch, 0, samples, in_order)
 
 
 def _differences(theirs: Mapping[str, Any], ours: Fingerprint) -> list[str]:

@@ -1,13 +1,19 @@
 """What Keras was asked for, in terms of the dataset, and what it would ignore of it.
 
 kind_of(service, call)          # "fit", "evaluate" or "predict"
+reads_in_order(service, call)   # fit(shuffle=False) reads in the order of the data
+weights_of(service, call)       # fit(class_weight=...)
 check_arguments(service, call, steps)
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from keras_npbatch.assemble import ClassWeight
 from keras_npbatch.batches import Batches
 from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, told
 from keras_npbatch.keras_calls import Call, Kind
@@ -18,7 +24,11 @@ __all__ = [
     "initial_epoch",
     "kind_of",
     "passes_in_all",
+    "reads_in_order",
+    "refuse_ignored",
+    "refuse_to_guess",
     "refuse_validation_split",
+    "weights_of",
 ]
 
 _STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
@@ -35,14 +45,80 @@ def kind_of(service: Service, call: Call | None) -> Kind:
         if call.kind == "fit" and not call.is_given("x", service.dataset):
             return "evaluate"
         return call.kind
-    if service.plan.shuffle:
-        raise AmbiguousCallError(
-            "Keras asks for batches, but it can't be told whether for fit, evaluate or predict: "
-            "shuffled rows might reach predict, whose results would be out of order. Expected a "
-            "call of model.fit, model.evaluate or model.predict. Use a dataset with "
-            "shuffle=False, or iterate over the dataset yourself."
-        )
+    refuse_to_guess(service)
     return "fit"
+
+
+def refuse_to_guess(service: Service) -> None:
+    """Where it can't be told which call asks.
+
+    Raises:
+        AmbiguousCallError: if the calls are not given the same batches.
+    """
+    differences = _differences(service)
+    if differences:
+        raise AmbiguousCallError(
+            "Keras asks for batches, but it can't be told whether for fit, evaluate or predict, "
+            f"and the {type(service.dataset).__name__} has others for each of them, because of "
+            f"{', '.join(differences)}. Expected a call of model.fit, model.evaluate or "
+            "model.predict. Call one of them, iterate over the dataset yourself, or make one "
+            "without these settings."
+        )
+
+
+def _differences(service: Service) -> list[str]:
+    """Why `fit`, `evaluate` and `predict` are not given the same batches."""
+    plan, dataset = service.plan, service.dataset
+    draws = dataset._load_draws or (dataset._transform is not None and dataset._transform.draws)
+    reasons = {
+        "shuffle=True": plan.shuffle,
+        "the shard": plan.shard.count > 1,
+        "random numbers in load or transform": draws,
+        "the position within an epoch (load_state_dict)": service.clock.place.is_rest,
+    }
+    found: list[str] = dataset._for_training_alone
+    return [reason for reason, matters in reasons.items() if matters] + found
+
+
+def _trains_on(service: Service, call: Call | None) -> bool:
+    return call is not None and call.kind == "fit" and call.is_given("x", service.dataset)
+
+
+def reads_in_order(service: Service, call: Call | None) -> bool:
+    """Whether `fit(shuffle=False)` asks for another order than the dataset's own.
+
+    `shuffle=True` is the default of `fit`, so it leaves the order to the dataset.
+
+    Raises:
+        UnsupportedArgumentError: for anything else, such as `"batch"`.
+    """
+    if call is None or not _trains_on(service, call):
+        return False
+    shuffle = call.arguments.get("shuffle", True)
+    if not isinstance(shuffle, bool | np.bool_):
+        raise UnsupportedArgumentError(
+            f"fit(shuffle=...) was given {told(shuffle)} with the dataset "
+            f"({type(service.dataset).__name__}), which shuffles samples, not batches; expected "
+            "False for the order of the data. Leave it out for the dataset's own order."
+        )
+    return service.plan.shuffle and not shuffle
+
+
+def weights_of(service: Service, call: Call | None) -> ClassWeight | None:
+    """The weights of `fit(class_weight=...)`, if it was given.
+
+    Raises:
+        InvalidArgumentError: for keys that are no class numbers, or weights that are no weights.
+        UnsupportedArgumentError: if the dataset weighs its samples already.
+    """
+    if call is None or not _trains_on(service, call):
+        return None
+    given = call.arguments.get("class_weight")
+    if given is None:
+        return None
+    weights = ClassWeight(given)
+    service.dataset._check_class_weight()
+    return weights
 
 
 def initial_epoch(service: Service, call: Call | None, steps: int | None) -> int | None:
@@ -50,7 +126,7 @@ def initial_epoch(service: Service, call: Call | None, steps: int | None) -> int
 
     Where an epoch of `fit` is not one of the data, because of `steps_per_epoch`, it does not.
     """
-    if call is None or call.kind != "fit" or not call.is_given("x", service.dataset):
+    if call is None or not _trains_on(service, call):
         return None
     if steps not in (None, service.plan.num_batches):
         return None
@@ -112,6 +188,29 @@ def refuse_validation_split(call: Call | None, dataset: Any) -> None:
         )
 
 
+def refuse_ignored(dataset: Any, called: str, arguments: Mapping[str, Any]) -> None:
+    """Where Keras would ignore arguments silently.
+
+    Args:
+        dataset: the dataset that was given with them.
+        called: what was called.
+        arguments: its arguments, by parameter name.
+
+    Raises:
+        UnsupportedArgumentError: if there are any.
+    """
+    for name, instead in (
+        ("y", "Put the targets into the dataset."),
+        ("sample_weight", "Put the weights into the dataset."),
+        ("class_weight", "Give it to fit or to the dataset."),
+    ):
+        if arguments.get(name) is not None:
+            raise UnsupportedArgumentError(
+                f"{called}({name}=...) was given with the dataset ({type(dataset).__name__}), and "
+                f"Keras would ignore it; expected None. {instead}"
+            )
+
+
 def check_arguments(service: Service, call: Call | None, steps: int | None) -> None:
     """Refuses what Keras would ignore in silence when data come from an adapter."""
     if call is None:
@@ -131,16 +230,8 @@ def check_arguments(service: Service, call: Call | None, steps: int | None) -> N
     if is_validation:
         return
     refuse_validation_split(call, service.dataset)  # beside a validation_data Keras ignores it
-    for name, instead in (
-        ("class_weight", "Give it to the dataset: class_weight=..."),
-        ("y", "Put the targets into the dataset."),
-        ("sample_weight", "Put the weights into the dataset."),
-    ):
-        if call.arguments.get(name) is not None:
-            raise UnsupportedArgumentError(
-                f"{call.kind}({name}=...) was given with the dataset ({dataset}), and Keras would "
-                f"ignore it; expected None. {instead}"
-            )
+    honoured = {"class_weight": None} if call.kind == "fit" else {}
+    refuse_ignored(service.dataset, call.kind, call.arguments | honoured)
     batch_size = call.arguments.get("batch_size")
     if batch_size is not None and batch_size != service.plan.batch_size:
         raise UnsupportedArgumentError(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from keras_npbatch.assemble import Training
 from keras_npbatch.clock import Clock
 from keras_npbatch.plan import Plan
 from keras_npbatch.summary import Summarise
@@ -43,9 +44,9 @@ class Service:
     """Whether one epoch follows the other without an end."""
     described: Callable[[], dict[str, Any]]
     """What must be the same on all processes that train together."""
-    stream: Callable[[Plan, int, bool, bool, int, Summarise | None], Stream]
+    stream: Callable[[Plan, int, Training, bool, int, Summarise | None], Stream]
     """`stream(plan, epoch, training, follows, first, summarise)`: an epoch of batches from step
     `first` on, through the dataset's executor; `follows` tells whether the next epoch will be
     asked for. With `summarise` they are `Summed`."""
-    iteration: Callable[[Plan, int], Stream]
-    """`iteration(plan, epoch)`: an epoch of batches of training for who is no call of Keras's."""
+    iteration: Callable[[Plan, int, int, bool], Stream]
+    """`iteration(plan, epoch, first, training)`: the same for a caller other than Keras."""

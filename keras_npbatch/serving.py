@@ -4,7 +4,8 @@ Keras makes one iterator over epochs for each `fit`, `evaluate` and `predict`, a
 validation within a `fit`. Each is served by a `Session` of its own, so that they never disturb
 each other, also when all of them walk over the same dataset at once:
 
-- `fit` gets shuffled epochs, one after the other; an epoch counts once all of it was delivered.
+- `fit` gets shuffled epochs, one after the other, or with `shuffle=False` in the order of the data;
+  an epoch counts once all of it was delivered.
   What Keras took only to build a model it gives back (`take_back`), and gets anew.
 - After `load_state_dict` the first pass of `fit` is the rest of an epoch, and Keras is told so.
 - `evaluate` and `predict` read in the order of the data and never move an epoch on.
@@ -23,14 +24,11 @@ from typing import Any
 import keras
 
 from keras_npbatch.agreement import refuse_differences, tell_failure
-from keras_npbatch.assemble import scale_weights
+from keras_npbatch.assemble import Training, scale_weights
 from keras_npbatch.batches import Batches
 from keras_npbatch.clock import Place
 from keras_npbatch.engines import check_engine, check_rest, join_strategy, rewire
-from keras_npbatch.errors import (
-    ClosedError,
-    UnsupportedArgumentError,
-)
+from keras_npbatch.errors import ClosedError, InvalidStateError, UnsupportedArgumentError
 from keras_npbatch.first_batch import (
     look_at,
     note_if_jax_lost_the_model,
@@ -39,7 +37,14 @@ from keras_npbatch.first_batch import (
 from keras_npbatch.keras_calls import Call, Kind, find_call, is_build, show_steps
 from keras_npbatch.plan import Plan
 from keras_npbatch.ranks import has_others, mesh_place
-from keras_npbatch.requests import check_arguments, initial_epoch, kind_of, passes_in_all
+from keras_npbatch.requests import (
+    check_arguments,
+    initial_epoch,
+    kind_of,
+    passes_in_all,
+    reads_in_order,
+    weights_of,
+)
 from keras_npbatch.service import Service, Stream
 from keras_npbatch.tree import Tree
 from keras_npbatch.watching import Delivery, Watch
@@ -66,18 +71,23 @@ class Session:
         self._steps = steps
         self.frame = None if call is None else call.frame
         self._model = None if call is None or call.model is None else weakref.ref(call.model)
-        self._choose(kind_of(service, call))
+        kind = kind_of(service, call)
         check_arguments(service, call, steps)
+        self._in_order = reads_in_order(service, call)
+        self._class_weight = weights_of(service, call)
+        self._choose(kind)
         self._is_agreed = not has_others(self._plan.shard)
         self._strategy: Any = None
         self._check_engine(call)
         if not self._is_agreed and self._engine_talks_first():
             # Where the data begin may still change, so that is compared with the first batch.
-            refuse_differences(self._plan.shard, self._service.described())
+            refuse_differences(self._plan.shard, self._described())
         self._times_set = service.clock.times_set
         self._first_epoch = initial_epoch(service, call, steps)
         self._next: Place | None = None
         self._clock_before = service.clock.place
+        if self._kind == "fit":
+            service.clock.begin_fit(self._next_pass().epoch, self._in_order)
         self._steps_shown = self.num_batches
         self._walks = 0
         self._passes = 0
@@ -90,6 +100,8 @@ class Session:
 
     def end(self) -> None:
         """The call of Keras has ended; safe to call twice."""
+        if self._kind == "fit" and self._in_order and not self.has_ended:
+            self._service.clock.end_fit()
         self.has_ended = True
         if self._rewired is not None:
             self._rewired.end()
@@ -143,10 +155,8 @@ class Session:
             RanksDisagreeError: on every process, if they have different datasets.
             UnsupportedArgumentError: if it would train samples twice, or wrongly, or fail.
         """
-        service = self._service
-        join_strategy(
-            strategy, self._plan, self._kind, service.dataset, self.model, service.described()
-        )
+        dataset = self._service.dataset
+        join_strategy(strategy, self._plan, self._kind, dataset, self.model, self._described())
         self._is_agreed, self._strategy = True, strategy
 
     def take_back(self) -> None:
@@ -188,15 +198,28 @@ class Session:
     def _agree(self) -> None:
         """Once: all processes that train together have the same, or each complains."""
         if not self._is_agreed:
-            refuse_differences(self._plan.shard, self._service.described())
+            refuse_differences(self._plan.shard, self._described())
             self._is_agreed = True
+
+    def _described(self) -> dict[str, Any]:
+        """What processes that train together must have alike, in the arguments of `fit` too."""
+        described = self._service.described()
+        if self._in_order:
+            described["fit(shuffle)"] = False
+        if self._class_weight is not None:
+            described["fit(class_weight)"] = self._class_weight.pairs
+        return described
 
     def _choose(self, kind: Kind) -> None:
         self._kind: Kind = kind
         plan = self._service.plan
-        if kind != "fit":
+        if kind != "fit" or self._in_order:
             plan = plan.in_data_order(every_row=kind == "predict")
         self._plan = plan
+
+    @property
+    def _training(self) -> Training:
+        return self._kind == "fit" and (self._class_weight or True)
 
     def _epochs(self) -> Iterator[Tree]:
         self._walks += 1
@@ -206,11 +229,12 @@ class Session:
             yield from self._one_epoch(walk)
 
     def _one_epoch(self, walk: int) -> Iterator[Tree]:
-        epoch, first, _ = self._next = self._next_pass()
-        plan = self._next.plan(self._plan)
+        place = self._next = self._next_pass()
+        epoch, first, plan = place.epoch, place.step, place.plan(self._plan)
         self._times_set = self._service.clock.times_set
         if self._kind == "fit":
             self._service.clock.reached = None  # by an iteration that was left
+            self._service.clock.begin_fit(epoch, self._in_order)
         if not is_build():
             self._agree()
             if plan.skip:
@@ -220,7 +244,7 @@ class Session:
             warn_of_lone_samples(plan, self._kind, self.model, self._service.dataset)
         summarise = next((watch.summarise for watch in self.watches if watch.summarise), None)
         stream = self._stream = self._service.stream(
-            plan, epoch, self._kind == "fit", self._another_follows(), first, summarise
+            plan, epoch, self._training, self._another_follows(), first, summarise
         )
         step, last_step = first - 1, plan.num_batches - 1
         ready, asked = stream.ready if self.watches else 0, perf_counter()
@@ -239,7 +263,15 @@ class Session:
                 if self.watches:
                     waited_s = 0.0 if ready else perf_counter() - asked
                     delivery = Delivery(
-                        walk, plan, epoch, step, first, weighed, summary, waited_s, ready
+                        walk,
+                        plan,
+                        place._replace(step=step, in_order=self._in_order),
+                        first,
+                        weighed,
+                        summary,
+                        waited_s,
+                        ready,
+                        self._class_weight,
                     )
                     for watch in self.watches:
                         watch.deliver(delivery)
@@ -270,6 +302,18 @@ class Session:
         """Where the pass that comes next begins."""
         if self._kind != "fit":
             return Place()
+        place = self._next_place()
+        if place.is_rest and place.in_order != self._in_order:
+            was, now = ("False", "True") if place.in_order else ("True", "False")
+            raise InvalidStateError(
+                f"the dataset goes on within epoch {place.epoch}, of which a part was read with "
+                f"fit(shuffle={was}), and this is fit(shuffle={now}): of the rest, some samples "
+                f"would come twice and others never. Give fit shuffle={was}, or call "
+                f"set_epoch({place.epoch}) to begin that epoch again."
+            )
+        return place
+
+    def _next_place(self) -> Place:
         clock = self._service.clock
         if self._times_set != clock.times_set:  # the user has set it since
             return clock.place

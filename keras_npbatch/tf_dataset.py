@@ -10,26 +10,28 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import warnings
 import weakref
 from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import keras
 import numpy.typing as npt
 
 from keras_npbatch.adapter import KerasAdapter
 from keras_npbatch.arguments import number_of_batches, whole_number
-from keras_npbatch.engines import refuse_second_shard, warn_of_others
+from keras_npbatch.engines import refuse_part, refuse_second_shard, warn_of_others
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
 from keras_npbatch.execution.inline import InlineStream
 from keras_npbatch.execution.slots import aligned_copy
 from keras_npbatch.execution.threads import ThreadedStream
+from keras_npbatch.keras_calls import Kind
 from keras_npbatch.plan import Plan
 from keras_npbatch.ranks import find_in_strategy
 from keras_npbatch.service import Service, Stream
-from keras_npbatch.serving import check_delivered, weighed_for_fit
+from keras_npbatch.serving import check_delivered, weighed_for_evaluate, weighed_for_fit
 from keras_npbatch.tree import Tree
 
 __all__ = ["to_tf_dataset"]
@@ -37,13 +39,15 @@ __all__ = ["to_tf_dataset"]
 _Pass: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
 
 
-def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> Any:
+def to_tf_dataset(
+    dataset: keras.utils.PyDataset, element_spec: Any = None, *, call: Kind | None = None
+) -> Any:
     """The batches of a dataset as a `tf.data.Dataset`, for whatever takes one.
 
     Each iteration is an epoch: what `for batch in dataset` gives, made by the same workers, in the
-    same order. Nothing is copied into the graph, and batches enter TensorFlow as they are. The
-    dataset tells exact shapes (`element_spec`; the size of a batch too where all have the same)
-    and its exact `cardinality()`.
+    same order; with `call="evaluate"` or `"predict"`, what these read. Nothing is copied into the
+    graph, and batches enter TensorFlow as they are. The dataset tells exact shapes (`element_spec`;
+    the size of a batch too where all have the same) and its exact `cardinality()`.
 
     Example:
 
@@ -67,9 +71,17 @@ def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> A
     trains, may begin an epoch of few batches with the next order.
 
     **Keras.** `model.fit(batches)` trains as `model.fit(dataset)` does, on every backend. A
-    `tf.data.Dataset` is not told who asks: give `evaluate` and `predict` one with `shuffle=False`,
-    `fit(initial_epoch=n)` one whose epoch you set; and where there is a single batch, build the
-    model before, since JAX and Torch would build it on that batch, which is epoch 0.
+    `tf.data.Dataset` is not told who asks, so say it:
+
+    ```python
+    model.fit(train.to_tf_dataset(), validation_data=validation.to_tf_dataset(call="evaluate"))
+    model.predict(test.to_tf_dataset(call="predict"))
+    ```
+
+    These two read in the order of the data, without class weights, and move no epoch on;
+    `"predict"` reads every row once, whatever `remainder` is. Give `fit(initial_epoch=n)` a dataset
+    whose epoch you set; and where there is a single batch, build the model before, since JAX and
+    Torch would build it on that batch, which is epoch 0.
     `sample_weight` with `remainder="pad"` is scaled as in `fit(dataset)`: the loss of a padded
     batch is the mean over its real rows. Lists of inputs become tuples, since `tf.data` takes a
     list for a tensor; a part that is None stays None.
@@ -115,30 +127,48 @@ def to_tf_dataset(dataset: keras.utils.PyDataset, element_spec: Any = None) -> A
         element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch, which is
             made for it, with any number of samples where they differ. Say it where other axes
             differ between batches, or to spare that batch.
+        call: what the batches are for: `"fit"`, `"evaluate"` or `"predict"`. None: `"fit"`, with a
+            warning where a dataset with `shuffle=False`, as one for evaluation has, would be
+            padded, lose rows or be weighed as in training. Another `PyDataset` has the same batches
+            for all.
 
     Returns:
         A `tf.data.Dataset`; an infinite one for an endless dataset (`repeat()`).
 
     Raises:
         MissingExtraError: if TensorFlow is not installed.
-        InvalidArgumentError: if it is no such dataset, or `element_spec` does not fit it.
+        InvalidArgumentError: if it is no such dataset, `element_spec` does not fit it, or `call` is
+            none of these.
         InvalidDataError: if TensorFlow has no dtype for a leaf; the message names its path.
-        UnsupportedArgumentError: if Keras would shard once more what is a shard already.
+        UnsupportedArgumentError: if Keras would shard once more what is a shard already, or
+            `"predict"` is to read a shard.
     """
+    if call is not None and call not in get_args(Kind):
+        raise InvalidArgumentError(
+            f"call is {told(call)}; expected 'fit', 'evaluate' or 'predict', whose batches these "
+            "are to be."
+        )
     if importlib.util.find_spec("tensorflow") is None:
         raise MissingExtraError(
             "to_tf_dataset needs TensorFlow, which is not installed; "
             "pip install 'keras_npbatch[tensorflow]'"
         )
     if isinstance(dataset, KerasAdapter):
-        return _of_batches(dataset._service(), element_spec)
+        return _of_batches(dataset._service(), element_spec, call)
     return _of_any(dataset, element_spec)
 
 
-def _of_batches(service: Service, element_spec: Any) -> Any:
+def _of_batches(service: Service, element_spec: Any, call: Kind | None) -> Any:
     from keras_npbatch.backends import tf_data, tf_spec
 
     plan, dataset = service.plan, service.dataset
+    if call is None:
+        _warn_of_training(dataset)
+    elif call != "fit":
+        if call == "predict":
+            refuse_part(plan, type(dataset).__name__)
+        plan = plan.in_data_order(every_row=call == "predict")
+    training = call in (None, "fit")
     if dataset._is_part:
         refuse_second_shard(plan, type(dataset).__name__)
         dataset._agree()
@@ -146,17 +176,17 @@ def _of_batches(service: Service, element_spec: Any) -> Any:
         warn_of_others(type(dataset).__name__, find_in_strategy())
     size = _same_size(plan)
     layout = tf_spec.Layout(
-        element_spec, partial(_first_batch, service), size, type(dataset).__name__
+        element_spec, partial(_first_batch, service, plan, training), size, type(dataset).__name__
     )
     # What the user says of batches is checked batch by batch.
     # Nor do the batches of a shard stand one after the other in the order.
     alone = element_spec is not None or plan.shard.count > 1
     together = 1 if alone else min(dataset._batches_together, plan.num_batches)
     if together == 1 or (size is None and plan.remainder == "spread"):
-        passes, cut_into = _Epochs(service, plan, layout), None
+        passes, cut_into = _Epochs(service, plan, layout, training), None
     else:
         size = size or plan.batch_size
-        passes = _Epochs(service, plan, layout.of_chunks(), rows_at_once=size * together)
+        passes = _Epochs(service, plan, layout.of_chunks(), training, rows_at_once=size * together)
         cut_into = size, plan.num_batches
     return tf_data.epochs(passes, layout.element_spec, endless=service.endless, cut_into=cut_into)
 
@@ -175,9 +205,14 @@ class _Epochs:
     """The epochs of a dataset of this library; `backends.tf_data.Passes` tells what is asked."""
 
     def __init__(
-        self, service: Service, plan: Plan, layout: Any, rows_at_once: int | None = None
+        self,
+        service: Service,
+        plan: Plan,
+        layout: Any,
+        training: bool,
+        rows_at_once: int | None = None,
     ) -> None:
-        self._service, self._layout = service, layout
+        self._service, self._layout, self._training = service, layout, training
         self._plan, self._last_step, self._last_parts = plan, plan.num_batches - 1, [slice(None)]
         if rows_at_once is not None:
             self._plan = replace(plan, batch_size=rows_at_once, remainder="keep")
@@ -191,22 +226,29 @@ class _Epochs:
 
     def __iter__(self) -> _Pass:
         clock = self._service.clock
-        if clock.step or clock.skip:
+        if not self._training:
+            yield from self._epoch(0, None)
+            return
+        if clock.place.is_rest:
             raise InvalidArgumentError(
                 f"the dataset goes on at step {clock.step} of epoch {clock.epoch}, as it was told "
                 "by load_state_dict, but each iteration of a tf.data.Dataset is a whole epoch. "
                 f"Iterate over the dataset itself, or call set_epoch({clock.epoch}) and begin with "
                 f"batches.skip({clock.step})."
             )
-        clock.reached = None
-        epoch, times_set = clock.epoch, clock.times_set
+        clock.begin_iteration(clock.place)
+        yield from self._epoch(clock.epoch, clock.times_set)
+
+    def _epoch(self, epoch: int, times_set: int | None) -> _Pass:
+        """An epoch, which counts if it is known how often the user had set the clock before."""
         plan, step = self._plan, -1
-        with contextlib.closing(self._service.iteration(plan, epoch)) as stream:
+        stream = self._service.iteration(plan, epoch, 0, self._training)
+        with contextlib.closing(stream):
             # Counted by hand: zip would hold the batch while it asks for the next.
             for batch in stream:
                 step += 1
                 try:
-                    arrays = self._layout.arrays(weighed_for_fit(plan, batch, step))
+                    arrays = self._layout.arrays(_weighed(plan, batch, step, self._training))
                 except ValueError as error:
                     error.add_note(
                         f"keras_npbatch: at epoch {epoch}, step {step}, rows "
@@ -219,8 +261,9 @@ class _Epochs:
                     for part in before:
                         yield [array[part] for array in arrays]
                     arrays = [array[last] for array in arrays]
-                    # Before the last batch leaves: TensorFlow may not come back after it.
-                    clock.deliver(epoch, times_set)
+                    if times_set is not None:
+                        # Before the last batch leaves: TensorFlow may not come back after it.
+                        self._service.clock.deliver(epoch, times_set)
                 yield arrays
                 del arrays
                 if step == self._last_step:
@@ -299,10 +342,28 @@ def _last_parts(plan: Plan, rows_at_once: int) -> tuple[int, list[slice]]:
     return step, [part for part in parts if part.stop > part.start]
 
 
-def _first_batch(service: Service) -> Tree:
+def _first_batch(service: Service, plan: Plan, training: bool) -> Tree:
     """A batch of the epoch that comes next; asking changes nothing."""
-    batch = service.dataset._maker()(service.clock.epoch, 0)
-    return weighed_for_fit(service.plan, batch, 0)
+    epoch = service.clock.epoch if training else 0
+    return _weighed(plan, service.dataset._maker(plan, training)(epoch, 0), 0, training)
+
+
+def _weighed(plan: Plan, batch: Tree, step: int, training: bool) -> Tree:
+    if training:
+        return weighed_for_fit(plan, batch, step)
+    return weighed_for_evaluate(plan, batch, plan.num_batches)
+
+
+def _warn_of_training(dataset: Any) -> None:
+    """Warn where what looks like a dataset for evaluation would be read as in training."""
+    found = [] if dataset.shuffle else dataset._for_training_alone
+    if found:
+        warnings.warn(
+            f"to_tf_dataset() makes batches of training, and the {type(dataset).__name__} with "
+            f"shuffle=False has others for evaluate and predict, because of {', '.join(found)}. "
+            "Say what they are for: call='fit', 'evaluate' or 'predict'.",
+            stacklevel=4,
+        )
 
 
 def _same_size(plan: Plan) -> int | None:

@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from keras_npbatch.assemble import ClassWeight
+from keras_npbatch.clock import Place
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan
 from keras_npbatch.summary import Summarise
@@ -33,10 +35,8 @@ class Delivery:
     """Counts the iterators of Keras within a session; what one has read ahead, another drops."""
     plan: Plan
     """Which rows are in which batch."""
-    epoch: int
-    """The epoch of the data."""
-    step: int
-    """The step in that epoch."""
+    place: Place
+    """Where it is in the data."""
     first: int
     """The step that the pass began with: 0, unless it was resumed."""
     batch: Tree
@@ -47,6 +47,18 @@ class Delivery:
     """Seconds from being asked for the batch to having it; 0 if it was ready."""
     ready: int
     """Batches that were ready when it was asked for, this one too."""
+    class_weight: ClassWeight | None = None
+    """That of `fit(class_weight=...)`."""
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the data."""
+        return self.place.epoch
+
+    @property
+    def step(self) -> int:
+        """The step in that epoch."""
+        return self.place.step
 
     @property
     def rows(self) -> Rows:

@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.assemble import ClassWeight, Training
 from keras_npbatch.batches import Batches
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.execution.code import Code
@@ -114,7 +115,7 @@ class Worked(Batches):
         self,
         plan: Plan,
         epoch: int,
-        training: bool = True,
+        training: Training = True,
         follows: bool = True,
         first: int = 0,
         summarise: Summarise | None = None,
@@ -131,6 +132,10 @@ class Worked(Batches):
         ahead = whole_number("max_queue_size", self.max_queue_size, least=1)
         stream: Stream
         if self.use_multiprocessing and workers > 0:
+            if isinstance(training, ClassWeight):
+                if self._sent_class_weight != training:
+                    self._sent_class_weight = training
+                training = "sent"
             pool = self._current_pool(workers)
             stream = ProcessStream(
                 pool,

@@ -54,3 +54,26 @@ class Drawing(keras_npbatch.BatchDataset):
 
     def load(self, rows, rng):
         return rows.astype("float32")[:, np.newaxis], rng.integers(0, 10**6, len(rows), "int32")
+
+
+class Numbers(keras_npbatch.BatchDataset):
+    """50 samples in batches of 8, each its number; or with a `sample_weight` of 1."""
+
+    def __init__(self, *, weighted=False, **settings):
+        super().__init__(50, **{"batch_size": 8, "seed": 3, **settings})
+        self.weighted = weighted
+
+    def load(self, rows):
+        batch = rows.astype("float32")[:, np.newaxis], rows.astype("int32")
+        return (*batch, np.ones(len(rows), "float32")) if self.weighted else batch
+
+
+class WholeNumbers(keras_npbatch.BatchDataset):
+    """The same, made as a `PyDataset` makes them."""
+
+    def __init__(self, **settings):
+        super().__init__(50, **{"batch_size": 8, "seed": 3, **settings})
+
+    def __getitem__(self, index):
+        rows = self.rows(index)
+        return rows.astype("float32")[:, np.newaxis], rows.astype("int32")

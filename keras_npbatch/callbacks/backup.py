@@ -156,7 +156,7 @@ class BackupAndRestore(Watcher):
 
     def trained(self, delivery: Delivery) -> None:
         """Remember where the data are."""
-        self._trained = Place(delivery.epoch, delivery.step, delivery.plan.skip)
+        self._trained = delivery.place
         self._trained_all = delivery.is_last
         self._since_saved += 1
 

@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.assemble import Parts, unpack
+from keras_npbatch.assemble import ClassWeight, Parts, unpack
 from keras_npbatch.callbacks.files import opened, remove, replacing
-from keras_npbatch.clock import Place
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
 from keras_npbatch.tree import Tree, leaves_with_paths
 from keras_npbatch.watching import Delivery
@@ -66,17 +65,17 @@ def write(
     remove(folder / _REPORT)  # of other arrays than those that are written now
     batches = []
     for each, delivery in enumerate(deliveries):
-        named = named_leaves(delivery.batch)
+        named, weights = named_leaves(delivery.batch), delivery.class_weight
         with replacing(arrays_path(folder, each)) as file:
             arrays: dict[str, Any] = {
                 f"leaf-{leaf}": storable(value) for leaf, (_, value) in enumerate(named)
             }
             np.savez(file, **arrays)
-        place = Place(delivery.epoch, delivery.step, delivery.plan.skip)
         batches.append(
             {
-                "state": dataset._state_at(place),
+                "state": dataset._state_at(delivery.place),
                 "rows": delivery.rows.tolist(),
+                "class_weight": None if weights is None else weights.pairs,
                 "leaves": [path for path, _ in named],
             }
         )
@@ -114,6 +113,8 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
                 leaves = batches[number]["leaves"]
                 if not isinstance(leaves, list) or not isinstance(batches[number]["state"], dict):
                     raise TypeError(f"batch {number} is {told(batches[number])}")
+                if batches[number]["class_weight"] is not None:
+                    ClassWeight(dict(batches[number]["class_weight"]))
                 return batches[number], number
     except Exception as error:  # whatever parsing a damaged file may raise
         raise InvalidStateError(

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_npbatch.adapter import KerasAdapter
+from keras_npbatch.assemble import ClassWeight
 from keras_npbatch.callbacks.batch_report import (
     arrays_path,
     as_text,
@@ -183,9 +184,11 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise InvalidArgumentError(f"number is {told(number)}; expected the number of a batch.")
     found, number = read_report(folder, number)
-    epoch, step, _ = place = dataset._place_of(found["state"])
-    plan = place.plan(dataset.plan)
-    batch = weighed_for_fit(plan, dataset._maker(plan)(epoch, step), step)
+    place = dataset._place_of(found["state"])
+    epoch, step, plan = place.epoch, place.step, place.plan(dataset.plan)
+    weights = found["class_weight"]
+    training = True if weights is None else ClassWeight(dict(weights))
+    batch = weighed_for_fit(plan, dataset._maker(plan, training)(epoch, step), step)
     kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
     named = named_leaves(batch)
     if [path for path, _ in named] != found["leaves"]:

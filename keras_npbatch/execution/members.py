@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
+from keras_npbatch.assemble import Training
 from keras_npbatch.errors import WorkerDiedError, told_rows
 from keras_npbatch.execution import refusals
 from keras_npbatch.execution.patience import MOST_DEATHS
@@ -50,7 +51,7 @@ class Key(NamedTuple):
     """Which batch."""
 
     plan: Plan
-    training: bool
+    training: Training
     summarise: Summarise | None
     epoch: int
     step: int

@@ -14,6 +14,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator
 
+from keras_npbatch.assemble import Training
 from keras_npbatch.execution.members import Job, Key
 from keras_npbatch.execution.processes import Pool
 from keras_npbatch.execution.threads import leading
@@ -31,7 +32,7 @@ class ProcessStream:
         pool: who makes them.
         plan: which rows are in which batch.
         epoch: which epoch.
-        training: whether classes are weighed.
+        training: whether classes are weighed, and by what.
         summarise: what the workers compute from each batch, if anything.
         ahead: batches under way or ready at most, from 1 up.
         follows: whether the next epoch will be asked for too.
@@ -44,7 +45,7 @@ class ProcessStream:
         plan: Plan,
         epoch: int,
         *,
-        training: bool = True,
+        training: Training = True,
         summarise: Summarise | None = None,
         ahead: int,
         follows: bool = False,

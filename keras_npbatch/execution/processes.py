@@ -33,6 +33,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keras_npbatch.assemble import Training
 from keras_npbatch.execution import failures, interrupts, packing, refusals
 from keras_npbatch.execution.launch import StartMethod, launcher_for
 from keras_npbatch.execution.members import Job, Key, Member, end_members, watching
@@ -176,7 +177,7 @@ class Pool:
         job.wanted = False
 
     def forget_all_but(
-        self, plan: Plan, training: bool, summarise: Summarise | None, epochs: range
+        self, plan: Plan, training: Training, summarise: Summarise | None, epochs: range
     ) -> None:
         """Of the kept batches of training, or of the others, let those go that nobody will ask for.
 
@@ -184,8 +185,8 @@ class Pool:
         """
         with self._lock:
             for key in list(self._kept):
-                is_asked_for = (key.plan, key.summarise) == (plan, summarise)
-                if key.training == training and not (is_asked_for and key.epoch in epochs):
+                is_asked_for = key[:3] == (plan, training, summarise) and key.epoch in epochs
+                if bool(key.training) == bool(training) and not is_asked_for:
                     self._kept.pop(key).wanted = False
 
     def wait_for(self, job: Job, is_over: Callable[[], bool]) -> bool:

@@ -33,6 +33,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from keras_npbatch.assemble import Training
 from keras_npbatch.batches import Maker
 from keras_npbatch.execution import failures, lifeline, packing, randomness, sending, stand_ins
 from keras_npbatch.execution.shared import Arena, map_segment
@@ -91,8 +92,8 @@ class Task:
     """Its number, different for each task of a pool."""
     plan: Plan
     """Which rows are in which batch."""
-    training: bool
-    """Whether classes are weighed."""
+    training: Training
+    """Whether classes are weighed, and by what."""
     summarise: Summarise | None
     """What is to be computed from the batch."""
     epoch: int
@@ -209,7 +210,7 @@ class _Worker:
         self._slots = Slots(self._arena)
         self._lent: dict[int, Slot] = {}
         self._times_lent = 0
-        self._makers: dict[tuple[Plan, bool, Summarise | None], Maker] = {}
+        self._makers: dict[tuple[Plan, Training, Summarise | None], Maker] = {}
 
     def run(self) -> None:
         message, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_BYTES, 2)

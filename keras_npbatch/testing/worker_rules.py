@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+from keras_npbatch.assemble import Training
 from keras_npbatch.batches import Batches, Maker
 from keras_npbatch.errors import UnsendableError
 from keras_npbatch.execution.launch import can_launch
@@ -79,7 +80,7 @@ class _Wrapped(Batches):
     def _maker(
         self,
         plan: Plan | None = None,
-        training: bool = True,
+        training: Training = True,
         summarise: Summarise | None = None,
     ) -> Maker:
         return self._make

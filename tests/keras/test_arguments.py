@@ -22,11 +22,6 @@ def dataset(data):
     ("argument", "message"),
     [
         (
-            {"class_weight": {0: 2.0}},
-            "fit(class_weight=...) was given with the dataset (ArrayDataset), and "
-            "Keras would ignore it; expected None. Give it to the dataset: class_weight=...",
-        ),
-        (
             {"y": np.zeros(N)},
             "fit(y=...) was given with the dataset (ArrayDataset), and Keras would "
             "ignore it; expected None. Put the targets into the dataset.",

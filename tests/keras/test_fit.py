@@ -79,7 +79,7 @@ def test_drop_leaves_out_only_the_remainder(make_model, fit, data):
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_order_is_the_same_whatever_fit_is_told(make_model, fit, data, shuffle):
+def test_the_order_is_the_one_that_is_told_whatever_fit_is_given(make_model, fit, data, shuffle):
     dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=5)
     seen = fit(make_model(), dataset, epochs=2, shuffle=shuffle)
     assert seen.epochs == [order_of(dataset, epoch) for epoch in range(2)]

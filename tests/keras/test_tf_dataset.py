@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import keras_npbatch as npb
 from keras_npbatch import ArrayDataset, BatchDataset
-from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
+from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, UnsupportedArgumentError
 
 pytestmark = pytest.mark.skipif(
     os.environ["KERAS_NPBATCH_BACKEND"] != "tensorflow", reason="once is enough"
@@ -97,7 +97,7 @@ def test_each_iteration_is_the_epoch_that_comes_next(
         n = max(n, batch_size)
     dataset = make(n, batch_size=batch_size, remainder=remainder, shuffle=shuffle, workers=workers)
     dataset.set_epoch(first)
-    batches = dataset.to_tf_dataset()
+    batches = dataset.to_tf_dataset(call=None if shuffle else "fit")
     assert dataset.epoch == first  # making it has read a batch, and moved nothing
     sizes = set()
     for epoch in (first, first + 1):
@@ -112,6 +112,75 @@ def test_each_iteration_is_the_epoch_that_comes_next(
         assert dataset.epoch == epoch + 1
     static = sizes.pop() if len(sizes) == 1 else None
     assert [spec.shape[0] for spec in batches.element_spec] == [static] * len(seen[0])
+
+
+@made
+@pytest.mark.parametrize("remainder", ["keep", "drop", "pad", "spread"])
+@pytest.mark.parametrize("call", ["evaluate", "predict"])
+def test_for_another_call_it_reads_what_that_reads(make, remainder, call):
+    dataset = make(remainder=remainder, class_weight={3: 9.0}, augment=lambda batch: 1 / 0)
+    dataset.load_state_dict(dataset.state_dict(epoch=1, step=2))
+    batches = dataset.to_tf_dataset(call=call)
+    expected = list(dataset.batches_for(call))
+    for _ in range(2):
+        assert int(batches.cardinality()) == len(expected)
+        for batch, other in zip(batches, expected, strict=True):
+            for part, same in zip(batch, other, strict=True):
+                np.testing.assert_array_equal(part, same)
+    assert (dataset.epoch, dataset.state_dict()["step"]) == (1, 2)
+    if call == "predict":
+        assert sum(ids_of(batches), []) == list(range(N))  # noqa: RUF017
+
+
+@pytest.mark.parametrize("remainder", ["keep", "drop", "pad", "spread"])
+def test_evaluate_and_predict_of_it_are_those_of_the_dataset(make_model, remainder):
+    dataset = arrays(remainder=remainder, class_weight={3: 9.0})
+    model = make_model()
+    ours = model.evaluate(dataset, verbose=0)[0]
+    theirs = model.evaluate(dataset.to_tf_dataset(call="evaluate"), verbose=0)[0]
+    np.testing.assert_allclose(theirs, ours, rtol=1e-6)
+    predicted = model.predict(dataset.to_tf_dataset(call="predict"), verbose=0)
+    np.testing.assert_array_equal(predicted[:, 0], np.arange(N))
+
+
+def test_for_evaluation_an_endless_dataset_stays_in_order():
+    batches = arrays(20).repeat().to_tf_dataset(call="evaluate")
+    first, second, third = list(range(8)), list(range(8, 16)), [16, 17, 18, 19]
+    assert ids_of(batches.take(4)) == [first, second, third, first]
+
+
+@pytest.mark.parametrize(
+    ("settings", "reasons"),
+    [
+        ({"remainder": "pad"}, "remainder='pad'"),
+        ({"remainder": "drop", "class_weight": {}}, "remainder='drop', class_weight"),
+        ({"augment": lambda batch: batch}, "augment"),
+    ],
+    ids=str,
+)
+def test_a_dataset_for_evaluation_warns_of_batches_of_training(settings, reasons):
+    dataset = arrays(shuffle=False, **settings)
+    with pytest.warns(UserWarning, match="^to_tf_dataset") as caught:
+        dataset.to_tf_dataset()
+    assert str(caught[0].message) == (
+        "to_tf_dataset() makes batches of training, and the ArrayDataset with shuffle=False has "
+        f"others for evaluate and predict, because of {reasons}. Say what they are for: "
+        "call='fit', 'evaluate' or 'predict'."
+    )
+    for call in ("fit", "evaluate", "predict"):
+        dataset.to_tf_dataset(call=call)
+        npb.to_tf_dataset(dataset, call=call)
+
+
+def test_another_call_is_refused_and_so_is_predict_of_a_shard():
+    with pytest.raises(InvalidArgumentError) as caught:
+        arrays().to_tf_dataset(call="train")
+    assert str(caught.value) == (
+        "call is 'train' (str); expected 'fit', 'evaluate' or 'predict', whose batches these are "
+        "to be."
+    )
+    with pytest.raises(UnsupportedArgumentError, match=r"^predict was given a ArrayDataset"):
+        arrays(shard=(0, 2)).to_tf_dataset(call="predict")
 
 
 @made
