@@ -9,13 +9,15 @@ the first epoch too, and twice, so that whatever counts on them miscounts.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_npbatch.engines import is_strategy
+from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.keras_calls import (
     Call,
     expect_steps,
@@ -64,14 +66,14 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         """
         from keras_npbatch.backends import jax
 
-        batches = jax.to_arrays(self._batches())
+        batches = self._batches(jax.to_arrays)
         return batches if super_batch is None else jax.stacked(batches, super_batch)
 
     def get_torch_dataloader(self) -> Iterator[Tree]:
         """Batches with Torch tensors."""
         from keras_npbatch.backends import torch
 
-        return map(torch.to_tensors, self._batches())
+        return self._batches(partial(map, torch.to_tensors))
 
     def get_tf_dataset(self) -> Any:
         """An iterable of batches with TensorFlow tensors; each iteration is a pass.
@@ -119,18 +121,20 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
     def on_epoch_end(self) -> None:
         """Nothing; a hook for subclasses, called when and as often as Keras pleases."""
 
-    def _batches(self) -> Iterator[Tree]:
+    def _batches(
+        self, converted: Callable[[Iterator[Tree]], Iterator[Tree]] = iter
+    ) -> Iterator[Tree]:
         epoch_iterator = find_epoch_iterator(self)
         if epoch_iterator is None:
             if is_asked_by_keras():  # by a later one, which hides its iterator
                 refuse_to_guess(self._service())
-            return iter(self)
+            return converted(iter(self))
         call = find_call()
         session = self._session(epoch_iterator)
         self._watch(call, session)
         batches = session.batches(call)
         expect_steps(epoch_iterator, session.num_batches)
-        return batches
+        return _telling(session, converted(batches))
 
     def _session(self, epoch_iterator: Any) -> Session:
         if "_sessions" not in self.__dict__:
@@ -179,6 +183,16 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         raise NotImplementedError
 
 
+def _telling(session: Session, batches: Iterator[Tree]) -> Iterator[Tree]:
+    """The batches; an error about one of them tells which it is."""
+    try:
+        yield from batches
+    except InvalidBatchError as error:
+        if not getattr(error, "__notes__", None):  # one that was raised where it was made
+            session.tell_place(error)
+        raise
+
+
 def _end(adapter: weakref.ref[KerasAdapter], session: Session) -> None:
     session.end()
     alive = adapter()
@@ -195,4 +209,4 @@ class _TensorFlowEpochs:
     def __iter__(self) -> Iterator[Tree]:
         from keras_npbatch.backends import tensorflow
 
-        return tensorflow.tensor_batches(self._adapter._batches())
+        return self._adapter._batches(tensorflow.tensor_batches)

@@ -8,7 +8,7 @@ between, and `pack` gives it back in the form that Keras expects for what is the
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, told
-from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves, map_with_none
+from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_leaves
 
 __all__ = [
     "ClassWeight",
@@ -26,6 +26,7 @@ __all__ = [
     "pack",
     "pad",
     "scale_weights",
+    "scaled",
     "unpack",
 ]
 
@@ -100,10 +101,18 @@ def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
                     f"{told_by} returned {told(leaf)} for {path}; expected an array whose first "
                     f"dimension counts the {'' if num_rows is None else f'{num_rows} '}samples of "
                     "the batch. Stack single samples (`np.stack`), turn lists into arrays "
-                    "(`np.asarray`)."
+                    "(`np.asarray`), pad lists of different lengths (`keras.utils.pad_sequences`)."
                 )
             if num_rows not in (None, shape[0]):
-                stack = " Stack the samples of a list (`np.stack`)." if type(part) is list else ""
+                stack = ""
+                if type(part) is list:
+                    shapes = {getattr(sample, "shape", None) for sample in part}
+                    stack = " Stack the samples of a list (`np.stack`)."
+                    if len(shapes) > 1:
+                        stack = (
+                            " Pad the samples of a list to one length, and stack them "
+                            "(`keras.utils.pad_sequences`)."
+                        )
                 raise InvalidBatchError(
                     f"{told_by} returned {told(leaf)} for {path}; expected {num_rows} samples, "
                     f"one for each row of the batch.{stack}"
@@ -191,24 +200,26 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
     """A batch of `batch_size` samples, with a `sample_weight` of 0 for each that was added.
 
     The rows that are added repeat the rows of the batch, so that they are ordinary numbers to
-    every layer; full batches get a `sample_weight` too, so that all have one structure.
+    every layer; full batches get a `sample_weight` too, so that all have one structure. Keras
+    aligns weights with the last axes of what it weighs, so those of a sample are given an axis of
+    size 1 for each axis that the values of a loss may have, as far as its targets tell.
 
     Args:
         parts: `num_rows` samples; one sample, which does not count, where that is 0.
         num_rows: samples that count.
         batch_size: samples in the padded batch.
     """
-    weights = parts.sample_weight
     num_there = max(1, num_rows)
 
-    def as_floats(weight: Any) -> npt.NDArray[Any]:
+    def as_floats(weight: Any, axes: int) -> npt.NDArray[Any]:
         if weight is None:
-            return np.ones(num_there, np.float32)
+            return np.ones((num_there,) + (1,) * axes, np.float32)
         array: npt.NDArray[Any] = np.asarray(weight)
+        if array.ndim < 1 + axes:
+            array = array.reshape(array.shape + (1,) * (1 + axes - array.ndim))
         return array if array.dtype.kind == "f" else array.astype(np.float32)
 
-    # Also where one output of several has no weights: padding must not weigh there.
-    weights = map_with_none(as_floats, weights)
+    weights = _for_each_target(parts, as_floats)
     if num_rows == batch_size:
         return parts._replace(sample_weight=weights)
     repeated = np.arange(batch_size) % num_there
@@ -225,6 +236,36 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
     )
 
 
+def _for_each_target(parts: Parts, as_floats: Callable[[Any, int], npt.NDArray[Any]]) -> Tree:
+    """`as_floats(weight, axes)` for the weights of each output, one array where all are alike.
+
+    None among them too: padding must not weigh there.
+    """
+    weights, targets = parts.sample_weight, parts.y
+    axes = [_axes_of_values(target) for target in leaves(targets)]
+    is_nested = isinstance(weights, dict | list | tuple)
+    if not is_nested and len(set(axes)) > 1:
+        return map_leaves(lambda target: as_floats(weights, _axes_of_values(target)), targets)
+    if not is_nested:
+        return as_floats(weights, axes[0] if axes else 0)
+    found, structure = flatten(weights, none_is_leaf=True)
+    if len(found) != len(axes):
+        axes = [0] * len(found)
+    return structure.unflatten([as_floats(*pair) for pair in zip(found, axes, strict=True)])
+
+
+def _axes_of_values(target: Any) -> int:
+    """The most axes, behind that of the samples, that Keras's losses have values for.
+
+    A loss has one axis fewer than its targets, but as many where whole numbers are the classes of
+    positions.
+    """
+    shape = target.shape
+    if len(shape) > 2:
+        return len(shape) - 1
+    return int(len(shape) == 2 and shape[1] > 1 and "int" in str(target.dtype))
+
+
 def _by_position(leaf: Any) -> Any:
     if type(leaf).__module__.partition(".")[0] == "tensorflow":  # takes no array of numbers
         return np.asarray(leaf)
@@ -235,11 +276,13 @@ def _by_position(leaf: Any) -> Any:
 def scale_weights(batch: Tree, factor: float) -> Tree:
     """The batch with `factor` times its sample weights, as float32 where they were whole."""
     parts = unpack(batch, "the dataset")
+    weights = map_leaves(lambda weight: scaled(weight, factor), parts.sample_weight)
+    return pack(parts._replace(sample_weight=weights))
 
-    def scaled(weight: Any) -> npt.NDArray[Any]:
-        weight = np.asarray(weight)
-        dtype = weight.dtype if weight.dtype.kind == "f" else np.dtype(np.float32)
-        product: npt.NDArray[Any] = np.multiply(weight, factor, dtype=dtype)
-        return product
 
-    return pack(parts._replace(sample_weight=map_leaves(scaled, parts.sample_weight)))
+def scaled(weight: Any, factor: float) -> npt.NDArray[Any]:
+    """`factor` times an array of sample weights, as float32 where they were whole."""
+    weight = np.asarray(weight)
+    dtype = weight.dtype if weight.dtype.kind == "f" else np.dtype(np.float32)
+    product: npt.NDArray[Any] = np.multiply(weight, factor, dtype=dtype)
+    return product

@@ -16,8 +16,9 @@ from typing import Any, Literal
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan
-from keras_npbatch.serving import check_delivered, weighed_for_evaluate
+from keras_npbatch.serving import check_delivered
 from keras_npbatch.tree import Tree
+from keras_npbatch.weighing import weighed_for_evaluate
 
 __all__ = ["CallBatches"]
 
@@ -40,7 +41,9 @@ class CallBatches:
                 "those of `for batch in dataset`."
             )
         self._dataset, self._call = dataset, call
-        self._plan: Plan = dataset.plan.in_data_order(every_row=call == "predict")
+        # `evaluate` pads for other processes alone; see `serving.Session`.
+        alone = dataset.plan.remainder == "pad" and dataset.plan.shard.count == 1
+        self._plan: Plan = dataset.plan.in_data_order(every_row=call == "predict" or alone)
 
     def __len__(self) -> int:
         """Batches in one pass over the data."""

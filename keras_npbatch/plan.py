@@ -134,6 +134,12 @@ class Plan:
         full, rest = divmod(self.num_samples - self.skip, self.global_batch_size)
         return full if self.remainder == "drop" or not rest else full + 1
 
+    @property
+    def pads(self) -> bool:
+        """Whether a batch has rows that were added: `remainder="pad"`, and a rest to fill up."""
+        rest = (self.num_samples - self.skip) % self.global_batch_size
+        return self.remainder == "pad" and rest > 0
+
     def global_span(self, step: int) -> tuple[int, int]:
         """The positions `start..stop-1` of the order that all shards together read at `step`."""
         if self.remainder == "spread":

@@ -24,11 +24,16 @@ from typing import Any
 import keras
 
 from keras_npbatch.agreement import refuse_differences, tell_failure
-from keras_npbatch.assemble import Training, scale_weights
+from keras_npbatch.assemble import Training
 from keras_npbatch.batches import Batches
 from keras_npbatch.clock import Place
 from keras_npbatch.engines import check_engine, check_rest, join_strategy, rewire
-from keras_npbatch.errors import ClosedError, InvalidStateError, UnsupportedArgumentError
+from keras_npbatch.errors import (
+    ClosedError,
+    InvalidStateError,
+    UnsupportedArgumentError,
+    told_rows,
+)
 from keras_npbatch.first_batch import (
     look_at,
     note_if_jax_lost_the_model,
@@ -48,8 +53,9 @@ from keras_npbatch.requests import (
 from keras_npbatch.service import Service, Stream
 from keras_npbatch.tree import Tree
 from keras_npbatch.watching import Delivery, Watch
+from keras_npbatch.weighing import Weighing, without_weights
 
-__all__ = ["Session", "check_delivered", "weighed_for_evaluate", "weighed_for_fit"]
+__all__ = ["Session", "check_delivered"]
 
 
 class Session:
@@ -71,13 +77,13 @@ class Session:
         self._steps = steps
         self.frame = None if call is None else call.frame
         self._model = None if call is None or call.model is None else weakref.ref(call.model)
+        self._strategy: Any = None
         kind = kind_of(service, call)
         check_arguments(service, call, steps)
         self._in_order = reads_in_order(service, call)
         self._class_weight = weights_of(service, call)
         self._choose(kind)
         self._is_agreed = not has_others(self._plan.shard)
-        self._strategy: Any = None
         self._check_engine(call)
         if not self._is_agreed and self._engine_talks_first():
             # Where the data begin may still change, so that is compared with the first batch.
@@ -158,6 +164,13 @@ class Session:
         dataset = self._service.dataset
         join_strategy(strategy, self._plan, self._kind, dataset, self.model, self._described())
         self._is_agreed, self._strategy = True, strategy
+        self._choose(self._kind)
+
+    def tell_place(self, error: Exception) -> None:
+        """Add a note to an error about the batch that was given last: epoch, step and rows."""
+        plan, epoch, step = self._at
+        rows = told_rows(plan.rows(epoch, step))
+        error.add_note(f"keras_npbatch: in the batch of epoch {epoch}, step {step}, rows {rows}")
 
     def take_back(self) -> None:
         """Keras drops what it has read to build the model: the epoch is begun anew."""
@@ -215,7 +228,18 @@ class Session:
         plan = self._service.plan
         if kind != "fit" or self._in_order:
             plan = plan.in_data_order(every_row=kind == "predict")
+        if kind == "evaluate" and plan.remainder == "pad" and not self._needs_equal_sizes(plan):
+            # Exact for every loss and metric, which no weights are.
+            plan = plan.in_data_order(every_row=True)
         self._plan = plan
+        steps = self._steps
+        if steps is not None and not self._service.endless:
+            steps = min(steps, plan.num_batches)
+        self._weighing = Weighing("fit" if kind == "fit" else "evaluate", self.model, steps)
+
+    def _needs_equal_sizes(self, plan: Plan) -> bool:
+        """Whether others, processes or devices, need a batch of the same size."""
+        return plan.shard.count > 1 or self._strategy is not None or mesh_place() is not None
 
     @property
     def _training(self) -> Training:
@@ -235,7 +259,8 @@ class Session:
         if self._kind == "fit":
             self._service.clock.reached = None  # by an iteration that was left
             self._service.clock.begin_fit(epoch, self._in_order)
-        if not is_build():
+        building = is_build()
+        if not building:
             self._agree()
             if plan.skip:
                 check_rest(plan, self._kind, self._strategy)
@@ -259,7 +284,10 @@ class Session:
                 summary = None
                 if summarise is not None:
                     batch, summary = batch  # the pair must not keep it
-                weighed = self._weighed(plan, batch, step)
+                if building and plan.remainder == "pad":
+                    weighed = without_weights(batch)
+                else:
+                    weighed = self._weighing(plan, batch, step)
                 if self.watches:
                     waited_s = 0.0 if ready else perf_counter() - asked
                     delivery = Delivery(
@@ -276,6 +304,7 @@ class Session:
                     for watch in self.watches:
                         watch.deliver(delivery)
                     del delivery
+                self._at = plan, epoch, step
                 if not self._has_begun:
                     look_at(weighed, self._kind, self.model, self._service.dataset)
                     self._has_begun = True
@@ -336,43 +365,6 @@ class Session:
         if self._kind == "fit" and self._steps is None and steps != self._steps_shown:
             show_steps(find_call(), steps)
             self._steps_shown = steps
-
-    def _weighed(self, plan: Plan, batch: Tree, step: int) -> Tree:
-        """The batch with its sample weights scaled to what Keras makes of padded batches.
-
-        Keras divides the loss of a batch by all its rows, padded ones too, and then weighs that
-        batch by all its rows. For `fit` the gradient must be that of the real rows, so in a
-        padded batch they weigh `batch_size / real rows`. For `evaluate` the mean over the batches
-        that are read must be that over their real rows, so in each batch they weigh
-        `all rows / real rows`.
-        """
-        if self._kind == "fit":
-            return weighed_for_fit(plan, batch, step)
-        steps = self._steps or plan.num_batches
-        if not self._service.endless:
-            steps = min(steps, plan.num_batches)
-        return weighed_for_evaluate(plan, batch, steps)
-
-
-def weighed_for_fit(plan: Plan, batch: Tree, step: int) -> Tree:
-    """The batch of a step of training with the sample weights that `fit` is given."""
-    if plan.remainder != "pad":
-        return batch
-    start, stop = plan.global_span(step)
-    return _scaled(batch, plan.global_batch_size / (stop - start))
-
-
-def weighed_for_evaluate(plan: Plan, batch: Tree, steps: int) -> Tree:
-    """A batch with the sample weights that `evaluate`, which reads `steps` of them, is given."""
-    if plan.remainder != "pad":
-        return batch
-    passes, rest = divmod(steps, plan.num_batches)
-    real = passes * plan.num_samples + (plan.global_span(rest - 1)[1] if rest else 0)
-    return _scaled(batch, steps * plan.global_batch_size / real)
-
-
-def _scaled(batch: Tree, factor: float) -> Tree:
-    return batch if factor == 1 else scale_weights(batch, factor)
 
 
 def check_delivered(step: int, last_step: int) -> None:

@@ -31,8 +31,9 @@ from keras_npbatch.keras_calls import Kind
 from keras_npbatch.plan import Plan
 from keras_npbatch.ranks import find_in_strategy
 from keras_npbatch.service import Service, Stream
-from keras_npbatch.serving import check_delivered, weighed_for_evaluate, weighed_for_fit
+from keras_npbatch.serving import check_delivered
 from keras_npbatch.tree import Tree
+from keras_npbatch.weighing import weighed_for_evaluate, weighed_for_fit
 
 __all__ = ["to_tf_dataset"]
 

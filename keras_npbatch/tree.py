@@ -43,9 +43,9 @@ def leaves(tree: Tree) -> list[Any]:
     return found
 
 
-def flatten(tree: Tree) -> tuple[list[Any], optree.PyTreeSpec]:
+def flatten(tree: Tree, none_is_leaf: bool = False) -> tuple[list[Any], optree.PyTreeSpec]:
     """The leaves of `tree`, and its structure: `structure.unflatten(leaves)` is `tree`."""
-    return optree.tree_flatten(tree)
+    return optree.tree_flatten(tree, none_is_leaf=none_is_leaf)
 
 
 def leaves_with_paths(tree: Tree, root: str = "") -> list[tuple[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import optree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,7 +206,8 @@ def test_a_leaf_that_is_no_array_is_refused_by_its_path(parts: Parts, message: s
         "load(rows) returned ",
         (
             "; expected an array whose first dimension counts the 4 samples of the batch. Stack "
-            "single samples (`np.stack`), turn lists into arrays (`np.asarray`)."
+            "single samples (`np.stack`), turn lists into arrays (`np.asarray`), pad lists "
+            "of different lengths (`keras.utils.pad_sequences`)."
         ),
     )
     assert text.startswith(head)
@@ -442,25 +444,27 @@ def test_padded_rows_weigh_nothing_and_the_others_stay_as_they_are(
     parts, num_rows, batch_size = batch
     padded = pad(parts, num_rows, batch_size)
     check_lengths(padded, batch_size, "pad")
-    parts = parts._replace(sample_weight=with_ones(parts.sample_weight, num_rows))
-    assert shape_of(padded) == shape_of(parts)
-    for old, new in zip(leaves(parts), leaves(padded), strict=True):
+    for old, new in zip(leaves(parts[:2]), leaves(padded[:2]), strict=True):
         assert_same_array(new[:num_rows], old)
-    for weight in leaves(padded.sample_weight):
-        assert not weight[num_rows:].any()
+    targets, weights = leaves(parts.y), leaves(padded.sample_weight)
+    given = optree.tree_leaves(parts.sample_weight, none_is_leaf=True)
+    if len(given) < len(weights):  # one for all, whose axes differ from output to output
+        given = given * len(weights)
+    for number, (old, new) in enumerate(zip(given, weights, strict=True)):
+        assert not new[num_rows:].any()
+        old = np.ones(num_rows, np.float32) if old is None else old
+        old = old if old.dtype.kind == "f" else old.astype(np.float32)
+        assert set(new.shape[old.ndim :]) <= {1}
+        assert_same_array(new[:num_rows].reshape(old.shape), old)
+        if len(weights) == len(targets):
+            assert new.ndim >= least_axes(targets[number])
 
 
-def with_ones(weights: Any, num_rows: int) -> Any:
-    """Weights of 1 wherever there are none, also for one output of several; all are floats."""
-    if weights is None:
-        return np.ones(num_rows, np.float32)
-    if isinstance(weights, dict):
-        return {key: with_ones(weight, num_rows) for key, weight in weights.items()}
-    if isinstance(weights, Pair):
-        return Pair(*(with_ones(weight, num_rows) for weight in weights))
-    if isinstance(weights, tuple | list):
-        return type(weights)(with_ones(weight, num_rows) for weight in weights)
-    return weights if weights.dtype.kind == "f" else weights.astype(np.float32)
+def least_axes(target: Any) -> int:
+    """As many as its loss has values for, or one more, which Keras squeezes."""
+    if target.ndim > 2:
+        return target.ndim
+    return 2 if target.ndim == 2 and target.shape[1] > 1 and target.dtype.kind in "iu" else 1
 
 
 @given(batch=short_batches())

@@ -37,6 +37,7 @@ CORE = [
     "arguments",
     "array_batches",
     "assemble",
+    "backends.conversion",
     "batches",
     "clock",
     "errors",
@@ -120,10 +121,12 @@ KERAS = [
     "callbacks.torch_data_parallel",
     "callbacks.training_state",
     "callbacks.watcher",
+    "compiled",
     "dataset",
     "engines",
     "first_batch",
     "keras_calls",
+    "model_weights",
     "requests",
     "serving",
     "tf_dataset",
@@ -136,7 +139,9 @@ KERAS = [
     "testing.shard_rules",
     "testing.structure_rules",
     "testing.subject",
+    "testing.weight_rules",
     "testing.worker_rules",
+    "weighing",
 ]
 
 

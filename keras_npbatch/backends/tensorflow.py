@@ -9,8 +9,9 @@ import numpy as np
 import tensorflow as tf
 from keras.src.trainers.data_adapters import data_adapter_utils
 
+from keras_npbatch.backends.conversion import converted, in_native_order
 from keras_npbatch.execution.slots import ALIGNMENT_BYTES, aligned_copy
-from keras_npbatch.tree import Tree, map_leaves
+from keras_npbatch.tree import Tree
 
 __all__ = ["tensor_batches", "to_tensors"]
 
@@ -30,7 +31,7 @@ def to_tensors(batch: Tree) -> Tree:
 
     A tensor that shares an array's memory holds the array until TensorFlow has done with it.
     """
-    return map_leaves(_to_tensor, batch)
+    return converted(batch, _to_tensor, "TensorFlow")
 
 
 def tensor_batches(
@@ -63,10 +64,14 @@ def tensor_batches(
 def _to_tensor(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         if leaf.dtype not in _SHARED_DTYPES:
-            return tf.convert_to_tensor(leaf)
+            if leaf.dtype.kind == "T":  # NumPy's StringDType, which TensorFlow does not know
+                leaf = leaf.astype(object)
+            return tf.convert_to_tensor(in_native_order(leaf))
         # Half the time of convert_to_tensor where it must be copied, a tenth where not.
         shared = leaf if _is_shareable(leaf) else aligned_copy(leaf)
         return tf.experimental.dlpack.from_dlpack(shared.__dlpack__())
+    if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
+        return leaf
     if data_adapter_utils.is_scipy_sparse(leaf):
         return data_adapter_utils.scipy_sparse_to_tf_sparse(leaf)
     return tf.convert_to_tensor(leaf)

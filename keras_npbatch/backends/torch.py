@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import distributed
 
-from keras_npbatch.tree import Tree, map_leaves
+from keras_npbatch.backends.conversion import converted, in_native_order
+from keras_npbatch.tree import Tree
 
 __all__ = [
     "gather",
@@ -108,10 +109,12 @@ def to_tensors(batch: Tree) -> Tree:
 
     A tensor that shares an array's memory holds the array.
     """
-    return map_leaves(_to_tensor, batch)
+    return converted(batch, _to_tensor, "Torch")
 
 
 def _to_tensor(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):
+        leaf = in_native_order(leaf)
     if isinstance(leaf, np.ndarray) and leaf.dtype in _SHARED_DTYPES:
         # Keras would copy an array (`np.array` in its convert_to_tensor), but not a tensor.
         # Torch refuses negative strides and warns of memory that must not be written to.

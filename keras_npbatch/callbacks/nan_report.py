@@ -32,9 +32,9 @@ from keras_npbatch.errors import (
     told,
     told_rows,
 )
-from keras_npbatch.serving import weighed_for_fit
 from keras_npbatch.tree import Tree
 from keras_npbatch.watching import Delivery
+from keras_npbatch.weighing import weighed_for_fit
 
 __all__ = ["NaNReport", "replay"]
 

@@ -8,6 +8,7 @@ from keras_npbatch.testing import (
     purity_rules,
     shard_rules,
     structure_rules,
+    weight_rules,
     worker_rules,
 )
 from keras_npbatch.testing.rules import Rule
@@ -38,5 +39,6 @@ RULES: tuple[Rule, ...] = (
     order_rules.extra_hooks_change_nothing,
     order_rules.resuming_goes_on_at_every_step,
     shard_rules.shards_make_up_the_epoch,
+    weight_rules.weights_have_the_axes_of_their_targets,
     keras_rules.keras_trains_one_step,
 )

@@ -557,6 +557,17 @@ def id_of_y(batch):
     return batch[1]
 
 
+class PadsWithWeightsOfAnotherAxis(Textbook):
+    """A padded last batch of sequences, whose weights `(n,)` weigh positions."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        real = len(x)
+        rows = np.arange(self.batch_size) % real
+        weights = (np.arange(self.batch_size) < real).astype("float32")
+        return x[rows], np.repeat(y.reshape(-1, 1, 1), BATCH, axis=1)[rows], weights
+
+
 @dataclass(frozen=True)
 class Broken:
     """A broken loader, and what must be found."""
@@ -636,6 +647,7 @@ BROKEN = [
     Broken(HookInOurs, {"extra_hooks_change_nothing"}),
     Broken(ResumesElsewhere, {"resuming_goes_on_at_every_step"}),
     Broken(OwnOrder, {"shards_make_up_the_epoch"}),
+    Broken(PadsWithWeightsOfAnotherAxis, {"weights_have_the_axes_of_their_targets"}),
     Broken(Hangs, {"every_batch_can_be_read"}, {"timeout": 0.5}),
 ]
 """One line for each fault."""

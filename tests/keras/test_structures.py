@@ -185,5 +185,5 @@ def test_what_getitem_returns_must_still_be_arrays():
     assert str(caught.value) == (
         "__getitem__(index) returned 1.0 (float) for y; expected an array whose first dimension "
         "counts the samples of the batch. Stack single samples (`np.stack`), turn lists into "
-        "arrays (`np.asarray`)."
+        "arrays (`np.asarray`), pad lists of different lengths (`keras.utils.pad_sequences`)."
     )
