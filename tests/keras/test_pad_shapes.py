@@ -125,7 +125,9 @@ def test_f1_takes_weights_of_samples_alone():
         start = keras.initializers.RandomUniform(-1, 1, seed=0)
         dense = keras.layers.Dense(3, "softmax", kernel_initializer=start)
         model = keras.Sequential([keras.Input((2,)), dense])
-        model.compile("sgd", "categorical_crossentropy", weighted_metrics=[metrics.F1Score()])
+        model.compile(
+            "sgd", "categorical_crossentropy", weighted_metrics=[metrics.F1Score("micro")]
+        )
         return model
 
     assert_trained_alike(make, x, y)
