@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from keras_npbatch.testing.memory import filled
 from keras_npbatch.testing.rules import rule
+from keras_npbatch.testing.seen import Seen, contents
 from keras_npbatch.testing.subject import Subject, Unreadable
 
 __all__ = [
@@ -14,7 +16,7 @@ __all__ = [
     "len_is_the_number_of_batches",
     "lengths_agree",
     "only_the_last_batch_is_short",
-    "values_are_finite",
+    "samples_beyond",
 ]
 
 _FAR = 1009
@@ -106,18 +108,39 @@ def len_is_the_number_of_batches(subject: Subject) -> Iterator[str]:
         if batch.size == 0:
             yield f"len(dataset) is {subject.num_batches}, but batch {batch.step} has no sample"
             return
-    last = subject.num_batches
-    beyond = _size_of(subject, last)
-    if beyond and not _size_of(subject, last * _FAR):
+    beyond = samples_beyond(subject)
+    if beyond:
+        last = subject.num_batches
         yield f"len(dataset) is {last}, but dataset[{last}] is a batch too, of {beyond} samples"
 
 
-def _size_of(subject: Subject, step: int) -> int:
-    try:
-        batch = subject.read(subject.at_epoch(0), step)
-    except Unreadable:
+def samples_beyond(subject: Subject) -> int:
+    """Samples in `dataset[len(dataset)]` that no batch of the epoch has.
+
+    None if the dataset answers to any index. One that fills an array of `batch_size` rows does so
+    too, but far beyond its end all of its answers are the same, and hold no sample.
+    """
+    last = subject.num_batches
+    beyond, far, farther = (
+        _seen_at(subject, step) for step in (last, last * _FAR, last * _FAR + 1)
+    )
+    if beyond is None or far is None:
+        return 0 if beyond is None else beyond.size
+    if farther is None or far.digest != farther.digest or beyond.digest == far.digest:
         return 0
-    return subject.look_at(batch, step).size
+    known = {key for seen in (*subject.epoch(0), far) for key in contents(seen)}
+    return sum(key not in known for key in contents(beyond))
+
+
+def _seen_at(subject: Subject, step: int) -> Seen | None:
+    """What was seen of a batch that may not be there; None if it is not, or is empty."""
+    try:
+        with filled(0, type(subject.dataset)):
+            batch = subject.read(subject.at_epoch(0), step)
+    except Unreadable:
+        return None
+    seen = subject.look_at(batch, step)
+    return seen if seen.size else None
 
 
 @rule(
@@ -135,22 +158,3 @@ def only_the_last_batch_is_short(subject: Subject) -> Iterator[str]:
         return
     step = next(step for step, size in enumerate(sizes) if size != ways[0][step])
     yield f"batch {step} of {len(sizes)} has {sizes[step]} samples; expected {ways[0][step]}"
-
-
-@rule(
-    why="One such value makes the loss NaN, and after it every weight of the model.",
-    mend="Clean the data (np.nan_to_num, a mask, leaving samples out), or look for a division by "
-    "zero or a logarithm in what prepares them.",
-    after=(batches_have_a_form_that_keras_takes,),
-)
-def values_are_finite(subject: Subject) -> Iterator[str]:
-    """No NaN, no infinity; one finding for each leaf."""
-    told: set[str] = set()
-    for batch in subject.epoch(0):
-        for leaf in batch.leaves:
-            if leaf.not_finite and leaf.path not in told:
-                told.add(leaf.path)
-                yield (
-                    f"{leaf.path} has {leaf.not_finite} values that are NaN or infinite in batch "
-                    f"{batch.step}"
-                )
