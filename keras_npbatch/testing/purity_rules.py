@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from keras_npbatch.testing import digests
 from keras_npbatch.testing.randomness import SEEDED_BY
 from keras_npbatch.testing.rules import Told, rule
+from keras_npbatch.testing.side_effect_rules import global_generators_are_left_as_they_are
 from keras_npbatch.testing.structure_rules import batches_have_a_form_that_keras_takes
 from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
 from keras_npbatch.testing.value_rules import every_row_of_a_batch_is_filled
@@ -128,6 +129,7 @@ def global_random_state_changes_nothing(subject: Subject) -> Iterator[str]:
         a_batch_is_the_same_when_read_again,
         a_batch_is_the_same_in_any_order,
         global_random_state_changes_nothing,
+        global_generators_are_left_as_they_are,  # threads that seed one disturb each other
     ),
 )
 def threads_read_the_same_batches(subject: Subject) -> Iterator[str | Told]:

@@ -128,8 +128,11 @@ def samples_beyond(subject: Subject) -> int:
         return 0 if beyond is None else beyond.size
     if farther is None or far.digest != farther.digest or beyond.digest == far.digest:
         return 0
-    known = {key for seen in (*subject.epoch(0), far) for key in contents(seen)}
-    return sum(key not in known for key in contents(beyond))
+    known = {key for seen in subject.epoch(0) for key in contents(seen)}
+    filling = set(contents(far))
+    # Indices that stop at the last sample fill the batch with that: it is a sample too.
+    is_sample = len(filling) == 1 and not far.blank.x.any() and filling.isdisjoint(known)
+    return sum(key not in known | filling for key in contents(beyond)) + is_sample
 
 
 def _seen_at(subject: Subject, step: int) -> Seen | None:
