@@ -226,16 +226,14 @@ def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
 )
 def shuffling_changes_the_order(subject: Subject) -> Iterator[str | Told]:
     """Of samples, from one epoch to the next, where the dataset says that it shuffles."""
-    if subject.shuffles is None:
-        raise NotChecked("whether it shuffles is not known; tell: shuffles=True or False")
     here, there = (subject.keys(subject.known_again(number)) for number in (0, 1))
     if len(set(here)) < _FEWEST_SHUFFLED:
         raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} different samples")
     if subject.shuffles and here == there:
         yield "it shuffles, but two epochs had all samples in the same order"
-    elif not subject.shuffles and here != there:
+    elif subject.shuffles is False and here != there:
         yield "it does not shuffle, but two epochs had samples in different orders"
-    elif subject.shuffles and _is_in_data_order(subject, here, there):
+    elif _is_in_data_order(subject, here, there):
         yield Told(
             "the first epoch of a new dataset is in the order of the data; later ones are shuffled",
             why="Where data are sorted, say by class, the first epoch trains on one class after "
@@ -243,6 +241,8 @@ def shuffling_changes_the_order(subject: Subject) -> Iterator[str | Told]:
             mend="Shuffle in __init__ too: call self.on_epoch_end() as its last line.",
             is_fault=False,
         )
+    if subject.shuffles is None:
+        raise NotChecked("whether it shuffles is not known; tell: shuffles=True or False")
 
 
 def _is_in_data_order(subject: Subject, here: list[Any], there: list[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from keras_npbatch.testing import digests
 from keras_npbatch.testing.randomness import SEEDED_BY, states
-from keras_npbatch.testing.rules import rule
+from keras_npbatch.testing.rules import Told, rule
 from keras_npbatch.testing.structure_rules import every_batch_can_be_read
 from keras_npbatch.testing.subject import Subject, Unreadable
 from keras_npbatch.tree import leaves
@@ -40,6 +41,9 @@ def global_generators_are_left_as_they_are(subject: Subject) -> Iterator[str]:
         for name in _HOOKS:
             subject.call_hook(twin, name, seed)
             yield f"{name}()"
+        if subject.with_seed is not None:
+            subject.made_with(0, seed)
+            yield "with_seed(0)"
 
     runs = [[(call, states()) for call in calls(seed)] for seed in (1, 2)]
     told: set[tuple[str, str]] = set()
@@ -58,12 +62,35 @@ def global_generators_are_left_as_they_are(subject: Subject) -> Iterator[str]:
     "batch in __getitem__. An array of indices may be shuffled in place.",
     after=(every_batch_can_be_read,),
 )
-def hooks_leave_the_data_as_they_are(subject: Subject) -> Iterator[str]:
+def hooks_leave_the_data_as_they_are(subject: Subject) -> Iterator[str | Told]:
     """No values change in place, by what they were before: only their order may."""
     for hook in _HOOKS:
         for name in vars(subject.dataset):
             if _piles_up(subject, name, hook):
                 yield f"{hook}() writes into {name}: values of it change in place"
+            elif _is_held_by_others(subject.dataset, name) and _reorders(subject, name, hook):
+                yield Told(
+                    f"{hook}() changes the order of {name} in place, which others hold too",
+                    why="Whoever made the dataset finds the order changed: of labels in another "
+                    "list, say, or of the files of a second dataset.",
+                    mend="Shuffle a copy, self.files = list(files), or an array of indices.",
+                    is_fault=False,
+                )
+
+
+def _is_held_by_others(dataset: Any, name: str) -> bool:
+    """Whether an array or list of a dataset has references other than that of the dataset."""
+    value = vars(dataset)[name]
+    # Those of the dataset, of `value`, and of the call.
+    return isinstance(value, np.ndarray | list) and sys.getrefcount(value) > 3
+
+
+def _reorders(subject: Subject, name: str, hook: str) -> bool:
+    twin = subject.at_epoch(0)
+    value = getattr(twin, name)
+    before = list(value)
+    subject.call_hook(twin, hook)
+    return not all(map(np.array_equal, before, value))
 
 
 def _piles_up(subject: Subject, name: str, hook: str) -> bool:

@@ -15,10 +15,7 @@ from keras_npbatch.testing import digests
 from keras_npbatch.testing.memory import filled
 from keras_npbatch.testing.rules import rule
 from keras_npbatch.testing.seen import Seen, contents
-from keras_npbatch.testing.structure_rules import (
-    batches_have_a_form_that_keras_takes,
-    lengths_agree,
-)
+from keras_npbatch.testing.structure_rules import batches_have_a_form_that_keras_takes
 from keras_npbatch.testing.subject import Subject, Unreadable
 from keras_npbatch.tree import leaves_with_paths
 
@@ -37,7 +34,7 @@ _CHANCE = 1e-3
     mend="Fill every row of the arrays made with np.zeros or np.empty: look for a return inside "
     "the loop, a loop over too few rows, a wrong index. Make the last batch as short as its "
     "samples: np.zeros((len(rows), ...)); or let rows that pad it have a sample_weight of 0.",
-    after=(batches_have_a_form_that_keras_takes, lengths_agree),
+    after=(batches_have_a_form_that_keras_takes,),
 )
 def every_row_of_a_batch_is_filled(subject: Subject) -> Iterator[str]:
     """Not depending on what `np.empty` finds; none blank that others at its place never fill."""
