@@ -82,6 +82,7 @@ CORE = [
     "testing.digests",
     "testing.examples",
     "testing.findings",
+    "testing.memory",
     "testing.printing",
     "testing.randomness",
     "testing.seen",
@@ -132,10 +133,13 @@ KERAS = [
     "testing.keras_rules",
     "testing.order_rules",
     "testing.purity_rules",
+    "testing.repetition_rules",
     "testing.rules",
     "testing.shard_rules",
+    "testing.side_effect_rules",
     "testing.structure_rules",
     "testing.subject",
+    "testing.value_rules",
     "testing.worker_rules",
 ]
 

@@ -14,10 +14,7 @@ from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.dataset import BatchDataset
 from keras_npbatch.testing import digests
 from keras_npbatch.testing.purity_rules import (
-    a_batch_is_the_same_in_any_order,
-    a_batch_is_the_same_when_read_again,
-    global_random_state_changes_nothing,
-    iteration_gives_the_batches,
+    PURE,
 )
 from keras_npbatch.testing.randomness import seed_all
 from keras_npbatch.testing.rules import Told, rule
@@ -30,26 +27,17 @@ from keras_npbatch.tree import leaves
 __all__ = [
     "batches_differ",
     "every_sample_comes_once",
-    "extra_hooks_change_nothing",
     "load_returns_the_rows_it_is_asked_for",
-    "resuming_goes_on_at_every_step",
+    "moved",
+    "need_to_be_the_same_samples",
     "samples_keep_their_targets",
     "shuffling_changes_the_order",
-    "the_seed_decides_the_order",
 ]
 
 _FEWEST_SHUFFLED = 8
 """Fewer samples stand in the same order again by chance now and then."""
 _EPOCHS = 6
 _ROWS = 16
-_STEPS = 50
-
-_formed = (lengths_agree,)
-_pure = (
-    a_batch_is_the_same_when_read_again,
-    a_batch_is_the_same_in_any_order,
-    global_random_state_changes_nothing,
-)
 
 
 @rule(
@@ -57,8 +45,8 @@ _pure = (
     mend="Select the samples of a batch by its index, rows[index * batch_size:(index + 1) * "
     "batch_size], or by the rows that load(rows) is given. If the data are so, tell which sample "
     "is which: sample_id=...",
-    after=(*_formed, every_row_of_a_batch_is_filled),
-    steady=_pure,
+    after=(lengths_agree, every_row_of_a_batch_is_filled),
+    steady=PURE,
 )
 def batches_differ(subject: Subject) -> Iterator[str]:
     """Not all are one batch, nor most of them the one before."""
@@ -90,8 +78,8 @@ def _samples_of(subject: Subject, seen: Seen) -> list[Hashable]:
     why="What is left out is never learned; what is repeated weighs double.",
     mend="Let the batches of an epoch be slices of one permutation of all samples: "
     "order[i * batch_size:(i + 1) * batch_size], without wrapping round at its end.",
-    after=(*_formed, every_row_of_a_batch_is_filled, batches_differ),
-    steady=_pure,
+    after=(lengths_agree, every_row_of_a_batch_is_filled, batches_differ),
+    steady=PURE,
 )
 def every_sample_comes_once(subject: Subject) -> Iterator[str]:
     """By the user's ids, all different; else by inputs that epochs have in common."""
@@ -108,8 +96,8 @@ def every_sample_comes_once(subject: Subject) -> Iterator[str]:
                 return
     here, there = (Counter(subject.keys(subject.known_again(number))) for number in (0, 1))
     if (here - there).total() > subject.left_out + beyond:
-        _need_to_be_the_same_samples(subject, count + beyond)
-        yield f"of {count} samples, {_moved(here, there)} in the next epoch"
+        need_to_be_the_same_samples(subject, count + beyond)
+        yield f"of {count} samples, {moved(here, there)} in the next epoch"
         return
     if subject.num_samples is None and subject.sample_id is None:
         raise NotChecked(
@@ -118,7 +106,7 @@ def every_sample_comes_once(subject: Subject) -> Iterator[str]:
         )
 
 
-def _need_to_be_the_same_samples(subject: Subject, count: int) -> None:
+def need_to_be_the_same_samples(subject: Subject, count: int) -> None:
     """Before contents that an epoch has and the next has not are taken for samples that are gone.
 
     Where some are flipped or cropped in each epoch, others in each, there are more of them with
@@ -137,7 +125,8 @@ def _need_to_be_the_same_samples(subject: Subject, count: int) -> None:
         )
 
 
-def _moved(here: Counter[Any], there: Counter[Any]) -> str:
+def moved(here: Counter[Any], there: Counter[Any]) -> str:
+    """How many samples came less often and more often, in words."""
     return f"{(here - there).total()} came less often and {(there - here).total()} more often"
 
 
@@ -145,8 +134,8 @@ def _moved(here: Counter[Any], there: Counter[Any]) -> str:
     why="A model can't learn what has nothing to do with its input; the loss stays at chance.",
     mend="Select x, y and sample_weight of a batch with one and the same index array, and shuffle "
     "that alone.",
-    after=(*_formed, every_row_of_a_batch_is_filled),
-    steady=_pure,
+    after=(lengths_agree, every_row_of_a_batch_is_filled),
+    steady=PURE,
 )
 def samples_keep_their_targets(subject: Subject) -> Iterator[str]:
     """The same input has the same target in the next epoch; ids from several parts agree."""
@@ -166,11 +155,11 @@ def samples_keep_their_targets(subject: Subject) -> Iterator[str]:
                 targets[x][y] += 1
         of_epoch.append(targets)
     here, there = of_epoch
-    moved = Counter({x: _moved_of(here[x], there[x]) for x in here.keys() & there.keys()})
+    gone = Counter({x: _moved_of(here[x], there[x]) for x in here.keys() & there.keys()})
     # Of samples with equal inputs, each epoch may leave out another.
-    if moved.total() > subject.left_out + samples_beyond(subject):
+    if gone.total() > subject.left_out + samples_beyond(subject):
         subject.need_equal_widths(subject.contents(0), subject.contents(1))
-        yield f"{len(+moved)} of {len(here)} inputs have other targets in the next epoch"
+        yield f"{len(+gone)} of {len(here)} inputs have other targets in the next epoch"
 
 
 def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
@@ -183,8 +172,13 @@ def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
     mend="Return one sample for each of `rows`, in their order: self.x[rows]. Where storage wants "
     "increasing indices, put the samples back: order = np.argsort(rows); "
     "out[order] = read(rows[order]).",
-    after=(*_formed, every_row_of_a_batch_is_filled, batches_differ, samples_keep_their_targets),
-    steady=_pure,
+    after=(
+        lengths_agree,
+        every_row_of_a_batch_is_filled,
+        batches_differ,
+        samples_keep_their_targets,
+    ),
+    steady=PURE,
 )
 def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
     """Asked in another order, or for fewer of them, it returns the same samples."""
@@ -221,8 +215,8 @@ def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
     "learns the batches.",
     mend="Shuffle the indices in on_epoch_end; or derive from BatchDataset and read "
     "self.rows(index), or write load(rows).",
-    after=(*_formed, batches_differ, load_returns_the_rows_it_is_asked_for),
-    steady=_pure,
+    after=(lengths_agree, batches_differ, load_returns_the_rows_it_is_asked_for),
+    steady=PURE,
 )
 def shuffling_changes_the_order(subject: Subject) -> Iterator[str | Told]:
     """Of samples, from one epoch to the next, where the dataset says that it shuffles."""
@@ -264,102 +258,3 @@ def _counts_up(value: Any) -> bool:
         return False
     array = np.asarray(value)
     return array.dtype.kind in "iu" and array.ndim == 1 and bool((np.diff(array) == 1).all())
-
-
-@rule(
-    why="Runs with different seeds would be one run, and a run can't be repeated from its seed.",
-    mend="Hand the seed on (super().__init__(..., seed=seed)), and draw from "
-    "np.random.default_rng((seed, epoch)) only.",
-    after=(*_formed, every_row_of_a_batch_is_filled),
-    steady=_pure,
-)
-def the_seed_decides_the_order(subject: Subject) -> Iterator[str]:
-    """Equal seeds, equal batches; other seeds, another order."""
-    if subject.with_seed is None:
-        raise NotChecked("it takes a function that makes the dataset: with_seed=...")
-    if subject.shuffles is False:
-        raise NotChecked("it does not shuffle")
-    if sum(len(seen.inputs) for seen in subject.epoch(0)) < _FEWEST_SHUFFLED:
-        raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} samples")
-    subject.mark(subject.epoch(0)[0])  # that batches are the same at each read, or their ids
-    runs = [_run_with(subject, *seeds) for seeds in ((0, 0), (0, 1), (1, 0))]
-    # With noise this is another rule's to tell.
-    if runs[0] != runs[1] and not subject.noise:
-        yield "two datasets made with the same seed have different batches after other global seeds"
-    elif runs[0] == runs[2]:
-        yield "datasets made with the seeds 0 and 1 have the same batches in the same order"
-
-
-def _run_with(subject: Subject, seed: int, global_seed: int) -> list[Hashable]:
-    dataset = subject.to_epoch(subject.made_with(seed, global_seed), 1, seed=global_seed)
-    return [
-        subject.mark_of(subject.read(dataset, step, seed=global_seed), step)
-        for step in range(min(int(dataset.num_batches), _STEPS))
-    ]
-
-
-@rule(
-    why="Keras calls on_epoch_end before the first epoch, and twice around validation: what counts "
-    "on one call an epoch miscounts.",
-    mend="Let the hooks prepare the next epoch from what the dataset is, so that one call more "
-    "does no harm; count nothing in them. A BatchDataset needs no hook: use self.epoch.",
-    after=(*_formed, every_sample_comes_once),
-    steady=_pure,
-)
-def extra_hooks_change_nothing(subject: Subject) -> Iterator[str]:
-    """Calls like those of Keras: ours has the same batches, any other the same samples."""
-    twin = subject.copy()
-    for name in ("on_epoch_end", "on_epoch_begin", "on_epoch_end", "on_epoch_end"):
-        subject.call_hook(twin, name)
-    subject.call_hook(twin, "on_epoch_begin")
-    if int(twin.num_batches) != subject.num_batches:
-        yield (
-            f"after calls of on_epoch_begin and on_epoch_end there are {twin.num_batches} batches, "
-            f"before there were {subject.num_batches}"
-        )
-        return
-    now = [subject.look_at(subject.read(twin, step), step) for step in range(subject.num_batches)]
-    if subject.is_ours:
-        pairs = zip(now, subject.epoch(0), strict=True)
-        changed = [seen.step for seen, was in pairs if subject.mark(seen) != subject.mark(was)]
-        if changed:
-            yield (
-                f"dataset[{changed[0]}] has other contents after calls of on_epoch_begin and "
-                "on_epoch_end"
-            )
-        return
-    before, after = Counter(subject.keys(subject.known_again(0))), Counter(subject.keys(now))
-    if (before - after).total() > samples_beyond(subject) or after.total() != before.total():
-        _need_to_be_the_same_samples(subject, before.total() + samples_beyond(subject))
-        yield (
-            f"of {before.total()} samples, {_moved(before, after)} after calls of on_epoch_begin "
-            "and on_epoch_end"
-        )
-
-
-@rule(
-    why="A training that was interrupted repeats samples or skips them.",
-    mend="Let batches depend on rows, self.epoch and rng alone, not on what was read before; leave "
-    "state_dict and load_state_dict to BatchDataset.",
-    after=(*_formed, iteration_gives_the_batches),
-    steady=_pure,
-)
-def resuming_goes_on_at_every_step(subject: Subject) -> Iterator[str]:
-    """At each step: the batch that follows; at one in the middle, all that follow."""
-    if not subject.is_ours:
-        raise NotChecked("a plain PyDataset can't be resumed")
-    steps = subject.steps(_STEPS)
-    for step in steps:
-        wanted = len(steps) if step == steps[len(steps) // 2] else 1
-        twin = subject.resumed(step)
-        rest = zip(subject.epoch(0)[step:], twin, strict=False)
-        for number, (seen, batch) in enumerate(rest):
-            subject.check_time(seen.step)
-            if subject.mark_of(batch, seen.step) != subject.mark(seen):
-                yield (
-                    f"resumed at step {step}, batch {seen.step} is not that of an epoch in one "
-                    "piece"
-                )
-                return
-            if number + 1 >= wanted:
-                break

@@ -16,6 +16,7 @@ from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
 from keras_npbatch.testing.value_rules import every_row_of_a_batch_is_filled
 
 __all__ = [
+    "PURE",
     "a_batch_is_the_same_in_any_order",
     "a_batch_is_the_same_when_read_again",
     "a_kept_batch_does_not_change",
@@ -120,15 +121,21 @@ def global_random_state_changes_nothing(subject: Subject) -> Iterator[str]:
             return
 
 
+PURE = (
+    a_batch_is_the_same_when_read_again,
+    a_batch_is_the_same_in_any_order,
+    global_random_state_changes_nothing,
+)
+"""Rules that hold where a batch has the same contents at each read."""
+
+
 @rule(
     why="With workers=2 or more, Keras reads from several threads at once.",
     mend="Let dataset[i] write to no attribute of the dataset and share no open file; or hold a "
     "threading.Lock while it does (and leave it out in __getstate__).",
     after=(a_kept_batch_does_not_change, every_row_of_a_batch_is_filled),
     steady=(
-        a_batch_is_the_same_when_read_again,
-        a_batch_is_the_same_in_any_order,
-        global_random_state_changes_nothing,
+        *PURE,
         global_generators_are_left_as_they_are,  # threads that seed one disturb each other
     ),
 )
@@ -165,10 +172,10 @@ def _when_threads_read(error: Exception) -> str | Told:
         return text
     return Told(
         text,
-        mend="Use Python 3.11.8 or later: this is a fault of earlier ones, not of the dataset, in "
+        mend="Use Python 3.11.9 or later: this is a fault of earlier ones, not of the dataset, in "
         "ast.literal_eval, which np.load calls, when several threads do "
-        "(https://github.com/python/cpython/issues/106905). Until then read .npy files with one "
-        "thread (workers=1), or with worker processes.",
+        "(https://github.com/python/cpython/issues/106905). Until then read with one thread "
+        "(workers=1) or with worker processes, or hold a lock around np.load.",
     )
 
 
@@ -187,7 +194,7 @@ def _frequent_switches() -> Iterator[None]:
     "dataset[i].",
     mend="Write load(rows) alone, or __getitem__ alone, and leave __iter__ to BatchDataset.",
     after=(threads_read_the_same_batches,),
-    steady=(a_batch_is_the_same_when_read_again, global_random_state_changes_nothing),
+    steady=PURE,
 )
 def iteration_gives_the_batches(subject: Subject) -> Iterator[str]:
     """Made by none and by two threads: those of `dataset[i]`, in order, and the epoch moves on."""

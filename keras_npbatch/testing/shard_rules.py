@@ -12,10 +12,7 @@ from keras_npbatch.testing.order_rules import (
     every_sample_comes_once,
     load_returns_the_rows_it_is_asked_for,
 )
-from keras_npbatch.testing.purity_rules import (
-    a_batch_is_the_same_when_read_again,
-    global_random_state_changes_nothing,
-)
+from keras_npbatch.testing.purity_rules import PURE
 from keras_npbatch.testing.rules import rule
 from keras_npbatch.testing.seen import Seen, see
 from keras_npbatch.testing.subject import NotChecked, Subject
@@ -31,7 +28,7 @@ _MOST_SHARDS = 8
     mend="Read the rows that load(rows) is given, or self.rows(index) in __getitem__: they are "
     "those of the shard. Don't compute rows from the index or batch_size.",
     after=(every_sample_comes_once, load_returns_the_rows_it_is_asked_for),
-    steady=(a_batch_is_the_same_when_read_again, global_random_state_changes_nothing),
+    steady=PURE,
 )
 def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
     """All together read what one process does, in as many steps, each sample once."""

@@ -283,6 +283,11 @@ class Subject:
         Raises:
             NotChecked: if these differ from read to read, or from epoch to epoch.
         """
+        if self.is_ours and self.dataset._load_draws:
+            raise NotChecked(
+                "load(rows, rng) draws other numbers in each epoch, so no sample is known again; "
+                "tell which sample is which: sample_id=..."
+            )
         self.need_steady_contents()
         batches = [self.epoch(epoch, finished=False) for epoch in (0, 1)]
         here, there = ({key for batch in epoch for key in batch.inputs} for epoch in batches)
@@ -359,20 +364,6 @@ class Subject:
             return plan.span(plan.num_batches - 1)[1]
         spans = (plan.span(step) for step in range(plan.num_batches))
         return sum(stop - start for start, stop in spans)
-
-    def expected_sizes(self, sizes: Sequence[int]) -> list[list[int]]:
-        """The sizes of batches that are right, in one or several ways."""
-        if self.is_ours:
-            plan = self.dataset.plan
-            if plan.remainder == "pad":
-                return [[plan.batch_size] * plan.num_batches]
-            spans = [plan.span(step) for step in range(plan.num_batches)]
-            return [[stop - start for start, stop in spans]]
-        first = sizes[0]
-        ways = [[first] * (len(sizes) - 1) + [min(sizes[-1], first)]]
-        size, larger = divmod(sum(sizes), len(sizes))
-        ways.append([size + (step < larger) for step in range(len(sizes))])
-        return ways
 
 
 def _told_of(seen: Seen, finished: bool) -> list[Hashable]:

@@ -18,11 +18,7 @@ from keras_npbatch.execution.sending import Package
 from keras_npbatch.plan import Plan
 from keras_npbatch.summary import Summarise
 from keras_npbatch.testing import digests
-from keras_npbatch.testing.purity_rules import (
-    a_batch_is_the_same_in_any_order,
-    a_batch_is_the_same_when_read_again,
-    global_random_state_changes_nothing,
-)
+from keras_npbatch.testing.purity_rules import PURE
 from keras_npbatch.testing.rules import rule
 from keras_npbatch.testing.structure_rules import batches_have_a_form_that_keras_takes
 from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
@@ -32,11 +28,6 @@ from keras_npbatch.tree import Tree
 __all__ = ["it_can_be_sent_to_processes", "processes_read_the_same_batches"]
 
 _AHEAD = 4
-_PURE = (
-    a_batch_is_the_same_when_read_again,
-    a_batch_is_the_same_in_any_order,
-    global_random_state_changes_nothing,
-)
 _MOST_S_A_BATCH = 20.0
 """A worker that is at one batch for longer is ended; after three it is an error."""
 
@@ -47,7 +38,7 @@ _MOST_S_A_BATCH = 20.0
     mend="Keep no lambda, lock, open file or connection in an attribute: open files in __getitem__ "
     "or load, or leave them out in __getstate__ and open them in __setstate__.",
     after=(batches_have_a_form_that_keras_takes,),
-    steady=(every_row_of_a_batch_is_filled, *_PURE),
+    steady=(every_row_of_a_batch_is_filled, *PURE),
 )
 def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
     """By pickle, or for ours by what its workers use, and it is the same there."""
@@ -104,7 +95,7 @@ class _Wrapped(Batches):
     mend="Let a batch depend on the dataset and the index alone: not on globals that the main "
     "program sets, environment variables, the process, or what was read before.",
     after=(it_can_be_sent_to_processes, every_row_of_a_batch_is_filled),
-    steady=_PURE,
+    steady=PURE,
 )
 def processes_read_the_same_batches(subject: Subject) -> Iterator[str]:
     """One worker process, one epoch."""

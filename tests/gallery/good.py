@@ -436,6 +436,15 @@ class Augmenting(Loader):
         return self.x[rows] + np.array(noise), self.y[rows]
 
 
+class DrawsInLoad(Loader):
+    """Draws in `load`, by the generator that it is given: noise, and some labels."""
+
+    def load(self, rows, rng):
+        x, y = super().load(rows)
+        x = np.where(rng.random((len(rows), 1)) < 0.3, x[:, ::-1], x)
+        return x, np.where(rng.random(len(rows)) < 0.2, 0, y)
+
+
 def jitter(batch, rng):
     x, y = batch
     return x + rng.standard_normal(x.shape).astype("float32"), y
@@ -511,6 +520,10 @@ GOOD = {
     "__getitem__": Whole,
     "__getitem__ without rows": Unshuffled,
     "load that augments": Augmenting,
+    "load that draws": DrawsInLoad,
+    "load that draws, not shuffled": lambda: DrawsInLoad(shuffle=False),
+    "load, augmented in training": lambda: Loader(augment=jitter, remainder="pad"),
+    "arrays, augmented in training": lambda: arrays(augment=jitter, transform=jitter),
     "load, a part of a split": lambda: Loader().split(0.7)[1],
     "arrays": arrays,
     "arrays, nested": nested_arrays,
