@@ -22,6 +22,7 @@ import keras
 import numpy as np
 
 from keras_npbatch.arguments import number_of_batches, whole_number
+from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.plan import Plan
@@ -125,6 +126,15 @@ class Subject:
     def changes_batches(self) -> bool:
         """Whether a dataset of ours changes what it has loaded."""
         return (self.dataset._transform, self.dataset._augment) != (None, None)
+
+    @property
+    def reads_arrays(self) -> bool:
+        """Whether it is an ArrayDataset: its samples are those of the arrays, whatever they are."""
+        return (
+            self.is_ours
+            and not self.dataset._makes_whole_batches
+            and type(self.dataset).load is ArrayBatches.load
+        )
 
     # ---------------------------------------------------------------- copies
 
