@@ -243,19 +243,6 @@ class WeightsPerStepAndOutput(WeightsPerStep):
         return x, {"steps": y, "whole": y[:, 0]}, {"steps": w, "whole": w[:, 0]}
 
 
-class NoneInside(Textbook):
-    """An input that is not there."""
-
-    def __getitem__(self, idx):
-        x, y = super().__getitem__(idx)
-        return {"image": x, "mask": None}, {"a": y, "b": y}, {"a": np.ones(len(y)), "b": None}
-
-
-class NoneInAList(InputsAlone):
-    def __getitem__(self, idx):
-        return ([super().__getitem__(idx), None],)
-
-
 def texts(n=N):
     """Of 1 to 40 words."""
     rng = np.random.default_rng(5)
@@ -459,6 +446,19 @@ def nested_arrays():
     return ArrayDataset(
         {"image": x[:, :, np.newaxis], "age": x[:, 0]}, (y, x[:, :2]), batch_size=BATCH, seed=0
     )
+
+
+class NoneInside(Loader):
+    """An input that is not there. A plain PyDataset can't have one on TensorFlow."""
+
+    def load(self, rows):
+        x, y = super().load(rows)
+        return {"image": x, "mask": None}, {"a": y, "b": y}, {"a": np.ones(len(y)), "b": None}
+
+
+class NoneInAList(Loader):
+    def load(self, rows):
+        return ([super().load(rows)[0], None],)
 
 
 class PaddedInLoad(Loader):
