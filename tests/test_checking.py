@@ -8,6 +8,8 @@ import random
 import re
 import subprocess
 import sys
+import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy import empty_like
 
 from keras_npbatch import ArrayDataset, testing
 from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError
@@ -28,6 +31,7 @@ from tests.gallery.good import GOOD, Loader, Seeded, Textbook
 
 ROOT = Path(__file__).parents[1]
 FINDINGS = Path(__file__).parent / "gallery" / "findings.txt"
+ORIGINAL = (np.empty_like,)
 IN_PROCESSES = "processes_read_the_same_batches"
 """Starts processes that import Keras: made for some of the gallery."""
 SOME_IN_PROCESSES = ["textbook, shuffled", "load", "load, a random transform", "__getitem__"]
@@ -402,16 +406,175 @@ def test_the_global_generators_are_as_before():
         assert (random.random(), np.random.random(), torch.rand(1).item()) == expected  # noqa: NPY002
 
 
-def test_torch_is_one_of_the_global_generators():
-    torch = pytest.importorskip("torch")
+@pytest.mark.parametrize(
+    ("draws", "told"),
+    [
+        ({"torch"}, "torch (torch.manual_seed)"),
+        ({"np.random"}, "np.random (np.random.seed)"),
+        ({"random", "torch"}, "random and torch (random.seed, torch.manual_seed)"),
+    ],
+    ids=str,
+)
+def test_the_global_generator_that_was_used_is_named(draws, told):
+    torch = pytest.importorskip("torch") if "torch" in draws else None
 
-    class TorchRandom(Textbook):
+    class Noisy(Textbook):
         def __getitem__(self, idx):
             x, y = super().__getitem__(idx)
-            return x + torch.rand(len(x), 1).numpy(), y
+            if "torch" in draws:
+                x = x + torch.rand(len(x), 1).numpy()
+            if "random" in draws:
+                x = x + random.random()
+            return x + np.random.random() if "np.random" in draws else x, y  # noqa: NPY002
 
-    report = check_dataset(TorchRandom(), ignore=["it_can_be_sent_to_processes"])
+    report = check_dataset(Noisy(), ignore=["it_can_be_sent_to_processes"])
     assert found(report) == {"global_random_state_changes_nothing"}
+    (finding,) = report.findings
+    assert finding.seen == f"dataset[0] has other contents after another global seed of {told}"
+
+
+def test_numpy_is_as_before():
+    """Also where a dataset hangs while `np.empty` is replaced."""
+    empty, empty_like = np.empty, np.empty_like
+
+    class HangsWhenItIsReplaced(Textbook):
+        def __getitem__(self, idx):
+            if np.empty is not empty:
+                time.sleep(30)
+            return super().__getitem__(idx)
+
+    report = check_dataset(HangsWhenItIsReplaced(), timeout=1.0)
+    assert found(report) == {"len_is_the_number_of_batches"}
+    assert (np.empty, np.empty_like) == (empty, empty_like)
+    for kind in (Textbook, broken.ReturnsInTheLoopEmpty):
+        check_dataset(kind(), ignore=[IN_PROCESSES])
+        assert (np.empty, np.empty_like) == (empty, empty_like)
+
+
+def test_memory_that_is_not_filled_is_found_whatever_it_held():
+    """Here it holds what belongs there, as it may by chance."""
+    (original,) = ORIGINAL
+
+    class Lucky(Textbook):
+        def __init__(self):
+            super().__init__(*good.data(48))
+
+        def __getitem__(self, idx):
+            x, y = super().__getitem__(idx)
+            out = empty_like(x)
+            if empty_like is original:  # else it is full of what the check put there
+                out[:] = x
+            return out, y
+
+    report = check_dataset(Lucky(), ignore=["it_can_be_sent_to_processes"])
+    (finding,) = report.findings
+    assert finding.seen == (
+        "8 of 8 rows of x in batch 0 hold what was in the memory before: np.empty made them, and "
+        "nothing wrote to them"
+    )
+
+
+def test_python_is_told_apart_from_the_dataset():
+    """Python before 3.11.9 fails now and then where several threads parse literals."""
+
+    class Parses(Textbook):
+        def __getitem__(self, idx):
+            if threading.current_thread().name.startswith("Thread-"):
+                raise SystemError("AST constructor recursion depth mismatch (before=3, after=5)")
+            return super().__getitem__(idx)
+
+    report = check_dataset(Parses(), ignore=["it_can_be_sent_to_processes"])
+    (finding,) = report.findings
+    assert finding.check == "threads_read_the_same_batches"
+    assert finding.mend.startswith("Use Python 3.11.9 or later: this is a fault of earlier ones")
+    assert finding.why == {rule.name: rule.why for rule in RULES}[finding.check]
+
+
+# --- noise -------------------------------------------------------------------------------------
+
+
+def test_noise_hides_what_only_contents_could_tell():
+    """Half of the samples are flipped: that looks as if the others were lost."""
+
+    class Flipped(Seeded):
+        def __getitem__(self, idx):
+            x, y = super().__getitem__(idx)
+            flipped = np.random.random((len(x), 1)) < 0.5  # noqa: NPY002
+            return np.where(flipped, x[:, ::-1], x), y
+
+    same = {"ignore": [IN_PROCESSES, "it_can_be_sent_to_processes"], "num_samples": good.N}
+    report = check_dataset(Flipped(), **same)
+    assert found(report) == {"global_random_state_changes_nothing"}, report
+    assert report.skipped["every_sample_comes_once"] == (
+        "first mend: global_random_state_changes_nothing; or tell which sample is which: "
+        "sample_id=..."
+    )
+    report = check_dataset(Flipped(), broken.id_of_y, **same)
+    assert found(report) == {"global_random_state_changes_nothing"}, report
+    assert "every_sample_comes_once" in report.passed
+
+
+@pytest.mark.parametrize("arguments", [{"num_samples": good.N}, {"sample_id": broken.id_of_y}])
+def test_an_ignored_check_does_not_hide_others(arguments):
+    ignore = ["global_random_state_changes_nothing", IN_PROCESSES]
+    report = check_dataset(broken.NoiseAndRepeats(), ignore=ignore, **arguments)
+    assert found(report) == {"every_sample_comes_once"}
+
+
+def test_ids_that_are_noise_themselves_tell_nothing():
+    report = check_dataset(
+        broken.ShufflesInGetitem(), broken.id_of_y, ignore=[IN_PROCESSES], num_samples=good.N
+    )
+    assert found(report) == {"a_batch_is_the_same_when_read_again"}
+    assert report.skipped["every_sample_comes_once"] == (
+        "first mend: a_batch_is_the_same_when_read_again"
+    )
+
+
+@settings(max_examples=15)
+@given(
+    n=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+    seed=st.integers(0, 2**32),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    noise=st.booleans(),
+)
+def test_coverage_is_checked_by_ids_whatever_the_noise(n, batch_size, seed, share, noise):
+    """What is right passes; one sample more in place of another is found."""
+
+    class Noisy(Seeded):
+        repeats = False
+
+        def __getitem__(self, idx):
+            x, y = super().__getitem__(idx)
+            if self.repeats:
+                y = np.where(y == 0, n - 1, y)
+            flipped = np.random.random((len(x), 1)) < share  # noqa: NPY002
+            x = np.where(flipped, x[:, ::-1], x)
+            return x + (np.random.random(x.shape) if noise else 0), y  # noqa: NPY002
+
+    ignore = [rule.name for rule in RULES if rule.name != "every_sample_comes_once"]
+    dataset = Noisy(*good.data(n), batch_size=batch_size, seed=seed)
+    report = check_dataset(dataset, broken.id_of_y, num_samples=n, ignore=ignore)
+    assert report.ok, report
+    assert report.passed == ("every_sample_comes_once",)
+    dataset.repeats = True
+    report = check_dataset(dataset, broken.id_of_y, num_samples=n, ignore=ignore)
+    assert report.ok == (n == 1), report
+
+
+@settings(max_examples=15)
+@given(
+    n=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+    kind=st.sampled_from(
+        [good.PaddedAndShuffled, good.PaddedTargets, good.SomeFlipped, good.FewFlipped,
+         good.Preallocated, good.MostlyBlank, good.OneNumberEach]
+    ),
+)  # fmt: skip
+def test_nothing_is_found_in_what_is_easily_taken_for_a_fault(n, batch_size, kind):
+    report = check_dataset(kind(*good.data(n), batch_size=batch_size), ignore=[IN_PROCESSES])
+    assert report.ok, report
 
 
 # --- the report --------------------------------------------------------------------------------
@@ -431,6 +594,84 @@ def test_a_report_tells_what_was_seen_why_it_matters_and_how_to_mend_it():
         "Not checked:\n  a_third: there is no need"
     )
     assert str(Report("data.Slides", (), ("another",), {})) == "data.Slides: no findings"
+
+
+FIRST_EPOCH = (
+    "the first epoch of a new dataset is in the order of the data; later ones are shuffled"
+)
+
+
+class Overwritten(good.Shuffled):
+    """Shuffles, and then sets the order again."""
+
+    def __init__(self):
+        super().__init__()
+        self.on_epoch_end()
+        self.indices = list(range(good.N))
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "remarks"),
+    [
+        (good.Shuffled, {}, [FIRST_EPOCH]),
+        (good.Shuffled, {"sample_id": broken.id_of_y}, [FIRST_EPOCH]),
+        (good.InPlace, {"sample_id": broken.id_of_y}, []),
+        (Overwritten, {}, [FIRST_EPOCH]),
+        (Seeded, {}, []),
+        (Textbook, {}, []),
+        (Loader, {"sample_id": broken.id_of_y}, []),
+    ],
+)
+def test_a_first_epoch_that_is_not_shuffled_is_a_remark(kind, arguments, remarks):
+    report = check_dataset(kind(), ignore=[IN_PROCESSES], **arguments)
+    assert report.ok
+    assert "shuffling_changes_the_order" in {**dict.fromkeys(report.passed), **report.skipped}
+    assert [remark.seen for remark in report.remarks] == remarks
+    for remark in report.remarks:
+        told = f"Remark: shuffling_changes_the_order: {FIRST_EPOCH}\n  Why it matters: "
+        assert told in str(report)
+        assert remark.mend == (
+            "Shuffle in __init__ too: call self.on_epoch_end() as its last line."
+        )
+
+
+def test_a_list_of_the_callers_that_is_shuffled_is_a_remark():
+    class Files(Textbook):
+        def __init__(self, files):
+            super().__init__()
+            self.files = files
+
+        def on_epoch_end(self):
+            random.shuffle(self.files)
+
+        def __getitem__(self, idx):
+            rows = np.array(self.files[idx * good.BATCH : (idx + 1) * good.BATCH])
+            return self.x[rows], self.y[rows]
+
+    ignore = [IN_PROCESSES, "it_can_be_sent_to_processes", "shuffling_changes_the_order"]
+    files = list(range(good.N))
+    report = check_dataset(Files(files), ignore=ignore)
+    assert report.ok, report
+    assert [remark.seen for remark in report.remarks] == [
+        "on_epoch_end() changes the order of files in place, which others hold too"
+    ]
+    assert files == list(range(good.N))
+    report = check_dataset(Files(list(range(good.N))), ignore=ignore)
+    assert report.ok
+    assert report.remarks == ()
+
+
+def test_a_constructor_that_seeds_a_global_generator_is_found():
+    class Seeds(Seeded):
+        def __init__(self, seed=0):
+            super().__init__(seed=seed)
+            np.random.seed(seed)  # noqa: NPY002
+
+    ignore = [IN_PROCESSES, "it_can_be_sent_to_processes"]
+    assert check_dataset(Seeds(), ignore=ignore).ok
+    (finding,) = check_dataset(Seeds(), ignore=ignore, with_seed=Seeds).findings
+    assert finding.check == "global_generators_are_left_as_they_are"
+    assert finding.seen == "with_seed(0) seeds the global generator of np.random (np.random.seed)"
 
 
 def test_raise_for_findings_raises_for_findings():

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError, told
+from keras_npbatch.testing import memory
 from keras_npbatch.testing.findings import Finding, Report
 from keras_npbatch.testing.randomness import untouched
 
 if TYPE_CHECKING:
-    from keras_npbatch.testing.rules import Rule
+    from keras_npbatch.testing.rules import Rule, Told
     from keras_npbatch.testing.subject import SampleId, Subject
 
 __all__ = ["Check", "check_dataset", "checks_for"]
@@ -69,7 +70,7 @@ def check_dataset(
         timeout: seconds that one check may take.
 
     Returns:
-        A report with `ok`, `findings` and `raise_for_findings()`.
+        A report with `ok`, `findings`, `remarks` and `raise_for_findings()`.
 
     Raises:
         InvalidArgumentError: for what is no finite PyDataset, and for arguments that make no sense.
@@ -87,6 +88,7 @@ def check_dataset(
     return Report(
         dataset=f"{type(dataset).__module__}.{type(dataset).__qualname__}",
         findings=tuple(finding for outcome in outcomes.values() for finding in outcome.findings),
+        remarks=tuple(remark for outcome in outcomes.values() for remark in outcome.remarks),
         passed=tuple(
             name
             for name, outcome in outcomes.items()
@@ -165,10 +167,12 @@ class Outcome:
 
     findings: tuple[Finding, ...] = ()
     """What it found."""
+    remarks: tuple[Finding, ...] = ()
+    """What it saw that is no fault."""
     skipped: str | None = None
     """Why it could not be made."""
-    blocks: bool = False
-    """Whether checks that build on it mean nothing."""
+    blocked_by: tuple[str, ...] = ()
+    """The checks because of whose findings those that build on it mean nothing."""
 
 
 class Check:
@@ -213,20 +217,29 @@ class _Examination:
 
     def outcome(self, rule: Rule) -> Outcome:
         if rule not in self._outcomes:
-            blocked_by = [earlier for earlier in rule.after if self.outcome(earlier).blocks]
+            blocked_by, noise = self._found_by(rule.after), self._found_by(rule.steady)
             if self._hangs:
-                self._outcomes[rule] = Outcome(skipped="the dataset hangs", blocks=True)
+                outcome = Outcome(skipped="the dataset hangs")
             elif blocked_by:
-                names = ", ".join(earlier.name for earlier in blocked_by)
-                self._outcomes[rule] = Outcome(skipped=f"first mend: {names}", blocks=True)
+                reason = f"first mend: {', '.join(blocked_by)}"
+                outcome = Outcome(skipped=reason, blocked_by=blocked_by)
             else:
-                self._outcomes[rule] = self._look(rule)
+                self._subject.noise = noise
+                outcome = self._look(rule)
+            self._outcomes[rule] = outcome
         return self._outcomes[rule]
 
+    def _found_by(self, rules: Iterable[Rule]) -> tuple[str, ...]:
+        """Which rules found something because of which those rules do not hold."""
+        found = [name for rule in rules for name in self.outcome(rule).blocked_by]
+        return tuple(dict.fromkeys(found))
+
     def _look(self, rule: Rule) -> Outcome:
+        from keras_npbatch.testing.rules import Told
         from keras_npbatch.testing.subject import NotChecked, Unreadable
 
-        seen: list[str] = []
+        skipped: str | None = None
+        seen: list[str | Told] = []
         raised: list[BaseException] = []
 
         def look() -> None:
@@ -244,12 +257,23 @@ class _Examination:
         if thread.is_alive():
             # Its time stays over, so that it ends when the dataset comes back; nobody else reads.
             self._hangs = True
+            memory.restore()
             seen = [f"it did not come back within {self._timeout_s:g} seconds"]
         elif raised and isinstance(raised[0], NotChecked):
-            return Outcome(skipped=str(raised[0]))
+            skipped = str(raised[0])
         elif raised and isinstance(raised[0], Unreadable):
-            seen = [str(raised[0])]
+            seen.append(str(raised[0]))
         elif raised:
             raise raised[0]
-        findings = tuple(Finding(rule.name, text, rule.why, rule.mend) for text in seen)
-        return Outcome(findings, blocks=bool(findings))
+        told = [one if isinstance(one, Told) else Told(one) for one in seen]
+        findings, remarks = (
+            tuple(
+                Finding(rule.name, one.seen, one.why or rule.why, one.mend or rule.mend)
+                for one in told
+                if one.is_fault is is_fault
+            )
+            for is_fault in (True, False)
+        )
+        if findings:
+            return Outcome(findings, remarks, blocked_by=(rule.name,))
+        return Outcome((), remarks, skipped)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from keras_npbatch.tree import Tree, flatten, leaves
 
-__all__ = ["as_array", "samples", "whole"]
+__all__ = ["as_array", "blank", "samples", "weightless", "whole"]
 
 _DIGEST_BYTES = 16
 
@@ -45,6 +45,29 @@ def samples(batch: Tree, num_samples: int) -> list[bytes]:
     """A key for each sample, of its values in every leaf of `batch`."""
     arrays = [as_array(leaf) for leaf in leaves(batch)]
     return [_of_sample(arrays, number) for number in range(num_samples)]
+
+
+def blank(part: Tree, num_samples: int) -> npt.NDArray[np.bool_]:
+    """Which samples of a part have one number all over in each leaf, as those never written do."""
+    found = np.ones(num_samples, bool)
+    for leaf in leaves(part):
+        rows = as_array(leaf)[:num_samples]
+        if rows.dtype.kind not in "biufc" or not rows.size:
+            return np.zeros(num_samples, bool)
+        rows = rows.reshape(num_samples, -1)
+        found &= (rows == rows[:, :1]).all(axis=1)
+    return found
+
+
+def weightless(sample_weight: Tree, num_samples: int) -> npt.NDArray[np.bool_]:
+    """Which samples have a weight of 0 in each leaf; none where there is no weight."""
+    weights = [as_array(leaf)[:num_samples] for leaf in leaves(sample_weight)]
+    if not weights or not num_samples:
+        return np.zeros(num_samples, bool)
+    found = np.ones(num_samples, bool)
+    for weight in weights:
+        found &= (weight == 0).reshape(num_samples, -1).all(axis=1)
+    return found
 
 
 def _of_sample(arrays: list[npt.NDArray[Any]], number: int) -> bytes:

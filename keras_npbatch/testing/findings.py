@@ -47,6 +47,8 @@ class Report:
     """The checks that found nothing."""
     skipped: Mapping[str, str]
     """The checks that could not be made, and why: they say nothing about the dataset."""
+    remarks: tuple[Finding, ...] = ()
+    """What is worth knowing and is no fault; `ok` and `raise_for_findings` ignore it."""
 
     @property
     def ok(self) -> bool:
@@ -70,6 +72,7 @@ class Report:
         count = len(self.findings)
         parts = [f"{self.dataset}: {count or 'no'} finding{'' if count == 1 else 's'}"]
         parts += map(str, self.findings)
+        parts += [f"Remark: {remark}" for remark in self.remarks]
         if self.skipped:
             parts.append(
                 "Not checked:\n"

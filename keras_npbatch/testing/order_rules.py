@@ -2,64 +2,97 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import numpy as np
 
-from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.testing import digests
 from keras_npbatch.testing.purity_rules import (
-    a_batch_is_the_same_in_any_order,
-    global_random_state_changes_nothing,
-    iteration_gives_the_batches,
+    PURE,
 )
-from keras_npbatch.testing.rules import rule
-from keras_npbatch.testing.structure_rules import len_is_the_number_of_batches, lengths_agree
+from keras_npbatch.testing.randomness import seed_all
+from keras_npbatch.testing.rules import Told, rule
+from keras_npbatch.testing.seen import Seen, contents
+from keras_npbatch.testing.structure_rules import lengths_agree, samples_beyond
 from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
+from keras_npbatch.testing.value_rules import every_row_of_a_batch_is_filled
+from keras_npbatch.tree import leaves
 
 __all__ = [
+    "batches_differ",
     "every_sample_comes_once",
-    "extra_hooks_change_nothing",
     "load_returns_the_rows_it_is_asked_for",
-    "resuming_goes_on_at_every_step",
+    "moved",
+    "need_to_be_the_same_samples",
     "samples_keep_their_targets",
     "shuffling_changes_the_order",
-    "the_seed_decides_the_order",
 ]
 
 _FEWEST_SHUFFLED = 8
 """Fewer samples stand in the same order again by chance now and then."""
+_EPOCHS = 6
 _ROWS = 16
-_STEPS = 50
 
-_pure = (lengths_agree, a_batch_is_the_same_in_any_order, global_random_state_changes_nothing)
+
+@rule(
+    why="An epoch would train on a few samples, again and again, and never on the others.",
+    mend="Select the samples of a batch by its index, rows[index * batch_size:(index + 1) * "
+    "batch_size], or by the rows that load(rows) is given. If the data are so, tell which sample "
+    "is which: sample_id=...",
+    after=(lengths_agree, every_row_of_a_batch_is_filled),
+    steady=PURE,
+)
+def batches_differ(subject: Subject) -> Iterator[str]:
+    """Not all are one batch, nor most of them the one before."""
+    if subject.reads_arrays:
+        return
+    batches = [_samples_of(subject, seen) for seen in subject.known_again(0)]
+    pairs = list(itertools.pairwise(batches))
+    alike = sum(all(map(operator.eq, one, next_one)) for one, next_one in pairs)
+    if not pairs or 2 * alike < len(pairs):
+        return
+    count, kinds = sum(map(len, batches)), len(set(itertools.chain(*batches)))
+    if kinds == 1 and count >= _FEWEST_SHUFFLED:
+        yield f"all {count} samples of an epoch are one and the same"
+    elif len(set(batches[0])) > 1 and alike == len(pairs):
+        yield f"all {len(batches)} batches hold the same samples: {kinds} different ones"
+    elif len(set(batches[0])) > 1:
+        yield f"{alike} of {len(batches)} batches hold the same samples as the batch before"
+
+
+def _samples_of(subject: Subject, seen: Seen) -> list[Hashable]:
+    return list(contents(seen)) if subject.sample_id is None else subject.keys([seen])
 
 
 @rule(
     why="What is left out is never learned; what is repeated weighs double.",
     mend="Let the batches of an epoch be slices of one permutation of all samples: "
     "order[i * batch_size:(i + 1) * batch_size], without wrapping round at its end.",
-    after=_pure,
+    after=(lengths_agree, every_row_of_a_batch_is_filled, batches_differ),
+    steady=PURE,
 )
 def every_sample_comes_once(subject: Subject) -> Iterator[str]:
     """By the user's ids, all different; else by inputs that epochs have in common."""
     count = sum(len(seen.inputs) for seen in subject.epoch(0))
-    if subject.num_samples is not None and count != subject.num_samples:
+    beyond = samples_beyond(subject)  # another rule tells of them
+    if subject.num_samples not in (None, count, count + beyond):
         yield f"{count} samples came in an epoch; expected {subject.num_samples}"
         return
     if subject.sample_id is not None:
         for number in (0, 1):
-            key, times = Counter(subject.keys(subject.epoch(number))).most_common(1)[0]
+            key, times = Counter(subject.keys(subject.known_again(number))).most_common(1)[0]
             if times > 1:
                 yield f"sample {key} came {times} times in epoch {number}"
                 return
-    if not subject.left_out:
-        here, there = (Counter(subject.keys(subject.known_again(number))) for number in (0, 1))
-        if here != there:
-            yield f"of {count} samples, {_moved(here, there)} in the next epoch"
-            return
+    here, there = (Counter(subject.keys(subject.known_again(number))) for number in (0, 1))
+    if (here - there).total() > subject.left_out + beyond:
+        need_to_be_the_same_samples(subject, count + beyond)
+        yield f"of {count} samples, {moved(here, there)} in the next epoch"
+        return
     if subject.num_samples is None and subject.sample_id is None:
         raise NotChecked(
             f"whether the {count} samples of an epoch are all there are, and no two the same one: "
@@ -67,7 +100,27 @@ def every_sample_comes_once(subject: Subject) -> Iterator[str]:
         )
 
 
-def _moved(here: Counter[Any], there: Counter[Any]) -> str:
+def need_to_be_the_same_samples(subject: Subject, count: int) -> None:
+    """Before contents that an epoch has and the next has not are taken for samples that are gone.
+
+    Where some are flipped or cropped in each epoch, others in each, there are more of them with
+    every epoch, beyond what a loader that leaves out a part of a batch could have.
+    """
+    if subject.sample_id is not None:
+        return
+    epochs = [subject.known_again(number) for number in range(_EPOCHS)]
+    subject.need_equal_widths(*epochs)
+    keys = [subject.keys(epoch) for epoch in epochs]
+    most = subject.num_samples or count + max(seen.size for seen in epochs[0]) - 1
+    if len(set().union(*keys)) > max(most, len(set(keys[0])) + subject.left_out):
+        raise NotChecked(
+            "the contents of some samples differ from epoch to epoch, so not all are known again; "
+            "tell which sample is which: sample_id=..."
+        )
+
+
+def moved(here: Counter[Any], there: Counter[Any]) -> str:
+    """How many samples came less often and more often, in words."""
     return f"{(here - there).total()} came less often and {(there - here).total()} more often"
 
 
@@ -75,7 +128,8 @@ def _moved(here: Counter[Any], there: Counter[Any]) -> str:
     why="A model can't learn what has nothing to do with its input; the loss stays at chance.",
     mend="Select x, y and sample_weight of a batch with one and the same index array, and shuffle "
     "that alone.",
-    after=_pure,
+    after=(lengths_agree, every_row_of_a_batch_is_filled),
+    steady=PURE,
 )
 def samples_keep_their_targets(subject: Subject) -> Iterator[str]:
     """The same input has the same target in the next epoch; ids from several parts agree."""
@@ -95,10 +149,11 @@ def samples_keep_their_targets(subject: Subject) -> Iterator[str]:
                 targets[x][y] += 1
         of_epoch.append(targets)
     here, there = of_epoch
-    moved = Counter({x: _moved_of(here[x], there[x]) for x in here.keys() & there.keys()})
+    gone = Counter({x: _moved_of(here[x], there[x]) for x in here.keys() & there.keys()})
     # Of samples with equal inputs, each epoch may leave out another.
-    if moved.total() > subject.left_out:
-        yield f"{len(+moved)} of {len(here)} inputs have other targets in the next epoch"
+    if gone.total() > subject.left_out + samples_beyond(subject):
+        subject.need_equal_widths(subject.contents(0), subject.contents(1))
+        yield f"{len(+gone)} of {len(here)} inputs have other targets in the next epoch"
 
 
 def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
@@ -111,30 +166,40 @@ def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
     mend="Return one sample for each of `rows`, in their order: self.x[rows]. Where storage wants "
     "increasing indices, put the samples back: order = np.argsort(rows); "
     "out[order] = read(rows[order]).",
-    after=_pure,
+    after=(
+        lengths_agree,
+        every_row_of_a_batch_is_filled,
+        batches_differ,
+        samples_keep_their_targets,
+    ),
+    steady=PURE,
 )
 def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
     """Asked in another order, or for fewer of them, it returns the same samples."""
     if not subject.is_ours or subject.dataset._makes_whole_batches:
         raise NotChecked("the dataset has no load(rows)")
     twin = subject.at_epoch(0)
-    if type(twin).load is ArrayBatches.load:
+    if subject.reads_arrays:
         return
     if twin._load_draws:
         raise NotChecked("load(rows, rng) draws other numbers for rows in another order")
+    subject.need_steady_contents()
     positions = np.unique(np.linspace(0, twin.num_samples - 1, _ROWS).astype(np.int64))
     order = twin.plan.in_data_order().order(0)
     some = np.concatenate([order.rows(position, position + 1) for position in positions])
     asked = [some, some[::-1].copy(), np.roll(some, 3), some[: len(some) // 2 + 1]]
-    known: dict[int, bytes] = {}
+    known: dict[Hashable, bytes] = {}
     for rows in asked:
+        seed_all(0)
         try:
             batch = twin.load(rows)
         except Exception as error:  # noqa: BLE001  # whatever the dataset raises
             yield str(Unreadable(f"load({rows.tolist()})", error))
             return
+        # A sample that is padded to the longest of other rows is another array.
+        widths = tuple(np.shape(leaf)[1:] for leaf in leaves(batch))
         for row, key in zip(rows.tolist(), digests.samples(batch, len(rows)), strict=True):
-            if known.setdefault(row, key) != key:
+            if known.setdefault((row, widths), key) != key:
                 yield f"load({rows.tolist()}) returned another sample for row {row} than before"
                 return
 
@@ -144,111 +209,46 @@ def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
     "learns the batches.",
     mend="Shuffle the indices in on_epoch_end; or derive from BatchDataset and read "
     "self.rows(index), or write load(rows).",
-    after=_pure,
+    after=(lengths_agree, batches_differ, load_returns_the_rows_it_is_asked_for),
+    steady=PURE,
 )
-def shuffling_changes_the_order(subject: Subject) -> Iterator[str]:
+def shuffling_changes_the_order(subject: Subject) -> Iterator[str | Told]:
     """Of samples, from one epoch to the next, where the dataset says that it shuffles."""
-    if subject.shuffles is None:
-        raise NotChecked("whether it shuffles is not known; tell: shuffles=True or False")
     here, there = (subject.keys(subject.known_again(number)) for number in (0, 1))
     if len(set(here)) < _FEWEST_SHUFFLED:
         raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} different samples")
     if subject.shuffles and here == there:
         yield "it shuffles, but two epochs had all samples in the same order"
-    elif not subject.shuffles and here != there:
+    elif subject.shuffles is False and here != there:
         yield "it does not shuffle, but two epochs had samples in different orders"
-
-
-@rule(
-    why="Runs with different seeds would be one run, and a run can't be repeated from its seed.",
-    mend="Hand the seed on (super().__init__(..., seed=seed)), and draw from "
-    "np.random.default_rng((seed, epoch)) only.",
-    after=_pure,
-)
-def the_seed_decides_the_order(subject: Subject) -> Iterator[str]:
-    """Equal seeds, equal batches; other seeds, another order."""
-    if subject.with_seed is None:
-        raise NotChecked("it takes a function that makes the dataset: with_seed=...")
-    if subject.shuffles is False:
-        raise NotChecked("it does not shuffle")
-    if sum(len(seen.inputs) for seen in subject.epoch(0)) < _FEWEST_SHUFFLED:
-        raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} samples")
-    runs = [_run_with(subject, *seeds) for seeds in ((0, 0), (0, 1), (1, 0))]
-    if runs[0] != runs[1]:
-        yield "two datasets made with the same seed have different batches after other global seeds"
-    elif runs[0] == runs[2]:
-        yield "datasets made with the seeds 0 and 1 have the same batches in the same order"
-
-
-def _run_with(subject: Subject, seed: int, global_seed: int) -> list[bytes]:
-    dataset = subject.to_epoch(subject.made_with(seed, global_seed), 1, seed=global_seed)
-    return [
-        digests.whole(subject.read(dataset, step, seed=global_seed))
-        for step in range(min(int(dataset.num_batches), _STEPS))
-    ]
-
-
-@rule(
-    why="Keras calls on_epoch_end before the first epoch, and twice around validation: what counts "
-    "on one call an epoch miscounts.",
-    mend="Let the hooks prepare the next epoch from what the dataset is, so that one call more "
-    "does no harm; count nothing in them. A BatchDataset needs no hook: use self.epoch.",
-    after=(*_pure, len_is_the_number_of_batches, every_sample_comes_once),
-)
-def extra_hooks_change_nothing(subject: Subject) -> Iterator[str]:
-    """Calls like those of Keras: ours has the same batches, any other the same samples."""
-    twin = subject.copy()
-    for name in ("on_epoch_end", "on_epoch_begin", "on_epoch_end", "on_epoch_end"):
-        subject.call_hook(twin, name)
-    subject.call_hook(twin, "on_epoch_begin")
-    if int(twin.num_batches) != subject.num_batches:
-        yield (
-            f"after calls of on_epoch_begin and on_epoch_end there are {twin.num_batches} batches, "
-            f"before there were {subject.num_batches}"
+    elif _is_in_data_order(subject, here, there):
+        yield Told(
+            "the first epoch of a new dataset is in the order of the data; later ones are shuffled",
+            why="Where data are sorted, say by class, the first epoch trains on one class after "
+            "another. Some versions of fit call on_epoch_end before it, others don't.",
+            mend="Shuffle in __init__ too: call self.on_epoch_end() as its last line.",
+            is_fault=False,
         )
-        return
-    expected = subject.epoch(0)
-    now = [subject.look_at(subject.read(twin, step), step) for step in range(subject.num_batches)]
+    if subject.shuffles is None:
+        raise NotChecked("whether it shuffles is not known; tell: shuffles=True or False")
+
+
+def _is_in_data_order(subject: Subject, here: list[Any], there: list[Any]) -> bool:
+    """By ids that count up, or by an attribute that counts up and does not in the next epoch."""
     if subject.is_ours:
-        changed = [
-            seen.step for seen, was in zip(now, expected, strict=True) if seen.digest != was.digest
-        ]
-        if changed:
-            yield (
-                f"dataset[{changed[0]}] has other contents after calls of on_epoch_begin and "
-                "on_epoch_end"
-            )
-        return
-    before, after = Counter(subject.keys(subject.known_again(0))), Counter(subject.keys(now))
-    if before != after:
-        yield (
-            f"of {before.total()} samples, {_moved(before, after)} after calls of on_epoch_begin "
-            "and on_epoch_end"
-        )
+        return False
+    if subject.sample_id is not None:
+        return here == sorted(here) and there != sorted(there)
+    now, later = (vars(subject.at_epoch(number)) for number in (0, 1))
+    return any(
+        _counts_up(value) and np.size(later.get(name)) == len(value) and not _counts_up(later[name])
+        for name, value in now.items()
+    )
 
 
-@rule(
-    why="A training that was interrupted repeats samples or skips them.",
-    mend="Let batches depend on rows, self.epoch and rng alone, not on what was read before; leave "
-    "state_dict and load_state_dict to BatchDataset.",
-    after=(*_pure, iteration_gives_the_batches),
-)
-def resuming_goes_on_at_every_step(subject: Subject) -> Iterator[str]:
-    """At each step: the batch that follows; at one in the middle, all that follow."""
-    if not subject.is_ours:
-        raise NotChecked("a plain PyDataset can't be resumed")
-    steps = subject.steps(_STEPS)
-    for step in steps:
-        wanted = len(steps) if step == steps[len(steps) // 2] else 1
-        twin = subject.resumed(step)
-        rest = zip(subject.epoch(0)[step:], twin, strict=False)
-        for number, (seen, batch) in enumerate(rest):
-            subject.check_time(seen.step)
-            if digests.whole(batch) != seen.digest:
-                yield (
-                    f"resumed at step {step}, batch {seen.step} is not that of an epoch in one "
-                    "piece"
-                )
-                return
-            if number + 1 >= wanted:
-                break
+def _counts_up(value: Any) -> bool:
+    """Whether it is an array, or list, of the numbers from 0 up."""
+    if not isinstance(value, np.ndarray | list) or len(value) < _FEWEST_SHUFFLED:
+        return False
+    array = np.asarray(value)
+    return array.dtype.kind in "iu" and array.ndim == 1 and bool((np.diff(array) == 1).all())

@@ -14,7 +14,7 @@ __all__ = ["print_report"]
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Findings with why they matter and how to mend them, then what passed and was not checked.
+    """Findings and remarks with why they matter and what to do, then what passed or was skipped.
 
     Args:
         report: of a dataset.
@@ -27,9 +27,11 @@ def print_report(report: Report, console: Console) -> None:
     count = len(report.findings)
     verdict = f"{count} finding{'' if count == 1 else 's'}" if count else "no findings"
     write(f"[bold]{escape(report.dataset)}[/]: [bold {'red' if count else 'green'}]{verdict}[/]")
-    for finding in report.findings:
+    marks = [(finding, "red", "\N{BALLOT X}") for finding in report.findings]
+    marks += [(remark, "yellow", "!") for remark in report.remarks]
+    for finding, colour, mark in marks:
         write()
-        write(f"[bold red]\N{BALLOT X} {finding.check}[/]")
+        write(f"[bold {colour}]{mark} {finding.check}[/]")
         write(f"  [dim]seen:[/] {escape(finding.seen)}")
         write(f"  [dim]why it matters:[/] {escape(finding.why)}")
         write(f"  [dim]to mend it:[/] {escape(finding.mend)}")

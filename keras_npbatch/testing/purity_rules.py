@@ -8,11 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from keras_npbatch.testing import digests
-from keras_npbatch.testing.rules import rule
+from keras_npbatch.testing.randomness import SEEDED_BY
+from keras_npbatch.testing.rules import Told, rule
+from keras_npbatch.testing.side_effect_rules import global_generators_are_left_as_they_are
 from keras_npbatch.testing.structure_rules import batches_have_a_form_that_keras_takes
 from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
+from keras_npbatch.testing.value_rules import every_row_of_a_batch_is_filled
 
 __all__ = [
+    "PURE",
     "a_batch_is_the_same_in_any_order",
     "a_batch_is_the_same_when_read_again",
     "a_kept_batch_does_not_change",
@@ -23,6 +27,7 @@ __all__ = [
 
 _STEPS = 8
 _THREADS = 4
+_OF_PYTHON = "AST constructor recursion depth mismatch"
 _SWITCH_S = 1e-5
 """Threads take turns so often, to meet where they should not."""
 
@@ -33,7 +38,7 @@ _SWITCH_S = 1e-5
     mend="Compute the batch from the index alone. Shuffle in on_epoch_end, and draw random numbers "
     "from np.random.default_rng((seed, epoch, index)); or derive from BatchDataset, whose "
     "transform(batch, rng) gets such a generator.",
-    after=(batches_have_a_form_that_keras_takes,),
+    after=(batches_have_a_form_that_keras_takes, every_row_of_a_batch_is_filled),
 )
 def a_batch_is_the_same_when_read_again(subject: Subject) -> Iterator[str]:
     """Twice, one right after the other."""
@@ -63,13 +68,15 @@ def a_batch_is_the_same_in_any_order(subject: Subject) -> Iterator[str]:
 @rule(
     why="A queue of batches made ahead would hold the same batch many times over.",
     mend="Return arrays of their own: no buffer that the next batch is written into.",
-    after=(a_batch_is_the_same_when_read_again,),
+    after=(batches_have_a_form_that_keras_takes,),
 )
 def a_kept_batch_does_not_change(subject: Subject) -> Iterator[str]:
     """While the next is read."""
     twin = subject.at_epoch(0)
     steps = subject.steps(_STEPS)
     for step, following in zip(steps, [*steps[1:], steps[0]], strict=True):
+        if step == following:
+            return  # read again, another rule looks at it
         batch = subject.read(twin, step)
         before = digests.whole(batch)
         subject.read(twin, following)
@@ -89,11 +96,17 @@ def global_random_state_changes_nothing(subject: Subject) -> Iterator[str]:
     """Neither a batch nor, where the dataset has a `seed`, the order of an epoch."""
     expected = subject.epoch(0)
     twin = subject.at_epoch(0)
+
+    def differs(step: int, only: str | None = None) -> bool:
+        batch = subject.read(twin, step, seed=1, only=only)
+        return digests.whole(batch) != expected[step].digest
+
     for step in subject.steps(_STEPS):
-        if digests.whole(subject.read(twin, step, seed=1)) != expected[step].digest:
+        if differs(step):
+            used = [name for name in SEEDED_BY if differs(step, name)] or list(SEEDED_BY)
             yield (
-                f"dataset[{step}] has other contents after other global seeds (random.seed, "
-                "np.random.seed)"
+                f"dataset[{step}] has other contents after another global seed of "
+                f"{' and '.join(used)} ({', '.join(SEEDED_BY[name] for name in used)})"
             )
             return
     if getattr(subject.dataset, "seed", None) is None:
@@ -108,29 +121,38 @@ def global_random_state_changes_nothing(subject: Subject) -> Iterator[str]:
             return
 
 
+PURE = (
+    a_batch_is_the_same_when_read_again,
+    a_batch_is_the_same_in_any_order,
+    global_random_state_changes_nothing,
+)
+"""Rules that hold where a batch has the same contents at each read."""
+
+
 @rule(
     why="With workers=2 or more, Keras reads from several threads at once.",
     mend="Let dataset[i] write to no attribute of the dataset and share no open file; or hold a "
     "threading.Lock while it does (and leave it out in __getstate__).",
-    after=(
-        a_batch_is_the_same_in_any_order,
-        a_kept_batch_does_not_change,
-        global_random_state_changes_nothing,
+    after=(a_kept_batch_does_not_change, every_row_of_a_batch_is_filled),
+    steady=(
+        *PURE,
+        global_generators_are_left_as_they_are,  # threads that seed one disturb each other
     ),
 )
-def threads_read_the_same_batches(subject: Subject) -> Iterator[str]:
+def threads_read_the_same_batches(subject: Subject) -> Iterator[str | Told]:
     """Four at once, each all of them, in an order of its own."""
-    twin, expected = subject.at_epoch(0), subject.epoch(0)
+    twin = subject.at_epoch(0)
+    expected = [subject.mark(seen) for seen in subject.epoch(0)]
     steps = subject.steps(_STEPS)
-    seen: list[str] = []
+    seen: list[str | Told] = []
 
     def read(first: int) -> None:
         for step in [*steps[first:], *steps[:first]]:
             try:
-                if digests.whole(subject.read(twin, step)) != expected[step].digest:
+                if subject.mark_of(subject.read(twin, step), step) != expected[step]:
                     seen.append(f"dataset[{step}] has other contents when threads read at once")
             except (Unreadable, NotChecked) as error:
-                seen.append(f"when threads read at once, {error}")
+                seen.append(_when_threads_read(error))
 
     threads = [
         threading.Thread(target=read, args=(number % len(steps),), daemon=True)
@@ -142,6 +164,19 @@ def threads_read_the_same_batches(subject: Subject) -> Iterator[str]:
         for thread in threads:
             thread.join()
     yield from seen[:1]
+
+
+def _when_threads_read(error: Exception) -> str | Told:
+    text = f"when threads read at once, {error}"
+    if not isinstance(error.__cause__, SystemError) or _OF_PYTHON not in str(error.__cause__):
+        return text
+    return Told(
+        text,
+        mend="Use Python 3.11.9 or later: this is a fault of earlier ones, not of the dataset, in "
+        "ast.literal_eval, which np.load calls, when several threads do "
+        "(https://github.com/python/cpython/issues/106905). Until then read with one thread "
+        "(workers=1) or with worker processes, or hold a lock around np.load.",
+    )
 
 
 @contextmanager
@@ -159,19 +194,20 @@ def _frequent_switches() -> Iterator[None]:
     "dataset[i].",
     mend="Write load(rows) alone, or __getitem__ alone, and leave __iter__ to BatchDataset.",
     after=(threads_read_the_same_batches,),
+    steady=PURE,
 )
 def iteration_gives_the_batches(subject: Subject) -> Iterator[str]:
     """Made by none and by two threads: those of `dataset[i]`, in order, and the epoch moves on."""
     if not subject.is_ours:
         raise NotChecked("Keras reads a plain PyDataset by index")
-    expected = subject.epoch(0)
+    expected = [subject.mark(seen) for seen in subject.epoch(0)]
     for workers in (0, 2):
         twin = subject.to_epoch(subject.copy(workers=workers), 0)
         epoch, step = twin.epoch, -1
         try:
             for step, batch in enumerate(twin):
                 subject.check_time(step)
-                if digests.whole(batch) != expected[step].digest:
+                if subject.mark_of(batch, step) != expected[step]:
                     yield f"iterating with workers={workers}, batch {step} is not dataset[{step}]"
                     return
         except (NotChecked, GeneratorExit):

@@ -14,10 +14,18 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-__all__ = ["seed_all", "untouched"]
+__all__ = ["SEEDED_BY", "seed_all", "states", "untouched"]
+
+SEEDED_BY = {
+    "random": "random.seed",
+    "np.random": "np.random.seed",
+    "torch": "torch.manual_seed",
+}
+"""What seeds each generator."""
 
 
 @contextmanager
@@ -35,10 +43,31 @@ def untouched() -> Iterator[None]:
             torch.set_rng_state(of_torch)
 
 
-def seed_all(seed: int) -> None:
-    """Set the global generators."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+def seed_all(seed: int, *, only: str | None = None, others: int = 0) -> None:
+    """Set the global generators.
+
+    Args:
+        seed: of all, or of the one that `only` names.
+        only: a key of `SEEDED_BY`.
+        others: the seed of those that `only` does not name.
+    """
+    seeds = {name: seed if only in (None, name) else others for name in SEEDED_BY}
+    random.seed(seeds["random"])
+    np.random.seed(seeds["np.random"])  # noqa: NPY002
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.default_generator.manual_seed(seed)  # that of the CPU alone: it is what is given back
+        # That of the CPU alone: it is what is given back.
+        torch.default_generator.manual_seed(seeds["torch"])
+
+
+def states() -> dict[str, Any]:
+    """The state of each generator, to compare."""
+    numpy: Any = np.random.get_state()  # noqa: NPY002
+    found: dict[str, Any] = {
+        "random": random.getstate(),
+        "np.random": (numpy[1].tobytes(), *numpy[2:]),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found["torch"] = torch.get_rng_state().numpy().tobytes()
+    return found

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_npbatch.assemble import Parts, unpack
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, told
 from keras_npbatch.testing import digests
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths
 
-__all__ = ["Leaf", "Seen", "see"]
+__all__ = ["Leaf", "Seen", "contents", "see"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,25 @@ class Seen:
     """A key of the inputs of each sample; none if the leaves disagree, or for padding."""
     targets: list[bytes]
     """A key of the targets and weights of each sample."""
+    blank: Parts
+    """For each part which samples have one value all over in each of its leaves: `(n,)` bool."""
+    weightless: npt.NDArray[np.bool_]
+    """Which samples have a weight of 0 in each leaf of sample_weight, as padding has: `(n,)`."""
     ids: list[Hashable]
     """What the user's `sample_id` told of each sample."""
+
+    def wide(self, part: str) -> bool:
+        """Whether a sample has several values in a part: one alone is often that of the next."""
+        return any(
+            math.prod(leaf.shape[1:]) > 1
+            for leaf in self.leaves
+            if leaf.shape and leaf.path.startswith(part)
+        )
+
+    @property
+    def widths(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of a sample in each leaf; padding to the longest makes it differ."""
+        return tuple((leaf.shape or ())[1:] for leaf in self.leaves)
 
 
 def see(
@@ -85,7 +104,7 @@ def see(
             "first dimension counts samples"
         )
     if fault is not None:
-        return Seen(step, fault, None, seen, b"", 0, [], [], [])
+        return Seen(step, fault, None, seen, b"", 0, [], [], Parts(None), np.array([]), [])
     sizes = {leaf.shape[0] for leaf in seen if leaf.shape}
     size = seen[0].shape[0] if seen[0].shape else 0
     real = size if real_samples is None else min(size, real_samples)
@@ -99,8 +118,15 @@ def see(
         size=size,
         inputs=digests.samples(parts.x, comparable),
         targets=digests.samples((parts.y, parts.sample_weight), comparable),
+        blank=Parts(*(digests.blank(part, comparable) for part in parts)),
+        weightless=digests.weightless(parts.sample_weight, comparable),
         ids=[] if sample_id is None else _ids(sample_id(batch), size)[:real],
     )
+
+
+def contents(seen: Seen) -> list[tuple[bytes, bytes]]:
+    """A key of each sample: of its inputs, targets and weights."""
+    return list(zip(seen.inputs, seen.targets, strict=True))
 
 
 def _leaf(path: str, leaf: Any) -> Leaf:

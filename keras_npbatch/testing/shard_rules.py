@@ -12,8 +12,9 @@ from keras_npbatch.testing.order_rules import (
     every_sample_comes_once,
     load_returns_the_rows_it_is_asked_for,
 )
+from keras_npbatch.testing.purity_rules import PURE
 from keras_npbatch.testing.rules import rule
-from keras_npbatch.testing.seen import see
+from keras_npbatch.testing.seen import Seen, see
 from keras_npbatch.testing.subject import NotChecked, Subject
 
 __all__ = ["shards_make_up_the_epoch"]
@@ -27,6 +28,7 @@ _MOST_SHARDS = 8
     mend="Read the rows that load(rows) is given, or self.rows(index) in __getitem__: they are "
     "those of the shard. Don't compute rows from the index or batch_size.",
     after=(every_sample_comes_once, load_returns_the_rows_it_is_asked_for),
+    steady=PURE,
 )
 def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
     """All together read what one process does, in as many steps, each sample once."""
@@ -43,12 +45,14 @@ def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
         subject.read(twin, 0)
     if twin._makes_whole_batches and not twin._asked_for_rows and plan.shard.count == 1:
         raise NotChecked("it does without rows, so it can't be divided among processes")
-    expected = Counter(_keys(subject, whole))
-    found: Counter[Hashable] = Counter()
-    for index in range(count):
-        found.update(_keys(subject, whole.of_shard(Shard(index, count))))
+    subject.known_again(0)  # or it can't be checked
+    batches = [_seen(subject, whole)]
+    batches += [_seen(subject, whole.of_shard(Shard(index, count))) for index in range(count)]
+    expected, *parts = (Counter(subject.keys(seen)) for seen in batches)
+    found: Counter[Hashable] = sum(parts, Counter())
     if expected == found:
         return
+    subject.need_equal_widths(*batches)
     if 2 * (expected & found).total() < expected.total():
         raise NotChecked(
             "the contents of the samples differ from batch to batch, so none is known again; tell "
@@ -61,14 +65,14 @@ def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
     )
 
 
-def _keys(subject: Subject, plan: Plan) -> list[Hashable]:
+def _seen(subject: Subject, plan: Plan) -> list[Seen]:
     """The samples of an epoch of a plan, untransformed unless the user tells which is which."""
     twin = subject.copy(finished=subject.sample_id is not None)
     twin._plan, twin._is_part = plan, True
-    seen = []
+    seen: list[Seen] = []
     for step in range(plan.num_batches):
         start, stop = plan.span(step)
         if start < stop:
             batch = subject.read(twin, step)
             seen.append(see(batch, step, stop - start, subject.sample_id))
-    return subject.keys(seen)
+    return seen

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from keras_npbatch.testing.memory import filled
 from keras_npbatch.testing.rules import rule
+from keras_npbatch.testing.seen import Seen, contents
 from keras_npbatch.testing.subject import Subject, Unreadable
 
 __all__ = [
@@ -14,7 +16,7 @@ __all__ = [
     "len_is_the_number_of_batches",
     "lengths_agree",
     "only_the_last_batch_is_short",
-    "values_are_finite",
+    "samples_beyond",
 ]
 
 _FAR = 1009
@@ -106,18 +108,42 @@ def len_is_the_number_of_batches(subject: Subject) -> Iterator[str]:
         if batch.size == 0:
             yield f"len(dataset) is {subject.num_batches}, but batch {batch.step} has no sample"
             return
-    last = subject.num_batches
-    beyond = _size_of(subject, last)
-    if beyond and not _size_of(subject, last * _FAR):
+    beyond = samples_beyond(subject)
+    if beyond:
+        last = subject.num_batches
         yield f"len(dataset) is {last}, but dataset[{last}] is a batch too, of {beyond} samples"
 
 
-def _size_of(subject: Subject, step: int) -> int:
-    try:
-        batch = subject.read(subject.at_epoch(0), step)
-    except Unreadable:
+def samples_beyond(subject: Subject) -> int:
+    """Samples in `dataset[len(dataset)]` that no batch of the epoch has.
+
+    None if the dataset answers to any index. One that fills an array of `batch_size` rows does so
+    too, but far beyond its end all of its answers are the same, and hold no sample.
+    """
+    last = subject.num_batches
+    beyond, far, farther = (
+        _seen_at(subject, step) for step in (last, last * _FAR, last * _FAR + 1)
+    )
+    if beyond is None or far is None:
+        return 0 if beyond is None else beyond.size
+    if farther is None or far.digest != farther.digest or beyond.digest == far.digest:
         return 0
-    return subject.look_at(batch, step).size
+    known = {key for seen in subject.epoch(0) for key in contents(seen)}
+    filling = set(contents(far))
+    # Indices that stop at the last sample fill the batch with that: it is a sample too.
+    is_sample = len(filling) == 1 and not far.blank.x.any() and filling.isdisjoint(known)
+    return sum(key not in known | filling for key in contents(beyond)) + is_sample
+
+
+def _seen_at(subject: Subject, step: int) -> Seen | None:
+    """What was seen of a batch that may not be there; None if it is not, or is empty."""
+    try:
+        with filled(0, type(subject.dataset)):
+            batch = subject.read(subject.at_epoch(0), step)
+    except Unreadable:
+        return None
+    seen = subject.look_at(batch, step)
+    return seen if seen.size else None
 
 
 @rule(
@@ -130,27 +156,23 @@ def _size_of(subject: Subject, step: int) -> int:
 def only_the_last_batch_is_short(subject: Subject) -> Iterator[str]:
     """Sizes are those of the settings; of a plain PyDataset, those that make sense."""
     sizes = [batch.size for batch in subject.epoch(0)]
-    ways = subject.expected_sizes(sizes)
+    ways = _expected_sizes(subject, sizes)
     if sizes in ways:
         return
     step = next(step for step, size in enumerate(sizes) if size != ways[0][step])
     yield f"batch {step} of {len(sizes)} has {sizes[step]} samples; expected {ways[0][step]}"
 
 
-@rule(
-    why="One such value makes the loss NaN, and after it every weight of the model.",
-    mend="Clean the data (np.nan_to_num, a mask, leaving samples out), or look for a division by "
-    "zero or a logarithm in what prepares them.",
-    after=(batches_have_a_form_that_keras_takes,),
-)
-def values_are_finite(subject: Subject) -> Iterator[str]:
-    """No NaN, no infinity; one finding for each leaf."""
-    told: set[str] = set()
-    for batch in subject.epoch(0):
-        for leaf in batch.leaves:
-            if leaf.not_finite and leaf.path not in told:
-                told.add(leaf.path)
-                yield (
-                    f"{leaf.path} has {leaf.not_finite} values that are NaN or infinite in batch "
-                    f"{batch.step}"
-                )
+def _expected_sizes(subject: Subject, sizes: Sequence[int]) -> list[list[int]]:
+    """The sizes of batches that are right, in one or several ways."""
+    if subject.is_ours:
+        plan = subject.dataset.plan
+        if plan.remainder == "pad":
+            return [[plan.batch_size] * plan.num_batches]
+        spans = [plan.span(step) for step in range(plan.num_batches)]
+        return [[stop - start for start, stop in spans]]
+    first = sizes[0]
+    ways = [[first] * (len(sizes) - 1) + [min(sizes[-1], first)]]
+    size, larger = divmod(sum(sizes), len(sizes))
+    ways.append([size + (step < larger) for step in range(len(sizes))])
+    return ways

@@ -22,9 +22,11 @@ import keras
 import numpy as np
 
 from keras_npbatch.arguments import number_of_batches, whole_number
+from keras_npbatch.array_batches import ArrayBatches
 from keras_npbatch.dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.plan import Plan
+from keras_npbatch.testing import digests
 from keras_npbatch.testing.copies import copied
 from keras_npbatch.testing.randomness import seed_all
 from keras_npbatch.testing.seen import Seen, see
@@ -38,6 +40,13 @@ from `k` places of the batch, which must agree."""
 
 _MOST_TOLD = 300
 _FIRST_SEED = 0
+
+
+_STEPS = 8
+_DIFFER = (
+    "the contents of the samples differ from epoch to epoch, so none is known again; tell which "
+    "sample is which: sample_id=..."
+)
 
 
 class NotChecked(Exception):  # noqa: N818  # no error: the text tells why a rule says nothing
@@ -94,6 +103,8 @@ class Subject:
         if shuffles is None and isinstance(getattr(dataset, "shuffle", None), bool | np.bool_):
             self.shuffles = bool(dataset.shuffle)
         self.deadline = float("inf")
+        self.noise: tuple[str, ...] = ()
+        self._steady: dict[bool, bool] = {}
         self._epochs: dict[tuple[int, bool], tuple[Seen, ...] | NotChecked] = {}
 
     @property
@@ -116,6 +127,15 @@ class Subject:
         """Whether a dataset of ours changes what it has loaded."""
         return (self.dataset._transform, self.dataset._augment) != (None, None)
 
+    @property
+    def reads_arrays(self) -> bool:
+        """Whether it is an ArrayDataset: its samples are those of the arrays, whatever they are."""
+        return (
+            self.is_ours
+            and not self.dataset._makes_whole_batches
+            and type(self.dataset).load is ArrayBatches.load
+        )
+
     # ---------------------------------------------------------------- copies
 
     def copy(self, *, finished: bool = True, workers: int = 0) -> Any:
@@ -127,7 +147,7 @@ class Subject:
         """
         twin = copied(self.dataset)
         twin.workers, twin.use_multiprocessing = (workers if self.is_ours else 1), False
-        if not finished:
+        if not finished and self.is_ours:
             twin._transform = twin._augment = None
         return twin
 
@@ -181,15 +201,23 @@ class Subject:
 
     # ---------------------------------------------------------------- reading
 
-    def read(self, dataset: Any, step: int, *, seed: int = _FIRST_SEED) -> Tree:
+    def read(
+        self, dataset: Any, step: int, *, seed: int = _FIRST_SEED, only: str | None = None
+    ) -> Tree:
         """A batch.
+
+        Args:
+            dataset: a copy.
+            step: which batch.
+            seed: of the global generators.
+            only: the one generator that gets this seed; None: all of them.
 
         Raises:
             Unreadable: if the dataset raises something.
             NotChecked: if the time is over.
         """
         self.check_time(step)
-        seed_all(seed)
+        seed_all(seed, only=only, others=_FIRST_SEED)
         try:
             return dataset[step]
         except Exception as error:
@@ -225,6 +253,21 @@ class Subject:
             raise known
         return known
 
+    def mark(self, seen: Seen) -> Hashable:
+        """What tells a batch from others: its contents or, if these are noise, the user's ids.
+
+        Raises:
+            NotChecked: if neither is the same at each read.
+        """
+        if not self.noise:
+            return seen.digest
+        self._need_steady_ids()
+        return tuple(seen.ids)
+
+    def mark_of(self, batch: Tree, step: int) -> Hashable:
+        """The mark of a batch that was read; see `mark`."""
+        return self.mark(self.look_at(batch, step)) if self.noise else digests.whole(batch)
+
     def keys(self, batches: Sequence[Seen]) -> list[Hashable]:
         """Which sample each row of the batches is: by the user's ids, or by the inputs."""
         if self.sample_id is None:
@@ -236,26 +279,79 @@ class Subject:
         """An epoch whose samples can be known again in another: if need be, untransformed.
 
         Raises:
-            NotChecked: if their contents differ from epoch to epoch, and there are no ids.
+            NotChecked: if their contents differ from read to read or from epoch to epoch, and
+                there are no ids, or these differ too.
         """
         if self.sample_id is None:
-            self.contents(number)
-        return self.epoch(number, finished=self.sample_id is not None)
+            return self.contents(number)
+        self._need_steady_ids()
+        return self.epoch(number)
 
     def contents(self, number: int) -> tuple[Seen, ...]:
         """An epoch with inputs as the data have them, before a transform changes them.
 
         Raises:
-            NotChecked: if these differ from epoch to epoch.
+            NotChecked: if these differ from read to read, or from epoch to epoch.
         """
+        if self.is_ours and self.dataset._load_draws:
+            raise NotChecked(
+                "load(rows, rng) draws other numbers in each epoch, so no sample is known again; "
+                "tell which sample is which: sample_id=..."
+            )
+        self.need_steady_contents()
         batches = [self.epoch(epoch, finished=False) for epoch in (0, 1)]
         here, there = ({key for batch in epoch for key in batch.inputs} for epoch in batches)
         if 2 * len(here & there) < min(len(here), len(there)):
+            raise NotChecked(_DIFFER)
+        return self.epoch(number, finished=False)
+
+    def need_steady_contents(self) -> None:
+        """Before untransformed contents are compared.
+
+        Raises:
+            NotChecked: if they differ from read to read.
+        """
+        if self.noise and not self._is_steady(finished=False):
+            raise NotChecked(self._first_mend)
+
+    def need_equal_widths(self, *epochs: Sequence[Seen]) -> None:
+        """Before a difference of contents is told: padding to the longest makes one too.
+
+        Raises:
+            NotChecked: if samples are known by contents, and their shapes differ.
+        """
+        if self.sample_id is None and len({b.widths for batches in epochs for b in batches}) > 1:
             raise NotChecked(
-                "the contents of the samples differ from epoch to epoch, so none is known again; "
-                "tell which sample is which: sample_id=..."
+                "the shape of a sample differs from batch to batch, as with padding to the "
+                "longest, so none is known again; tell which sample is which: sample_id=..."
             )
-        return batches[number]
+
+    def _need_steady_ids(self) -> None:
+        if self.noise and (self.sample_id is None or not self._is_steady(finished=True)):
+            raise NotChecked(self._first_mend)
+
+    @property
+    def _first_mend(self) -> str:
+        by_ids = "; or tell which sample is which: sample_id=..." if self.sample_id is None else ""
+        return f"first mend: {', '.join(self.noise)}{by_ids}"
+
+    def _is_steady(self, *, finished: bool) -> bool:
+        """Whether noise leaves the ids, or untransformed contents, as they are.
+
+        They are read in order, twice each; from the last on; and with other global seeds.
+        """
+        if finished not in self._steady:
+            expected, twin = self.epoch(0, finished=finished), self.at_epoch(0, finished=finished)
+            steps = self.steps(_STEPS)
+            reads = [(step, _FIRST_SEED) for step in steps for _ in range(2)]
+            reads += [(step, _FIRST_SEED) for step in reversed(steps)]
+            reads += [(step, _FIRST_SEED + 1) for step in steps]
+            self._steady[finished] = all(
+                _told_of(self.look_at(self.read(twin, step, seed=seed), step), finished)
+                == _told_of(expected[step], finished)
+                for step, seed in reads
+            )
+        return self._steady[finished]
 
     # ---------------------------------------------------------------- inside
 
@@ -279,16 +375,6 @@ class Subject:
         spans = (plan.span(step) for step in range(plan.num_batches))
         return sum(stop - start for start, stop in spans)
 
-    def expected_sizes(self, sizes: Sequence[int]) -> list[list[int]]:
-        """The sizes of batches that are right, in one or several ways."""
-        if self.is_ours:
-            plan = self.dataset.plan
-            if plan.remainder == "pad":
-                return [[plan.batch_size] * plan.num_batches]
-            spans = [plan.span(step) for step in range(plan.num_batches)]
-            return [[stop - start for start, stop in spans]]
-        first = sizes[0]
-        ways = [[first] * (len(sizes) - 1) + [min(sizes[-1], first)]]
-        size, larger = divmod(sum(sizes), len(sizes))
-        ways.append([size + (step < larger) for step in range(len(sizes))])
-        return ways
+
+def _told_of(seen: Seen, finished: bool) -> list[Hashable]:
+    return seen.ids if finished else [*seen.inputs, *seen.targets]

@@ -18,13 +18,11 @@ from keras_npbatch.execution.sending import Package
 from keras_npbatch.plan import Plan
 from keras_npbatch.summary import Summarise
 from keras_npbatch.testing import digests
-from keras_npbatch.testing.purity_rules import (
-    a_batch_is_the_same_in_any_order,
-    global_random_state_changes_nothing,
-)
+from keras_npbatch.testing.purity_rules import PURE
 from keras_npbatch.testing.rules import rule
 from keras_npbatch.testing.structure_rules import batches_have_a_form_that_keras_takes
 from keras_npbatch.testing.subject import NotChecked, Subject, Unreadable
+from keras_npbatch.testing.value_rules import every_row_of_a_batch_is_filled
 from keras_npbatch.tree import Tree
 
 __all__ = ["it_can_be_sent_to_processes", "processes_read_the_same_batches"]
@@ -40,6 +38,7 @@ _MOST_S_A_BATCH = 20.0
     mend="Keep no lambda, lock, open file or connection in an attribute: open files in __getitem__ "
     "or load, or leave them out in __getstate__ and open them in __setstate__.",
     after=(batches_have_a_form_that_keras_takes,),
+    steady=(every_row_of_a_batch_is_filled, *PURE),
 )
 def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
     """By pickle, or for ours by what its workers use, and it is the same there."""
@@ -56,6 +55,8 @@ def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
     except Exception as error:  # noqa: BLE001  # whatever a user's class does when it is pickled
         yield str(Unreadable("pickle.loads(pickle.dumps(dataset))", error))
         return
+    if subject.noise:
+        return  # it can be pickled; its contents differ with or without that
     try:
         same = digests.whole(subject.read(rebuilt, 0)) == subject.epoch(0)[0].digest
     except Unreadable as error:
@@ -93,26 +94,24 @@ class _Wrapped(Batches):
     why="With worker processes the model would be trained on other data than without.",
     mend="Let a batch depend on the dataset and the index alone: not on globals that the main "
     "program sets, environment variables, the process, or what was read before.",
-    after=(
-        a_batch_is_the_same_in_any_order,
-        global_random_state_changes_nothing,
-        it_can_be_sent_to_processes,
-    ),
+    after=(it_can_be_sent_to_processes, every_row_of_a_batch_is_filled),
+    steady=PURE,
 )
 def processes_read_the_same_batches(subject: Subject) -> Iterator[str]:
     """One worker process, one epoch."""
     _skip_unless_on_linux()
     twin = subject.at_epoch(0)
     wrapped = twin if subject.is_ours else _Wrapped(twin, subject.num_batches)
+    expected = [subject.mark(seen) for seen in subject.epoch(0)]
     limit = max(1.0, min(_MOST_S_A_BATCH, (subject.deadline - time.monotonic()) / 4))
     try:
         with Pool(wrapped, workers=1, timeout_s=limit) as pool:
             stream = ProcessStream(pool, wrapped.plan, wrapped.epoch, ahead=_AHEAD)
             with closing(stream):
-                for seen, batch in zip(subject.epoch(0), stream, strict=True):
-                    subject.check_time(seen.step)
-                    if digests.whole(batch) != seen.digest:
-                        yield f"dataset[{seen.step}] has other contents in a worker process"
+                for step, (mark, batch) in enumerate(zip(expected, stream, strict=True)):
+                    subject.check_time(step)
+                    if subject.mark_of(batch, step) != mark:
+                        yield f"dataset[{step}] has other contents in a worker process"
                         return
     except NotChecked:
         raise

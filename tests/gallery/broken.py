@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.gallery.good import BATCH, Loader, N, Seeded, Shuffled, Textbook, Whole, data
+from tests.gallery.good import BATCH, Loader, N, Seeded, Shuffled, Textbook, Whole, data, images
 
 # --- that batches come, and their form ---------------------------------------------------------
 
@@ -148,6 +148,148 @@ class Infinite(Loader):
     def load(self, rows):
         with np.errstate(divide="ignore"):
             return np.log(self.x[rows][:, :2]), self.y[rows]
+
+
+# --- memory that nobody fills ------------------------------------------------------------------
+
+
+class ReturnsInTheLoop(Textbook):
+    """All rows of a batch but the first stay zero."""
+
+    def __getitem__(self, idx):
+        images = np.zeros((self.batch_size, 3), "float32")
+        labels = np.zeros((self.batch_size, 1), "float32")
+        for number, row in enumerate(range(idx * BATCH, len(self.x))):
+            images[number], labels[number] = self.x[row] + 1, row
+            break  # a return, indented too far
+        return images, labels
+
+
+class ReturnsInTheLoopEmpty(Textbook):
+    """The same, of what the memory held."""
+
+    def __getitem__(self, idx):
+        images = np.empty((self.batch_size, 3), "float32")
+        for number, row in enumerate(range(idx * BATCH, len(self.x))):
+            images[number] = self.x[row] + 1
+            break
+        return images, np.arange(self.batch_size) + idx * BATCH
+
+
+class MasksNeverFilled(Textbook):
+    """The masks of the second half of each batch stay what the memory held."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        masks = np.empty((len(x), 4, 4), "int64")
+        masks[: len(x) // 2] = y[: len(x) // 2, np.newaxis, np.newaxis]
+        return x, masks
+
+
+class LabelsNeverFilled(Seeded):
+    """Shuffled: the labels at odd places are never set."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        labels = np.zeros(len(y))
+        labels[::2] = y[::2] + 1
+        return x, labels
+
+
+class EmptyInLoad(Loader):
+    """One column of `load` is forgotten."""
+
+    def load(self, rows):
+        x, y = super().load(rows)
+        wide = np.empty((len(rows), 4), "float32")
+        wide[:, :3] = x
+        return wide, y
+
+
+class BlankSamplesAtTheEnd(Shuffled):
+    """`ceil` in `__len__`, and arrays of `batch_size` rows: six samples are nobody's."""
+
+    def __getitem__(self, idx):
+        x, y = np.zeros((BATCH, 3), "float32"), np.zeros(BATCH)
+        for number, row in enumerate(self.indices[idx * BATCH : (idx + 1) * BATCH]):
+            x[number], y[number] = self.x[row] + 1, self.y[row]
+        return x, y
+
+
+class OneBlankSampleAtTheEnd(BlankSamplesAtTheEnd):
+    def __init__(self):
+        super().__init__(*data(47))
+
+
+class PreallocatedTail(Textbook):
+    """The same with `floor`: dataset[len] has the last samples, and dataset[i] any i, of zeros."""
+
+    empty = staticmethod(np.zeros)
+
+    def __len__(self):
+        return int(np.floor(len(self.x) / BATCH))
+
+    def __getitem__(self, idx):
+        x, y = self.empty((BATCH, 3)), self.empty((BATCH, 1))
+        for number, row in enumerate(range(len(self.x))[idx * BATCH : (idx + 1) * BATCH]):
+            x[number], y[number] = self.x[row], self.y[row]
+        return x, y
+
+
+class PreallocatedTailEmpty(PreallocatedTail):
+    empty = staticmethod(lambda shape: np.empty(shape))
+
+
+class ClippedTail(Textbook):
+    """`floor`, and indices that stop at the last sample."""
+
+    def __len__(self):
+        return len(self.x) // BATCH
+
+    def __getitem__(self, idx):
+        rows = np.minimum(np.arange(idx * BATCH, (idx + 1) * BATCH), len(self.x) - 1)
+        return self.x[rows], self.y[rows]
+
+
+# --- side effects ------------------------------------------------------------------------------
+
+
+class SeedsInHook(Seeded):
+    """Whoever else draws from NumPy's generator draws the same in each epoch."""
+
+    def on_epoch_end(self):
+        np.random.seed(2019)  # noqa: NPY002
+        super().on_epoch_end()
+
+
+class SeedsInGetitem(Textbook):
+    """To be repeatable."""
+
+    def __getitem__(self, idx):
+        random.seed(idx)
+        x, y = super().__getitem__(idx)
+        return x * random.random(), y
+
+
+class WritesDataInHook(Seeded):
+    """Augments the arrays themselves; the changes pile up."""
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        self.x *= -0.9
+
+
+class WritesListOfArraysInHook(Textbook):
+    def __init__(self):
+        super().__init__()
+        self.images = list(images(N))
+
+    def on_epoch_begin(self):
+        for image in self.images:
+            image += 1
+
+    def __getitem__(self, idx):
+        return np.stack(self.images[idx * BATCH : (idx + 1) * BATCH]), super().__getitem__(idx)[1]
 
 
 # --- purity ------------------------------------------------------------------------------------
@@ -360,6 +502,87 @@ class RepeatsAtTheWrapUnshuffled(Textbook):
     def __getitem__(self, idx):
         rows = np.arange(idx * BATCH, (idx + 1) * BATCH) % len(self.x)
         return self.x[rows], self.y[rows]
+
+
+class SameBatch(Textbook):
+    """Uses another attribute than the index."""
+
+    at = 0
+
+    def __init__(self):
+        super().__init__(*data(48))
+
+    def __getitem__(self, idx):
+        return super().__getitem__(self.at)
+
+
+class EachBatchTwice(Textbook):
+    def __init__(self):
+        super().__init__(*data(48))
+
+    def __getitem__(self, idx):
+        return super().__getitem__(idx - idx % 2)
+
+
+class SameSample(Loader):
+    """The variable of an outer loop."""
+
+    def load(self, rows):
+        return self.x[[rows[0] * 0] * len(rows)], self.y[[rows[0] * 0] * len(rows)]
+
+
+class NoiseAndRepeats(RepeatsAtTheWrap):
+    """Augmentation by the global generator must not hide it."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        return x + np.random.uniform(0, 0.1, x.shape), y  # noqa: NPY002
+
+
+class OwnNoiseAndRepeats(RepeatsAtTheWrap):
+    """Nor noise that goes on with each read."""
+
+    def __init__(self):
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        return x + self.rng.standard_normal(x.shape), y
+
+
+class NoiseAndTheSameOrder(NoiseAndRepeats):
+    """Says that it shuffles."""
+
+    def on_epoch_end(self):
+        pass
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        return x[: self.left(idx)], y[: self.left(idx)]
+
+    def left(self, idx):
+        return max(0, min(BATCH, N - idx * BATCH))
+
+
+class NoiseAndACursor(Textbook):
+    def __getitem__(self, idx):
+        self.at = idx
+        for _ in range(50):
+            time.sleep(0)
+        x, y = super().__getitem__(self.at)
+        return x + np.random.uniform(0, 0.1, x.shape), y  # noqa: NPY002
+
+
+class NoiseInTheTransformAndLostRows(Loader):
+    """Of ours the samples are known without the transform."""
+
+    def __init__(self):
+        super().__init__(transform=_global_noise)
+
+    def load(self, rows):
+        rows = np.where(rows < N // 2, rows, (rows + self.epoch) % N)
+        return super().load(rows)
 
 
 class OffByOne(Shuffled):
@@ -584,14 +807,8 @@ BROKEN = [
     Broken(LenTooLong, {"len_is_the_number_of_batches"}),
     Broken(LenTooLongRaises, {"every_batch_can_be_read"}),
     Broken(ForgetsTheLastBatch, {"len_is_the_number_of_batches"}),
-    Broken(
-        ForgetsTheLastBatch,
-        {"len_is_the_number_of_batches", "every_sample_comes_once"},
-        {"num_samples": N},
-    ),
-    Broken(
-        ForgetsTheLastBatchShuffled, {"len_is_the_number_of_batches", "every_sample_comes_once"}
-    ),
+    Broken(ForgetsTheLastBatch, {"len_is_the_number_of_batches"}, {"num_samples": N}),
+    Broken(ForgetsTheLastBatchShuffled, {"len_is_the_number_of_batches"}),
     Broken(FailsInTheSecondEpoch, {"every_batch_can_be_read"}),
     Broken(ListOfSamples, {"batches_have_a_form_that_keras_takes"}),
     Broken(ListsOfNumbers, {"batches_have_a_form_that_keras_takes"}),
@@ -603,6 +820,23 @@ BROKEN = [
     Broken(ShortFirst, {"only_the_last_batch_is_short"}),
     Broken(NotANumber, {"values_are_finite"}),
     Broken(Infinite, {"values_are_finite"}),
+    Broken(ReturnsInTheLoop, {"every_row_of_a_batch_is_filled"}),
+    Broken(ReturnsInTheLoop, {"every_row_of_a_batch_is_filled"}, {"num_samples": 56}),
+    Broken(ReturnsInTheLoopEmpty, {"every_row_of_a_batch_is_filled"}),
+    Broken(MasksNeverFilled, {"every_row_of_a_batch_is_filled"}),
+    Broken(LabelsNeverFilled, {"every_row_of_a_batch_is_filled"}),
+    Broken(EmptyInLoad, {"every_row_of_a_batch_is_filled"}),
+    Broken(BlankSamplesAtTheEnd, {"every_row_of_a_batch_is_filled"}),
+    Broken(BlankSamplesAtTheEnd, {"every_row_of_a_batch_is_filled"}, {"num_samples": N}),
+    Broken(OneBlankSampleAtTheEnd, {"every_row_of_a_batch_is_filled"}),
+    Broken(PreallocatedTail, {"len_is_the_number_of_batches"}),
+    Broken(PreallocatedTail, {"len_is_the_number_of_batches"}, {"num_samples": N}),
+    Broken(PreallocatedTailEmpty, {"len_is_the_number_of_batches"}),
+    Broken(ClippedTail, {"len_is_the_number_of_batches"}),
+    Broken(SeedsInHook, {"global_generators_are_left_as_they_are"}),
+    Broken(SeedsInGetitem, {"global_generators_are_left_as_they_are"}),
+    Broken(WritesDataInHook, {"hooks_leave_the_data_as_they_are"}),
+    Broken(WritesListOfArraysInHook, {"hooks_leave_the_data_as_they_are"}),
     Broken(ShufflesInGetitem, {"a_batch_is_the_same_when_read_again"}),
     Broken(Iterates, {"a_batch_is_the_same_when_read_again"}),
     Broken(OwnGenerator, {"a_batch_is_the_same_when_read_again"}),
@@ -622,6 +856,40 @@ BROKEN = [
     Broken(DependsOnTheProcess, {"processes_read_the_same_batches"}),
     Broken(LoadDependsOnTheProcess, {"processes_read_the_same_batches"}),
     Broken(DiesInAWorker, {"processes_read_the_same_batches"}),
+    Broken(SameBatch, {"batches_differ"}),
+    Broken(SameBatch, {"batches_differ"}, {"num_samples": 48}),
+    Broken(SameBatch, {"batches_differ"}, {"sample_id": id_of_y}),
+    Broken(EachBatchTwice, {"batches_differ"}),
+    Broken(SameSample, {"batches_differ"}),
+    Broken(
+        NoiseAndRepeats,
+        {"global_random_state_changes_nothing", "every_sample_comes_once"},
+        {"sample_id": id_of_y},
+    ),
+    Broken(
+        NoiseAndRepeats,
+        {"global_random_state_changes_nothing", "every_sample_comes_once"},
+        {"num_samples": N},
+    ),
+    Broken(
+        OwnNoiseAndRepeats,
+        {"a_batch_is_the_same_when_read_again", "every_sample_comes_once"},
+        {"sample_id": id_of_y},
+    ),
+    Broken(
+        NoiseAndTheSameOrder,
+        {"global_random_state_changes_nothing", "shuffling_changes_the_order"},
+        {"sample_id": id_of_y, "num_samples": N},
+    ),
+    Broken(
+        NoiseAndACursor,
+        {"global_random_state_changes_nothing", "threads_read_the_same_batches"},
+        {"sample_id": id_of_y},
+    ),
+    Broken(
+        NoiseInTheTransformAndLostRows,
+        {"global_random_state_changes_nothing", "every_sample_comes_once"},
+    ),
     Broken(RepeatsAtTheWrap, {"every_sample_comes_once"}),
     Broken(RepeatsAtTheWrapUnshuffled, {"every_sample_comes_once"}, {"num_samples": N}),
     Broken(RepeatsAtTheWrapUnshuffled, {"every_sample_comes_once"}, {"sample_id": id_of_y}),
@@ -629,13 +897,10 @@ BROKEN = [
     Broken(WithReplacement, {"every_sample_comes_once"}, {"sample_id": id_of_y}),
     Broken(WithReplacement, {"every_sample_comes_once"}),
     Broken(ShufflesXAlone, {"samples_keep_their_targets"}),
-    Broken(
-        TargetsShiftedInBatch,
-        {"samples_keep_their_targets", "load_returns_the_rows_it_is_asked_for"},
-    ),
+    Broken(TargetsShiftedInBatch, {"samples_keep_their_targets"}),
     Broken(TargetsOfTheNextRow, {"samples_keep_their_targets"}, {"sample_id": id_of_both}),
     Broken(SortsRows, {"load_returns_the_rows_it_is_asked_for"}),
-    Broken(IgnoresRows, {"load_returns_the_rows_it_is_asked_for", "shuffling_changes_the_order"}),
+    Broken(IgnoresRows, {"batches_differ"}),
     Broken(LastRowTwice, {"every_sample_comes_once"}, {"sample_id": id_of_y}),
     Broken(NeverShuffles, {"shuffling_changes_the_order"}),
     Broken(IgnoresShuffle, {"shuffling_changes_the_order"}),

@@ -13,6 +13,11 @@ from keras_npbatch import ArrayDataset, BatchDataset
 N, BATCH = 50, 8
 
 
+def images(n=N):
+    """Of small whole numbers, no two alike."""
+    return np.arange(n * 12, dtype="float32").reshape(n, 2, 2, 3)
+
+
 def data(n=N):
     ids = np.arange(n)
     return np.stack([ids, ids % 7, -ids], axis=1).astype("float32"), ids
@@ -212,6 +217,166 @@ class Duplicates(Textbook):
         return x[:, 1:2], y % 7
 
 
+class WeightsPerStep(keras.utils.PyDataset):
+    """Sequences with a weight for each step, or each pixel: of fewer axes than the targets."""
+
+    def __init__(self, shape=(4,), channels=1):
+        super().__init__()
+        rng = np.random.default_rng(0)
+        self.x, self.y, self.w = (
+            rng.random((N, *shape, *last)).astype("float32") for last in ((3,), (channels,), ())
+        )
+
+    def __len__(self):
+        return math.ceil(N / BATCH)
+
+    def __getitem__(self, idx):
+        some = slice(idx * BATCH, (idx + 1) * BATCH)
+        return self.x[some], self.y[some], self.w[some]
+
+
+class WeightsPerStepAndOutput(WeightsPerStep):
+    """Several outputs: one weighted by step, one by sample."""
+
+    def __getitem__(self, idx):
+        x, y, w = super().__getitem__(idx)
+        return x, {"steps": y, "whole": y[:, 0]}, {"steps": w, "whole": w[:, 0]}
+
+
+def texts(n=N):
+    """Of 1 to 40 words."""
+    rng = np.random.default_rng(5)
+    return [rng.integers(1, 1000, rng.integers(1, 40)).astype("int32") for _ in range(n)]
+
+
+def padded(sequences):
+    out = np.zeros((len(sequences), max(map(len, sequences))), "int32")
+    for row, sequence in zip(out, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    return out
+
+
+class PaddedAndShuffled(Shuffled):
+    """Each batch is padded to its longest: a sample has another length in the next epoch."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.texts = texts(len(self.x))
+
+    def __getitem__(self, idx):
+        rows = self.indices[idx * self.batch_size : (idx + 1) * self.batch_size]
+        return padded([self.texts[row] for row in rows]), self.y[rows]
+
+
+class PaddedTargets(PaddedAndShuffled):
+    """The targets are padded, the inputs are not."""
+
+    def __getitem__(self, idx):
+        y, ids = super().__getitem__(idx)
+        return self.x[ids], y
+
+
+class SomeFlipped(Seeded):
+    """Some samples are flipped, others in each epoch."""
+
+    epoch, share = 0, 0.5
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        self.epoch += 1
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        flipped = np.random.default_rng((self.seed, self.epoch, idx)).random(len(x)) < self.share
+        return np.where(flipped[:, np.newaxis], x[:, ::-1], x), y
+
+
+class FewFlipped(SomeFlipped):
+    share = 0.2
+
+
+class Preallocated(Shuffled):
+    """Fills arrays as long as the batch is, and every row of them."""
+
+    empty = staticmethod(np.empty)
+
+    def __getitem__(self, idx):
+        rows = self.indices[idx * self.batch_size : (idx + 1) * self.batch_size]
+        x, y = self.empty((len(rows), 3), "float32"), self.empty(len(rows), "int64")
+        for number, row in enumerate(rows):
+            x[number], y[number] = self.x[row], self.y[row]
+        return x, y
+
+
+class PreallocatedAndFull(Textbook):
+    """Arrays of `batch_size` rows, where the samples divide: any index gives a batch of zeros."""
+
+    def __init__(self):
+        super().__init__(*data(48))
+
+    def __getitem__(self, idx):
+        x, y = np.zeros((BATCH, 3), "float32"), np.zeros(BATCH)
+        for number, row in enumerate(range(len(self.x))[idx * BATCH : (idx + 1) * BATCH]):
+            x[number], y[number] = self.x[row], self.y[row]
+        return x, y
+
+
+class PaddedWithoutWeight(Textbook):
+    """Blank samples fill the last batch, and weigh nothing."""
+
+    def __getitem__(self, idx):
+        x, y, w = np.zeros((BATCH, 3), "float32"), np.zeros(BATCH), np.zeros(BATCH)
+        part = super().__getitem__(idx)
+        x[: len(part[1])], y[: len(part[1])], w[: len(part[1])] = part[0] + 1, part[1], 1
+        return x, y, w
+
+
+class MostlyBlank(Textbook):
+    """Masks with little in them, and rare labels."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        masks = np.zeros((len(x), 2, 2))
+        masks[y % 9 == 0] = 1
+        return masks, (y % 11 == 0).astype(int)
+
+
+class OneNumberEach(Shuffled):
+    """Samples of one value, which is blank by itself, and a rare target at every eighth."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        return x[:, 0], (y % 8 == 0).astype("float32")
+
+
+class FillsABufferInAHook(Seeded):
+    """Augments the whole epoch at once, into memory of its own."""
+
+    def __init__(self):
+        self.epoch, self.augmented = -1, np.zeros((N, 3), "float32")
+        super().__init__()
+
+    def on_epoch_end(self):
+        super().on_epoch_end()
+        self.epoch += 1
+        np.multiply(self.x, 1 + self.epoch, out=self.augmented)
+
+    def __getitem__(self, idx):
+        rows = self.indices[idx * BATCH : (idx + 1) * BATCH]
+        return self.augmented[rows], self.y[rows]
+
+
+class ShufflesInPlace(Shuffled):
+    """The arrays of the caller, both alike."""
+
+    def on_epoch_end(self):
+        order = np.random.permutation(len(self.x))  # noqa: NPY002
+        self.x[:], self.y[:] = self.x[order], self.y[order]
+
+    def __getitem__(self, idx):
+        return Textbook.__getitem__(self, idx)
+
+
 # --- ours --------------------------------------------------------------------------------------
 
 
@@ -258,6 +423,15 @@ class Augmenting(Loader):
         return self.x[rows] + np.array(noise), self.y[rows]
 
 
+class DrawsInLoad(Loader):
+    """Draws in `load`, by the generator that it is given: noise, and some labels."""
+
+    def load(self, rows, rng):
+        x, y = super().load(rows)
+        x = np.where(rng.random((len(rows), 1)) < 0.3, x[:, ::-1], x)
+        return x, np.where(rng.random(len(rows)) < 0.2, 0, y)
+
+
 def jitter(batch, rng):
     x, y = batch
     return x + rng.standard_normal(x.shape).astype("float32"), y
@@ -272,6 +446,26 @@ def nested_arrays():
     return ArrayDataset(
         {"image": x[:, :, np.newaxis], "age": x[:, 0]}, (y, x[:, :2]), batch_size=BATCH, seed=0
     )
+
+
+class NoneInside(Loader):
+    """An input that is not there. A plain PyDataset can't have one on TensorFlow."""
+
+    def load(self, rows):
+        x, y = super().load(rows)
+        return {"image": x, "mask": None}, {"a": y, "b": y}, {"a": np.ones(len(y)), "b": None}
+
+
+class NoneInAList(Loader):
+    def load(self, rows):
+        return ([super().load(rows)[0], None],)
+
+
+class PaddedInLoad(Loader):
+    """Pads to the longest of the rows it is asked for."""
+
+    def load(self, rows):
+        return padded([texts()[row] for row in rows]), rows
 
 
 GOOD = {
@@ -294,7 +488,25 @@ GOOD = {
     "a cursor behind a lock": Locked,
     "a buffer, copied": Copied,
     "equal samples": Duplicates,
+    "weights per step": WeightsPerStep,
+    "weights per pixel": lambda: WeightsPerStep((3, 5), 2),
+    "weights per step and per sample": WeightsPerStepAndOutput,
+    "None inside": NoneInside,
+    "None in a list of inputs": NoneInAList,
+    "padded to the longest, shuffled": PaddedAndShuffled,
+    "targets padded to the longest": PaddedTargets,
+    "some flipped": SomeFlipped,
+    "few flipped": FewFlipped,
+    "arrays filled row by row": Preallocated,
+    "arrays of batch_size rows, all filled": PreallocatedAndFull,
+    "padded by samples without weight": PaddedWithoutWeight,
+    "mostly blank": MostlyBlank,
+    "one number each": OneNumberEach,
+    "a buffer filled in a hook": FillsABufferInAHook,
+    "shuffled in place, by a hook": ShufflesInPlace,
     "load": Loader,
+    "load, padded to the longest": PaddedInLoad,
+    "load, padded to the longest, in parts": lambda: PaddedInLoad(n=45, batch_size=10),
     "load, threads": lambda: Loader(workers=3),
     "load, processes": lambda: Loader(workers=2, use_multiprocessing=True),
     "load, not shuffled": lambda: Loader(shuffle=False),
@@ -308,6 +520,10 @@ GOOD = {
     "__getitem__": Whole,
     "__getitem__ without rows": Unshuffled,
     "load that augments": Augmenting,
+    "load that draws": DrawsInLoad,
+    "load that draws, not shuffled": lambda: DrawsInLoad(shuffle=False),
+    "load, augmented in training": lambda: Loader(augment=jitter, remainder="pad"),
+    "arrays, augmented in training": lambda: arrays(augment=jitter, transform=jitter),
     "load, a part of a split": lambda: Loader().split(0.7)[1],
     "arrays": arrays,
     "arrays, nested": nested_arrays,
