@@ -409,9 +409,9 @@ def test_the_global_generators_are_as_before():
 @pytest.mark.parametrize(
     ("draws", "told"),
     [
-        ({"torch"}, "torch (torch.manual_seed)"),
-        ({"np.random"}, "np.random (np.random.seed)"),
-        ({"random", "torch"}, "random and torch (random.seed, torch.manual_seed)"),
+        (["torch"], "torch (torch.manual_seed)"),
+        (["np.random"], "np.random (np.random.seed)"),
+        (["random", "torch"], "random and torch (random.seed, torch.manual_seed)"),
     ],
     ids=str,
 )

@@ -103,7 +103,7 @@ EXPECTED = (
         ({"suffle": True}, "setting suffle. Did you mean shuffle?"),
         ({"worker": 2}, "setting worker. Did you mean workers?"),
         ({"num_workers": 2}, "setting num_workers. Write workers=2."),
-        ({"num_parallel_calls": object()}, "setting num_parallel_calls. Write workers=N."),
+        ({"num_parallel_calls": len}, "setting num_parallel_calls. Write workers=N."),
         ({"drop_last": True}, "setting drop_last. Write remainder='drop'."),
         ({"drop_remainder": True}, "setting drop_remainder. Write remainder='drop'."),
         ({"drop_last": False}, "setting drop_last. Leave it out: remainder='keep' is the default."),
