@@ -40,7 +40,7 @@ _LEFT_BEHIND_S = 5.0
 _FRAMEWORKS = ("jax", "polars", "pyarrow", "tensorflow", "torch")
 """They open files of their own, once and for good, when they are first used."""
 
-_APART = ["test_on_backends.py", "test_examples.py"]
+_APART = ["test_on_backends.py", "test_examples.py", "test_keras_tests.py"]
 """Files whose tests take a minute each and share nothing."""
 _LONGEST = {
     name: place
