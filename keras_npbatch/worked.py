@@ -239,7 +239,9 @@ class Worked(Batches):
 def _check_timeout(timeout: Any) -> float | None:
     if timeout is None:
         return None
-    is_number = isinstance(timeout, int | float | np.number) and not isinstance(timeout, bool)
+    is_number = isinstance(timeout, int | float | np.integer | np.floating)
+    # To NumPy a timedelta64 is an integer, in units that a float does not keep.
+    is_number = is_number and not isinstance(timeout, bool | np.timedelta64)
     if not is_number or not 0 < timeout < math.inf:
         raise InvalidArgumentError(
             f"timeout is {told(timeout)}; expected seconds, a number above 0, or None for no limit."
