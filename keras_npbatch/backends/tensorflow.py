@@ -74,6 +74,8 @@ def _to_tensor(leaf: Any) -> Any:
         return leaf
     if data_adapter_utils.is_scipy_sparse(leaf):
         return data_adapter_utils.scipy_sparse_to_tf_sparse(leaf)
+    if data_adapter_utils.is_jax_sparse(leaf):
+        return data_adapter_utils.jax_sparse_to_tf_sparse(leaf)
     return tf.convert_to_tensor(leaf)
 
 

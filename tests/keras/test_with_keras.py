@@ -172,6 +172,24 @@ def test_texts_train_a_model_that_reads_texts(backend, form):
     assert found.tolist() == list(range(1, 25))
 
 
+def test_sparse_batches_of_jax_train_on_tensorflow(backend):
+    if backend != "tensorflow":
+        pytest.skip("Keras takes them there alone, beside JAX itself")
+    jax_sparse = pytest.importorskip("jax.experimental.sparse")
+    dense = np.eye(3, dtype="float32")[np.arange(N) % 3]
+
+    class Sparse(BatchDataset):
+        def load(self, rows):
+            x = jax_sparse.BCOO.fromdense(dense[rows])
+            return x, np.zeros((len(rows), 1), "float32")
+
+    model, dataset = make_dense(), Sparse(N, batch_size=BATCH, seed=0)
+    model.fit(dataset, verbose=0)
+    found = model.predict(dataset, verbose=0)
+    expected = ops.convert_to_numpy(model(dense))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_many_epochs_leave_no_thread_and_no_file(make_model, data):
     process, figures = psutil.Process(), []
 
