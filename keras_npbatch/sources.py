@@ -9,7 +9,7 @@ whether it is an array, a memory map, a view with strides, a table or a dataset 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -240,8 +240,9 @@ def as_sources(tree: Tree, root: str) -> Tree:
     if isinstance(tree, list) and len(tree) > _MOST_INPUTS_IN_A_LIST:
         raise InvalidDataError(
             f"{root} is a list of {len(tree)} items, which would be as many inputs of the model; "
-            "expected arrays whose first dimension counts samples. Stack samples into one array "
-            "(`np.stack`); if they are inputs, pass a tuple."
+            "expected arrays whose first dimension counts samples. Make one array of samples "
+            "(`np.stack`, or for different lengths `keras.utils.pad_sequences`); if they are "
+            "inputs, pass a tuple."
         )
     return map_with_paths(lambda path, leaf: as_source(leaf, path), tree, root)
 
@@ -264,9 +265,20 @@ def num_rows(**trees: Tree) -> int:
         if rows != first:
             raise InvalidDataError(
                 f"{path} has {rows} rows, but {first_path} has {first}; expected the same number "
-                "in every leaf. Check how they were selected."
+                f"in every leaf. {_how_to_agree(trees)}"
             )
     return int(first)
+
+
+def _how_to_agree(trees: Mapping[str, Tree]) -> str:
+    for root, tree in trees.items():
+        if isinstance(tree, list):
+            return (
+                f"{root} is a list, so each of its items is read as an input of the model; if they "
+                "are samples, make one array of them: `np.stack`, or for different lengths "
+                "`keras.utils.pad_sequences`."
+            )
+    return "Check how they were selected."
 
 
 def _array_source(array: npt.NDArray[Any], path: str) -> Source:

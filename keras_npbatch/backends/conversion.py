@@ -7,6 +7,7 @@ converted(batch, to_tensor, "Torch")
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from typing import Any, NoReturn
 
 import numpy as np
@@ -15,7 +16,7 @@ from keras_npbatch.assemble import Parts, unpack
 from keras_npbatch.errors import InvalidBatchError, told
 from keras_npbatch.tree import Tree, leaves_with_paths, map_leaves
 
-__all__ = ["converted", "in_native_order", "refuse"]
+__all__ = ["converted", "in_native_order", "refuse", "remedy"]
 
 
 def converted(batch: Tree, to_tensor: Callable[[Any], Any], framework: str) -> Tree:
@@ -46,7 +47,7 @@ def refuse(path: str, leaf: Any, framework: str, cause: Exception | None = None)
     taken = "numbers, booleans or strings" if framework == "TensorFlow" else "numbers or booleans"
     raise InvalidBatchError(
         f"{path} is {told(leaf)}, which {framework} has no tensor for; expected {taken}. "
-        f"{_remedy(leaf)}"
+        f"{remedy(leaf)}"
     ) from cause
 
 
@@ -55,17 +56,20 @@ def in_native_order(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def _remedy(leaf: Any) -> str:
+def remedy(leaf: Any) -> str:
+    """What to do about a leaf that a framework has no tensor for, as a sentence."""
     dtype = np.asarray(leaf).dtype
+    first = next(iter(np.asarray(leaf).flat), None) if dtype.kind == "O" else None
     if dtype.kind in "Mm":
         return "Convert dates to whole numbers: .astype('int64')."
-    if dtype.kind in "UST":
+    if isinstance(first, date):
+        return "Convert dates to whole numbers: .astype('datetime64[s]').astype('int64')."
+    if dtype.kind in "UST" or isinstance(first, str | bytes):
         return (
             "Encode texts as numbers, with keras.layers.TextVectorization or StringLookup on all "
             "data before training, or in a transform."
         )
     if dtype.kind == "O":
-        first = next(iter(np.asarray(leaf).flat), None)
         if isinstance(first, list | tuple | np.ndarray):
             return (
                 "Pad sequences of different lengths to one: "

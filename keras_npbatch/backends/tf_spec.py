@@ -18,6 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from keras_npbatch.assemble import Parts, unpack
+from keras_npbatch.backends.conversion import remedy
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, told
 from keras_npbatch.tree import Tree, flatten, is_flat, leaves, leaves_with_paths, map_leaves
 
@@ -169,8 +170,7 @@ def _spec_of(batch: Tree, batch_size: int | None, told_by: str) -> Any:
 def _no_dtype(path: str, leaf: Any) -> str:
     return (
         f"{path} is {told(leaf)}; expected numbers, booleans or strings, since TensorFlow has no "
-        "dtype for others. Convert it, dates for instance to int64 (`.astype('int64')`), or leave "
-        "it out in a transform."
+        f"dtype for others. {remedy(leaf)}"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import keras
 import numpy as np
 import pytest
@@ -19,6 +21,8 @@ UNTAKEN = {
     "long doubles": (np.arange(N, dtype=np.longdouble)[:, None], ".astype('float64')"),
     "uint64": (np.arange(N, dtype="uint64")[:, None], ".astype('int64')"),
     "texts": (np.array(list("abcdefgh")), "StringLookup"),
+    "texts as objects": (np.array(list("abcdefgh"), object), "StringLookup"),
+    "dates as objects": (np.array([date(2020, 1, 1)] * N), ".astype('datetime64[s]')"),
 }
 
 
@@ -46,6 +50,7 @@ def test_a_leaf_without_a_tensor_is_named_with_the_remedy(backend, name, call):
     leaf, remedy = UNTAKEN[name]
     if (name, backend) in {
         *(("uint64", "jax"), ("uint64", "tensorflow"), ("texts", "tensorflow")),
+        ("texts as objects", "tensorflow"),
     }:
         pytest.skip("there is a tensor for it")
     if leaf.dtype == np.float64:

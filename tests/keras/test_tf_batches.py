@@ -190,22 +190,39 @@ def test_a_spec_that_is_given_is_held_to(through_load):
 
 
 @pytest.mark.parametrize(
-    ("leaf", "told"),
+    ("leaf", "dtype", "remedy"),
     [
-        (np.arange(N).astype("datetime64[s]"), "ndarray of shape (8,) and dtype datetime64[s]"),
-        (np.array([{}] * N), "ndarray of shape (8,) and dtype object"),
-        (np.zeros(N, [("a", "i4")]), "ndarray of shape (8,) and dtype [('a', '<i4')]"),
+        (
+            np.arange(N).astype("datetime64[s]"),
+            "datetime64[s]",
+            "Convert dates to whole numbers: .astype('int64').",
+        ),
+        (
+            np.array([{}] * N),
+            "object",
+            "Convert it: .astype('float32'), or leave it out in a transform.",
+        ),
+        (
+            np.array([[0] * (1 + k) for k in range(N)], dtype=object),
+            "object",
+            "Pad sequences of different lengths to one: "
+            "keras.utils.pad_sequences(sequences, padding='post').",
+        ),
+        (
+            np.zeros(N, [("a", "i4")]),
+            "[('a', '<i4')]",
+            "Convert it, or leave it out in a transform.",
+        ),
     ],
-    ids=["dates", "objects", "records"],
+    ids=["dates", "objects", "sequences", "records"],
 )
-def test_what_tensorflow_has_no_dtype_for_is_refused_by_name(leaf, told):
+def test_what_tensorflow_has_no_dtype_for_is_refused_by_name(leaf, dtype, remedy):
     dataset = ArrayDataset({"ok": np.arange(N), "when": leaf}, batch_size=BATCH)
     with pytest.raises(InvalidDataError) as caught:
         dataset.to_tf_dataset()
     assert str(caught.value) == (
-        f"x['when'] is {told}; expected numbers, booleans or strings, since TensorFlow has no "
-        "dtype for others. Convert it, dates for instance to int64 (`.astype('int64')`), or leave "
-        "it out in a transform."
+        f"x['when'] is ndarray of shape (8,) and dtype {dtype}; expected numbers, booleans or "
+        f"strings, since TensorFlow has no dtype for others. {remedy}"
     )
 
 
