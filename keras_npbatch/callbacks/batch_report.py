@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.assemble import ClassWeight, Parts, unpack
 from keras_npbatch.callbacks.files import opened, remove, replacing
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
-from keras_npbatch.tree import Tree, leaves_with_paths
+from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves
 from keras_npbatch.watching import Delivery
 
 __all__ = [
@@ -77,6 +78,7 @@ def write(
                 "rows": delivery.rows.tolist(),
                 "class_weight": None if weights is None else weights.pairs,
                 "leaves": [path for path, _ in named],
+                "weights": _numbered(delivery.batch),
             }
         )
     report = {
@@ -110,9 +112,11 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
                 number = named
             if number is not None:
                 number = range(len(batches))[number]
-                leaves = batches[number]["leaves"]
-                if not isinstance(leaves, list) or not isinstance(batches[number]["state"], dict):
+                paths = batches[number]["leaves"]
+                if not isinstance(paths, list) or not isinstance(batches[number]["state"], dict):
                     raise TypeError(f"batch {number} is {told(batches[number])}")
+                for leaf in leaves(batches[number]["weights"]):
+                    range(len(paths))[leaf]
                 if batches[number]["class_weight"] is not None:
                     ClassWeight(dict(batches[number]["class_weight"]))
                 return batches[number], number
@@ -132,11 +136,11 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
     )
 
 
-def read_arrays(path: Path, leaves: int) -> list[npt.NDArray[Any]]:
+def read_arrays(path: Path, number: int) -> list[npt.NDArray[Any]]:
     """The arrays of a report."""
     try:
         with opened(path) as file, np.load(file, allow_pickle=False) as kept:
-            return [kept[f"leaf-{leaf}"] for leaf in range(leaves)]
+            return [kept[f"leaf-{leaf}"] for leaf in range(number)]
     except Exception as error:  # whatever parsing a damaged file may raise
         raise InvalidStateError(
             f"{path} is damaged, or not written by a NaNReport ({type(error).__name__}: {error}); "
@@ -175,3 +179,10 @@ def named_leaves(batch: Tree) -> list[tuple[str, Any]]:
         for name, part in zip(Parts._fields, parts, strict=True)
         for found in leaves_with_paths(part, name)
     ]
+
+
+def _numbered(batch: Tree) -> Tree:
+    """The nesting of the sample weights, with the numbers of their leaves in the batch."""
+    *others, weights = unpack(batch, "the dataset")
+    numbers = itertools.count(len(leaves(others)))
+    return map_leaves(lambda _: next(numbers), weights)

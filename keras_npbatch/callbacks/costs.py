@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter, thread_time
 from typing import Any
 
-from keras_npbatch import assemble
 from keras_npbatch.execution import packing
 from keras_npbatch.making import Making, making
 from keras_npbatch.plan import Plan
+from keras_npbatch.tree import Tree
 
 __all__ = ["Costs", "advice", "measure"]
 
@@ -33,9 +33,9 @@ class Costs:
     """Seconds that one batch takes."""
 
     reading_s: float
-    """In `load` (or `__getitem__`)."""
+    """In `load` (or `__getitem__`); all of it where there is neither transform nor augment."""
     transform_s: float
-    """In the transform."""
+    """In the transform and the augmentation."""
     transport_s: float
     """From a worker process to this one; 0 with threads."""
     busy: float
@@ -60,23 +60,30 @@ class Costs:
 def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
     """Make a batch once more, in this thread, and see what takes how long."""
     recipe = dataset._recipe(plan)
-    rows = plan.rows(epoch, step)
+    reading_s = 0.0
+
+    def load(*arguments: Any) -> Tree:
+        nonlocal reading_s
+        began = perf_counter()
+        try:
+            return recipe.load(*arguments)
+        finally:
+            reading_s = perf_counter() - began
+
     with making(Making(dataset, plan, epoch, step)):
         began, began_working = perf_counter(), thread_time()
-        batch = recipe.read(rows, epoch, step)
-        read = perf_counter()
-        for change in (recipe.transform, recipe.augment):
-            if change is not None:
-                batch = assemble.pack(assemble.unpack(batch, "load"))
-                batch = change(batch, seed=plan.seed, epoch=epoch, step=step)
-        made, worked = perf_counter(), thread_time()
+        # By the recipe itself, so that a transform gets a copy of what `load` keeps here too.
+        batch = replace(recipe, load=load)(epoch, step)
+        took_s, worked_s = perf_counter() - began, thread_time() - began_working
+    if (recipe.transform, recipe.augment) == (None, None):
+        reading_s = took_s
     transport_s = 0.0
     if dataset.use_multiprocessing and dataset.workers:
         sent = perf_counter()
         packing.unpack(*packing.pack(batch, lend=lambda memory: memory.copy()))
         transport_s = perf_counter() - sent
-    busy = min((worked - began_working) / max(made - began, 1e-9), 1.0)
-    return Costs(read - began, made - read, transport_s, busy)
+    busy = min(worked_s / max(took_s, 1e-9), 1.0)
+    return Costs(reading_s, took_s - reading_s, transport_s, busy)
 
 
 def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any]:

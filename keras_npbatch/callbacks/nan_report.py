@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_npbatch.adapter import KerasAdapter
-from keras_npbatch.assemble import ClassWeight
+from keras_npbatch.assemble import ClassWeight, pack, unpack
 from keras_npbatch.callbacks.batch_report import (
     arrays_path,
     as_text,
@@ -32,9 +32,8 @@ from keras_npbatch.errors import (
     told,
     told_rows,
 )
-from keras_npbatch.tree import Tree
+from keras_npbatch.tree import Tree, map_leaves
 from keras_npbatch.watching import Delivery
-from keras_npbatch.weighing import weighed_for_fit
 
 __all__ = ["NaNReport", "replay"]
 
@@ -161,6 +160,9 @@ class NaNReport(Watcher):
 def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     """The batch of a report, made again by the dataset, as the model got it.
 
+    With `remainder="pad"` the sample weights are read from the report: their shape and scale
+    depend on the losses and metrics of the model.
+
     Args:
         folder: where `NaNReport` has written.
         dataset: with the same data and settings.
@@ -186,10 +188,13 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     found, number = read_report(folder, number)
     place = dataset._place_of(found["state"])
     epoch, step, plan = place.epoch, place.step, place.plan(dataset.plan)
-    weights = found["class_weight"]
-    training = True if weights is None else ClassWeight(dict(weights))
-    batch = weighed_for_fit(plan, dataset._maker(plan, training)(epoch, step), step)
+    pairs = found["class_weight"]
+    training = True if pairs is None else ClassWeight(dict(pairs))
+    batch = dataset._maker(plan, training)(epoch, step)
     kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
+    if plan.remainder == "pad":  # the model decides on shape and scale of the weights
+        weights = map_leaves(kept.__getitem__, found["weights"])
+        batch = pack(unpack(batch, "the dataset")._replace(sample_weight=weights))
     named = named_leaves(batch)
     if [path for path, _ in named] != found["leaves"]:
         raise InvalidStateError(

@@ -19,6 +19,7 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
 
 from keras_npbatch.errors import InvalidStateError, told
+from keras_npbatch.weighing import without_weights
 
 __all__ = [
     "assign",
@@ -108,7 +109,10 @@ def assign(found: Iterable[Any], values: Iterable[npt.NDArray[Any]]) -> None:
 def build(model: Any, dataset: Any) -> None:
     """Makes the variables that Keras on TensorFlow makes in the first step only."""
     if keras.backend.backend() == "tensorflow":
-        model._symbolic_build(data_batch=dataset[0])
+        batch = dataset[0]
+        if dataset.remainder == "pad":  # the weights have the shape for the model only in `fit`
+            batch = without_weights(batch)
+        model._symbolic_build(data_batch=batch)
 
 
 def generator_states() -> list[npt.NDArray[np.uint8]]:

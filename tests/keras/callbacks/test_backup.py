@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from keras.src.random.seed_generator import global_seed_generator
 
-from keras_npbatch import BatchDataset
+from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.callbacks import BackupAndRestore
 from tests.installed import needs_several_steps_at_once
 
@@ -395,3 +395,27 @@ def test_killed_while_training_and_started_again(steady, tmp_path, backend):
     model, watching = train(dataset, BackupAndRestore(dataset, tmp_path, save_freq=2))
     assert saw(model, watching) == rows_of(dataset, (0, 4, 7), (1, 0, 7), (2, 0, 7))
     assert_same_state(model, steady[0])
+
+
+def test_a_metric_that_takes_weights_of_one_shape_alone(tmp_path):
+    """`fit` gives the weights of padded batches that shape; a restored model is built like it."""
+
+    def run(folder, *others):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.layers.Dense(2, activation="softmax")])
+        score = keras.metrics.F1Score(name="score")
+        model.compile("sgd", "categorical_crossentropy", weighted_metrics=[score], run_eagerly=True)
+        x, y = np.arange(18.0)[:, np.newaxis], np.eye(2, dtype="int64")[np.arange(18) % 2]
+        dataset = ArrayDataset(x, y, batch_size=BATCH, seed=1, remainder="pad")
+        backup = BackupAndRestore(dataset, folder, save_freq=1)
+        return model.fit(dataset, verbose=0, callbacks=[backup, *others]).history
+
+    def stop(batch, logs):
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(tmp_path / "two", keras.callbacks.LambdaCallback(on_train_batch_end=stop))
+    found, expected = run(tmp_path / "two"), run(tmp_path / "one")
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6)

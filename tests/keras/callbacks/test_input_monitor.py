@@ -163,6 +163,54 @@ def test_work_is_told_from_waiting():
     assert work.busy > 5 * wait.busy
 
 
+class Kept(BatchDataset):
+    """Batches that are kept, as a cache keeps them."""
+
+    def __init__(self, **settings):
+        super().__init__(N, batch_size=BATCH, **settings)
+        self.batches = {}
+
+    def load(self, rows):
+        return self.batches.setdefault(tuple(rows), (np.ones((len(rows), 1)), np.ones(len(rows))))
+
+
+def in_place(batch):
+    batch[0][:] *= 2
+    return batch
+
+
+@pytest.mark.parametrize("setting", ["transform", "augment"])
+def test_measuring_leaves_the_data_as_they_are(setting):
+    dataset = Kept(seed=0, **{setting: in_place})
+    expected = dataset[3][0].tolist()
+    measure(dataset, dataset.plan, 0, 3)
+    assert dataset[3][0].tolist() == expected
+
+
+def test_what_is_measured_draws_the_numbers_of_its_shard():
+    drawn = []
+
+    def draw(batch, rng):
+        drawn.append(rng.random())
+        return batch
+
+    dataset = Quick(N, batch_size=BATCH, seed=0, shard=(1, 2), transform=draw)
+    dataset[3]
+    measure(dataset, dataset.plan, 0, 3)
+    assert drawn[0] == drawn[1]
+
+
+def test_a_batch_of_padding_alone_is_measured_like_any_other():
+    class NeverEmpty(Quick):
+        def load(self, rows):
+            assert len(rows) > 0
+            return super().load(rows)
+
+    dataset = NeverEmpty(BATCH + 1, batch_size=BATCH // 2, seed=0, shard=(1, 2))
+    assert len(dataset.rows(1)) == 0
+    measure(dataset, dataset.plan, 0, 1)
+
+
 @pytest.mark.parametrize(
     ("busy", "settings", "expected"),
     [

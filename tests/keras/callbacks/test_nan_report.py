@@ -77,6 +77,37 @@ def test_the_weights_of_a_padded_batch_come_again_as_the_model_got_them(tmp_path
     assert weights.tolist() == [4, 4, 0, 0, 0, 0, 0, 0]
 
 
+def padded_at_the_nan():
+    """A dataset whose last batch has 2 samples, a NaN in one of them, and 6 that were added."""
+    row = int(make_dataset(remainder="pad").rows(6, 0)[0])
+    return make_dataset(np.nan, row, remainder="pad", transform=None)
+
+
+def test_weights_for_a_loss_that_is_a_sum_come_again(tmp_path):
+    dataset, summed = padded_at_the_nan(), keras.losses.MeanSquaredError(reduction="sum")
+    with pytest.raises(NonFiniteError, match="epoch 0, step 6"):
+        make_model(summed).fit(dataset, verbose=0, callbacks=[NaNReport(dataset, tmp_path)])
+    _, _, weights = replay(tmp_path, dataset)
+    assert weights.tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+
+
+def test_weights_for_several_outputs_come_again(tmp_path):
+    inputs = keras.Input((1,))
+    outputs = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("a", "b")}
+    model = keras.Model(inputs, outputs)
+    model.compile("sgd", {"a": "mse", "b": keras.losses.MeanSquaredError(reduction="sum")})
+    x, y = padded_at_the_nan().load(np.arange(N))
+    dataset = ArrayDataset(x, {"a": y, "b": y}, batch_size=BATCH, seed=1, remainder="pad")
+    with pytest.raises(NonFiniteError, match="epoch 0, step 6"):
+        model.fit(dataset, verbose=0, callbacks=[NaNReport(dataset, tmp_path)])
+    _, _, weights = replay(tmp_path, dataset)
+    assert weights["a"].tolist() == [4, 4, 0, 0, 0, 0, 0, 0]
+    assert weights["b"].tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
+    other = ArrayDataset(x, {"a": y, "b": y + 1}, batch_size=BATCH, seed=1, remainder="pad")
+    with pytest.raises(InvalidStateError, match=re.escape("y['b'] of epoch 0, step 6 is another")):
+        replay(tmp_path, other)
+
+
 def test_a_loss_that_turns_nan_from_good_data_is_found(tmp_path):
     def loss(y_true, y_pred):
         return keras.ops.sqrt(30.0 - y_true) + 0 * y_pred[:, 0]  # of targets above 30
@@ -169,6 +200,8 @@ def written(tmp_path):
         (lambda report: report | {"batches": [{}]}, "no report of a NaN"),
         (lambda report: report | {"batches": [report["batches"][0] | {"state": 3}]}, "no report"),
         (lambda report: report | {"batches": [report["batches"][0] | {"leaves": ["x"]}]}, "leaves"),
+        (lambda report: report | {"batches": [report["batches"][0] | {"weights": 2}]}, "no report"),
+        (lambda report: report | {"batches": [report["batches"][0] | {"weights": "w"}]}, "no rep"),
         (lambda report: [report], "no report of a NaN"),
     ],
 )
