@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, told
+from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, told
+from keras_npbatch.tables import refuse_nulls
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_leaves
 
 __all__ = [
@@ -74,7 +75,12 @@ def pack(parts: Parts) -> Tree:
 
 
 def check_lengths(parts: Parts, num_rows: int | None, told_by: str) -> None:
-    """Refuses a leaf that is not an array of `num_rows` samples; None: of any number.
+    """Refuses a leaf that is not an array of `num_rows` samples, or has missing values.
+
+    Args:
+        parts: the batch.
+        num_rows: how many samples; None: any number.
+        told_by: what returned it.
 
     Raises:
         InvalidBatchError: naming the leaf by its path.
@@ -85,6 +91,24 @@ def check_lengths(parts: Parts, num_rows: int | None, told_by: str) -> None:
         shape = getattr(leaf, "shape", None)
         if shape is None or not len(shape) or num_rows not in (None, shape[0]):
             _refuse_leaf(parts, num_rows, told_by)
+        if type(leaf) is not np.ndarray:
+            _refuse_missing(parts)
+
+
+def _refuse_missing(parts: Parts) -> None:
+    """Refuses tables, columns and masked arrays that have no value somewhere."""
+    for name, part in zip(Parts._fields, parts, strict=True):
+        for path, leaf in leaves_with_paths(part, name):
+            try:
+                refuse_nulls(leaf, path)
+            except InvalidDataError as error:
+                raise InvalidBatchError(str(error)) from None
+            if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+                raise InvalidBatchError(
+                    f"{path} is a masked array with values masked, and its mask would be lost; "
+                    "expected an array. Fill it (`.filled(value)`) and return the mask as "
+                    "sample_weight or as an input of its own."
+                )
 
 
 def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
@@ -178,6 +202,8 @@ class ClassWeight:
                 "several outputs, return a sample_weight for each instead."
             )
         labels = np.asarray(parts.y)
+        if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf":
+            _refuse_several_classes(labels)
         if labels.ndim == 2 and labels.shape[1] > 0:
             labels = labels.argmax(-1) if labels.shape[1] != 1 else labels[:, 0]
         if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not np.isfinite(labels).all():
@@ -188,6 +214,22 @@ class ClassWeight:
         present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
         of_class = [self._weights.get(int(label), 1.0) for label in present]
         return parts._replace(sample_weight=np.array(of_class, np.float32)[inverse])
+
+
+def _refuse_several_classes(labels: npt.NDArray[Any]) -> None:
+    """Refuses rows of whole numbers that are no class: a sequence of labels, several classes.
+
+    A row of fractions is a smoothed or mixed one-hot row, and one of zeros is class 0 to Keras.
+    """
+    numbers = labels.astype(np.float64)
+    is_whole = (np.round(numbers) == numbers).all(1)
+    wrong = np.flatnonzero(is_whole & ((numbers < 0).any(1) | (numbers.sum(1) > 1)))
+    if len(wrong):
+        raise InvalidBatchError(
+            f"class_weight needs one class for each sample; row {wrong[0]} of y, {told(labels)}, "
+            f"is {told(labels[wrong[0]].tolist())}, which is not one-hot. For sequences of labels, "
+            "or several classes a sample, return a sample_weight instead."
+        )
 
 
 Training: TypeAlias = bool | ClassWeight | Literal["sent"]

@@ -216,6 +216,32 @@ def test_a_leaf_that_is_no_array_is_refused_by_its_path(parts: Parts, message: s
     assert told == message if "{}" not in message else told.endswith(" for y")
 
 
+MISSING = (
+    "has no value in row 1, which would become NaN or an object; expected a value in every row."
+)
+MASKED = "is a masked array with values masked, and its mask would be lost; expected an array."
+
+
+def test_values_that_are_missing_in_a_batch_are_refused() -> None:
+    pd = pytest.importorskip("pandas")
+    numbers = [1, None, 2, 3]
+    for leaf, message in (
+        (pd.Series(numbers, dtype="Int64"), f"x['a'][0] {MISSING}"),
+        (pd.array(numbers, dtype="Float64"), f"x['a'][0] {MISSING}"),
+        (pd.Series(numbers, dtype="category"), f"x['a'][0] {MISSING}"),
+        (pd.DataFrame({"b": pd.array(numbers, "Int8")}), f"column 'b' of x['a'][0] {MISSING}"),
+        (np.ma.masked_equal([1.0, 2.0, 3.0, 4.0], 2), f"x['a'][0] {MASKED}"),
+    ):
+        with pytest.raises(InvalidBatchError) as caught:
+            check_lengths(Parts({"a": (leaf,)}, Y), 4, "load")
+        assert str(caught.value).startswith(message)
+
+
+def test_tables_and_masked_arrays_that_have_all_values_are_taken() -> None:
+    whole = pytest.importorskip("pandas").Series([1, 4, 2, 3], dtype="Int64")
+    check_lengths(Parts((whole, np.ma.array([1.0, np.nan, 2.0, 3.0])), Y), 4, "load")
+
+
 @pytest.mark.parametrize("x", [None, (), {}, [None], {"a": ()}], ids=repr)
 def test_a_batch_without_input_is_refused(x: Any) -> None:
     with pytest.raises(InvalidBatchError) as caught:
@@ -293,6 +319,27 @@ def test_class_weights_of_literal_labels(
     assert_same_array(parts.sample_weight, np.array(expected, np.float32))
     assert parts.x is X
     assert parts.y is y
+
+
+@pytest.mark.parametrize(
+    ("y", "row", "labels"),
+    [
+        (np.array([[1, 0, 0], [3, 4, 5]]), 1, [3, 4, 5]),  # labels of the steps of a sequence
+        (np.array([[1.0, 0, 1]], "float32"), 0, [1.0, 0.0, 1.0]),  # two classes at once
+        (np.array([[True, True]]), 0, [True, True]),
+        (np.array([[0, 0], [0, -1]]), 1, [0, -1]),
+    ],
+)
+def test_rows_that_are_no_class_are_refused(
+    y: npt.NDArray[Any], row: int, labels: list[Any]
+) -> None:
+    with pytest.raises(InvalidBatchError) as caught:
+        ClassWeight({1: 2.0})(Parts(X, y))
+    assert str(caught.value) == (
+        f"class_weight needs one class for each sample; row {row} of y, ndarray of shape {y.shape} "
+        f"and dtype {y.dtype}, is {labels} (list), which is not one-hot. For sequences of labels, "
+        "or several classes a sample, return a sample_weight instead."
+    )
 
 
 def test_weights_of_numpys_own_types_are_taken() -> None:
