@@ -107,8 +107,8 @@ class ArrayDataset(ArrayBatches, BatchDataset):
         """As in a `BatchDataset`; what a class of your own may have is a setting here."""
         if name in ("augment", "class_weight", "transform") and type(self) is ArrayDataset:
             raise AttributeError(
-                f"ArrayDataset.{name} can't be set: it is given to it as it is made. Make a "
-                "new dataset, or let the transform look at an attribute of its own."
+                f"ArrayDataset.{name} can't be set after construction. Make a new dataset, or "
+                "let the function read a value that you change."
             )
         super().__setattr__(name, value)
 

@@ -37,8 +37,8 @@ class CallBatches:
     def __init__(self, dataset: Any, call: Literal["evaluate", "predict"]) -> None:
         if call not in ("evaluate", "predict"):
             raise InvalidArgumentError(
-                f"call is {told(call)}; expected 'evaluate' or 'predict'. The batches of fit are "
-                "those of `for batch in dataset`."
+                f"call is {told(call)}; expected 'evaluate' or 'predict'. Validation reads what "
+                "'evaluate' reads; fit, what `for batch in dataset` gives."
             )
         self._dataset, self._call = dataset, call
         # `evaluate` pads for other processes alone; see `serving.Session`.

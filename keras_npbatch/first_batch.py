@@ -44,14 +44,14 @@ def look_at(batch: Tree, kind: Kind, model: Any, dataset: Any) -> None:
     name = type(dataset).__name__
     if not leaves(y):
         raise InvalidBatchError(
-            f"the batches of the {name} have no targets, and {kind} is to compute a loss; expected "
-            f"(x, y). {_where_targets_are(x, dataset)}"
+            f"the batches of the {name} have no targets, but {kind} computes a loss; expected "
+            f"(x, y). {_where_targets_are(x, kind, dataset)}"
         )
     for path, leaf in leaves_with_paths(y, "y"):
         if _is_text(leaf):
             raise InvalidBatchError(
-                f"{path} of the {name} is text ({np.asarray(leaf).dtype}), and {kind} is to "
-                "compute a loss; expected numbers. Number the classes: "
+                f"{path} of the {name} is text ({np.asarray(leaf).dtype}), but {kind} "
+                "computes a loss; expected numbers. Number the classes: "
                 "names, y = np.unique(labels, return_inverse=True)."
             )
 
@@ -70,7 +70,7 @@ def _needs_targets(kind: Kind, model: Any) -> bool:
     )
 
 
-def _where_targets_are(x: Tree, dataset: Any) -> str:
+def _where_targets_are(x: Tree, kind: Kind, dataset: Any) -> str:
     makes_any = type(dataset).__name__
     if getattr(dataset, "_sources", None) is None:
         return "Let load(rows) or __getitem__ return (x, y)."
@@ -79,8 +79,10 @@ def _where_targets_are(x: Tree, dataset: Any) -> str:
             f"{makes_any}((x, y)) has two inputs and no targets: write {makes_any}(x, y). If they "
             f"are inputs, give the targets too: {makes_any}((x1, x2), y)."
         )
-    if dataset._transform is not None or dataset._augment is not None:
-        return "Let the transform return (x, y), not x alone, and give the dataset both."
+    applied = [dataset._transform, dataset._augment if kind == "fit" else None]
+    functions = " and ".join(function.setting for function in applied if function is not None)
+    if functions:
+        return f"Let {functions} return (x, y), not x alone, and give the dataset both."
     return f"Write {makes_any}(x, y)."
 
 

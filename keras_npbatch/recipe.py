@@ -65,6 +65,7 @@ class Recipe:
         plan = self.plan
         rows = plan.rows(epoch, step)
         num_real, doing = len(rows), self.name
+        called = "load(rows, rng)" if self.load_draws else self.name
         if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
             rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
         try:
@@ -77,7 +78,7 @@ class Recipe:
             for change in (self.transform, self.augment):
                 if change is None:
                     continue
-                doing = change.setting
+                doing, called = change.setting, change.called
                 held = [parts]
                 del parts
                 held = [
@@ -92,14 +93,14 @@ class Recipe:
                 parts = assemble.unpack(owned(held, self.empty), doing)
                 assemble.check_lengths(parts, len(rows), doing)
             if self.class_weight is not None:
-                doing = "class_weight"
+                doing = called = "class_weight"
                 parts = self.class_weight(parts)
             if plan.remainder == "pad":
-                doing = "padding"
+                doing = called = "padding"
                 parts = assemble.pad(parts, num_real, plan.batch_size)
         except Exception as error:
             note = (
-                f"keras_npbatch: raised by {doing} at epoch {epoch}, step {step}, rows "
+                f"keras_npbatch: raised by {called} at epoch {epoch}, step {step}, rows "
                 f"{told_rows(rows)}"
             )
             if isinstance(error, StopIteration):

@@ -161,8 +161,8 @@ def _check_validation(call: Call) -> None:
     if batch_size not in (None, data.batch_size):
         raise UnsupportedArgumentError(
             f"fit(validation_batch_size=...) was given {told(batch_size)} with the dataset "
-            f"({name}) of batch_size={data.batch_size}, and Keras would ignore it. Set the "
-            "dataset's batch_size."
+            f"({name}) of batch_size={data.batch_size}, and Keras would ignore it. Give "
+            "batch_size to the dataset."
         )
 
 
@@ -236,6 +236,6 @@ def check_arguments(service: Service, call: Call | None, steps: int | None) -> N
     if batch_size is not None and batch_size != service.plan.batch_size:
         raise UnsupportedArgumentError(
             f"{call.kind}(batch_size=...) was given {told(batch_size)} with the dataset "
-            f"({dataset}) of batch_size={service.plan.batch_size}, and Keras would ignore it. Set "
-            "the dataset's batch_size."
+            f"({dataset}) of batch_size={service.plan.batch_size}, and Keras would ignore it. Give "
+            "batch_size to the dataset."
         )

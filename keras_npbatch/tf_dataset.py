@@ -146,8 +146,8 @@ def to_tf_dataset(
     """
     if call is not None and call not in get_args(Kind):
         raise InvalidArgumentError(
-            f"call is {told(call)}; expected 'fit', 'evaluate' or 'predict', whose batches these "
-            "are to be."
+            f"call is {told(call)}; expected 'fit', 'evaluate' or 'predict'. Validation reads "
+            "what 'evaluate' reads."
         )
     if importlib.util.find_spec("tensorflow") is None:
         raise MissingExtraError(

@@ -14,6 +14,7 @@ the same in any worker and after any restart. Each of the three has a stream of 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -50,9 +51,22 @@ class Transform:
                 f"{setting} is {told(function)}; expected a function of the batch: "
                 f"{setting}(batch) or {setting}(batch, rng)."
             )
+        # Not as a transform: a Normalization may be one.
+        if setting == "augment" and _is_layer(function):
+            raise InvalidArgumentError(
+                f"augment is a Keras layer ({type(function).__name__}), which would be given the "
+                "whole batch and draws random numbers of its own; expected augment(batch) or "
+                "augment(batch, rng). Put the layer into the model, or write the augmentation "
+                "with rng."
+            )
         self.setting = setting
         self._function, self._purpose = function, purpose
         self.draws = wants_rng(function, setting, "batch")
+
+    @property
+    def called(self) -> str:
+        """How the user's function was called, for notes."""
+        return f"{self.setting}(batch, rng)" if self.draws else self.setting
 
     @property
     def name(self) -> str:
@@ -65,6 +79,11 @@ class Transform:
         if not self.draws:
             return self._function(batch)
         return self._function(batch, generator_at(seed, self._purpose, epoch, step, shard))
+
+
+def _is_layer(function: Any) -> bool:
+    keras = sys.modules.get("keras")  # whoever has a layer has imported it; a worker need not
+    return keras is not None and isinstance(function, keras.layers.Layer)
 
 
 def generator_at(
@@ -101,8 +120,11 @@ def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
     try:
         signature.bind(*[None] * (1 + takes_rng))
     except TypeError:
+        more = "Bind further arguments with functools.partial."
+        if argument == "rows":  # a method
+            more = "Keep what else it needs in attributes of the dataset."
         raise InvalidArgumentError(
             f"{name} takes the parameters {signature}; expected {name}({argument}) or "
-            f"{name}({argument}, rng). Bind further arguments with functools.partial."
+            f"{name}({argument}, rng). {more}"
         ) from None
     return takes_rng

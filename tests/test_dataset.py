@@ -554,7 +554,7 @@ def test_what_a_dataset_is_made_with_can_not_be_set(arrays):
             setattr(dataset, name, (0, 2))
     for name in ("transform", "class_weight"):
         with pytest.raises(
-            AttributeError, match=rf"^ArrayDataset\.{name} can't be set: it is given"
+            AttributeError, match=rf"^ArrayDataset\.{name} can't be set after construction"
         ):
             setattr(dataset, name, None)
     dataset.difficulty = dataset.max_queue_size = 2

@@ -97,6 +97,7 @@ class BackupAndRestore(Watcher):
         double_checkpoint: bool = False,
         delete_checkpoint: bool = True,
     ) -> None:
+        self._refuse_others(dataset)  # first: Keras's callback takes the folder first
         self.backup_dir = folder_path("backup_dir", backup_dir)
         super().__init__(dataset)
         is_count = isinstance(save_freq, int | np.integer) and not isinstance(save_freq, bool)

@@ -45,18 +45,22 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
 
     def __init__(self, dataset: Any) -> None:
         super().__init__()
-        if not isinstance(dataset, KerasAdapter):
-            name = type(self).__name__
-            first = ""
-            if isinstance(dataset, str | os.PathLike):
-                first = f" It comes first: {name}(dataset, {os.fspath(dataset)!r})."
-            raise InvalidArgumentError(
-                f"{name} was given {told(dataset)} to watch; expected the ArrayDataset or "
-                f"BatchDataset that fit is given.{first}"
-            )
+        self._refuse_others(dataset)
         self.dataset: Any = dataset
         self._last_step = -1
         self._forget_fit()
+
+    def _refuse_others(self, dataset: Any) -> None:
+        if isinstance(dataset, KerasAdapter):
+            return
+        name = type(self).__name__
+        first = ""
+        if isinstance(dataset, str | os.PathLike):
+            first = f" It comes first: {name}(dataset, {os.fspath(dataset)!r})."
+        raise InvalidArgumentError(
+            f"{name} was given {told(dataset)} to watch; expected the ArrayDataset or "
+            f"BatchDataset that fit is given.{first}"
+        )
 
     def _forget_fit(self) -> None:
         """Be as before the first `fit`, in what belongs to one."""

@@ -34,7 +34,7 @@ def dataset(data):
         (
             {"batch_size": 16},
             "fit(batch_size=...) was given 16 (int) with the dataset (ArrayDataset) of "
-            "batch_size=8, and Keras would ignore it. Set the dataset's batch_size.",
+            "batch_size=8, and Keras would ignore it. Give batch_size to the dataset.",
         ),
         (
             {"validation_split": 0.2},
@@ -75,7 +75,7 @@ def test_fit_refuses_what_keras_would_ignore_of_validation(make_model, dataset, 
         make_model().fit(x, y, validation_data=dataset, validation_batch_size=3, verbose=0)
     assert str(caught.value) == (
         "fit(validation_batch_size=...) was given 3 (int) with the dataset (ArrayDataset) of "
-        "batch_size=8, and Keras would ignore it. Set the dataset's batch_size."
+        "batch_size=8, and Keras would ignore it. Give batch_size to the dataset."
     )
     with pytest.raises(errors.UnsupportedArgumentError) as caught:
         make_model().fit(x, y, validation_data=dataset.split(0.8), verbose=0)

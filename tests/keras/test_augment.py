@@ -96,14 +96,12 @@ def test_batches_for_evaluate_are_those_that_evaluate_reads(make_model, data, wo
         for _ in range(2):  # as often as asked for
             ids, weights = [], []
             for step, batch in enumerate(batches):
-                _, y, weight = batch if remainder == "pad" else (*batch, np.ones(len(batch[1])))
+                _, y = batch  # without a shard, evaluate reads a short last batch: none is padded
                 ids.append(y)
-                weights.append(weight)
+                weights.append(np.ones(len(y)))
                 again = batches[step]
                 np.testing.assert_array_equal(again[1], y)
-                np.testing.assert_array_equal(
-                    batches.rows(step), y[: len(batches.rows(step))], strict=False
-                )
+                np.testing.assert_array_equal(batches.rows(step), y, strict=False)
             np.testing.assert_array_equal(np.concatenate(ids), read_by_evaluate[0])
             np.testing.assert_array_equal(
                 np.concatenate(weights).astype("float32"), read_by_evaluate[1]
@@ -129,8 +127,8 @@ def test_batches_for_refuses_what_is_no_such_call(data):
     with pytest.raises(errors.InvalidArgumentError) as caught:
         make("arrays", data).batches_for("fit")
     assert str(caught.value) == (
-        "call is 'fit' (str); expected 'evaluate' or 'predict'. The batches of fit are those of "
-        "`for batch in dataset`."
+        "call is 'fit' (str); expected 'evaluate' or 'predict'. Validation reads what "
+        "'evaluate' reads; fit, what `for batch in dataset` gives."
     )
     batches = make("arrays", data).batches_for("evaluate")
     for wrong in (len(batches), -len(batches) - 1):
@@ -237,7 +235,7 @@ def test_load_of_other_parameters_is_refused():
         Loading(N)
     assert str(caught.value) == (
         "Loading.load takes the parameters (rows, rng, more); expected Loading.load(rows) or "
-        "Loading.load(rows, rng). Bind further arguments with functools.partial."
+        "Loading.load(rows, rng). Keep what else it needs in attributes of the dataset."
     )
 
 
@@ -248,3 +246,33 @@ def test_an_exception_in_augment_names_it(make_model, fit, data):
     with pytest.raises(RuntimeError, match="no") as caught:
         fit(make_model(), make("arrays", data, augment=fail))
     assert "raised by augment at epoch 0, step 0, rows" in caught.value.__notes__[0]
+
+
+def test_an_exception_of_what_draws_tells_how_it_was_called(data):
+    def parts(x, y):  # takes the batch for x, and the generator for y
+        return x + 1, y
+
+    class Swapped(BatchDataset):
+        def load(self, rng, rows):
+            return np.zeros(3)[rows]
+
+    for dataset, called in (
+        (make("arrays", data, augment=parts), "augment(batch, rng)"),
+        (make("arrays", data, transform=parts), "transform(batch, rng)"),
+        (Swapped(N), "load(rows, rng)"),
+    ):
+        with pytest.raises((TypeError, IndexError)) as caught:
+            dataset[0]
+        assert f"raised by {called} at epoch 0, step 0, rows" in caught.value.__notes__[0]
+
+
+def test_a_layer_of_keras_is_no_augmentation(data):
+    layer = keras.layers.RandomFlip()
+    for augment in (layer, keras.Sequential([layer])):
+        with pytest.raises(errors.InvalidArgumentError) as caught:
+            make("arrays", data, augment=augment)
+        assert str(caught.value) == (
+            f"augment is a Keras layer ({type(augment).__name__}), which would be given the whole "
+            "batch and draws random numbers of its own; expected augment(batch) or "
+            "augment(batch, rng). Put the layer into the model, or write the augmentation with rng."
+        )

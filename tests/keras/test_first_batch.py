@@ -31,7 +31,7 @@ def x_alone(batch):
     return batch[0]
 
 
-NO_TARGETS = "the batches of the {} have no targets, and {} is to compute a loss; expected (x, y). "
+NO_TARGETS = "the batches of the {} have no targets, but {} computes a loss; expected (x, y). "
 
 
 @pytest.mark.parametrize(
@@ -46,12 +46,12 @@ NO_TARGETS = "the batches of the {} have no targets, and {} is to compute a loss
         (
             lambda: ArrayDataset(X, Y, transform=x_alone, workers=2),
             "ArrayDataset",
-            "Let the transform return (x, y), not x alone, and give the dataset both.",
+            "Let transform return (x, y), not x alone, and give the dataset both.",
         ),
         (
             lambda: ArrayDataset(X, Y, transform=x_alone, remainder="pad"),
             "ArrayDataset",
-            "Let the transform return (x, y), not x alone, and give the dataset both.",
+            "Let transform return (x, y), not x alone, and give the dataset both.",
         ),
         (lambda: ArrayDataset(X), "ArrayDataset", "Write ArrayDataset(x, y)."),
         (lambda: Loader(40), "Loader", "Let load(rows) or __getitem__ return (x, y)."),
@@ -74,7 +74,7 @@ def test_texts_are_no_targets_of_a_loss():
         with pytest.raises(errors.InvalidBatchError) as caught:
             dense().fit(ArrayDataset(X, labels), verbose=0)
         assert str(caught.value) == (
-            f"y of the ArrayDataset is text ({labels.dtype}), and fit is to compute a loss; "
+            f"y of the ArrayDataset is text ({labels.dtype}), but fit computes a loss; "
             "expected numbers. Number the classes: names, y = np.unique(labels, "
             "return_inverse=True)."
         )

@@ -176,8 +176,8 @@ def test_another_call_is_refused_and_so_is_predict_of_a_shard():
     with pytest.raises(InvalidArgumentError) as caught:
         arrays().to_tf_dataset(call="train")
     assert str(caught.value) == (
-        "call is 'train' (str); expected 'fit', 'evaluate' or 'predict', whose batches these are "
-        "to be."
+        "call is 'train' (str); expected 'fit', 'evaluate' or 'predict'. Validation reads what "
+        "'evaluate' reads."
     )
     with pytest.raises(UnsupportedArgumentError, match=r"^predict was given a ArrayDataset"):
         arrays(shard=(0, 2)).to_tf_dataset(call="predict")

@@ -259,12 +259,13 @@ def test_the_backup_of_another_model_is_refused(tmp_path, model, difference):
 
 def test_a_folder_in_the_place_of_the_dataset_is_told_where_it_belongs(tmp_path):
     for folder in ("backup", tmp_path):
-        with pytest.raises(InvalidArgumentError) as caught:
-            BackupAndRestore(folder)
-        assert str(caught.value).endswith(
-            " to watch; expected the ArrayDataset or BatchDataset that fit is given. It comes "
-            f"first: BackupAndRestore(dataset, {str(folder)!r})."
-        )
+        for also in ((), (make_dataset(),), (None, 100)):
+            with pytest.raises(InvalidArgumentError) as caught:
+                BackupAndRestore(folder, *also)
+            assert str(caught.value).endswith(
+                " to watch; expected the ArrayDataset or BatchDataset that fit is given. It comes "
+                f"first: BackupAndRestore(dataset, {str(folder)!r})."
+            )
 
 
 def test_another_dataset_than_that_of_fit_is_refused(tmp_path):
