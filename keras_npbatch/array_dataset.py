@@ -31,7 +31,7 @@ _CHEAP_BATCH_BYTES = 256 * 1024
 
 
 class ArrayDataset(ArrayBatches, BatchDataset):
-    """Batches from arrays: what `fit(x, y)` takes, read by rows, shuffled anew every epoch.
+    """Batches from arrays: what `fit(x, y)` takes, read by rows, reshuffled every epoch.
 
     The data stay where they are: nothing is copied but the rows of the batches that are made.
 

@@ -78,8 +78,9 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         seed: a whole number from 0 up. `None` draws one from NumPy's global state, so that
             `keras.utils.set_random_seed` makes it reproducible; `seed` then tells it.
         remainder: what happens to `num_samples % batch_size`. `"keep"`: a short last batch.
-            `"drop"`: those samples are left out of the epoch (others in the next). `"pad"`: a
-            full last batch whose added rows have a `sample_weight` of 0. `"spread"`: no batch
+            `"drop"`: those samples are left out of the epoch (others in the next; `evaluate`
+            always leaves out the last ones). `"pad"`: a full last batch whose added rows have a
+            `sample_weight` of 0; `evaluate` pads only with a `shard`. `"spread"`: no batch
             is much shorter than another; sizes differ by at most one. `predict` always gets
             every sample once. None: `"keep"`, and `"pad"` for a dataset with a `shard`, since
             processes that train together need batches of one size.
@@ -89,7 +90,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         augment: `augment(batch)` or `augment(batch, rng)`, applied after `transform`, in training
             alone: never in `evaluate`, `predict` or validation, also where these read a part of a
             `split` or the dataset that is trained on. `for batch in ds` and `ds[i]` are batches of
-            training; `batches_for("evaluate")` are the others.
+            training; `batches_for("evaluate")` are the others. Not a Keras layer: its random
+            numbers are its own.
         class_weight: dict from class number to weight, which becomes the `sample_weight` of the
             batches of training, as `fit(class_weight=...)` does for arrays; `evaluate` does not
             weigh. A class that is not in it weighs 1. `fit(class_weight=...)` does the same for one
@@ -297,7 +299,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
 
         They are in the order of the data, without augmentation and class weights. Those of
         `"predict"` hold every row once, whatever `remainder` is. `for batch in ds` and `ds[i]` are
-        batches of training. Reading them moves no epoch on.
+        batches of training. Reading them moves no epoch on. `model.evaluate` and `model.predict`
+        take the dataset itself.
 
         Example:
 
