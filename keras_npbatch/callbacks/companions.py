@@ -56,7 +56,7 @@ _STATES: tuple[tuple[type, dict[str, Kind]], ...] = (
         {"_global_train_batch": "count", "_global_test_batch": "count"},
     ),
 )
-"""By class, the attributes that are its state; each may be None too."""
+"""By class, the attributes that are its state; all but counts may be None too."""
 
 
 def found_in(callbacks: Iterable[Any]) -> list[Any]:
@@ -72,7 +72,8 @@ def described(companions: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str
         for name, kind in _state_of(callback).items():
             value = getattr(callback, name, None)
             if value is None:
-                state[name] = None
+                if kind != "count":
+                    state[name] = None
             elif kind == "weights":
                 state[name] = len(value)
                 for each, array in enumerate(value):
@@ -106,11 +107,10 @@ def refuse_nonsense(facts: Any, arrays: Arrays, weights: Sequence[Any]) -> set[s
         _of_type(str, "a callback", each["callback"])
         for name, value in _of_type(dict, "the state of a callback", each["state"]).items():
             kind = known[name]
-            if value is None:
+            if value is None and kind != "count":
                 continue
             if kind == "number":
-                if isinstance(value, bool) or not isinstance(value, int | float):
-                    raise TypeError(f"{name} is {told(value)}")
+                _of_type(float, name, value)
                 continue
             whole_number(name, value, least=0)
             if kind == "count":
