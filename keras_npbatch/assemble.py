@@ -233,7 +233,7 @@ def _refuse_several_classes(labels: npt.NDArray[Any]) -> None:
 
 
 Training: TypeAlias = bool | ClassWeight | Literal["sent"]
-"""Whether a batch is for training, which weighs classes. A `ClassWeight` is that of
+"""Whether a batch is for training, which augments and weighs classes. A `ClassWeight` is that of
 `fit(class_weight=...)`; `"sent"` stands for it where it was sent to worker processes with the
 dataset, since it may be too long for each message."""
 

@@ -41,6 +41,8 @@ class Weighing:
         self._kind, self._steps = kind, steps
         self._model = None if model is None else weakref.ref(model)
         self._forms: Sequence[Form] | None = None
+        self._unpadded: Plan | None = None
+        """The plan for which a model was found to be refused, were there any padded row."""
 
     def __call__(self, plan: Plan, batch: Tree, step: int) -> Tree:
         """The batch of a step with the weights that the model is given.
@@ -51,7 +53,7 @@ class Weighing:
         if plan.remainder != "pad":
             return batch
         model = None if self._model is None else self._model()
-        if model is not None:
+        if model is not None and plan != self._unpadded:  # to trace a model takes long
             self._look_at(model, plan, batch)
         mean, total = self._factors(plan, step)
         if self._forms is None:
@@ -66,7 +68,8 @@ class Weighing:
         except UnsupportedArgumentError:
             if plan.pads:
                 raise
-            return  # all weigh the same, and a later epoch may be longer than a resumed one
+            self._unpadded = plan  # all weigh the same; but a later epoch may be longer
+            return
         self._model = None
 
     def _factors(self, plan: Plan, step: int) -> tuple[float, float]:

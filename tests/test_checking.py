@@ -451,6 +451,17 @@ def test_numpy_is_as_before():
         assert (np.empty, np.empty_like) == (empty, empty_like)
 
 
+def test_a_class_of_no_module_that_is_known_is_checked():
+    """As of a file that was executed by `runpy` or `importlib.util`."""
+
+    class Executed(Textbook):
+        pass
+
+    Executed.__module__ = "executed_and_gone"
+    found = check_dataset(Executed(), ignore=["it_can_be_sent_to_processes"]).findings
+    assert "every_row_of_a_batch_is_filled" not in {finding.check for finding in found}
+
+
 def test_memory_that_is_not_filled_is_found_whatever_it_held():
     """Here it holds what belongs there, as it may by chance."""
     (original,) = ORIGINAL

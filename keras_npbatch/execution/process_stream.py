@@ -32,7 +32,7 @@ class ProcessStream:
         pool: who makes them.
         plan: which rows are in which batch.
         epoch: which epoch.
-        training: whether classes are weighed, and by what.
+        training: whether batches are augmented and classes weighed, and by what.
         summarise: what the workers compute from each batch, if anything.
         ahead: batches under way or ready at most, from 1 up.
         follows: whether the next epoch will be asked for too.

@@ -93,7 +93,7 @@ class Task:
     plan: Plan
     """Which rows are in which batch."""
     training: Training
-    """Whether classes are weighed, and by what."""
+    """Whether batches are augmented and classes weighed, and by what."""
     summarise: Summarise | None
     """What is to be computed from the batch."""
     epoch: int

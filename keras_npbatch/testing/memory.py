@@ -38,7 +38,8 @@ def filled(value: int, kind: type) -> Iterator[None]:
         kind: the class of the dataset.
     """
     modules = [vars(np)]
-    modules += [vars(sys.modules[base.__module__]) for base in kind.__mro__[:-1]]
+    of_kind = {base.__module__ for base in kind.__mro__[:-1]} & sys.modules.keys()
+    modules += [vars(sys.modules[name]) for name in of_kind]
     originals = {id(original): original for original in _ORIGINALS.values()}
     for names in modules:
         for name, known in list(names.items()):

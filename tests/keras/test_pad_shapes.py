@@ -9,6 +9,7 @@ from keras import losses, metrics, ops
 
 from keras_npbatch import ArrayDataset
 from keras_npbatch.errors import UnsupportedArgumentError
+from keras_npbatch.weighing import Weighing
 
 N, BATCH, TIME = 10, 4, 4  # positions are as many as the samples of a batch
 
@@ -176,6 +177,23 @@ def test_what_no_weights_can_leave_out_is_refused(loss, told):
     assert text.endswith(
         "or use remainder='drop', or 'keep' or 'spread' where batches may differ in size."
     )
+
+
+def test_a_model_is_not_traced_again_at_each_step_of_data_that_need_no_padding():
+    calls = []
+
+    def mean(y, predicted):
+        calls.append(1)
+        return ops.mean(ops.square(y - predicted))
+
+    x, (y,) = data("numbers")
+    dataset = ArrayDataset(x[:8], y[:8], batch_size=BATCH, remainder="pad")
+    weigh = Weighing("fit", model_of("numbers", loss=mean))
+    weigh(dataset.plan, dataset[0], 0)
+    traced = len(calls)
+    assert traced > 0
+    weigh(dataset.plan, dataset[1], 1)
+    assert len(calls) == traced
 
 
 def test_masked_predictions_are_refused():
