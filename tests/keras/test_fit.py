@@ -393,8 +393,8 @@ def test_a_model_whose_fit_is_overridden_is_served(make_model, data):
     model.compile("sgd", "mse")
     model.fit(dataset, verbose=0)
     assert dataset.epoch == 1
-    with pytest.raises(ValueError, match="class_weight"):
-        model.fit(dataset, class_weight={0: 2.0}, verbose=0)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(dataset, sample_weight=np.ones(N), verbose=0)
 
 
 def test_weights_after_training_equal_those_of_a_hand_written_loop(make_model, fit, data):

@@ -55,7 +55,8 @@ def test_rows_and_weights_are_those_of_the_dataset(
             model,
             dataset.to_tf_dataset() if as_tf else dataset,
             epochs=EPOCHS,
-            shuffle=False,  # what Keras would ignore with a tf.data.Dataset, and warn of
+            # With a tf.data.Dataset Keras would ignore True, and warn of it.
+            **({"shuffle": False} if as_tf else {}),
         )
         runs.append((seen.epochs, weights_of(model), dataset.epoch))
         assert seen.epochs == [
@@ -76,7 +77,8 @@ def test_padded_weights_and_class_weights_too(make_model, fit, data, built):
             dataset = ArrayDataset(*data(N), batch_size=BATCH, seed=3, **settings)
             model = make_model(built=built, weighted=True)
             given = dataset.to_tf_dataset() if as_tf else dataset
-            seen = fit(model, given, epochs=2, shuffle=False)
+            in_its_own_order = {} if given is dataset else {"shuffle": False}
+            seen = fit(model, given, epochs=2, **in_its_own_order)
             runs.append((seen.epochs, seen.weights, weights_of(model)))
         assert runs[0] == runs[1]
 
