@@ -41,9 +41,7 @@ class CallBatches:
                 "'evaluate' reads; fit, what `for batch in dataset` gives."
             )
         self._dataset, self._call = dataset, call
-        # `evaluate` pads for other processes alone; see `serving.Session`.
-        alone = dataset.plan.remainder == "pad" and dataset.plan.shard.count == 1
-        self._plan: Plan = dataset.plan.in_data_order(every_row=call == "predict" or alone)
+        self._plan: Plan = dataset.plan.for_call(call)
 
     def __len__(self) -> int:
         """Batches in one pass over the data."""

@@ -274,6 +274,14 @@ class Plan:
                     break
         return order
 
+    def for_call(self, call: Literal["evaluate", "predict"]) -> Plan:
+        """The plan of `evaluate` or `predict` on one device: in the order of the data.
+
+        `evaluate` needs no padding where no other process waits for batches of one size.
+        """
+        is_alone = self.remainder == "pad" and self.shard.count == 1
+        return self.in_data_order(every_row=call == "predict" or is_alone)
+
     def in_data_order(self, *, every_row: bool = False) -> Plan:
         """The same plan without shuffling; with `every_row`, nothing is dropped or padded."""
         remainder = self.remainder

@@ -75,7 +75,8 @@ def to_tf_dataset(
     `tf.data.Dataset` is not told who asks, so say it:
 
     ```python
-    model.fit(train.to_tf_dataset(), validation_data=validation.to_tf_dataset(call="evaluate"))
+    validation = test.to_tf_dataset(call="evaluate")
+    model.fit(train.to_tf_dataset(), shuffle=False, validation_data=validation)
     model.predict(test.to_tf_dataset(call="predict"))
     ```
 
@@ -168,7 +169,7 @@ def _of_batches(service: Service, element_spec: Any, call: Kind | None) -> Any:
     elif call != "fit":
         if call == "predict":
             refuse_part(plan, type(dataset).__name__)
-        plan = plan.in_data_order(every_row=call == "predict")
+        plan = plan.for_call(call)
     training = call in (None, "fit")
     if dataset._is_part:
         refuse_second_shard(plan, type(dataset).__name__)

@@ -168,7 +168,7 @@ def test_load_draws_by_seed_epoch_and_step(make_model, fit, workers):
 
 def test_load_in_evaluate_draws_the_same_each_time(make_model):
     dataset = Drawing(N, batch_size=BATCH, seed=1, remainder="pad")
-    first, second = ([y for _, y, _ in dataset.batches_for("evaluate")] for _ in range(2))
+    first, second = ([y for _, y in dataset.batches_for("evaluate")] for _ in range(2))
     np.testing.assert_array_equal(np.concatenate(first), np.concatenate(second))
 
 

@@ -131,7 +131,7 @@ def more_names(where, names):
             tf.debugging.assert_equal(tf.shape(x)[0], tf.shape(y)[0])
 
         return {"tf": tf, "train_step": train_step}
-    if where == "tf_dataset:to_tf_dataset:1":
+    if where == "tf_dataset:to_tf_dataset:2":
         import tensorflow as tf
 
         return {"strategy": tf.distribute.OneDeviceStrategy("CPU:0")}
