@@ -109,7 +109,8 @@ def how_to_convert(leaf: Any, path: str) -> str:
         return f"Pass its variables: `dict({path}.data_vars)`."
     if package == "datasets" and hasattr(leaf, "with_format"):
         return f"Pass its columns: `{path}.with_format('numpy')['name'][:]`."
-    if hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__") and not isinstance(leaf, str):
+    is_rows = hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")
+    if is_rows and not isinstance(leaf, str | bytes | bytearray):
         return (
             f"Read it into an array, `np.asarray({path}[:])`, or by rows in a `BatchDataset`: "
             "`def load(self, rows): return np.stack([self.data[int(row)] for row in rows])`."

@@ -720,7 +720,6 @@ class NoDtype(Lookup):
         (2.5, "2.5 (float)"),
         ("images.npy", "'images.npy' (str)"),
         (b"raw", "b'raw' (bytes)"),
-        (range(5), "range(0, 5) (range)"),
         (NoRows(), "NoRows of shape (3, 2) and dtype int8"),
     ],
     ids=repr,

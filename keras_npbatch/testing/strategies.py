@@ -25,7 +25,7 @@ from keras_npbatch.errors import MissingExtraError
 from keras_npbatch.plan import Plan, Remainder
 from keras_npbatch.shard import Shard
 from keras_npbatch.testing.examples import ALL_DTYPES, LAYOUTS, filled, laid_out
-from keras_npbatch.tree import Tree
+from keras_npbatch.tree import Tree, leaves
 
 try:
     from hypothesis import strategies as st
@@ -150,8 +150,14 @@ def batches(draw: st.DrawFn, num_samples: int, leaf: st.SearchStrategy[Any] | No
     x = draw(nests(leaf, with_none=False))
     # Weights without a target are a batch too: (x, None, w).
     y = draw(st.none() | nests(leaf, with_none=False))
-    weights = arrays([np.dtype("float32")], num_rows=num_samples)
-    return pack(Parts(x, y, draw(st.none() | weights)))
+    weights = draw(st.none() | arrays([np.dtype("float32")], num_rows=num_samples))
+    if weights is not None:
+        # Keras aligns weights with the last axes of a loss, so they need as many as its values.
+        # Of targets that are whole numbers these may have all axes, of others all but the last.
+        axes = [leaf.ndim - (leaf.dtype.kind not in "iu") for leaf in leaves(y)]
+        missing = max(axes, default=0) - weights.ndim
+        weights = weights.reshape(weights.shape + (1,) * max(0, missing))
+    return pack(Parts(x, y, weights))
 
 
 @st.composite
