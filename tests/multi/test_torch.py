@@ -218,7 +218,7 @@ _EXPECTED = (
         ("seed", "seed: 5 on 0, 6 on 1"),
         ("batch_size", "global_batch_size: 8 on 0, 10 on 1"),
         ("remainder", 'remainder: "pad" on 0, "drop" on 1'),
-        ("position", "position: [2, 0, 0] on 0, [3, 0, 0] on 1"),
+        ("position", "position: [2, 0, 0, false] on 0, [3, 0, 0, false] on 1"),
     ],
 )
 def test_what_differs_is_told_to_every_process_before_the_first_step(two_ranks, case, message):
