@@ -33,7 +33,7 @@ def converted(batch: Tree, to_tensor: Callable[[Any], Any], framework: str) -> T
             for path, leaf in leaves_with_paths(part, name):
                 try:
                     to_tensor(leaf)
-                except Exception as of_leaf:  # noqa: BLE001
+                except Exception as of_leaf:  # noqa: BLE001  # each framework raises others
                     refuse(path, leaf, framework, of_leaf)
         raise error
 
