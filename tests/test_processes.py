@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -392,10 +393,8 @@ def test_memory_maps_and_hdf5_are_reopened_by_path(tmp_path: Path) -> None:
 
 
 def opened_size(batches: Batches) -> int:
-
-    package = Package.of(batches)
-    package.close()
-    return package.num_bytes
+    with contextlib.ExitStack() as opened:
+        return Package.of(batches, opened).num_bytes
 
 
 def test_a_map_that_was_written_to_in_memory_is_sent_as_it_is(tmp_path: Path) -> None:
@@ -481,8 +480,8 @@ def test_what_is_copied_into_each_worker_is_warned_of_with_its_name() -> None:
         r"them \(np\.stack\), or use threads: use_multiprocessing=False\.$"
     )
     with pytest.warns(UserWarning, match=expected):
-        Package.of(dataset(loaders.Holds, held=small)).close()
-    Package.of(dataset(loaders.Holds, held=np.stack(small))).close()  # shared: no warning
+        opened_size(dataset(loaders.Holds, held=small))
+    opened_size(dataset(loaders.Holds, held=np.stack(small)))  # shared: no warning
 
 
 def test_a_file_that_is_open_for_writing_is_named(tmp_path: Path) -> None:

@@ -100,8 +100,7 @@ class Pool:
     def _open(
         self, opened: contextlib.ExitStack, dataset: Any, workers: int, start_method: StartMethod
     ) -> None:
-        self._package = Package.of(dataset)
-        opened.callback(self._package.close)
+        self._package = Package.of(dataset, opened)
         with interrupts.deferred():
             with refusals.translated():
                 check_system()

@@ -1,6 +1,6 @@
 """A dataset on its way to worker processes: sent once, its arrays shared, its files reopened.
 
-    package = Package.of(dataset)          # in the parent: one segment of shared memory
+    package = Package.of(dataset, opened)  # in the parent: one segment of shared memory
     dataset = unpack(descriptor, size)     # in a worker, from the segment's descriptor
 
 cloudpickle takes what pickle refuses: lambdas, closures, classes of `__main__` and of notebooks.
@@ -25,6 +25,7 @@ import pickle
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import UnsendableError, told
-from keras_npbatch.execution import randomness
+from keras_npbatch.execution import interrupts, randomness
 from keras_npbatch.execution.packing import reduce_array
 from keras_npbatch.execution.shared import check_available, map_segment, new_segment
 from keras_npbatch.execution.slots import ALIGNMENT_BYTES
@@ -54,15 +55,19 @@ class Package:
     """A pickled object and the memory of its arrays, in one segment."""
 
     descriptor: int
-    """Of the segment; `close` closes it."""
+    """Of the segment."""
     num_bytes: int
     """The size of the segment."""
     modules: tuple[str, ...]
     """What a worker imports to unpack it."""
 
     @classmethod
-    def of(cls, sent: Any) -> Package:
+    def of(cls, sent: Any, opened: ExitStack) -> Package:
         """Packs an object.
+
+        Args:
+            sent: the object.
+            opened: closes the segment in the end; workers that have it keep it.
 
         Raises:
             UnsendableError: if something in it can't be sent, naming it by its path.
@@ -88,21 +93,15 @@ class Package:
         table = pickle.dumps((head, spans, writable, names))
         num_bytes = end + len(table) + _LENGTH_BYTES
         check_available(num_bytes)
-        descriptor = new_segment(num_bytes)
+        with interrupts.deferred():
+            descriptor = new_segment(num_bytes)
+            opened.callback(os.close, descriptor)
         length = memoryview(len(table).to_bytes(_LENGTH_BYTES, "little"))
-        try:
-            for (start, _), memory in zip(spans, memories, strict=True):
-                _write(descriptor, memory, start)
-            _write(descriptor, memoryview(table), end)
-            _write(descriptor, length, end + len(table))
-        except BaseException:
-            os.close(descriptor)
-            raise
+        for (start, _), memory in zip(spans, memories, strict=True):
+            _write(descriptor, memory, start)
+        _write(descriptor, memoryview(table), end)
+        _write(descriptor, length, end + len(table))
         return cls(descriptor, num_bytes, names)
-
-    def close(self) -> None:
-        """Lets the segment go; workers that have it keep it."""
-        os.close(self.descriptor)
 
 
 _LENGTH_BYTES = 8

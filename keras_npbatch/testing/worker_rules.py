@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 from keras_npbatch.assemble import Training
@@ -46,7 +46,8 @@ def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
     if subject.is_ours:
         _skip_unless_on_linux()
         try:
-            Package.of(twin).close()
+            with ExitStack() as opened:
+                Package.of(twin, opened)
         except UnsendableError as error:
             yield str(error)
         return
