@@ -26,6 +26,7 @@ from keras_npbatch.keras_calls import (
     find_epoch_iterator,
     given_to,
     is_asked_by_keras,
+    is_build,
     is_reset,
     running_frames,
 )
@@ -90,7 +91,7 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         self._session(epoch_iterator).join(strategy)
         from keras_npbatch.backends import tf_strategy
 
-        return tf_strategy.ReplicaEpochs(strategy, self._batches)
+        return tf_strategy.ReplicaEpochs(strategy, self._batches, is_build)
 
     @property
     def batch_size(self) -> int:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dis
 import operator
+import sys
 from typing import Any
 
 import numpy as np
 
 from keras_npbatch.errors import InvalidArgumentError, told
 
-__all__ = ["number_of_batches", "whole_number"]
+__all__ = ["is_called", "number_of_batches", "whole_number"]
 
 
 def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> int:
@@ -37,3 +39,17 @@ def number_of_batches(dataset: Any) -> int | None:
             f"{type(dataset).__name__} can't tell how many batches it has "
             f"({type(error).__name__}: {error}); expected a number. Write __len__."
         ) from error
+
+
+def is_called() -> bool:
+    """Whether the property that asks is being called: `dataset.shuffle(500)`.
+
+    Python compiles such a line as the call of a method. False where that can't be told.
+    """
+    frame = sys._getframe(2)
+    code, at = frame.f_code.co_code, frame.f_lasti
+    name = dis.opname[code[at]]
+    # Python 3.12 marks the LOAD_ATTR of a method by the lowest bit of its argument.
+    return name == "LOAD_METHOD" or (
+        sys.version_info >= (3, 12) and name == "LOAD_ATTR" and bool(code[at + 1] & 1)
+    )

@@ -31,8 +31,8 @@ from keras_npbatch.call_batches import CallBatches
 from keras_npbatch.execution import stand_ins
 from keras_npbatch.execution.launch import StartMethod
 from keras_npbatch.hints import METHODS, refuses_unknown_settings
-from keras_npbatch.keras_calls import Kind, find_call
-from keras_npbatch.plan import Remainder
+from keras_npbatch.keras_calls import find_call
+from keras_npbatch.plan import Kind, Remainder
 from keras_npbatch.ranks import find_shard, has_others
 from keras_npbatch.requests import refuse_validation_split
 from keras_npbatch.service import Service

@@ -17,8 +17,7 @@ import keras
 
 from keras_npbatch.agreement import compare, report, say_in
 from keras_npbatch.errors import UnsupportedArgumentError
-from keras_npbatch.keras_calls import Call, Kind
-from keras_npbatch.plan import Plan
+from keras_npbatch.plan import Kind, Plan
 from keras_npbatch.ranks import Found, find_process, mesh_place
 
 if TYPE_CHECKING:
@@ -40,14 +39,17 @@ _KEEPS_ROWS = (3, 10)
 """The first version of Keras whose JAX backend divides a batch among devices in their order."""
 
 
-def check_engine(plan: Plan, kind: Kind, dataset: Any, call: Call | None) -> None:
+def check_engine(
+    plan: Plan, kind: Kind, dataset: Any, model: Any = None, callbacks: Any = None
+) -> None:
     """Look at what trains, before it does.
 
     Args:
         plan: which rows are in which batch.
         kind: what is asked for.
         dataset: whose batches they are, for messages.
-        call: what Keras was asked for, if that can be told.
+        model: what is trained, if that can be told.
+        callbacks: what `fit` was given: a callback, some of them, or Keras's list.
 
     Raises:
         UnsupportedArgumentError: if it would train samples twice, fail, or never end.
@@ -83,30 +85,30 @@ def check_engine(plan: Plan, kind: Kind, dataset: Any, call: Call | None) -> Non
     elif count > 1 and on_jax:
         _warn_of_no_distribution(name, find_process())
     elif count > 1:
-        _warn_of_gradients(name, call)
-        _warn_of_no_strategy(name, call)
+        _warn_of_gradients(name, model, callbacks)
+        _warn_of_no_strategy(name, model)
 
 
-def rewire(plan: Plan, kind: Kind, dataset: Any, call: Call | None) -> Rewired | None:
+def rewire(plan: Plan, kind: Kind, dataset: Any, model: Any) -> Rewired | None:
     """Have Keras's Torch trainer wait for others only where they have parts of the same data.
 
     Args:
         plan: which rows are in which batch.
         kind: what is asked for.
         dataset: whose batches they are.
-        call: what Keras was asked for, if that can be told.
+        model: what `kind` is a call of, if that can be told.
 
     Returns:
         What ends it, or None where Keras is right.
     """
-    if keras.backend.backend() != "torch" or call is None or call.kind != kind:
-        return None  # or for validation, whose metrics are those of `fit`
+    if keras.backend.backend() != "torch" or model is None:
+        return None
     is_alone = plan.shard.count == 1
     if kind == "fit" and not (is_alone and dataset._is_part):
         return None  # without a word of a shard, all may train on all of the data
     from keras_npbatch.backends.torch_trainer import Rewired, trains_together
 
-    return Rewired(call.model, is_alone=is_alone) if trains_together(call.model) else None
+    return Rewired(model, is_alone=is_alone) if trains_together(model) else None
 
 
 def refuse_part(plan: Plan, name: str) -> None:
@@ -310,8 +312,8 @@ def _warn_of_no_distribution(name: str, found: Found | None) -> None:
         )
 
 
-def _warn_of_no_strategy(name: str, call: Call | None) -> None:
-    strategy = getattr(getattr(call, "model", None), "distribute_strategy", None)
+def _warn_of_no_strategy(name: str, model: Any) -> None:
+    strategy = getattr(model, "distribute_strategy", None)
     if os.environ.get("TF_CONFIG") and strategy is not None and not is_strategy(strategy):
         warnings.warn(
             f"TF_CONFIG tells of other processes, the {name} has a shard, and the model was made "
@@ -335,23 +337,23 @@ def _told(number: int, what: str, plural: str = "s") -> str:
     return f"{number} {what}{plural * (number != 1)}"
 
 
-def _warn_of_gradients(name: str, call: Call | None) -> None:
+def _warn_of_gradients(name: str, model: Any, given: Any) -> None:
     """Keras's Torch trainer does not ask the others for gradients, or not for those of a model."""
-    if keras.backend.backend() != "torch" or call is None or find_process() is None:
+    if keras.backend.backend() != "torch" or model is None or find_process() is None:
         return
     from keras_npbatch.backends.torch_trainer import averages_gradients
 
-    if averages_gradients(call.model):
+    if averages_gradients(model):
         return
-    callbacks = getattr(call.arguments.get("callbacks"), "callbacks", None)
+    callbacks = getattr(given, "callbacks", None)
     if callbacks is None:  # Keras makes its list of them later
-        callbacks = keras.tree.flatten(call.arguments.get("callbacks"))
+        callbacks = keras.tree.flatten(given)
     if any(getattr(callback, "averages_gradients", False) for callback in callbacks):
         return
     # Who has a step of his own, or hooks on gradients, may well average there.
-    if type(call.model).train_step is not keras.Model.train_step or any(
+    if type(model).train_step is not keras.Model.train_step or any(
         getattr(parameter, "_post_accumulate_grad_hooks", None) or parameter._backward_hooks
-        for parameter in call.model.parameters()
+        for parameter in model.parameters()
     ):
         return
     warnings.warn(

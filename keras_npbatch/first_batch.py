@@ -17,8 +17,7 @@ import numpy as np
 
 from keras_npbatch.assemble import unpack
 from keras_npbatch.errors import InvalidBatchError
-from keras_npbatch.keras_calls import Kind
-from keras_npbatch.plan import Plan
+from keras_npbatch.plan import Kind, Plan
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths
 
 __all__ = ["look_at", "note_if_jax_lost_the_model", "warn_of_lone_samples"]

@@ -8,17 +8,15 @@ A word of torch, `tf.data`, grain or Keras leads to ours; a misspelt setting to 
 
 from __future__ import annotations
 
-import dis
 import functools
 import inspect
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from keras_npbatch.errors import InvalidArgumentError, UnknownSettingError, told
 
-__all__ = ["METHODS", "SETTINGS", "is_called", "refuses_unknown_settings"]
+__all__ = ["METHODS", "SETTINGS", "refuses_unknown_settings"]
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
@@ -146,20 +144,6 @@ METHODS = {
     "flow": "Give the dataset itself to fit.",
 }
 """The words of others for a method or an attribute that is missing here."""
-
-
-def is_called() -> bool:
-    """Whether the property that asks is being called: `dataset.shuffle(500)`.
-
-    Python compiles such a line as the call of a method. False where that can't be told.
-    """
-    frame = sys._getframe(2)
-    code, at = frame.f_code.co_code, frame.f_lasti
-    name = dis.opname[code[at]]
-    # Python 3.12 marks the LOAD_ATTR of a method by the lowest bit of its argument.
-    return name == "LOAD_METHOD" or (
-        sys.version_info >= (3, 12) and name == "LOAD_ATTR" and bool(code[at + 1] & 1)
-    )
 
 
 def refuses_unknown_settings(init: _Init) -> _Init:

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import keras
 
+from keras_npbatch.plan import Kind
+
 __all__ = [
     "Call",
-    "Kind",
     "expect_steps",
     "find_call",
     "find_call_of",
@@ -31,8 +32,6 @@ __all__ = [
     "running_frames",
     "show_steps",
 ]
-
-Kind: TypeAlias = Literal["fit", "evaluate", "predict"]
 
 _MAX_FRAMES = 64
 _MAX_FRAMES_TO_ITERATOR = 8

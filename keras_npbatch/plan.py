@@ -25,7 +25,10 @@ from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.shard import Shard, even_locate, even_part
 from keras_npbatch.split import Selected, Selection
 
-__all__ = ["Plan", "Remainder"]
+__all__ = ["Kind", "Plan", "Remainder"]
+
+Kind: TypeAlias = Literal["fit", "evaluate", "predict"]
+"""What batches are asked for."""
 
 Remainder: TypeAlias = Literal["keep", "drop", "pad", "spread"]
 

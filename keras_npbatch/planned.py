@@ -13,11 +13,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_npbatch import position
-from keras_npbatch.arguments import whole_number
+from keras_npbatch.arguments import is_called, whole_number
 from keras_npbatch.clock import Clock, Place
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.explanation import Explanation
-from keras_npbatch.hints import is_called
 from keras_npbatch.making import now_making
 from keras_npbatch.order import Rows
 from keras_npbatch.plan import Plan, Remainder

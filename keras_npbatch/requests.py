@@ -16,7 +16,8 @@ import numpy as np
 from keras_npbatch.assemble import ClassWeight
 from keras_npbatch.batches import Batches
 from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, told
-from keras_npbatch.keras_calls import Call, Kind
+from keras_npbatch.keras_calls import Call
+from keras_npbatch.plan import Kind
 from keras_npbatch.service import Service
 
 __all__ = [
@@ -204,7 +205,10 @@ def refuse_ignored(dataset: Any, called: str, arguments: Mapping[str, Any]) -> N
         ("sample_weight", "Put the weights into the dataset."),
         ("class_weight", "Give it to fit or to the dataset."),
     ):
-        if arguments.get(name) is not None:
+        given = arguments.get(name)
+        if given is not None:
+            if isinstance(given, Batches):
+                instead = "To validate on another dataset, write fit(train, validation_data=other)."
             raise UnsupportedArgumentError(
                 f"{called}({name}=...) was given with the dataset ({type(dataset).__name__}), and "
                 f"Keras would ignore it; expected None. {instead}"

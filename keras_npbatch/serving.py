@@ -39,8 +39,8 @@ from keras_npbatch.first_batch import (
     note_if_jax_lost_the_model,
     warn_of_lone_samples,
 )
-from keras_npbatch.keras_calls import Call, Kind, find_call, is_build, show_steps
-from keras_npbatch.plan import Plan
+from keras_npbatch.keras_calls import Call, find_call, is_build, show_steps
+from keras_npbatch.plan import Kind, Plan
 from keras_npbatch.ranks import has_others, mesh_place
 from keras_npbatch.requests import (
     check_arguments,
@@ -102,7 +102,10 @@ class Session:
         self._has_begun = False
         self._last_pass: int | None = None
         self._stream: Stream | None = None
-        self._rewired = rewire(self._plan, self._kind, service.dataset, call)
+        # The metrics of a validation are those of `fit`.
+        is_own_call = call is not None and call.kind == self._kind
+        model = self.model if is_own_call else None
+        self._rewired = rewire(self._plan, self._kind, service.dataset, model)
 
     def end(self) -> None:
         """The call of Keras has ended; safe to call twice."""
@@ -187,12 +190,13 @@ class Session:
             self._choose("evaluate")
 
     def _check_engine(self, call: Call | None) -> None:
+        arguments = {} if call is None else call.arguments
+        model, callbacks = getattr(call, "model", None), arguments.get("callbacks")
         try:
-            check_engine(self._plan, self._kind, self._service.dataset, call)
-            if self._kind == "fit" and call is not None:
-                validation = call.arguments.get("validation_data")
-                if isinstance(validation, Batches):  # now, not after an epoch of training
-                    check_engine(validation.plan.in_data_order(), "evaluate", validation, call)
+            check_engine(self._plan, self._kind, self._service.dataset, model, callbacks)
+            validation = arguments.get("validation_data") if self._kind == "fit" else None
+            if isinstance(validation, Batches):  # now, not after an epoch of training
+                check_engine(validation.plan.in_data_order(), "evaluate", validation)
         except UnsupportedArgumentError as error:
             # Another process, whose settings are others, may find no fault with them and wait.
             if self._kind != "predict" and not self._is_agreed:

@@ -27,8 +27,7 @@ from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, 
 from keras_npbatch.execution.inline import InlineStream
 from keras_npbatch.execution.slots import aligned_copy
 from keras_npbatch.execution.threads import ThreadedStream
-from keras_npbatch.keras_calls import Kind
-from keras_npbatch.plan import Plan
+from keras_npbatch.plan import Kind, Plan
 from keras_npbatch.ranks import find_in_strategy
 from keras_npbatch.service import Service, Stream
 from keras_npbatch.serving import check_delivered

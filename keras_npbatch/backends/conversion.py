@@ -58,6 +58,8 @@ def in_native_order(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def remedy(leaf: Any) -> str:
     """What to do about a leaf that a framework has no tensor for, as a sentence."""
+    if callable(getattr(leaf, "toarray", None)):
+        return "Make sparse matrices dense, in load or in a transform: .toarray()."
     dtype = np.asarray(leaf).dtype
     first = next(iter(np.asarray(leaf).flat), None) if dtype.kind == "O" else None
     if dtype.kind in "Mm":

@@ -18,7 +18,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_npbatch.backends.tensorflow import tensor_batches, to_tensors
-from keras_npbatch.keras_calls import is_build
 from keras_npbatch.shard import Shard, even_part
 from keras_npbatch.tree import Tree, leaves, map_leaves
 
@@ -44,10 +43,13 @@ class ReplicaEpochs(tf.distribute.DistributedDataset):  # type: ignore[misc]  # 
     Args:
         strategy: whose replicas.
         begin: makes the iterator over the batches of a pass.
+        is_build: whether Keras takes a batch only to build a model.
     """
 
-    def __init__(self, strategy: Any, begin: Callable[[], Iterator[Tree]]) -> None:
-        self._strategy, self._begin = strategy, begin
+    def __init__(
+        self, strategy: Any, begin: Callable[[], Iterator[Tree]], is_build: Callable[[], bool]
+    ) -> None:
+        self._strategy, self._begin, self._is_build = strategy, begin, is_build
         self._count = num_local_replicas(strategy)
 
     def __iter__(self) -> Iterator[Tree]:
@@ -57,7 +59,7 @@ class ReplicaEpochs(tf.distribute.DistributedDataset):  # type: ignore[misc]  # 
     def _in_parts(self, batch: Tree) -> Tree:
         # Keras builds a model on the mean over the parts, which not all dtypes and sizes have, nor
         # processes find. All that it wants to know there are shapes and dtypes.
-        if self._count == 1 or is_build():
+        if self._count == 1 or self._is_build():
             return to_tensors(batch)
         num_rows = leaves(batch)[0].shape[0]
 

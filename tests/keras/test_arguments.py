@@ -27,6 +27,12 @@ def dataset(data):
             "ignore it; expected None. Put the targets into the dataset.",
         ),
         (
+            {"y": ArrayDataset(np.zeros(N), np.zeros(N))},
+            "fit(y=...) was given with the dataset (ArrayDataset), and Keras would "
+            "ignore it; expected None. To validate on another dataset, write fit(train, "
+            "validation_data=other).",
+        ),
+        (
             {"sample_weight": np.zeros(N)},
             "fit(sample_weight=...) was given with the dataset (ArrayDataset), and "
             "Keras would ignore it; expected None. Put the weights into the dataset.",
