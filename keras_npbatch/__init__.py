@@ -28,16 +28,16 @@ __all__ = [
 
 if TYPE_CHECKING:
     from keras_npbatch import callbacks, errors, testing
-    from keras_npbatch.array_dataset import ArrayDataset
-    from keras_npbatch.dataset import BatchDataset
-    from keras_npbatch.shard import Shard
-    from keras_npbatch.tf_dataset import to_tf_dataset
+    from keras_npbatch.dataset.array_dataset import ArrayDataset
+    from keras_npbatch.dataset.batch_dataset import BatchDataset
+    from keras_npbatch.plan.shard import Shard
+    from keras_npbatch.tf_data.dataset import to_tf_dataset
 
 _MODULE_OF = {
-    "ArrayDataset": "keras_npbatch.array_dataset",
-    "BatchDataset": "keras_npbatch.dataset",
-    "Shard": "keras_npbatch.shard",
-    "to_tf_dataset": "keras_npbatch.tf_dataset",
+    "ArrayDataset": "keras_npbatch.dataset.array_dataset",
+    "BatchDataset": "keras_npbatch.dataset.batch_dataset",
+    "Shard": "keras_npbatch.plan.shard",
+    "to_tf_dataset": "keras_npbatch.tf_data.dataset",
 }
 
 

@@ -27,6 +27,15 @@ settings.register_profile("thorough", deadline=None, print_blob=True, max_exampl
 settings.register_profile("quick", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
+ON_A_BACKEND = ["callbacks", "fit", "tf_data"]
+"""Folders whose tests run once for each backend, in a process of their own (see
+tests/test_on_backends.py). By hand: `KERAS_NPBATCH_BACKEND=jax KERAS_BACKEND=jax pytest tests/fit`.
+"""
+if "KERAS_NPBATCH_BACKEND" in os.environ:
+    pytest_plugins = ["tests.on_a_backend"]
+else:
+    collect_ignore = ON_A_BACKEND
+
 # A shell's background jobs ignore Ctrl-C, as does what they start; there are tests that send it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -49,7 +58,7 @@ _LONGEST = {
             "test_on_backends.py",
             "test_jax.py",
             "test_tensorflow.py",
-            "test_processes.py",
+            "test_pool.py",
             "test_torch.py",
             "test_examples.py",
         ]
@@ -88,7 +97,7 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     assert not new_threads, f"threads left behind: {new_threads}"
     new_children = remaining(lambda: sorted(child_processes() - children))
     assert not new_children, f"child processes left behind: {new_children}"
-    if loaded_frameworks() == frameworks and "keras" not in request.path.parts:
+    if loaded_frameworks() == frameworks and "KERAS_NPBATCH_BACKEND" not in os.environ:
         new_files = remaining(lambda: sorted(open_files() - files))
         assert not new_files, f"files left open: {new_files}"
 

@@ -78,9 +78,9 @@ def main(platform):
     import keras_npbatch as npb
 
     go(platform)
-    from tests.test_public_api import CORE, KERAS, check
+    from tests.test_public_api import check, importable_with
 
-    for name in [*CORE, *KERAS, "backends.jax", "backends.jax_processes"]:
+    for name in importable_with("jax"):
         check(name)
 
     from keras_npbatch.errors import InvalidArgumentError

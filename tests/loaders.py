@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_npbatch.batches import Batches
+from keras_npbatch.batches.loader import Batches
 
 
 def doubled(batch):

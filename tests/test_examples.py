@@ -71,14 +71,14 @@ _BY_DEFAULT = {
 
 
 def test_every_example_is_tested():
-    """Those without a number train in several processes: tests/multi runs them."""
+    """Those without a number train in several processes: tests/distributed runs them."""
     assert (
         sorted(_SAYS)
         == sorted(_BY_DEFAULT)
         == sorted(path.name for path in _EXAMPLES.glob("[0-9]*.py"))
     )
     tests = "".join(
-        path.read_text() for path in (Path(__file__).parent / "multi").glob("test_*.py")
+        path.read_text() for path in (Path(__file__).parent / "distributed").glob("test_*.py")
     )
     for path in _EXAMPLES.glob("[!0-9]*.py"):
         assert f'"{path.name}"' in tests

@@ -14,118 +14,24 @@ import keras_npbatch
 
 PACKAGE = Path(keras_npbatch.__file__).parent
 
-LAYERS = {
-    0: ["arguments", "errors", "hints", "rng", "tree"],
-    1: ["clock", "explanation", "order", "plan", "position", "shard", "split"],
-    2: ["execution.slots", "sources", "tables"],
-    3: ["assemble", "making", "moments", "owned", "recipe", "summary", "transforms"],
-    4: [
-        "array_batches",
-        "batches",
-        "execution",
-        "execution.code",
-        "execution.failures",
-        "execution.fork_server",
-        "execution.inline",
-        "execution.interrupts",
-        "execution.launch",
-        "execution.lifeline",
-        "execution.members",
-        "execution.packing",
-        "execution.process_stream",
-        "execution.patience",
-        "execution.process",
-        "execution.processes",
-        "execution.randomness",
-        "execution.refusals",
-        "execution.sending",
-        "execution.shared",
-        "execution.stand_ins",
-        "execution.threads",
-        "execution.worker",
-        "planned",
-    ],
-    5: [
-        "agreement",
-        "backends",
-        "backends.conversion",
-        "backends.jax",
-        "backends.jax_processes",
-        "backends.tensorflow",
-        "backends.tf_data",
-        "backends.tf_spec",
-        "backends.tf_strategy",
-        "backends.torch",
-        "backends.torch_trainer",
-        "compiled",
-        "engines",
-        "first_batch",
-        "keras_calls",
-        "model_weights",
-        "ranks",
-        "requests",
-        "service",
-        "serving",
-        "watching",
-        "weighing",
-        "worked",
-    ],
-    6: ["adapter", "array_dataset", "call_batches", "dataset", "tf_dataset"],
-    7: [
-        "__main__",
-        "callbacks",
-        "callbacks.backup",
-        "callbacks.backup_facts",
-        "callbacks.backup_folder",
-        "callbacks.batch_report",
-        "callbacks.classes",
-        "callbacks.companions",
-        "callbacks.coverage",
-        "callbacks.costs",
-        "callbacks.epoch_figures",
-        "callbacks.files",
-        "callbacks.folder_lock",
-        "callbacks.images",
-        "callbacks.input_monitor",
-        "callbacks.last_in_list",
-        "callbacks.nan_report",
-        "callbacks.picture",
-        "callbacks.process_states",
-        "callbacks.receipt",
-        "callbacks.snapshot",
-        "callbacks.statistics",
-        "callbacks.torch_data_parallel",
-        "callbacks.training_state",
-        "callbacks.watcher",
-        "testing",
-        "testing.all_rules",
-        "testing.checking",
-        "testing.copies",
-        "testing.digests",
-        "testing.examples",
-        "testing.findings",
-        "testing.keras_rules",
-        "testing.memory",
-        "testing.order_rules",
-        "testing.printing",
-        "testing.purity_rules",
-        "testing.randomness",
-        "testing.repetition_rules",
-        "testing.rules",
-        "testing.seen",
-        "testing.shard_rules",
-        "testing.side_effect_rules",
-        "testing.strategies",
-        "testing.structure_rules",
-        "testing.subject",
-        "testing.value_rules",
-        "testing.weight_rules",
-        "testing.worker_rules",
-    ],
-}
-LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names}
+GROUND = ["arguments", "errors", "rng", "tree"]
+ROOMS = [
+    "plan",
+    "sources",
+    "batches",
+    "workers",
+    "tensors",
+    "distributed",
+    "fit",
+    "tf_data",
+    "dataset",
+    "callbacks",
+    "testing",
+]
+"""The folders, the lowest first. What is at the top level lies below them all."""
+WITHOUT_KERAS = ROOMS[: ROOMS.index("workers") + 1]
+"""What a worker process imports: neither Keras nor a framework."""
 FRAMEWORKS = {"jax", "jaxlib", "keras", "tensorflow", "torch"}
-WITHOUT_FRAMEWORKS = [name for name, layer in LAYER_OF.items() if layer <= 4]
 
 
 def module_name(path: Path) -> str:
@@ -136,9 +42,10 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imported_by(path: Path) -> Iterator[str]:
-    """All that a module imports: at its top, in functions, for type checking alone."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported_by(path: Path, *, as_it_is_imported: bool = False) -> Iterator[str]:
+    """All that a module imports: as it is imported, in functions, for type checking alone."""
+    module = ast.parse(path.read_text())
+    for node in module.body if as_it_is_imported else ast.walk(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -157,10 +64,10 @@ def imported_by(path: Path) -> Iterator[str]:
                 yield str(name.value)
 
 
-def own_imports(name: str) -> set[str]:
+def own_imports(name: str, *, as_it_is_imported: bool = False) -> set[str]:
     """The modules of this package that `name` imports."""
     found = set()
-    for imported in imported_by(MODULES[name]):
+    for imported in imported_by(MODULES[name], as_it_is_imported=as_it_is_imported):
         if imported.split(".")[0] != "keras_npbatch":
             continue
         inside = imported.removeprefix("keras_npbatch").removeprefix(".")
@@ -170,12 +77,28 @@ def own_imports(name: str) -> set[str]:
     return found - {name}
 
 
-def outside_imports(name: str) -> set[str]:
-    return {imported.split(".")[0] for imported in imported_by(MODULES[name])}
+def outside_imports(name: str, *, as_it_is_imported: bool = False) -> set[str]:
+    found = imported_by(MODULES[name], as_it_is_imported=as_it_is_imported)
+    return {imported.split(".")[0] for imported in found}
 
 
-def test_every_module_has_its_layer() -> None:
-    assert sorted(LAYER_OF) == sorted(set(MODULES) - {""})
+def floor_of(name: str) -> int:
+    """0 for the ground, 1 for the lowest room; `__main__` is above them all."""
+    room = name.partition(".")[0]
+    if room in GROUND:
+        return 0
+    return len(ROOMS) + 1 if room == "__main__" else ROOMS.index(room) + 1
+
+
+NAMES = sorted(set(MODULES) - {""})
+CORE = [name for name in NAMES if floor_of(name) <= len(WITHOUT_KERAS)]
+
+
+def test_the_rooms_are_the_folders() -> None:
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(ROOMS) == sorted(folders)
+    files = {path.stem for path in PACKAGE.glob("*.py")}
+    assert files == {*GROUND, "__init__", "__main__"}
 
 
 def test_the_walk_finds_imports_wherever_they_stand(tmp_path: Path) -> None:
@@ -197,37 +120,42 @@ def test_the_walk_finds_imports_wherever_they_stand(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", sorted(LAYER_OF))
+@pytest.mark.parametrize("name", NAMES)
 def test_imports_go_down_only(name: str) -> None:
-    upwards = {
-        other: LAYER_OF[other]
-        for other in own_imports(name)
-        if other and LAYER_OF[other] > LAYER_OF[name]
-    }
-    assert not upwards, f"{name} (layer {LAYER_OF[name]}) imports from above: {upwards}"
+    others = own_imports(name) - {""}
+    upwards = [other for other in sorted(others) if floor_of(other) > floor_of(name)]
+    assert not upwards, f"{name} imports from a higher room: {', '.join(upwards)}"
 
 
-@pytest.mark.parametrize("name", sorted(LAYER_OF))
+@pytest.mark.parametrize("name", NAMES)
 def test_no_module_imports_the_package_itself(name: str) -> None:
-    """It hands names on from the top layer."""
+    """It hands names on from the top."""
     assert "" not in own_imports(name)
 
 
 def test_there_is_no_circle_of_imports() -> None:
-    waiting = {name: own_imports(name) - {""} for name in LAYER_OF}
+    """Between rooms the floors exclude it; here, within a room."""
+    waiting = {name: own_imports(name) - {""} for name in NAMES}
     while ready := [name for name, needs in waiting.items() if not needs]:
         waiting = {name: needs - set(ready) for name, needs in waiting.items() if name not in ready}
     assert not waiting
 
 
-@pytest.mark.parametrize("name", WITHOUT_FRAMEWORKS)
+@pytest.mark.parametrize("name", CORE)
 def test_the_core_imports_neither_keras_nor_a_framework(name: str) -> None:
     assert not outside_imports(name) & FRAMEWORKS
 
 
 def test_only_the_package_itself_may_import_lazily_from_above() -> None:
-    lazy = {"array_dataset", "callbacks", "dataset", "errors", "shard", "testing", "tf_dataset"}
-    assert own_imports("") == lazy
+    assert own_imports("") == {
+        "callbacks",
+        "dataset.array_dataset",
+        "dataset.batch_dataset",
+        "errors",
+        "plan.shard",
+        "testing",
+        "tf_data.dataset",
+    }
 
 
 HEAVY = sorted({*FRAMEWORKS, "h5py", "pandas", "scipy", "zarr", "sklearn", "matplotlib"})
@@ -258,7 +186,7 @@ def test_importing_what_checks_datasets_loads_no_heavy_one() -> None:
 
 
 def test_importing_the_core_loads_neither_keras_nor_a_framework() -> None:
-    imports = "; ".join(f"import keras_npbatch.{name}" for name in WITHOUT_FRAMEWORKS)
+    imports = "; ".join(f"import keras_npbatch.{name}" for name in CORE)
     assert loaded_by(imports) == []
     assert loaded_by("from keras_npbatch import errors; errors.InvalidDataError") == []
 
@@ -267,13 +195,13 @@ def test_reading_batches_loads_neither_keras_nor_a_framework() -> None:
     """Nor does work: what is imported inside functions is imported here."""
     program = """
 import numpy as np
-from keras_npbatch.assemble import ClassWeight
-from keras_npbatch.execution.slots import PrivateMemory, Slots
-from keras_npbatch.execution.threads import ThreadedStream
-from keras_npbatch.plan import Plan
-from keras_npbatch.recipe import Recipe
-from keras_npbatch.sources import as_source
-from keras_npbatch.transforms import Transform
+from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.batches.slots import PrivateMemory, Slots
+from keras_npbatch.workers.threads import ThreadedStream
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.sources.sources import as_source
+from keras_npbatch.batches.transforms import Transform
 x, y = as_source(np.zeros((100, 3)), "x"), as_source(np.arange(100), "y")
 lease = Slots(PrivateMemory(kept=2)).lease
 recipe = Recipe(

@@ -1,4 +1,4 @@
-"""The tests in tests/keras, run for each backend in a process of its own.
+"""The tests of `fit`, `tf_data` and the callbacks, run for each backend in a process of its own.
 
 Keras chooses its backend once a process, from `KERAS_BACKEND`. The callbacks see nothing of the
 backend but Keras's callbacks and the model's variables: by default they are tested on one, with
@@ -16,8 +16,8 @@ import pytest
 
 from tests.installed import needs
 
-_SUITE = str(Path(__file__).parent / "keras")
-_CALLBACKS = str(Path(__file__).parent / "keras" / "callbacks")
+_TESTS = Path(__file__).parent
+_FIT, _TF_DATA, _CALLBACKS = (str(_TESTS / name) for name in ("fit", "tf_data", "callbacks"))
 _LIMIT_S = 1200
 _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """Halves the time of the tests on JAX, which compile some hundred models that compute nothing."""
@@ -27,9 +27,9 @@ _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimizat
 @pytest.mark.parametrize(
     ("backend", "folders"),
     [
-        ("tensorflow", [_SUITE, f"--ignore={_CALLBACKS}"]),
-        ("jax", [_SUITE, f"--ignore={_CALLBACKS}"]),
-        pytest.param("torch", [_SUITE], marks=needs("torch")),
+        ("tensorflow", [_FIT, _TF_DATA]),
+        ("jax", [_FIT, _TF_DATA]),
+        pytest.param("torch", [_FIT, _TF_DATA, _CALLBACKS], marks=needs("torch")),
         pytest.param("tensorflow", [_CALLBACKS], marks=pytest.mark.more),
         pytest.param("jax", [_CALLBACKS], marks=pytest.mark.more),
     ],

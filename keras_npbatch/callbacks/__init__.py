@@ -9,12 +9,12 @@ that write what they find in `logs` (`CSVLogger`, `TensorBoard`) come after them
 
 from __future__ import annotations
 
-from keras_npbatch.callbacks.backup import BackupAndRestore
-from keras_npbatch.callbacks.coverage import CoverageAudit
-from keras_npbatch.callbacks.input_monitor import InputMonitor
-from keras_npbatch.callbacks.nan_report import NaNReport, replay
-from keras_npbatch.callbacks.receipt import Receipt
-from keras_npbatch.callbacks.statistics import BatchStatistics
+from keras_npbatch.callbacks.backup.callback import BackupAndRestore
+from keras_npbatch.callbacks.coverage.callback import CoverageAudit
+from keras_npbatch.callbacks.coverage.receipt import Receipt
+from keras_npbatch.callbacks.input_monitor.callback import InputMonitor
+from keras_npbatch.callbacks.nan_report.callback import NaNReport, replay
+from keras_npbatch.callbacks.statistics.callback import BatchStatistics
 from keras_npbatch.callbacks.torch_data_parallel import TorchDataParallel
 
 __all__ = [

@@ -18,7 +18,7 @@ from typing import Any
 import keras
 
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError
-from keras_npbatch.keras_calls import find_call
+from keras_npbatch.fit.call import find_call
 
 __all__ = ["TorchDataParallel"]
 
@@ -95,7 +95,7 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         """
         from torch import distributed
 
-        from keras_npbatch.backends import torch_trainer
+        from keras_npbatch.distributed import torch_trainer
 
         if not distributed.is_available() or not distributed.is_initialized():
             raise InvalidArgumentError(
@@ -144,7 +144,7 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
 
 
 def _metrics_of_all(model: Any) -> dict[str, Any]:
-    from keras_npbatch.backends import torch_trainer
+    from keras_npbatch.distributed import torch_trainer
 
     return torch_trainer.metrics_of_all(model)
 

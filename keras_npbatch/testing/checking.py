@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError, told
-from keras_npbatch.testing import memory
 from keras_npbatch.testing.findings import Finding, Report
-from keras_npbatch.testing.randomness import untouched
+from keras_npbatch.testing.subject import memory
+from keras_npbatch.testing.subject.randomness import untouched
 
 if TYPE_CHECKING:
-    from keras_npbatch.testing.rules import Rule, Told
-    from keras_npbatch.testing.subject import SampleId, Subject
+    from keras_npbatch.testing.rules.rule import Rule, Told
+    from keras_npbatch.testing.subject.subject import SampleId, Subject
 
 __all__ = ["Check", "check_dataset", "checks_for"]
 
@@ -135,8 +135,8 @@ def checks_for(
         Callables without arguments. Each raises a `FaultyDatasetError` if it finds something, and
         `unittest.SkipTest`, which pytest knows, if it can't tell.
     """
-    from keras_npbatch.testing.all_rules import RULES  # Keras is imported here, not before
-    from keras_npbatch.testing.subject import Subject
+    from keras_npbatch.testing.rules.all import RULES  # Keras is imported here, not before
+    from keras_npbatch.testing.subject.subject import Subject
 
     names = [rule.name for rule in RULES]
     ignored = [ignore] if isinstance(ignore, str) else list(ignore)
@@ -235,8 +235,8 @@ class _Examination:
         return tuple(dict.fromkeys(found))
 
     def _look(self, rule: Rule) -> Outcome:
-        from keras_npbatch.testing.rules import Told
-        from keras_npbatch.testing.subject import NotChecked, Unreadable
+        from keras_npbatch.testing.rules.rule import Told
+        from keras_npbatch.testing.subject.subject import NotChecked, Unreadable
 
         skipped: str | None = None
         seen: list[str | Told] = []

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.assemble import Parts, pack
+from keras_npbatch.batches.parts import Parts, pack
 from keras_npbatch.errors import MissingExtraError
-from keras_npbatch.plan import Plan, Remainder
-from keras_npbatch.shard import Shard
-from keras_npbatch.testing.examples import ALL_DTYPES, LAYOUTS, filled, laid_out
+from keras_npbatch.plan.plan import Plan, Remainder
+from keras_npbatch.plan.shard import Shard
+from keras_npbatch.testing.array_layouts import ALL_DTYPES, LAYOUTS, filled, laid_out
 from keras_npbatch.tree import Tree, leaves
 
 try:
@@ -36,7 +36,7 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from keras_npbatch.array_dataset import ArrayDataset
+    from keras_npbatch.dataset.array_dataset import ArrayDataset
 
 __all__ = [
     "Pair",
@@ -225,8 +225,8 @@ def datasets(draw: st.DrawFn, max_samples: int = 40) -> ArrayDataset:
         draw: hypothesis passes it.
         max_samples: samples at most.
     """
-    from keras_npbatch.array_dataset import ArrayDataset
-    from keras_npbatch.assemble import unpack
+    from keras_npbatch.batches.parts import unpack
+    from keras_npbatch.dataset.array_dataset import ArrayDataset
 
     chosen = draw(settings(max_samples))
     data = unpack(draw(batches(chosen.pop("num_samples"))), "batches()")

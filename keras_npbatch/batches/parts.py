@@ -1,0 +1,330 @@
+"""From what `load` returned to what the model gets: one form, checked, weighted, padded.
+
+A batch is what Keras takes from a `PyDataset`: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`,
+where each part is an array or any nesting of arrays. Here it is `Parts(x, y, sample_weight)` in
+between, and `pack` gives it back in the form that Keras expects for what is there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, told
+from keras_npbatch.sources.tables import refuse_nulls
+from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_leaves
+
+__all__ = [
+    "ClassWeight",
+    "Parts",
+    "Training",
+    "check_lengths",
+    "pack",
+    "pad",
+    "scale_weights",
+    "scaled",
+    "unpack",
+]
+
+
+class Parts(NamedTuple):
+    """The parts of a batch."""
+
+    x: Tree
+    y: Tree = None
+    sample_weight: Tree = None
+
+
+def unpack(batch: Tree, told_by: str) -> Parts:
+    """The parts of a batch in any form that Keras takes.
+
+    Args:
+        batch: what came.
+        told_by: what returned it, for the message: `load`, `transform`.
+
+    Raises:
+        InvalidBatchError: if it is None, or a tuple or list of no or over three parts.
+    """
+    if isinstance(batch, tuple | list):
+        if 1 <= len(batch) <= 3:
+            return Parts(*batch)
+        came = f"a {type(batch).__name__} of {len(batch)}"
+    elif batch is not None:
+        return Parts(batch)
+    else:
+        came = "None"
+    raise InvalidBatchError(
+        f"{told_by} returned {came}; expected x, (x,), (x, y) or (x, y, sample_weight), each an "
+        "array or a nesting of arrays. Wrap several inputs into one: ((x1, x2), y)."
+    )
+
+
+def pack(parts: Parts) -> Tree:
+    """The batch in the form that Keras takes; a missing part at the end is left out."""
+    if parts.sample_weight is not None:
+        return tuple(parts)
+    if parts.y is not None:
+        return parts.x, parts.y
+    # A bare tuple or list would be read as (x, y).
+    return (parts.x,) if isinstance(parts.x, tuple | list) else parts.x
+
+
+def check_lengths(parts: Parts, num_rows: int | None, told_by: str) -> None:
+    """Refuses a leaf that is not an array of `num_rows` samples, or has missing values.
+
+    Args:
+        parts: the batch.
+        num_rows: how many samples; None: any number.
+        told_by: what returned it.
+
+    Raises:
+        InvalidBatchError: naming the leaf by its path.
+    """
+    if not leaves(parts.x):
+        raise InvalidBatchError(f"{told_by} returned no input; expected at least one array in x.")
+    for leaf in leaves(parts):
+        shape = getattr(leaf, "shape", None)
+        if shape is None or not len(shape) or num_rows not in (None, shape[0]):
+            _refuse_leaf(parts, num_rows, told_by)
+        if type(leaf) is not np.ndarray:
+            _refuse_missing(parts)
+
+
+def _refuse_missing(parts: Parts) -> None:
+    """Refuses tables, columns and masked arrays that have no value somewhere."""
+    for name, part in zip(Parts._fields, parts, strict=True):
+        for path, leaf in leaves_with_paths(part, name):
+            try:
+                refuse_nulls(leaf, path)
+            except InvalidDataError as error:
+                raise InvalidBatchError(str(error)) from None
+            if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+                raise InvalidBatchError(
+                    f"{path} is a masked array with values masked, and its mask would be lost; "
+                    "expected an array. Fill it (`.filled(value)`) and return the mask as "
+                    "sample_weight or as an input of its own."
+                )
+
+
+def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
+    for name, part in zip(Parts._fields, parts, strict=True):
+        for path, leaf in leaves_with_paths(part, name):
+            shape = getattr(leaf, "shape", None)
+            if isinstance(leaf, np.random.Generator):
+                raise InvalidBatchError(
+                    f"{told_by} returned a random generator for {path}: it is called with (batch, "
+                    "rng), not with the parts of a batch. Take them apart in it: x, y = batch."
+                )
+            if shape is None or not len(shape):
+                raise InvalidBatchError(
+                    f"{told_by} returned {told(leaf)} for {path}; expected an array whose first "
+                    f"dimension counts the {'' if num_rows is None else f'{num_rows} '}samples of "
+                    "the batch. Stack single samples (`np.stack`), turn lists into arrays "
+                    "(`np.asarray`), pad lists of different lengths (`keras.utils.pad_sequences`)."
+                )
+            if num_rows not in (None, shape[0]):
+                stack = ""
+                if type(part) is list:
+                    shapes = {getattr(sample, "shape", None) for sample in part}
+                    stack = " Stack the samples of a list (`np.stack`)."
+                    if len(shapes) > 1:
+                        stack = (
+                            " Pad the samples of a list to one length, and stack them "
+                            "(`keras.utils.pad_sequences`)."
+                        )
+                raise InvalidBatchError(
+                    f"{told_by} returned {told(leaf)} for {path}; expected {num_rows} samples, "
+                    f"one for each row of the batch.{stack}"
+                )
+
+
+class ClassWeight:
+    """Sample weights from class labels, as Keras makes them from `fit(class_weight=...)`.
+
+    Args:
+        weights: class number to weight; a class that is not in it weighs 1.
+
+    Raises:
+        InvalidArgumentError: for keys that are no class numbers, or weights that are no weights.
+    """
+
+    def __init__(self, weights: Mapping[int, float]) -> None:
+        if not isinstance(weights, Mapping):
+            raise InvalidArgumentError(
+                f"class_weight is {told(weights)}; expected a dict from class number to weight, "
+                "such as {0: 1.0, 1: 5.0}."
+            )
+        for label, weight in weights.items():
+            if isinstance(label, bool) or not isinstance(label, int | np.integer):
+                raise InvalidArgumentError(
+                    f"class_weight has the key {told(label)}; expected class numbers as they "
+                    "are in y, whole numbers."
+                )
+            if not isinstance(weight, Real) or not 0 <= weight < math.inf:
+                raise InvalidArgumentError(
+                    f"class_weight[{label}] is {told(weight)}; expected a finite number from 0 up."
+                )
+        self._weights = {int(label): float(weight) for label, weight in weights.items()}
+
+    @property
+    def pairs(self) -> list[list[float]]:
+        """`[class number, weight]` of each class, sorted."""
+        return [[label, weight] for label, weight in sorted(self._weights.items())]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other one weighs each class the same."""
+        return isinstance(other, ClassWeight) and self._weights == other._weights
+
+    def __hash__(self) -> int:
+        """By what is compared."""
+        return hash(frozenset(self._weights.items()))
+
+    def __call__(self, parts: Parts) -> Parts:
+        """The batch with the weights of its classes as `sample_weight`, float32 `(batch_size,)`.
+
+        Raises:
+            InvalidBatchError: if there is no single array of targets, or there are weights.
+        """
+        if parts.sample_weight is not None:
+            raise InvalidBatchError(
+                "class_weight was given, and the batches have a sample_weight; expected one of "
+                "them. Multiply the class weights into sample_weight."
+            )
+        if isinstance(parts.y, tuple | list | Mapping) or parts.y is None:
+            came = "None" if parts.y is None else f"a {type(parts.y).__name__}"
+            raise InvalidBatchError(
+                f"class_weight needs one array of class labels in y, which is {came}. With "
+                "several outputs, return a sample_weight for each instead."
+            )
+        labels = np.asarray(parts.y)
+        if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf":
+            _refuse_several_classes(labels)
+        if labels.ndim == 2 and labels.shape[1] > 0:
+            labels = labels.argmax(-1) if labels.shape[1] != 1 else labels[:, 0]
+        if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not np.isfinite(labels).all():
+            raise InvalidBatchError(
+                "class_weight needs finite numbers of shape (n,), (n, 1) or one-hot (n, classes); "
+                f"y is {told(parts.y)}."
+            )
+        present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
+        of_class = [self._weights.get(int(label), 1.0) for label in present]
+        return parts._replace(sample_weight=np.array(of_class, np.float32)[inverse])
+
+
+def _refuse_several_classes(labels: npt.NDArray[Any]) -> None:
+    """Refuses rows of whole numbers that are no class: a sequence of labels, several classes.
+
+    A row of fractions is a smoothed or mixed one-hot row, and one of zeros is class 0 to Keras.
+    """
+    numbers = labels.astype(np.float64)
+    is_whole = (np.round(numbers) == numbers).all(1)
+    wrong = np.flatnonzero(is_whole & ((numbers < 0).any(1) | (numbers.sum(1) > 1)))
+    if len(wrong):
+        raise InvalidBatchError(
+            f"class_weight needs one class for each sample; row {wrong[0]} of y, {told(labels)}, "
+            f"is {told(labels[wrong[0]].tolist())}, which is not one-hot. For sequences of labels, "
+            "or several classes a sample, return a sample_weight instead."
+        )
+
+
+Training: TypeAlias = bool | ClassWeight | Literal["sent"]
+"""Whether a batch is for training, which augments and weighs classes. A `ClassWeight` is that of
+`fit(class_weight=...)`; `"sent"` stands for it where it was sent to worker processes with the
+dataset, since it may be too long for each message."""
+
+
+def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
+    """A batch of `batch_size` samples, with a `sample_weight` of 0 for each that was added.
+
+    The rows that are added repeat the rows of the batch, so that they are ordinary numbers to
+    every layer; full batches get a `sample_weight` too, so that all have one structure. Keras
+    aligns weights with the last axes of what it weighs, so those of a sample are given an axis of
+    size 1 for each axis that the values of a loss may have, as far as its targets tell.
+
+    Args:
+        parts: `num_rows` samples; one sample, which does not count, where that is 0.
+        num_rows: samples that count.
+        batch_size: samples in the padded batch.
+    """
+    num_there = max(1, num_rows)
+
+    def as_floats(weight: Any, axes: int) -> npt.NDArray[Any]:
+        if weight is None:
+            return np.ones((num_there,) + (1,) * axes, np.float32)
+        array: npt.NDArray[Any] = np.asarray(weight)
+        if array.ndim < 1 + axes:
+            array = array.reshape(array.shape + (1,) * (1 + axes - array.ndim))
+        return array if array.dtype.kind == "f" else array.astype(np.float32)
+
+    weights = _for_each_target(parts, as_floats)
+    if num_rows == batch_size:
+        return parts._replace(sample_weight=weights)
+    repeated = np.arange(batch_size) % num_there
+
+    def added_zeros(weight: Any) -> npt.NDArray[Any]:
+        padded = np.zeros((batch_size, *weight.shape[1:]), weight.dtype)
+        padded[:num_rows] = weight[:num_rows]
+        return padded
+
+    return Parts(
+        map_leaves(lambda leaf: _by_position(leaf)[repeated], parts.x),
+        map_leaves(lambda leaf: _by_position(leaf)[repeated], parts.y),
+        map_leaves(added_zeros, weights),
+    )
+
+
+def _for_each_target(parts: Parts, as_floats: Callable[[Any, int], npt.NDArray[Any]]) -> Tree:
+    """`as_floats(weight, axes)` for the weights of each output, one array where all are alike.
+
+    None among them too: padding must not weigh there.
+    """
+    weights, targets = parts.sample_weight, parts.y
+    axes = [_axes_of_values(target) for target in leaves(targets)]
+    is_nested = isinstance(weights, dict | list | tuple)
+    if not is_nested and len(set(axes)) > 1:
+        return map_leaves(lambda target: as_floats(weights, _axes_of_values(target)), targets)
+    if not is_nested:
+        return as_floats(weights, axes[0] if axes else 0)
+    found, structure = flatten(weights, none_is_leaf=True)
+    if len(found) != len(axes):
+        axes = [0] * len(found)
+    return structure.unflatten([as_floats(*pair) for pair in zip(found, axes, strict=True)])
+
+
+def _axes_of_values(target: Any) -> int:
+    """The most axes, behind that of the samples, that Keras's losses have values for.
+
+    A loss has one axis fewer than its targets, but as many where whole numbers are the classes of
+    positions.
+    """
+    shape = target.shape
+    if len(shape) > 2:
+        return len(shape) - 1
+    return int(len(shape) == 2 and shape[1] > 1 and "int" in str(target.dtype))
+
+
+def _by_position(leaf: Any) -> Any:
+    if type(leaf).__module__.partition(".")[0] == "tensorflow":  # takes no array of numbers
+        return np.asarray(leaf)
+    # pandas would take the numbers for labels.
+    return getattr(leaf, "iloc", leaf)
+
+
+def scale_weights(batch: Tree, factor: float) -> Tree:
+    """The batch with `factor` times its sample weights, as float32 where they were whole."""
+    parts = unpack(batch, "the dataset")
+    weights = map_leaves(lambda weight: scaled(weight, factor), parts.sample_weight)
+    return pack(parts._replace(sample_weight=weights))
+
+
+def scaled(weight: Any, factor: float) -> npt.NDArray[Any]:
+    """`factor` times an array of sample weights, as float32 where they were whole."""
+    weight = np.asarray(weight)
+    dtype = weight.dtype if weight.dtype.kind == "f" else np.dtype(np.float32)
+    product: npt.NDArray[Any] = np.multiply(weight, factor, dtype=dtype)
+    return product

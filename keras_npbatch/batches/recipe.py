@@ -1,0 +1,120 @@
+"""batch = recipe(epoch, step): the whole library in one pure function.
+
+    recipe = Recipe(plan, load=lambda rows: (x[rows], y[rows]))
+    recipe(epoch=2, step=7)      # the same bytes whenever, wherever and however often it is asked
+
+Executors call it in the consumer, in threads, ahead of time, out of order, or again after a
+failure; the answer does not change. The same recipe with `plan.in_data_order()` serves evaluation
+and prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_npbatch.batches import parts as assemble
+from keras_npbatch.batches.owned import owned
+from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.batches.transforms import Transform, generator_at
+from keras_npbatch.errors import told_rows
+from keras_npbatch.plan.permutation import Rows
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.rng import Purpose
+from keras_npbatch.sources.sources import Empty
+from keras_npbatch.tree import Tree
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How any batch is made."""
+
+    plan: Plan
+    """Which rows it has."""
+    load: Callable[..., Tree]
+    """What reads them: `load(rows)` returns a batch with one sample for each row."""
+    transform: Transform | None = None
+    """What is done to it then."""
+    class_weight: ClassWeight | None = None
+    """What weighs its samples, at last before padding."""
+    finished: bool = False
+    """Whether `load` returns batches that are known to be right, with nothing to be done."""
+    name: str = "load(rows)"
+    """What `load` is to the user, for messages."""
+    augment: Transform | None = None
+    """What is done after the transform, in training alone."""
+    load_draws: bool = False
+    """Whether `load` takes a random generator as its second argument."""
+    empty: Empty = np.empty
+    """Where copies are made of what `load` and the functions returned and others can reach."""
+    is_whole: bool = False
+    """Whether `load` makes whole batches: its parts may have any number of samples."""
+
+    def __call__(self, epoch: int, step: int) -> Tree:
+        """The batch of a step.
+
+        Raises:
+            Exception: whatever `load` or the transform raises, with a note of epoch, step, rows.
+                A `StopIteration` becomes a RuntimeError, as in a generator (PEP 479): it would
+                end the epoch in silence.
+        """
+        plan = self.plan
+        rows = plan.rows(epoch, step)
+        num_real, doing = len(rows), self.name
+        called = "load(rows, rng)" if self.load_draws else self.name
+        if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
+            rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
+        try:
+            if self.finished:
+                return self.read(rows, epoch, step)
+            # In a list, and by no other name: `owned` counts who refers to it.
+            held = [self.read(rows, epoch, step)]
+            parts = assemble.unpack(owned(held, self.empty), doing)
+            assemble.check_lengths(parts, None if self.is_whole else len(rows), doing)
+            for change in (self.transform, self.augment):
+                if change is None:
+                    continue
+                doing, called = change.setting, change.called
+                held = [parts]
+                del parts
+                held = [
+                    change(
+                        assemble.pack(held.pop()),
+                        seed=plan.seed,
+                        epoch=epoch,
+                        step=step,
+                        shard=plan.shard.index,
+                    )
+                ]
+                parts = assemble.unpack(owned(held, self.empty), doing)
+                assemble.check_lengths(parts, len(rows), doing)
+            if self.class_weight is not None:
+                doing = called = "class_weight"
+                parts = self.class_weight(parts)
+            if plan.remainder == "pad":
+                doing = called = "padding"
+                parts = assemble.pad(parts, num_real, plan.batch_size)
+        except Exception as error:
+            note = (
+                f"keras_npbatch: raised by {called} at epoch {epoch}, step {step}, rows "
+                f"{told_rows(rows)}"
+            )
+            if isinstance(error, StopIteration):
+                stopped = RuntimeError(f"{doing} raised StopIteration")
+                stopped.add_note(note)
+                raise stopped from error
+            error.add_note(note)
+            raise
+        return assemble.pack(parts)
+
+    def read(self, rows: Rows, epoch: int, step: int) -> Tree:
+        """What `load` returns for the rows of a step, before anything is done to it."""
+        if not self.load_draws:
+            return self.load(rows)
+        plan = self.plan
+        generator = generator_at(plan.seed, Purpose.LOAD, epoch, step, plan.shard.index)
+        return self.load(rows, generator)

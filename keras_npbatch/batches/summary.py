@@ -1,0 +1,130 @@
+"""What is in a batch, in figures: computed by who made it, and merged by who asked.
+
+    make = summing(recipe, plan, summarise)
+    batch, summary = make(epoch=2, step=7)
+    summary.moments["x"].mean
+
+A worker has the batch in its caches and time to spare, training has neither. So the figures are
+computed in the worker, thread or process, and travel next to the batch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.batches.moments import Moments
+from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.tree import Tree, leaves_with_paths
+
+__all__ = [
+    "MOST_CLASSES",
+    "Counts",
+    "Summarise",
+    "Summary",
+    "Summed",
+    "classes_in",
+    "named",
+    "summarise",
+    "summing",
+]
+
+Counts: TypeAlias = dict[int, int]
+"""How many samples there are of each class, by its number."""
+
+Summarise: TypeAlias = Callable[[Tree, int], Any]
+"""`summarise(batch, samples)`: what is computed from a batch, whose first `samples` rows are its
+own and not padding. It is sent to worker processes, by its name."""
+
+MOST_CLASSES = 1000
+"""Targets with more different values are numbers, not classes."""
+
+
+class Summed(NamedTuple):
+    """A batch, and what was computed from it."""
+
+    batch: Tree
+    summary: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a batch."""
+
+    samples: int
+    """Samples, without padding."""
+    num_bytes: int
+    """Bytes of its arrays, with padding."""
+    moments: dict[str, Moments]
+    """Of each leaf of numbers, by names such as `x/image`."""
+    classes: dict[str, Counts]
+    """Of each leaf of class numbers or one-hot rows in `y`."""
+
+
+def summing(
+    make: Callable[[int, int], Tree], plan: Plan, summarise: Summarise
+) -> Callable[[int, int], Summed]:
+    """A maker whose batches come with what `summarise` computes from them."""
+
+    def make_and_summarise(epoch: int, step: int) -> Summed:
+        batch = make(epoch, step)
+        return Summed(batch, summarise(batch, len(plan.rows(epoch, step))))
+
+    return make_and_summarise
+
+
+def summarise(batch: Tree, samples: int) -> Summary:
+    """The figures of a batch of so many samples; rows that come after them are padding."""
+    num_bytes = 0
+    moments: dict[str, Moments] = {}
+    classes: dict[str, Counts] = {}
+    for name, leaf in named(batch):
+        num_bytes += getattr(leaf, "nbytes", 0)
+        array = np.asarray(leaf)
+        if array.dtype.kind not in "biuf":  # of a sparse matrix too: NumPy takes it for an object
+            continue
+        array = array[:samples]
+        moments[name] = Moments.of(array)
+        found = classes_in(array) if name == "y" or name.startswith("y/") else None
+        if found is not None:
+            classes[name] = found
+    return Summary(samples, num_bytes, moments, classes)
+
+
+def named(batch: Tree) -> list[tuple[str, Any]]:
+    """The leaves, with names such as `x`, `x/image`, `y/0`."""
+    parts = unpack(batch, "the dataset")
+    return [
+        (re.sub(r"\[('?)(.*?)\1\]", r"/\2", path), leaf)
+        for name, part in zip(Parts._fields, parts, strict=True)
+        for path, leaf in leaves_with_paths(part, name)
+    ]
+
+
+def classes_in(array: npt.NDArray[Any]) -> Counts | None:
+    """How many samples each class has, if these are class numbers or one-hot rows."""
+    if array.ndim == 2 and array.shape[1] > 1:
+        ones = array == 1
+        if not (ones | (array == 0)).all() or not (ones.sum(axis=1) == 1).all():
+            return None
+        array = ones.argmax(axis=1)
+    elif array.dtype.kind == "f" or array.ndim > 2:
+        return None
+    numbers = array.reshape(-1)
+    if not len(numbers):
+        return {}
+    if numbers.min() >= 0 and numbers.max() < MOST_CLASSES:
+        counts = np.bincount(numbers)
+        (present,) = counts.nonzero()
+        counts = counts[present]
+    else:
+        present, counts = np.unique(numbers, return_counts=True)
+    if len(present) > MOST_CLASSES:
+        return None
+    return dict(zip(present.astype(int).tolist(), counts.tolist(), strict=True))

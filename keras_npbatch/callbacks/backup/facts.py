@@ -1,0 +1,96 @@
+"""What a backup says of a training, checked before it is believed.
+
+    refuse_nonsense(facts, arrays, dataset, epochs=10, steps_per_epoch=None)     # or ValueError
+
+A file may be whole and say what no training was: a step of a thousand millions, the epoch -1, an
+array of another shape than the variable it is of. That is damage too, and the backup before it
+serves. That it is of another model or dataset is for others to tell: it may be right there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.callbacks.backup import companions, training_state
+from keras_npbatch.errors import told
+from keras_npbatch.plan import position
+
+__all__ = ["refuse_nonsense"]
+
+_GROUPS = {"model", "optimizer", "metrics", "seeds"}
+_MOST_PROCESSES = 2**20
+
+
+def refuse_nonsense(
+    facts: Mapping[str, Any],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    dataset: Any,
+    epochs: int | None,
+    steps_per_epoch: int | None,
+) -> None:
+    """Refuse what no backup says.
+
+    Args:
+        facts: of a snapshot.
+        arrays: of the same.
+        dataset: the dataset that goes on.
+        epochs: what `fit` was given, if that is known.
+        steps_per_epoch: the same.
+
+    Raises:
+        ValueError: for what makes no sense.
+        LookupError: if something is missing.
+        TypeError: if something is of another type.
+    """
+    fit, state = facts["fit"], facts["dataset"]
+    most = None if steps_per_epoch is None else steps_per_epoch - 1
+    whole_number("epoch", fit["epoch"], least=0, most=epochs)
+    step = whole_number("step", fit["step"], least=0, most=most)
+    if not isinstance(facts["stopped"], bool):
+        raise TypeError(f"stopped is {told(fit['stopped'])}")
+    if not isinstance(state, dict) or not isinstance(state["dataset"], dict):
+        raise TypeError(f"the position is {told(state)}")
+    if position.is_of(state, dataset._fingerprint()):
+        dataset._place_of(state)
+        if steps_per_epoch is None and state["step"] != step:
+            raise ValueError(f"fit was at step {step} and the dataset at step {state['step']}")
+    processes = whole_number("processes", facts["processes"], least=1, most=_MOST_PROCESSES)
+    if not isinstance(facts["optimizer"], str):
+        raise TypeError(f"optimizer is {told(facts['optimizer'])}")
+    variables = facts["variables"]
+    if variables.keys() != _GROUPS:
+        raise ValueError(f"the groups of variables are {told(list(variables))}")
+    known = set()
+    for group, of_group in variables.items():
+        for number, (name, shape, dtype) in enumerate(of_group):
+            known.add(f"{group}/{number}")
+            array = arrays[f"{group}/{number}"]
+            if list(array.shape) != shape or not _fits(array.dtype, dtype):
+                raise ValueError(
+                    f"{group}/{number} has shape {array.shape} and dtype {array.dtype}; expected "
+                    f"those of {name}, {shape} and {dtype}"
+                )
+    generators = [name for name in arrays if re.fullmatch(r"generators/\d+", name)]
+    training_state.refuse_generator_states([arrays[name] for name in generators])
+    known |= {*generators}
+    known |= companions.refuse_nonsense(facts["callbacks"], arrays, variables["model"])
+    for name, array in arrays.items():
+        of_other = re.fullmatch(r"processes/(\d+)/(.+)", name)
+        if of_other and int(of_other[1]) < processes and of_other[2] in known:
+            whole = arrays[of_other[2]]
+            if (array.shape, array.dtype) == (whole.shape, whole.dtype):
+                continue
+        if name not in known:
+            raise ValueError(f"{name} is an array of nothing")
+
+
+def _fits(dtype: np.dtype[Any], of_variable: str) -> bool:
+    expected = np.dtype(of_variable)
+    # Keras gives the values of small floats that NumPy does not know as float32.
+    return dtype == expected or (expected.kind == "V" and dtype == np.float32)

@@ -1,0 +1,1 @@
+"""Which samples each epoch was trained on."""

@@ -1,0 +1,176 @@
+"""`CoverageAudit`: a receipt for each epoch of which samples the model was trained on.
+
+    audit = CoverageAudit(train)
+    model.fit(train, epochs=10, callbacks=[audit])
+    audit.receipts[-1].order_digest     # the same in each run with this seed
+
+That each sample comes once an epoch holds by construction; this is for those who want to see it,
+for datasets that build their own batches, and for what callbacks and wrappers do to training.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from keras_npbatch.callbacks.coverage.receipt import Receipt, Tally
+from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.errors import CoverageError, InvalidArgumentError, told, told_rows
+from keras_npbatch.fit.deliveries import Delivery
+from keras_npbatch.plan.permutation import Rows
+from keras_npbatch.tree import Tree
+
+__all__ = ["CoverageAudit"]
+
+
+class CoverageAudit(Watcher):
+    """Count which samples training has seen, and complain if it is not each of them once.
+
+    Counted are the batches whose step has ended: not those that Keras takes to build a model, reads
+    ahead, or validates with. An epoch that training was stopped in gets a receipt of the part that
+    was to be trained on until then; one that was left while training goes on is a violation.
+    After an exception or Ctrl-C the receipt is there when the same object is given to `fit` again;
+    steps that are then trained again, from a backup made before them, count twice.
+
+    `logs` get `coverage/seen`, `coverage/missing`, `coverage/repeated` of the epochs of the data
+    that ended in this epoch of Keras.
+
+    Example:
+
+    ```python
+    audit = keras_npbatch.callbacks.CoverageAudit(train)
+    model.fit(train, epochs=10, callbacks=[audit])
+    json.dump([receipt.as_dict() for receipt in audit.receipts], file)
+    ```
+
+    Args:
+        dataset: the dataset that `fit` is given.
+        on_violation: `"raise"` a `CoverageError`, or `"warn"`.
+        rows_of: `rows_of(batch)` reads from a batch itself which rows are in it, an integer for
+            each sample, for example from a column of numbers. By default a batch is taken to
+            hold the rows that the dataset was to load for it.
+
+    Raises:
+        CoverageError: during `fit`, naming the rows.
+        InvalidArgumentError: for an argument that makes no sense.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        on_violation: Literal["raise", "warn"] = "raise",
+        rows_of: Callable[[Tree], Any] | None = None,
+    ) -> None:
+        super().__init__(dataset)
+        if on_violation not in ("raise", "warn"):
+            raise InvalidArgumentError(
+                f"on_violation is {told(on_violation)}; expected 'raise' or 'warn'."
+            )
+        self.on_violation = on_violation
+        self.receipts: list[Receipt] = []
+        """A receipt of each epoch of the data, in the order in which they ended."""
+        self._rows_of = rows_of
+        self._tally: Tally | None = None
+        self._walk = 0
+        self._told = 0
+
+    @staticmethod
+    def merge(receipts: Sequence[Receipt | dict[str, Any]]) -> Receipt:
+        """One receipt of an epoch from those of its parts.
+
+        Parts are those of the processes that trained together, and those before and after an
+        interruption. That of the whole `is_whole` if together they have seen each sample once.
+
+        Example:
+
+        ```python
+        audit = keras_npbatch.callbacks.CoverageAudit(train)    # on each process
+        model.fit(train, callbacks=[audit])
+        # gather audit.receipts[-1].as_dict() of all processes, then
+        assert CoverageAudit.merge(gathered).is_whole
+        ```
+
+        Args:
+            receipts: of the parts, also as `as_dict()` gives them.
+
+        Raises:
+            InvalidArgumentError: for receipts of different epochs or data.
+        """
+        return Receipt.merged(
+            [each if isinstance(each, Receipt) else Receipt.from_dict(each) for each in receipts]
+        )
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin anew; receipts of an earlier `fit` stay, also of a part that it broke off after."""
+        super().on_train_begin(logs)
+        self.on_train_end()
+        self._told = len(self.receipts)
+
+    def trained(self, delivery: Delivery) -> None:
+        """Count a batch."""
+        tally = self._tally
+        if tally is not None and (
+            (delivery.walk != self._walk and delivery.step != tally.stop)
+            or delivery.epoch != tally.epoch
+        ):
+            self._close(tally, tally.plan.num_batches)
+            tally = None
+        if tally is None:
+            tally = self._tally = Tally(delivery.plan, delivery.epoch, delivery.first)
+        self._walk = delivery.walk
+        tally.count(delivery.step, self._rows_in(delivery))
+        if delivery.is_last:
+            self._close(tally, tally.plan.num_batches)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write into the logs what has ended since the last time."""
+        closed, self._told = self.receipts[self._told :], len(self.receipts)
+        if logs is not None:
+            for name in ("seen", "missing", "repeated"):
+                logs[f"coverage/{name}"] = sum(getattr(receipt, name) for receipt in closed)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """The receipt of an epoch that training was stopped in."""
+        if self._tally is not None:
+            self._close(self._tally, self._tally.stop)
+
+    def _rows_in(self, delivery: Delivery) -> Rows:
+        expected = delivery.rows
+        if self._rows_of is None:
+            return expected
+        rows = np.asarray(self._rows_of(delivery.batch)).reshape(-1)[: len(expected)]
+        most = delivery.plan.num_rows - 1
+        is_right = len(rows) == len(expected) and rows.dtype.kind in "iuf"
+        if not is_right or not ((rows >= 0) & (rows <= most) & (rows == rows.round())).all():
+            raise InvalidArgumentError(
+                f"rows_of returned {told(rows)} for a batch of {len(expected)} samples; expected "
+                f"their row numbers, from 0 to {most}."
+            )
+        return rows.astype(np.int64)
+
+    def _close(self, tally: Tally, stop: int) -> None:
+        self._tally = None
+        receipt = tally.receipt(stop)
+        self.receipts.append(receipt)
+        if receipt.is_right:
+            return
+        wrong = [
+            f"{count} {what} {told_rows(rows)}"
+            for count, what, rows in (
+                (receipt.missing, "not at all, rows", receipt.missing_rows),
+                (receipt.repeated, "more than once, rows", receipt.repeated_rows),
+                (receipt.unexpected, "that don't belong to it, rows", receipt.unexpected_rows),
+            )
+            if count
+        ]
+        message = (
+            f"epoch {receipt.epoch} was not trained on each of its {receipt.expected} samples "
+            f"once: {'; '.join(wrong)}. Expected every sample exactly once. See what load(rows), a "
+            "callback or a wrapper of the dataset does with the batches."
+        )
+        if self.on_violation == "raise":
+            raise CoverageError(message)
+        warnings.warn(message, stacklevel=2)

@@ -1,0 +1,315 @@
+"""`Receipt`: which samples an epoch was trained on, in a few numbers that can be compared.
+
+    tally = Tally(plan, epoch=3, first=0)
+    tally.count(step=0, rows=plan.rows(3, 0))
+    receipt = tally.receipt(stop=1)
+
+Two digests tell more than counts do. Each is a sum over the samples of a 128-bit hash, of
+`(position in the epoch, row)` for the order and of the row alone for the set. Sums don't depend on
+who adds when: they are equal for any batch size, number of workers and backend, and those of the
+parts of an epoch add up to that of the whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidArgumentError, told_rows
+from keras_npbatch.plan.permutation import Order, Rows
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.rng import mixed
+
+__all__ = ["Receipt", "Tally"]
+
+_MOST_NAMED = 100
+"""Rows that a receipt names at most, of each kind."""
+_ROWS_AT_ONCE = 2**20
+_HALF = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What became of the samples of an epoch, or of a part of it: some steps, one shard."""
+
+    epoch: int
+    """The epoch of the data."""
+    shard: tuple[int, int]
+    """Which of how many processes it is of; (0, 1) for all of them."""
+    steps: tuple[int, int]
+    """The first step, and the one after the last, of what was to be trained on."""
+    until: int
+    """Samples of the epoch, of all processes, up to the last of those steps."""
+    num_samples: int
+    """Samples in the data, or in the part of a split."""
+    total: int
+    """Samples in the whole epoch, of all processes, if it goes on with the same batches."""
+    expected: int
+    """Samples in those steps."""
+    seen: int
+    """Samples trained on, each counted as often as it was."""
+    missing: int
+    """Expected samples that were not."""
+    repeated: int
+    """Samples that were more than once."""
+    unexpected: int
+    """Samples that were, but belong to other steps or to none."""
+    missing_rows: tuple[int, ...]
+    """The first 100 of the missing."""
+    repeated_rows: tuple[int, ...]
+    """The first 100 of the repeated."""
+    unexpected_rows: tuple[int, ...]
+    """The first 100 of the unexpected."""
+    order_digest: str
+    """Of rows and their positions: equal for two runs that saw the same rows in the same order."""
+    rows_digest: str
+    """Of rows alone."""
+    total_digest: str
+    """What `rows_digest` is when each sample of the whole epoch is seen once."""
+    epoch_digest: str
+    """What `order_digest` is of all samples in the order of the epoch, by which it is known."""
+
+    def __repr__(self) -> str:
+        first, stop = self.steps
+        index, count = self.shard
+        of_shard = f" of shard {index} of {count}" if count > 1 else ""
+        wrong = "".join(
+            f", {number} {kind}: rows {told_rows(rows)}"
+            for kind, number, rows in (
+                ("missing", self.missing, self.missing_rows),
+                ("repeated", self.repeated, self.repeated_rows),
+                ("unexpected", self.unexpected, self.unexpected_rows),
+            )
+            if number
+        )
+        return (
+            f"<Receipt of epoch {self.epoch}, steps {first} to {stop - 1}{of_shard}: {self.seen} "
+            f"samples seen, {self.expected} expected{wrong or ', each once'}>"
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether each sample of the whole epoch was trained on exactly once."""
+        return self.is_right and self.seen == self.total and self.rows_digest == self.total_digest
+
+    @property
+    def is_right(self) -> bool:
+        """Whether each expected sample was trained on exactly once, and no other."""
+        return not (self.missing or self.repeated or self.unexpected)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For `json.dump`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entries: dict[str, Any]) -> Receipt:
+        """What `as_dict` was called on."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in entries.items()
+        }
+        return cls(**values)
+
+    @classmethod
+    def merged(cls, receipts: Sequence[Receipt]) -> Receipt:
+        """One receipt of the whole epoch from those of its parts.
+
+        Parts are those of the processes that trained together, and those before and after an
+        interruption, also with another number of processes.
+
+        Raises:
+            InvalidArgumentError: for receipts of different epochs or data, or none.
+        """
+        epochs = {(each.epoch, each.num_samples, each.epoch_digest) for each in receipts}
+        if len(epochs) != 1:
+            told = sorted((epoch, samples) for epoch, samples, _ in epochs)
+            raise InvalidArgumentError(
+                f"the receipts are of {len(epochs)} different epochs, (epoch, samples): {told}; "
+                "expected parts of one epoch of one dataset. Merge those of each epoch."
+            )
+        # Which samples are dropped at the end is decided by the batches that come last.
+        last = max(receipts, key=lambda receipt: (receipt.until, receipt.total))
+        total, total_digest = last.total, last.total_digest
+
+        def named(name: str) -> tuple[int, ...]:
+            rows = {row for receipt in receipts for row in getattr(receipt, name)}
+            return tuple(sorted(rows)[:_MOST_NAMED])
+
+        seen = sum(receipt.seen for receipt in receipts)
+        rows_digest = _added(receipt.rows_digest for receipt in receipts)
+        repeated = sum(receipt.repeated for receipt in receipts)
+        missing = sum(receipt.missing for receipt in receipts)
+        unexpected = sum(receipt.unexpected for receipt in receipts)
+        if not (missing or repeated or unexpected) and rows_digest != total_digest:
+            # The parts are right, but don't make up the epoch.
+            missing, repeated = max(total - seen, 0), max(seen - total, 0)
+            if seen == total:
+                missing = repeated = 1  # at least
+        return cls(
+            epoch=last.epoch,
+            shard=(0, 1),
+            steps=(
+                min(receipt.steps[0] for receipt in receipts),
+                max(receipt.steps[1] for receipt in receipts),
+            ),
+            until=last.until,
+            num_samples=last.num_samples,
+            total=total,
+            expected=total,
+            seen=seen,
+            missing=missing,
+            repeated=repeated,
+            unexpected=unexpected,
+            missing_rows=named("missing_rows"),
+            repeated_rows=named("repeated_rows"),
+            unexpected_rows=named("unexpected_rows"),
+            order_digest=_added(receipt.order_digest for receipt in receipts),
+            rows_digest=rows_digest,
+            total_digest=total_digest,
+            epoch_digest=last.epoch_digest,
+        )
+
+
+class Tally:
+    """Counts the samples of one pass; one byte for each that an epoch may have.
+
+    Args:
+        plan: which rows are in which batch.
+        epoch: the epoch.
+        first: the step that the pass begins with.
+    """
+
+    def __init__(self, plan: Plan, epoch: int, first: int) -> None:
+        self.plan, self.epoch, self.first = plan, epoch, first
+        self.stop = first
+        """The step after the last that was counted."""
+        self._times = np.zeros(plan.num_samples, np.uint8)
+        self._strangers: Counter[int] = Counter()
+        """Rows of other parts of a split."""
+        self._seen = 0
+        self._order = self._rows = 0
+
+    def count(self, step: int, rows: Rows) -> None:
+        """A batch was trained on.
+
+        Args:
+            step: which.
+            rows: the samples that were in it, in their order.
+        """
+        rows = np.asarray(rows, np.int64)
+        numbers = self.plan.numbers(rows)
+        np.add.at(self._times, numbers[numbers >= 0], 1)
+        self._strangers.update(rows[numbers < 0].tolist())
+        self._seen += len(rows)
+        start, _ = self.plan.span(step)
+        positions = np.arange(start, start + len(rows), dtype=np.uint64)
+        self._order = _sum(self._order, _hashed(rows.astype(np.uint64), positions))
+        self._rows = _sum(self._rows, _hashed(rows.astype(np.uint64)))
+        self.stop = step + 1
+
+    def receipt(self, stop: int) -> Receipt:
+        """The receipt, of a pass that was to be trained on up to the step before `stop`."""
+        missing: list[int] = []
+        num_missing = expected = 0
+        times = self._times.copy()
+        for rows in _planned(self.plan, self.epoch, self.first, stop):
+            expected += len(rows)
+            numbers = self.plan.numbers(rows)
+            absent = rows[times[numbers] == 0]
+            num_missing += len(absent)
+            missing.extend(absent[: _MOST_NAMED - len(missing)].tolist())
+            times[numbers] = 0
+        repeated = self._rows_where(self._times > 1, least=2)
+        unexpected = self._rows_where(times > 0, least=1)
+        # Also what other processes read, and what was read before a resume with other batches.
+        _, total = self.plan.global_span(self.plan.num_batches - 1)
+        total_digest, epoch_digest = _digests(self.plan, self.epoch, total)
+        return Receipt(
+            epoch=self.epoch,
+            shard=(self.plan.shard.index, self.plan.shard.count),
+            steps=(self.first, stop),
+            until=self.plan.global_span(stop - 1)[1] if stop else self.plan.skip,
+            num_samples=self.plan.num_samples,
+            total=total,
+            expected=expected,
+            seen=self._seen,
+            missing=num_missing,
+            repeated=len(repeated),
+            unexpected=len(unexpected),
+            missing_rows=tuple(missing),
+            repeated_rows=tuple(repeated[:_MOST_NAMED].tolist()),
+            unexpected_rows=tuple(unexpected[:_MOST_NAMED].tolist()),
+            order_digest=_told(self._order),
+            rows_digest=_told(self._rows),
+            total_digest=_told(total_digest),
+            epoch_digest=_told(epoch_digest),
+        )
+
+    def _rows_where(self, is_it: npt.NDArray[np.bool_], least: int) -> Rows:
+        """The rows of samples of which it is so, and those of others seen so often at least."""
+        rows = np.flatnonzero(is_it)
+        if self.plan.selection is not None:
+            rows = self.plan.selection.rows(rows)
+        others = [row for row, times in self._strangers.items() if times >= least]
+        return np.sort(np.concatenate([rows, np.array(others, np.int64)]))
+
+
+def _digests(plan: Plan, epoch: int, total: int) -> tuple[int, int]:
+    """That of the first `total` rows of an epoch, and that of the order of all its rows."""
+    of_rows = of_order = start = 0
+    for rows in _ordered(plan.order(epoch), 0, plan.num_samples):
+        numbers = rows.astype(np.uint64)
+        of_rows = _sum(of_rows, _hashed(numbers[: max(total - start, 0)]))
+        positions = np.arange(start, start + len(rows), dtype=np.uint64)
+        of_order = _sum(of_order, _hashed(numbers, positions))
+        start += len(rows)
+    return of_rows, of_order
+
+
+def _planned(plan: Plan, epoch: int, first: int, stop: int) -> Iterator[Rows]:
+    """The rows of these steps, as the order of the epoch has them, some at a time."""
+    if first >= stop:
+        return
+    order = plan.order(epoch)
+    if plan.shard.count > 1:  # the batches of a shard do not stand one after the other
+        for step in range(first, stop):
+            yield order.rows(*plan.span(step))
+        return
+    yield from _ordered(order, plan.span(first)[0], plan.span(stop - 1)[1])
+
+
+def _ordered(order: Order, begin: int, end: int) -> Iterator[Rows]:
+    """The rows at the positions `begin..end-1` of an order, some at a time."""
+    for start in range(begin, end, _ROWS_AT_ONCE):
+        yield order.rows(start, min(start + _ROWS_AT_ONCE, end))
+
+
+def _hashed(rows: npt.NDArray[np.uint64], positions: npt.NDArray[np.uint64] | None = None) -> int:
+    """The sum over the rows, each with its position, of a 128-bit hash."""
+    digest = 0
+    for salt in (0x243F6A8885A308D3, 0x13198A2E03707344):  # digits of pi
+        hashes = mixed(rows + np.uint64(salt))
+        if positions is not None:
+            hashes = mixed(hashes ^ mixed(positions + np.uint64(salt)))
+        digest = digest << 64 | int(hashes.sum(dtype=np.uint64))
+    return digest
+
+
+def _sum(one: int, other: int) -> int:
+    """Two digests, each a pair of sums of 64 bits, added."""
+    high, low = (one >> 64) + (other >> 64), one + other
+    return (high & _HALF) << 64 | low & _HALF
+
+
+def _told(digest: int) -> str:
+    return f"{digest:032x}"
+
+
+def _added(digests: Iterable[str]) -> str:
+    return _told(reduce(_sum, (int(digest, 16) for digest in digests)))

@@ -1,0 +1,161 @@
+"""`InputMonitor`: whether training waits for data, where the time goes, what to change.
+
+monitor = InputMonitor(train)
+model.fit(train, epochs=10, callbacks=[monitor])
+monitor.advice      # None, or for example ("workers", 7)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import deque
+from time import perf_counter
+from typing import Any
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.input_monitor.costs import Costs, advice, measure
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.fit.deliveries import Delivery
+
+__all__ = ["InputMonitor"]
+
+_EXPLAINED = 0.5
+"""If making a batch takes less than this share of the wait for one, that is not waited for."""
+
+
+class InputMonitor(Watcher):
+    """Measure how long each step of training waits for its batch, and say so if it is long.
+
+    Warns once, with both numbers, the place (reading, transform, transport) and the one setting of
+    the dataset to change. To find the place it makes one batch again; until then it takes a few
+    clock readings a step. Where that batch takes much less time than was waited (a busy machine,
+    steps of a millisecond) it does not warn, since no setting would help.
+
+    `logs` get, at each epoch's end: `data_wait_time_ms`, the mean wait of a step in milliseconds (0
+    for a batch that was ready); `data_wait_share`, from 0 to 1, of the time of the epoch;
+    `samples_per_second`; `data_queue_depth`, the mean number of batches that were ready. At each
+    batch's end `data_wait_time_ms` of that step.
+
+    Example:
+
+    ```python
+    monitor = keras_npbatch.callbacks.InputMonitor(train)
+    model.fit(train, epochs=1, callbacks=[monitor])
+    ```
+
+    Args:
+        dataset: the dataset that `fit` is given.
+        warn_above: the share of the time of a step, from 0 to 1, above which waiting is too long.
+        patience: over how many steps it must be so. The first step of an epoch does not count.
+
+    Raises:
+        InvalidArgumentError: for a value that makes no sense.
+    """
+
+    _of_one_fit = Watcher._of_one_fit | {"_last"}
+
+    def __init__(self, dataset: Any, warn_above: float = 0.3, patience: int = 20) -> None:
+        super().__init__(dataset)
+        is_number = isinstance(warn_above, int | float) and not isinstance(warn_above, bool)
+        if not is_number or not 0 <= warn_above <= 1:
+            raise InvalidArgumentError(
+                f"warn_above is {told(warn_above)}; expected a share of the time of a step, from 0 "
+                "to 1."
+            )
+        self.warn_above = warn_above
+        self.patience = whole_number("patience", patience, least=1)
+        self.costs: Costs | None = None
+        """What a batch was found to cost, if there was a warning."""
+        self.advice: tuple[str, Any] | None = None
+        """The setting to change and its value, if there was a warning."""
+        self._recent: deque[tuple[float, float]] = deque(maxlen=self.patience)
+        self._epoch_began = self._step_began = 0.0
+        self._waited = self._waited_now = 0.0
+        self._samples = self._ready = self._batches = 0
+        self._looked = False
+        """Whether a batch was made in this epoch to see what it costs."""
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._last: Delivery | None = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to watch."""
+        super().on_train_begin(logs)
+        self.costs = self.advice = None
+        self._recent.clear()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin to measure an epoch."""
+        super().on_epoch_begin(epoch, logs)
+        self._epoch_began = self._step_began = perf_counter()
+        self._waited = 0.0
+        self._samples = self._ready = self._batches = 0
+        self._looked = False
+
+    def trained(self, delivery: Delivery) -> None:
+        """Add a batch up."""
+        self._waited_now += delivery.waited_s
+        self._samples += len(delivery.rows)
+        self._ready += delivery.ready
+        self._batches += 1
+        self._last = delivery
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Add a step up; warn if it is time."""
+        batches_before = self._batches
+        self._waited_now = 0.0
+        super().on_train_batch_end(batch, logs)
+        now = perf_counter()
+        took_s, self._step_began = now - self._step_began, now
+        steps = self._batches - batches_before
+        self._waited += self._waited_now
+        if logs is not None and steps:
+            logs["data_wait_time_ms"] = 1000 * self._waited_now / steps
+        if batches_before and steps:
+            self._recent.extend([(self._waited_now / steps, took_s / steps)] * steps)
+            self._warn_if_it_is_time()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the figures of the epoch into the logs."""
+        if logs is None:
+            return
+        took_s = max(self._step_began - self._epoch_began, 1e-9)
+        batches = max(self._batches, 1)
+        logs["data_wait_time_ms"] = 1000 * self._waited / batches
+        logs["data_wait_share"] = min(self._waited / took_s, 1.0)
+        logs["samples_per_second"] = self._samples / took_s
+        logs["data_queue_depth"] = self._ready / batches
+
+    def _warn_if_it_is_time(self) -> None:
+        last = self._last
+        if self.advice is not None or last is None or len(self._recent) < self.patience:
+            return
+        waited_s = sum(waited for waited, _ in self._recent) / self.patience
+        took_s = sum(took for _, took in self._recent) / self.patience
+        if waited_s <= self.warn_above * took_s:
+            return
+        if self._looked:
+            return
+        self._looked = True
+        # Half an epoch on, so that no cache of the system has just read it.
+        step = (last.step + last.plan.num_batches // 2) % last.plan.num_batches
+        costs = measure(self.dataset, last.plan, last.epoch, step)
+        self._step_began = perf_counter()  # the measurement is no part of a step
+        if costs.total_s < _EXPLAINED * waited_s:
+            return
+        self.costs = costs
+        setting, value = self.advice = advice(self.dataset, costs, took_s - waited_s)
+        warnings.warn(
+            f"training waits for data {waited_s / took_s:.0%} of the time: {_ms(waited_s)} of the "
+            f"{_ms(took_s)} that a step takes, over the last {self.patience} steps. A batch takes "
+            f"{_ms(costs.reading_s)} for reading, {_ms(costs.transform_s)} for the transform, "
+            f"{_ms(costs.transport_s)} for transport. Most goes to {costs.dearest}: make the "
+            f"dataset with {setting}={value}, which is {getattr(self.dataset, setting)} now.",
+            stacklevel=2,
+        )
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.2f} ms"

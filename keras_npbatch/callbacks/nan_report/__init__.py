@@ -1,0 +1,1 @@
+"""Which batch made the loss NaN."""

@@ -1,0 +1,188 @@
+"""The report of a `NaNReport`: the batches of some steps in a folder, written and read.
+
+    write(folder, dataset, deliveries, number=0, reasons=["the loss is nan"], logs={"loss": nan})
+    found, number = read_report(folder, None)       # {"state": ..., "rows": ..., "leaves": ...}, 0
+    read_arrays(arrays_path(folder, number), len(found["leaves"]))
+
+`report.json` is written last, and names no arrays that are not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.parts import ClassWeight, Parts, unpack
+from keras_npbatch.callbacks.files import opened, remove, replacing
+from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
+from keras_npbatch.fit.deliveries import Delivery
+from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves
+
+__all__ = [
+    "arrays_path",
+    "as_text",
+    "named_leaves",
+    "read_arrays",
+    "read_report",
+    "storable",
+    "write",
+]
+
+_REPORT = "report.json"
+_VERSION = 2
+
+
+def write(
+    folder: Path,
+    dataset: Any,
+    deliveries: list[Delivery],
+    number: int | None,
+    reasons: list[str],
+    logs: Mapping[str, Any],
+) -> None:
+    """Write a report, in the place of one that is there.
+
+    Args:
+        folder: where; made if it is not there.
+        dataset: whose batches they are.
+        deliveries: the batches.
+        number: which of them the report is about; None if that can't be told.
+        reasons: for the report, in words.
+        logs: the metrics so far.
+
+    Raises:
+        OSError: if the folder can't be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    remove(folder / _REPORT)  # of other arrays than those that are written now
+    batches = []
+    for each, delivery in enumerate(deliveries):
+        named, weights = named_leaves(delivery.batch), delivery.class_weight
+        with replacing(arrays_path(folder, each)) as file:
+            arrays: dict[str, Any] = {
+                f"leaf-{leaf}": storable(value) for leaf, (_, value) in enumerate(named)
+            }
+            np.savez(file, **arrays)
+        batches.append(
+            {
+                "state": dataset._state_at(delivery.place),
+                "rows": delivery.rows.tolist(),
+                "class_weight": None if weights is None else weights.pairs,
+                "leaves": [path for path, _ in named],
+                "weights": _numbered(delivery.batch),
+            }
+        )
+    report = {
+        "version": _VERSION,
+        "reasons": reasons,
+        "epoch": deliveries[number or 0].epoch,
+        "step": None if number is None else deliveries[number].step,
+        "number": number,
+        "logs": {name: as_text(value) for name, value in logs.items()},
+        "batches": batches,
+    }
+    with replacing(folder / _REPORT) as file:
+        file.write(json.dumps(report, indent=1).encode())
+    for stale in range(len(deliveries), len(list(folder.iterdir()))):
+        remove(arrays_path(folder, stale))
+
+
+def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
+    """What a report says of a batch, and the number of that batch."""
+    try:
+        with opened(folder / _REPORT) as file:
+            report = json.load(file)
+        version = report["version"]
+        if version == _VERSION:
+            batches, named = report["batches"], report["number"]
+            if not isinstance(batches, list):
+                raise TypeError(f"batches is {told(batches)}")
+            if named is not None:
+                whole_number("number", named, least=0, most=len(batches) - 1)
+            if number is None:
+                number = named
+            if number is not None:
+                number = range(len(batches))[number]
+                paths = batches[number]["leaves"]
+                if not isinstance(paths, list) or not isinstance(batches[number]["state"], dict):
+                    raise TypeError(f"batch {number} is {told(batches[number])}")
+                for leaf in leaves(batches[number]["weights"]):
+                    range(len(paths))[leaf]
+                if batches[number]["class_weight"] is not None:
+                    ClassWeight(dict(batches[number]["class_weight"]))
+                return batches[number], number
+    except Exception as error:  # whatever parsing a damaged file may raise
+        raise InvalidStateError(
+            f"{folder} has no report of a NaNReport with such a batch ({type(error).__name__}: "
+            f"{error}); expected the folder that it was given."
+        ) from error
+    if version != _VERSION:
+        raise InvalidStateError(
+            f"the report in {folder} has version {told(version)}; this keras_npbatch reads version "
+            f"{_VERSION}. Replay it with the keras_npbatch that wrote it."
+        )
+    raise InvalidArgumentError(
+        f"the report in {folder} is of {len(batches)} steps and can't tell which of them made the "
+        f"loss NaN or infinite; expected number, from 0 to {len(batches) - 1}."
+    )
+
+
+def read_arrays(path: Path, number: int) -> list[npt.NDArray[Any]]:
+    """The arrays of a report."""
+    try:
+        with opened(path) as file, np.load(file, allow_pickle=False) as kept:
+            return [kept[f"leaf-{leaf}"] for leaf in range(number)]
+    except Exception as error:  # whatever parsing a damaged file may raise
+        raise InvalidStateError(
+            f"{path} is damaged, or not written by a NaNReport ({type(error).__name__}: {error}); "
+            "expected the arrays of a batch. The report beside it tells its rows."
+        ) from error
+
+
+def arrays_path(folder: Path, number: int) -> Path:
+    """The file with the arrays of a batch."""
+    return folder / f"arrays-{number}.npz"
+
+
+def as_text(value: Any) -> Any:
+    """A value of `logs` for JSON, which has no word for NaN; one with several values as a list."""
+    with contextlib.suppress(TypeError, ValueError):
+        array = np.asarray(keras.ops.convert_to_numpy(value), np.float64)
+        return str(float(array)) if array.ndim == 0 else array.astype(str).tolist()
+    return str(value)
+
+
+def storable(leaf: Any) -> npt.NDArray[Any]:
+    """The leaf as an array that can be written without pickling."""
+    array = np.asarray(leaf)
+    if array.dtype.kind in "OT":  # text, as frameworks and NumPy 2 have it
+        return array.astype(np.str_)
+    if array.dtype.kind == "V":  # bfloat16 and its like, which NumPy reads back as mere bytes
+        return array.view(np.dtype((np.void, array.dtype.itemsize)))
+    return array
+
+
+def named_leaves(batch: Tree) -> list[tuple[str, Any]]:
+    """The leaves of a batch with their paths, such as `x['image']`."""
+    parts = unpack(batch, "the dataset")
+    return [
+        found
+        for name, part in zip(Parts._fields, parts, strict=True)
+        for found in leaves_with_paths(part, name)
+    ]
+
+
+def _numbered(batch: Tree) -> Tree:
+    """The nesting of the sample weights, with the numbers of their leaves in the batch."""
+    *others, weights = unpack(batch, "the dataset")
+    numbers = itertools.count(len(leaves(others)))
+    return map_leaves(lambda _: next(numbers), weights)

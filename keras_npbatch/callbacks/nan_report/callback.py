@@ -1,0 +1,256 @@
+"""`NaNReport`: which batch made the loss NaN, kept so that it can be looked at and made again.
+
+model.fit(train, callbacks=[NaNReport(train, "nan")])      # raises NonFiniteError
+batch = replay("nan", train)                               # the very batch, in a later session
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from keras_npbatch.batches.parts import ClassWeight, pack, unpack
+from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.files import folder_path
+from keras_npbatch.callbacks.nan_report.batch_report import (
+    arrays_path,
+    as_text,
+    named_leaves,
+    read_arrays,
+    read_report,
+    storable,
+    write,
+)
+from keras_npbatch.errors import (
+    InvalidArgumentError,
+    InvalidStateError,
+    NonFiniteError,
+    told,
+    told_rows,
+)
+from keras_npbatch.fit.adapter import KerasAdapter
+from keras_npbatch.fit.deliveries import Delivery
+from keras_npbatch.tree import Tree, map_leaves
+
+__all__ = ["NaNReport", "replay"]
+
+
+class NaNReport(Watcher):
+    """When the loss or an input turns NaN or infinite, write down what made it, and end training.
+
+    Looks at the loss of each step, and at each array of floats in its batch. Written to `folder`
+    are `report.json` (epoch, step, rows, the reason, the metrics so far) and the arrays of the
+    batch, `arrays-0.npz`.
+
+    With `steps_per_execution=N` Keras gives one loss for N steps, and the batches of all of them
+    are written. Named is the first step whose batch has such a value. Where all batches are finite
+    and the loss is not, the message names all N steps, and the report has the step `null`: only a
+    `fit` with `steps_per_execution=1` can tell them apart.
+
+    Example:
+
+    ```python
+    report = keras_npbatch.callbacks.NaNReport(train, "nan")
+    model.fit(train, epochs=10, callbacks=[report])
+    ```
+
+    Args:
+        dataset: the dataset that `fit` is given.
+        folder: where the report is written; made if it is not there.
+        on_nan: `"raise"` a `NonFiniteError`, or `"stop"` training after the step. Of several
+            processes that train together one may find what the others don't, and they would wait
+            for it: there only `"raise"` is taken. Give each process a folder of its own.
+
+    Raises:
+        NonFiniteError: during `fit`.
+        InvalidArgumentError: for a value that makes no sense.
+    """
+
+    _of_one_fit = Watcher._of_one_fit | {"_deliveries"}
+
+    def __init__(
+        self, dataset: Any, folder: Any, on_nan: Literal["raise", "stop"] = "raise"
+    ) -> None:
+        super().__init__(dataset)
+        self.folder = folder_path("folder", folder)
+        if on_nan not in ("raise", "stop"):
+            raise InvalidArgumentError(f"on_nan is {told(on_nan)}; expected 'raise' or 'stop'.")
+        count = self.dataset.plan.shard.count
+        if on_nan == "stop" and count > 1:
+            raise InvalidArgumentError(
+                f"on_nan is 'stop' with a dataset for {count} processes; expected 'raise'. Each "
+                "process looks at its own part of a batch: one that stopped within an epoch would "
+                "be waited for by the others, while an error ends them all."
+            )
+        self.on_nan = on_nan
+        self._is_written = False
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._deliveries: list[Delivery] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to watch."""
+        super().on_train_begin(logs)
+        self._is_written = False
+
+    def trained(self, delivery: Delivery) -> None:
+        """Keep the batches of the step that has ended, until it is looked at."""
+        self._deliveries.append(delivery)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Look at the loss and the batch; write a report if there is reason to."""
+        self._deliveries = []
+        super().on_train_batch_end(batch, logs)
+        deliveries, self._deliveries = self._deliveries, []
+        if self._is_written or not deliveries:
+            return
+        in_batches = [_non_finite(delivery.batch) for delivery in deliveries]
+        loss = _loss(logs or {})
+        if loss is None and not any(in_batches):
+            return
+        self._is_written = True
+        number = next((n for n, found in enumerate(in_batches) if found), None)
+        if number is None and len(deliveries) == 1:
+            number = 0
+        reasons = [
+            f"{path}{'' if n == number else f' of {_place(deliveries[n])}'} has {count} values "
+            "that are NaN or infinite"
+            for n, found in enumerate(in_batches)
+            for path, count in found
+        ]
+        if loss is not None:
+            of_steps = "" if len(deliveries) == 1 else f" of {_span(deliveries)}"
+            reasons.append(f"the loss{of_steps} is {loss}")
+        try:
+            write(self.folder, self.dataset, deliveries, number, reasons, logs or {})
+            where = self._told_where(number, len(deliveries))
+        except OSError as error:
+            where = (
+                f"The report can't be written to {self.folder} ({type(error).__name__}: {error}); "
+                "give NaNReport a folder that can be written to."
+            )
+        if number is None:
+            message = f"after {_span(deliveries)}: {'; '.join(reasons)}. {where}"
+        else:
+            named = deliveries[number]
+            message = f"after {_place(named)}, rows {told_rows(named.rows)}: "
+            message += f"{'; '.join(reasons)}. {where}"
+        if self.on_nan == "raise":
+            raise NonFiniteError(message)
+        self.model.stop_training = True
+
+    def _told_where(self, number: int | None, batches: int) -> str:
+        if number is not None:
+            return (
+                f"The batch is in {self.folder}; make it again with "
+                f"keras_npbatch.callbacks.replay({str(self.folder)!r}, dataset)."
+            )
+        return (
+            f"All {batches} batches are finite: which of these steps it was can only be told with "
+            f"steps_per_execution=1. The batches are in {self.folder}; make one again with "
+            f"keras_npbatch.callbacks.replay({str(self.folder)!r}, dataset, number), number from 0 "
+            f"to {batches - 1}."
+        )
+
+
+def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
+    """The batch of a report, made again by the dataset, as the model got it.
+
+    With `remainder="pad"` the sample weights are read from the report: their shape and scale
+    depend on the losses and metrics of the model.
+
+    Args:
+        folder: where `NaNReport` has written.
+        dataset: with the same data and settings.
+        number: which batch, of an execution of several steps, counted from 0; by default that
+            of the step that the report names.
+
+    Returns:
+        `x`, `(x, y)` or `(x, y, sample_weight)`, as NumPy arrays.
+
+    Raises:
+        InvalidStateError: if there is no report, it is damaged or one of another dataset, or the
+            data have changed since; the message tells what differs.
+        InvalidArgumentError: if the report names no step and `number` is not given.
+    """
+    if not isinstance(dataset, KerasAdapter):
+        raise InvalidArgumentError(
+            f"replay was given {told(dataset)}; expected the ArrayDataset or BatchDataset whose "
+            "batch it is."
+        )
+    folder = folder_path("folder", folder)
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+        raise InvalidArgumentError(f"number is {told(number)}; expected the number of a batch.")
+    found, number = read_report(folder, number)
+    place = dataset._place_of(found["state"])
+    epoch, step, plan = place.epoch, place.step, place.plan(dataset.plan)
+    pairs = found["class_weight"]
+    training = True if pairs is None else ClassWeight(dict(pairs))
+    batch = dataset._maker(plan, training)(epoch, step)
+    kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
+    if plan.remainder == "pad":  # the model decides on shape and scale of the weights
+        weights = map_leaves(kept.__getitem__, found["weights"])
+        batch = pack(unpack(batch, "the dataset")._replace(sample_weight=weights))
+    named = named_leaves(batch)
+    if [path for path, _ in named] != found["leaves"]:
+        raise InvalidStateError(
+            f"the batch of epoch {epoch}, step {step} has the leaves "
+            f"{[path for path, _ in named]}; expected those of the report, {found['leaves']}. The "
+            f"data or the transform have changed; the arrays as they were are in {folder}."
+        )
+    for was, (path, value) in zip(kept, named, strict=True):
+        now = storable(value)
+        if was.shape != now.shape or was.dtype != now.dtype or was.tobytes() != now.tobytes():
+            raise InvalidStateError(
+                f"{path} of epoch {epoch}, step {step} is another array than when the report "
+                "was written; expected the same bytes. The data or the transform have changed; "
+                f"the arrays as they were are in {folder}."
+            )
+    return batch
+
+
+def _place(delivery: Delivery) -> str:
+    return f"epoch {delivery.epoch}, step {delivery.step}"
+
+
+def _span(deliveries: list[Delivery]) -> str:
+    first, last = deliveries[0], deliveries[-1]
+    if first.epoch == last.epoch:
+        return f"epoch {first.epoch}, steps {first.step} to {last.step}"
+    return f"{_place(first)} to {_place(last)}"
+
+
+def _loss(logs: Mapping[str, Any]) -> str | None:
+    """The loss as text if it is NaN or infinite; one with several values if any of them is."""
+    loss = logs.get("loss")
+    if loss is None:
+        return None
+    try:
+        values = np.asarray(keras.ops.convert_to_numpy(loss), np.float64)
+    except (TypeError, ValueError):  # a train_step of the user's may return anything
+        return None
+    return None if np.isfinite(values).all() else str(as_text(loss))
+
+
+def _non_finite(batch: Tree) -> list[tuple[str, int]]:
+    """The leaves with values that are NaN or infinite, and how many they have."""
+    found = []
+    for path, leaf in named_leaves(batch):
+        array = np.asarray(leaf)
+        if array.dtype.kind not in "fcV":
+            continue
+        if array.dtype.kind == "V":  # bfloat16 and its like, or a record
+            if array.dtype.names is not None:
+                continue
+            array = array.astype(np.float32)
+        with np.errstate(all="ignore"):
+            if np.isfinite(array.sum()):  # one pass without a copy; rules out nearly all
+                continue
+        count = array.size - int(np.isfinite(array).sum())
+        if count:
+            found.append((path, count))
+    return found

@@ -1,0 +1,1 @@
+"""What was in the batches that training has seen."""

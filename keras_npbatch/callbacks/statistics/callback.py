@@ -1,0 +1,302 @@
+"""`BatchStatistics`: what was in the batches that training has seen.
+
+    statistics = BatchStatistics(train)
+    model.fit(train, epochs=10, callbacks=[statistics])
+    statistics.history["data/x/mean"]       # one number for each epoch
+    rich.print(statistics.table())
+    statistics.plot().savefig("data.png")   # with the extra: pip install 'keras_npbatch[plot]'
+
+The figures come with the batches, from the workers that make them; here they are put together.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from keras_npbatch.batches.summary import Summary, summarise
+from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.statistics.classes import WholeData, drift
+from keras_npbatch.callbacks.statistics.epoch_figures import EpochFigures, of_classes, of_leaves
+from keras_npbatch.callbacks.statistics.images import write_images
+from keras_npbatch.callbacks.statistics.picture import draw
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.fit.adapter import KerasAdapter
+from keras_npbatch.fit.deliveries import Delivery, Watch
+
+__all__ = ["BatchStatistics"]
+
+_MOST_CLASSES_LOGGED = 20
+"""Of a leaf with more classes, the counts of each are in `history` alone."""
+
+
+class BatchStatistics(Watcher):
+    """Statistics of the data of each epoch, of what the model was trained on alone.
+
+    Counted are the batches whose step has ended, after the transform, without padding. The workers
+    that make the batches compute the figures; with `workers=0` training does. Names:
+
+    - `data/batches`, `data/samples`, `data/bytes`, `data/samples_per_second`, `data/wait_share`;
+    - for each leaf of numbers, such as `x`, `x/image`, `y`: `data/x/mean`, `std`, `min`, `max` of
+      its finite values, `zeros` (the share that is 0), `nan` and `inf` (how many are). Sample
+      weights are those of the dataset, before `fit` scales those of padded batches;
+    - for each leaf of class numbers or one-hot rows in `y`: `data/y/class_3`, how many there are,
+      and `data/y/drift`, the total variation distance (0 to 1) of the shares of the classes in
+      this epoch from those in the whole data.
+
+    What validation has read is called `val_data/...`, and compared with the whole data of training.
+
+    All of them are in `history`. At the end of each epoch those that `log` names are in `logs` too,
+    where the progress bar, `CSVLogger` and `TensorBoard` find them. The bar prints all that it
+    finds, so by default these are `data/samples_per_second` and `data/wait_share` alone.
+
+    Example:
+
+    ```python
+    names = ["data/wait_share", "*data/y/drift"]    # of training and of validation
+    statistics = keras_npbatch.callbacks.BatchStatistics(train, validation=test, log=names)
+    model.fit(train, validation_data=test, epochs=3, callbacks=[statistics])
+    statistics.history["data/x/mean"], statistics.history["val_data/x/mean"]
+    ```
+
+    Args:
+        dataset: the dataset that `fit` is given.
+        per_batch: also keep the statistics of each batch of training, in `batches`.
+        image_dir: a folder for TensorBoard: the images of the first batch of each epoch, as the
+            model got them, are written there: leaves of `x` of shape `(n, height, width,
+            channels)` with 1, 3 or 4 channels, uint8 or floats from 0 to 1. Their steps are the
+            epochs in `epochs`; the rest of an epoch that was resumed has none. Needs TensorFlow,
+            as Keras's own `TensorBoard` callback does.
+        validation: the dataset that `fit` is given as `validation_data`, to be told of it too.
+        class_counts: the counts (or shares) of the classes in the whole data, by leaf:
+            `{"y": {0: 900, 1: 100}}`. By default those in the arrays of an `ArrayDataset`, read
+            once before training. For other datasets, those of the first epoch that is trained on
+            from its first batch to its last; `drift` is NaN until then.
+        log: which figures are in `logs`: a name or several, with `*`, `?` and `[...]` as in
+            `fnmatch`. `"*"` is all of them, but the counts of more than 20 classes only by their
+            full names; `()` is none.
+
+    Raises:
+        InvalidArgumentError: for an argument that makes no sense; in `fit`, for a dataset that it
+            was not given.
+    """
+
+    _of_one_fit = Watcher._of_one_fit | {"_validation_watch"}
+
+    def __init__(
+        self,
+        dataset: Any,
+        per_batch: bool = False,
+        image_dir: Any = None,
+        validation: Any = None,
+        class_counts: Mapping[str, Mapping[int, float]] | None = None,
+        log: str | Iterable[str] = ("data/samples_per_second", "data/wait_share"),
+    ) -> None:
+        super().__init__(dataset)
+        if validation is not None and not isinstance(validation, KerasAdapter):
+            raise InvalidArgumentError(
+                f"validation is {told(validation)}; expected the ArrayDataset or BatchDataset "
+                "that fit is given as validation_data."
+            )
+        self.per_batch = per_batch
+        self.image_dir = image_dir
+        self.validation: Any = validation
+        self.history: dict[str, list[float]] = {}
+        """By name, a number for each epoch; NaN where an epoch had nothing of it."""
+        self.epochs: list[int] = []
+        """Which epochs these are. They go on after a resume and in a second `fit`."""
+        self.batches: list[dict[str, float]] = []
+        """With `per_batch`, the statistics of each batch, with its `epoch` and `step`."""
+        self.log = _patterns(log)
+        self._whole = WholeData(dataset, class_counts)
+        self._epoch: int | None = None
+        self._keras_epoch = 0
+        self._training = EpochFigures()
+        self._validated: EpochFigures | None = None
+        self._last_test_step = -1
+
+    def _forget_fit(self) -> None:
+        super()._forget_fit()
+        self._validation_watch = self._new_watch()
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to watch; count the classes in the whole data."""
+        super().on_train_begin(logs)
+        self._validation_watch = self._new_watch()
+        self._whole.begin()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin to count."""
+        super().on_epoch_begin(epoch, logs)
+        self._keras_epoch, self._epoch = epoch, None
+        self._training, self._validated = EpochFigures(), None
+
+    def trained(self, delivery: Delivery) -> None:
+        """Add a batch."""
+        found: Summary = delivery.summary
+        if self._training.batches == 0:
+            self._epoch = epoch = self._number(delivery)
+            if self.image_dir is not None and not self._is_rest(delivery):
+                write_images(str(self.image_dir), delivery.batch, found.samples, epoch)
+        if self.per_batch:
+            self.batches.append(
+                {
+                    "epoch": delivery.epoch,
+                    "step": delivery.step,
+                    "data/samples": found.samples,
+                    "data/bytes": found.num_bytes,
+                    **of_leaves(found.moments),
+                    **of_classes(found.classes),
+                }
+            )
+        self._whole.learn(delivery, found)
+        self._training.add(found, delivery.waited_s)
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Begin to count what a validation reads."""
+        if self.validation is None or not hasattr(self, "_session"):  # evaluate, outside of fit
+            return
+        served = self.validation._session_of(self._session.model)
+        if served is None or served[1] is self._session:
+            raise InvalidArgumentError(
+                f"BatchStatistics was given validation={self.validation!r}, which fit was not "
+                "given as validation_data; expected the very dataset."
+            )
+        _, session = served
+        if self._validation_watch not in session.watches:
+            session.watches.append(self._validation_watch)
+        self._validated, self._last_test_step = EpochFigures(), -1
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Add the batches of the steps of a validation that have ended."""
+        if self._validated is not None:
+            steps, self._last_test_step = batch - self._last_test_step, batch
+            for delivery in self._validation_watch.trained(steps):
+                self._validated.add(delivery.summary, delivery.waited_s)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Write the figures of the epoch into the logs and the history."""
+        figures, counts = self._figures("data", self._training)
+        if self._validated is not None:
+            of_validation = self._figures("val_data", self._validated)
+            figures, counts = figures | of_validation[0], counts | of_validation[1]
+        if logs is not None:
+            logs.update(self._logged(figures, counts))
+        for name, value in (figures | counts).items():
+            # A class that was not seen before was there 0 times.
+            before = 0.0 if name in counts else math.nan
+            self.history.setdefault(name, [before] * len(self.epochs)).append(value)
+        self.epochs.append(self._number(None) if self._epoch is None else self._epoch)
+        for values in self.history.values():
+            values.extend([math.nan] * (len(self.epochs) - len(values)))
+
+    def _new_watch(self) -> Watch:
+        return Watch(summarise)
+
+    def _logged(
+        self, figures: Mapping[str, float], counts: Mapping[str, float]
+    ) -> dict[str, float]:
+        everything = {**figures, **counts}
+        if not self.epochs:
+            strangers = [
+                pattern
+                for pattern in self.log
+                if not _matching(everything, pattern) and not pattern.startswith("val_")
+            ]
+            if strangers:
+                warnings.warn(
+                    f"BatchStatistics was given log={strangers}, which names no figure; expected "
+                    f"some of {', '.join(sorted(everything))}.",
+                    stacklevel=2,
+                )
+        found = {name for pattern in self.log for name in _matching(figures, pattern)}
+        return {name: everything[name] for name in everything if name in found | {*self.log}}
+
+    def _number(self, delivery: Delivery | None) -> int:
+        """The number of the epoch of Keras that begins with this batch.
+
+        Keras counts from 0 in each `fit`; the data go on, also in another process.
+        """
+        found = [self._keras_epoch]
+        if self.epochs:
+            found.append(self.epochs[-1] + 1)
+        if delivery is not None:
+            steps = self._session.steps_per_epoch
+            batches = delivery.plan.num_batches
+            at = delivery.epoch * batches + delivery.step
+            found.append(delivery.epoch if steps is None else at // steps)
+        return max(found)
+
+    def _is_rest(self, delivery: Delivery) -> bool:
+        """Whether it is not the first batch of an epoch, which was resumed."""
+        is_whole = self._session.steps_per_epoch is None
+        return is_whole and (delivery.step > 0 or delivery.plan.skip > 0)
+
+    def _figures(self, root: str, tally: EpochFigures) -> tuple[dict[str, float], dict[str, float]]:
+        """What is logged, and the counts of all classes."""
+        figures = tally.overall(root) | of_leaves(tally.moments, root)
+        counts: dict[str, float] = {}
+        for name, found in tally.classes.items():
+            whole = self._whole.counts.get(name)
+            figures[f"{root}/{name}/drift"] = math.nan if whole is None else drift(found, whole)
+            known = re.compile(rf"{re.escape(root)}/{re.escape(name)}/class_(-?\d+)")
+            before = [int(match[1]) for match in map(known.fullmatch, self.history) if match]
+            complete = dict.fromkeys([*before, *(whole or ())], 0) | found
+            in_classes = of_classes({name: complete}, root)
+            counts |= in_classes
+            if len(complete) <= _MOST_CLASSES_LOGGED:
+                figures |= in_classes
+        return figures, counts
+
+    def table(self) -> Any:
+        """The last epoch as a `rich.table.Table`: a row for each leaf, also of validation."""
+        from rich.table import Table
+
+        names = ["mean", "std", "min", "max", "zeros", "nan", "inf", "drift"]
+        samples = self.history.get("data/samples", [0.0])[-1]
+        epoch = f" of epoch {self.epochs[-1]}" if self.epochs else ""
+        table = Table(title=f"{samples:.0f} samples{epoch}")
+        for column in ("leaf", *names):
+            table.add_column(column, justify="left" if column == "leaf" else "right")
+        for leaf, root in self._leaves:
+            found = (self.history.get(f"{root}/{name}") for name in names)
+            table.add_row(leaf, *(f"{values[-1]:.4g}" if values else "" for values in found))
+        return table
+
+    def plot(self) -> Any:
+        """One picture as a matplotlib `Figure`: classes, throughput, waiting, and each leaf.
+
+        Raises:
+            MissingExtraError: without matplotlib.
+        """
+        return draw(self.history, self.epochs)
+
+    @property
+    def _leaves(self) -> list[tuple[str, str]]:
+        """What to call each leaf, and what its figures' names begin with."""
+        found = []
+        for name in self.history:
+            match = re.fullmatch(r"((val_)?data/(.*))/mean", name)
+            if match:
+                found.append((f"{match[2] or ''}{match[3]}", match[1]))
+        return found
+
+
+def _matching(names: Iterable[str], pattern: str) -> list[str]:
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+
+
+def _patterns(log: Any) -> tuple[str, ...]:
+    found = (log,) if isinstance(log, str) else log
+    is_right = isinstance(found, Iterable) and not isinstance(found, Mapping | bytes)
+    found = tuple(found) if is_right else (None,)
+    if not all(isinstance(pattern, str) for pattern in found):
+        raise InvalidArgumentError(
+            f"log is {told(log)}; expected names of figures, such as ['data/wait_share', "
+            "'data/*/drift'], '*' for all of them, or () for none."
+        )
+    return found

@@ -1,0 +1,140 @@
+"""How the classes of some batches differ from those of the whole data.
+
+    whole = classes_of(dataset)             # {"y": {0: 900, 1: 100}}
+    drift({0: 30, 1: 2}, whole["y"])        # 0.0375
+
+The whole data are what the dataset's arrays hold, where it has arrays. Of any other dataset one
+epoch that was read from its first batch to its last tells the same, since each sample is in it
+once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch.batches.array_loader import ArrayBatches
+from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary, classes_in, named
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.fit.deliveries import Delivery
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.sources.sources import IndexedArray, Source, TakenArray
+
+__all__ = ["WholeData", "add_counts", "classes_of", "drift"]
+
+_ROWS_AT_ONCE = 64 * 1024
+
+
+def classes_of(dataset: Any) -> dict[str, Counts]:
+    """The counts of each leaf of classes in the targets of an `ArrayDataset`.
+
+    Read are arrays and memory maps, a part at a time, once; not what lies in files of another
+    kind, nor what a `load` of the user's makes.
+    """
+    if not isinstance(dataset, ArrayBatches) or type(dataset).load is not ArrayBatches.load:
+        return {}
+    found = {}
+    for name, source in named(dataset._structure.unflatten(dataset._sources)):
+        if name.startswith("y") and isinstance(source, TakenArray | IndexedArray):
+            counts = _counted(source, dataset.plan)
+            if counts is not None:
+                found[name] = counts
+    return found
+
+
+def _counted(source: Source, plan: Plan) -> Counts | None:
+    if source.dtype.kind not in "biuf":
+        return None
+    total: Counts = {}
+    order = plan.in_data_order().order(0)
+    for start in range(0, plan.num_samples, _ROWS_AT_ONCE):
+        rows = order.rows(start, min(start + _ROWS_AT_ONCE, plan.num_samples))
+        counts = classes_in(source.read(rows, np.empty))
+        if counts is None:
+            return None
+        add_counts(total, counts)
+        if len(total) > MOST_CLASSES:
+            return None
+    return total
+
+
+def add_counts(total: Counts, counts: Counts) -> None:
+    """Add to a total."""
+    for number, count in counts.items():
+        total[number] = total.get(number, 0) + count
+
+
+def drift(counts: Counts, whole: Mapping[int, float]) -> float:
+    """The total variation distance, from 0 to 1, of two distributions given by counts."""
+    here, there = sum(counts.values()), sum(whole.values())
+    numbers = counts.keys() | whole.keys()
+    return 0.5 * sum(abs(counts.get(n, 0) / here - whole.get(n, 0) / there) for n in numbers)
+
+
+class WholeData:
+    """The counts of the classes in the whole data, as soon as they are known.
+
+    Args:
+        dataset: of which data.
+        given: by leaf, what the user knows of them, or None.
+
+    Raises:
+        InvalidArgumentError: if that is nothing of the kind.
+    """
+
+    def __init__(self, dataset: Any, given: Any) -> None:
+        self._dataset = dataset
+        self.counts: dict[str, Mapping[int, float]] = {
+            name: _checked(name, counts) for name, counts in _items(given)
+        }
+        """By leaf, those that are known."""
+        self._is_counted = self._is_read = False
+        self._next: tuple[int, int] | None = None
+        self._so_far: dict[str, Counts] = {}
+
+    def begin(self) -> None:
+        """Count what can be counted, once."""
+        if not self._is_counted:
+            self._is_counted = True
+            self.counts = dict(classes_of(self._dataset)) | self.counts
+
+    def learn(self, delivery: Delivery, summary: Summary) -> None:
+        """Take in a batch; after all those of an epoch, the other leaves are known too."""
+        if self._is_read:
+            return
+        if delivery.step == 0 and not delivery.plan.skip:
+            self._so_far, self._next = {}, (delivery.epoch, 0)
+        if self._next != (delivery.epoch, delivery.step):
+            return
+        self._next = delivery.epoch, delivery.step + 1
+        for name, counts in summary.classes.items():
+            add_counts(self._so_far.setdefault(name, {}), counts)
+        if delivery.is_last:
+            self._is_read = True
+            self.counts = dict(self._so_far) | self.counts
+
+
+def _items(given: Any) -> list[tuple[str, Any]]:
+    if given is None:
+        return []
+    if not isinstance(given, Mapping):
+        raise InvalidArgumentError(
+            f"class_counts is {told(given)}; expected the counts of the whole data for each leaf, "
+            "such as {'y': {0: 900, 1: 100}}."
+        )
+    return list(given.items())
+
+
+def _checked(name: str, counts: Any) -> Mapping[int, float]:
+    is_right = isinstance(counts, Mapping) and all(
+        isinstance(number, int | np.integer) and isinstance(count, int | float | np.number)
+        for number, count in counts.items()
+    )
+    if not is_right or not sum(counts.values()) > 0 or min(counts.values()) < 0:
+        raise InvalidArgumentError(
+            f"class_counts[{name!r}] is {told(counts)}; expected class numbers with their counts "
+            "or shares in the whole data, such as {0: 900, 1: 100}."
+        )
+    return {int(number): float(count) for number, count in counts.items()}

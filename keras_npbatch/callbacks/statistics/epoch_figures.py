@@ -1,0 +1,78 @@
+"""`EpochFigures`: the figures of an epoch, or of a validation, from those of its batches.
+
+figures = EpochFigures()
+figures.add(summary, waited_s=0.0)      # of each batch
+figures.overall("data")                 # {"data/batches": 1.0, ...}
+of_leaves(figures.moments)              # {"data/x/mean": 0.5, ...}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+
+from keras_npbatch.batches.moments import Moments
+from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary
+from keras_npbatch.callbacks.statistics.classes import add_counts
+
+__all__ = ["EpochFigures", "of_classes", "of_leaves"]
+
+
+class EpochFigures:
+    """The figures of an epoch, or of a validation, so far."""
+
+    def __init__(self) -> None:
+        self.began = self.ended = perf_counter()
+        self.waited_s = 0.0
+        self.batches = self.samples = self.num_bytes = 0
+        self.moments: dict[str, Moments] = {}
+        self.classes: dict[str, Counts] = {}
+        self._numbers: set[str] = set()
+        """Leaves with too many values to be classes."""
+
+    def add(self, found: Summary, waited_s: float) -> None:
+        """Add a batch."""
+        self.batches += 1
+        self.samples += found.samples
+        self.num_bytes += found.num_bytes
+        self.waited_s += waited_s
+        for name, of_batch in found.moments.items():
+            before = self.moments.get(name)
+            self.moments[name] = of_batch if before is None else before.merged(of_batch)
+        for name, counts in found.classes.items():
+            if name not in self._numbers:
+                total = self.classes.setdefault(name, {})
+                add_counts(total, counts)
+                if len(total) > MOST_CLASSES:
+                    self._numbers.add(name)
+                    del self.classes[name]
+        self.ended = perf_counter()
+
+    def overall(self, root: str) -> dict[str, float]:
+        """Of all leaves together."""
+        took_s = max(self.ended - self.began, 1e-9)
+        return {
+            f"{root}/batches": float(self.batches),
+            f"{root}/samples": float(self.samples),
+            f"{root}/bytes": float(self.num_bytes),
+            f"{root}/samples_per_second": self.samples / took_s,
+            f"{root}/wait_share": min(self.waited_s / took_s, 1.0),
+        }
+
+
+def of_leaves(moments: Mapping[str, Moments], root: str = "data") -> dict[str, float]:
+    """The figures of each leaf by their names."""
+    return {
+        f"{root}/{name}/{figure}": value
+        for name, found in moments.items()
+        for figure, value in found.figures().items()
+    }
+
+
+def of_classes(classes: Mapping[str, Counts], root: str = "data") -> dict[str, float]:
+    """The counts of each class by their names."""
+    return {
+        f"{root}/{name}/class_{number}": float(count)
+        for name, counts in classes.items()
+        for number, count in sorted(counts.items())
+    }

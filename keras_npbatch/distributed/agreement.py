@@ -1,0 +1,226 @@
+"""What the processes that train together tell each other.
+
+    seed = agreed_seed(seed, shard)             # the same on all
+    refuse_differences(shard, description)      # an error on all, before the first step
+
+They talk by way of what they train with: the coordinator of JAX, a group of Torch, a strategy of
+TensorFlow. Each message says what it is about, since a process that is at another place of its
+program would be misunderstood.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_npbatch.distributed import rank as ranks
+from keras_npbatch.errors import InvalidArgumentError, RanksDisagreeError
+from keras_npbatch.plan.shard import Shard
+
+__all__ = [
+    "OTHERS_COME_WITHIN_S",
+    "agreed_seed",
+    "compare",
+    "refuse_differences",
+    "refuse_different_backups",
+    "report",
+    "say_in",
+    "say_to_all",
+    "tell_failure",
+]
+
+_MOST_TOLD = 5
+OTHERS_COME_WITHIN_S = 600.0
+"""Others may be late: they load data, or wait for a machine."""
+
+
+def agreed_seed(seed: int, shard: Shard) -> int:
+    """The seed that the first process has drawn.
+
+    Args:
+        seed: what this one has drawn.
+        shard: which of how many it is.
+
+    Raises:
+        InvalidArgumentError: if the processes have no way to talk.
+        RanksDisagreeError: if another has been given a seed.
+    """
+    said = say_to_all(json.dumps(["a seed", str(seed)]), shard.count)
+    if said is None:
+        raise InvalidArgumentError(
+            f"seed is None in a dataset for {shard.count} processes, which would each draw "
+            "another one, so that samples were repeated and lost; expected the same seed on all. "
+            "Give it: seed=0. Or start jax.distributed or torch.distributed before the dataset "
+            "is made, or make it in the scope of a strategy of TensorFlow: then they agree on one."
+        )
+    return int(_contents(said)[0])
+
+
+def refuse_differences(shard: Shard, description: Mapping[str, Any]) -> None:
+    """All processes tell theirs, and each complains if they are not the same.
+
+    Where they have no way to talk, nothing is done.
+
+    Args:
+        shard: which of how many this is.
+        description: what must be the same on all, by name; as JSON takes it.
+
+    Raises:
+        RanksDisagreeError: on every process, telling what differs where.
+    """
+    said = say_to_all(report(shard, description), shard.count)
+    if said is not None:
+        compare(said)
+
+
+def refuse_different_backups(shard: Shard, folder: Any, found: str) -> None:
+    """All processes tell which backup of training they have found, and must have the same.
+
+    Where they have no way to talk, nothing is done.
+
+    Args:
+        shard: which of how many this is.
+        folder: where the backup is looked for.
+        found: which it is, in words.
+
+    Raises:
+        RanksDisagreeError: on every process, telling which has found what.
+    """
+    said = say_to_all(json.dumps(["a backup", found]), shard.count)
+    if said is None:
+        return
+    each = _contents(said)
+    if len(set(each)) > 1:
+        told_each = "; ".join(f"{text} on {number}" for number, text in enumerate(each))
+        raise RanksDisagreeError(
+            f"the processes found different backups in {folder}: {told_each}. Expected one folder "
+            "that all of them can read; the first process writes it. Put it on a file system that "
+            "they share."
+        )
+
+
+def report(shard: Shard, description: Mapping[str, Any]) -> str:
+    """What a process tells of itself; see `compare`."""
+    place = ranks.mesh_place()
+    reader = None if place is None else place.shard.index
+    return json.dumps(["a dataset", [shard.index, shard.count, reader, dict(description)]])
+
+
+def compare(said: Sequence[str], shards_expected: int | None = None) -> None:
+    """Complains if the reports of all processes, in their order, don't fit each other.
+
+    Args:
+        said: the reports.
+        shards_expected: how many shards there must be; None: as many as they say, each read by
+            equally many processes.
+
+    Raises:
+        RanksDisagreeError: telling what differs where.
+    """
+    reports = _contents(said)
+    shards = [(index, count) for index, count, _, _ in reports]
+    # Processes that hold parts of one replica of the model must read the same shard.
+    readers = [reader for _, _, reader, _ in reports if reader is not None]
+    count = len(set(readers)) or shards_expected or shards[0][1]
+    is_whole = set(shards) == {(index, count) for index in range(count)}
+    if readers:
+        is_right = is_whole and len(set(zip(readers, shards, strict=True))) == count
+    else:
+        is_right = is_whole and len(set(Counter(shards).values())) == 1
+    if not is_right:
+        count = len(set(readers)) or shards_expected or len(reports)
+        raise RanksDisagreeError(
+            f"the {len(reports)} processes have the shards (index, count) {shards}; expected each "
+            f"of the {count} once. Use shard='auto', or Shard(rank, {count})."
+        )
+    descriptions = [theirs for *_, theirs in reports]
+    names = sorted({name for theirs in descriptions for name in theirs})
+    different = [name for name in names if len({_text(each, name) for each in descriptions}) > 1]
+    if not different:
+        return
+    told_each = "; ".join(
+        f"{name}: " + ", ".join(f"{_text(each, name)} on {index}" for index, each in told_of)
+        for name in different[:_MOST_TOLD]
+        for told_of in [_first_of_each(name, descriptions)]
+    )
+    more = len(different) - _MOST_TOLD
+    raise RanksDisagreeError(
+        f"the processes have different datasets: {told_each}{f'; and {more} more' * (more > 0)}. "
+        "Expected the same data, settings, seed and position on all: with others, samples would "
+        "be repeated and lost, or one process would wait for the others forever."
+    )
+
+
+def tell_failure(shard: Shard, error: Exception) -> None:
+    """Those who wait for this process to say what it has hear that it fails, where they can.
+
+    Args:
+        shard: which of how many this is.
+        error: why.
+    """
+    if ranks.can_talk_by_jax(shard.count):
+        from keras_npbatch.distributed.jax import say
+
+        say(json.dumps(["a failure", f"{type(error).__name__}: {error}"]))
+
+
+def _contents(said: Sequence[str]) -> list[Any]:
+    """What each process tells, of one topic."""
+    told_of = [json.loads(text) for text in said]
+    topics = [topic for topic, _ in told_of]
+    if len(set(topics)) == 1:
+        return [content for _, content in told_of]
+    for number, (topic, content) in enumerate(told_of):
+        if topic == "a failure":
+            raise RanksDisagreeError(f"process {number} can't go on: {content}")
+    each = ", ".join(f"{number} of {topic}" for number, topic in enumerate(topics))
+    raise RanksDisagreeError(
+        f"the processes speak of different things: {each}. Expected all to make the same datasets "
+        "and calls of fit and evaluate, in one order, and a seed to be given on all or on none."
+    )
+
+
+def _first_of_each(
+    name: str, descriptions: list[dict[str, Any]]
+) -> list[tuple[int, dict[str, Any]]]:
+    """For each value there is of `name`, the first process that has it."""
+    firsts: dict[str, tuple[int, dict[str, Any]]] = {}
+    for number, each in enumerate(descriptions):
+        firsts.setdefault(_text(each, name), (number, each))
+    return list(firsts.values())
+
+
+def _text(description: dict[str, Any], name: str) -> str:
+    return json.dumps(description[name]) if name in description else "not there"
+
+
+def say_to_all(message: str, count: int) -> list[str] | None:
+    """The message of each of `count` processes, in their order; None if they can't talk.
+
+    All of them must call it, equally often.
+    """
+    if ranks.can_talk_by_jax(count):
+        from keras_npbatch.distributed.jax import say_to_all as say_by_jax
+
+        return say_by_jax(message, OTHERS_COME_WITHIN_S)
+    torch_distributed = ranks.started_torch()
+    if torch_distributed is not None and torch_distributed.get_world_size() > 1:
+        from keras_npbatch.tensors.torch import gather as say_by_torch
+
+        return say_by_torch(message, OTHERS_COME_WITHIN_S)
+    strategy = ranks.entered_strategy()
+    if strategy is not None:
+        from keras_npbatch.distributed.tensorflow import process_of
+
+        if process_of(strategy).count == count:
+            return say_in(strategy, message)
+    return None
+
+
+def say_in(strategy: Any, message: str) -> list[str]:
+    """The message of each process of a strategy of TensorFlow, in their order."""
+    from keras_npbatch.distributed.tensorflow import say_to_all as say_by_tensorflow
+
+    return say_by_tensorflow(strategy, message, OTHERS_COME_WITHIN_S)

@@ -1,0 +1,228 @@
+"""Which process of how many this is.
+
+    find_shard()        # Shard(index=1, count=4)
+
+Frameworks are asked only if they are loaded already, and never started: a process that trains with
+others has joined them before it makes its datasets.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.plan.shard import Shard
+
+__all__ = [
+    "Found",
+    "can_talk_by_jax",
+    "entered_strategy",
+    "find_in_strategy",
+    "find_process",
+    "find_shard",
+    "has_others",
+    "is_first",
+    "mesh_place",
+    "started_torch",
+]
+
+_log = logging.getLogger("keras_npbatch")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What somebody says of this process."""
+
+    told_by: str
+    """Who."""
+    shard: Shard
+    """Which of how many it is."""
+    reads: Shard | None = None
+    """The part it reads, if that is another: several processes may hold one model together."""
+
+
+def find_shard() -> Shard:
+    """The shard of this process, as the framework or the environment tells it.
+
+    Asked are `keras.distribution` on JAX (else `jax.distributed`), `torch.distributed` (else the
+    variables `RANK` and `WORLD_SIZE`), and the strategy of TensorFlow in whose scope this is (else
+    `TF_CONFIG`). What was found is logged.
+
+    Returns:
+        The shard; the only one if nobody tells of other processes.
+
+    Raises:
+        InvalidArgumentError: if they tell different things.
+        UnsupportedArgumentError: if the distribution does not divide batches evenly.
+    """
+    askers = (
+        (_ask_keras, _ask_jax),
+        (_ask_torch, _ask_environment),
+        (find_in_strategy, _ask_tf_config),
+    )
+    answers = []
+    for asked_in_turn in askers:
+        for ask in asked_in_turn:
+            found = ask()
+            if found is not None:
+                answers.append(found)
+                break
+    if len({found.shard for found in answers}) > 1:
+        answer = "; ".join(
+            f"{found.told_by} says process {found.shard.index} of {found.shard.count}"
+            for found in answers
+        )
+        raise InvalidArgumentError(
+            f"shard='auto' found different answers: {answer}. Expected one. Say which: "
+            "shard=keras_npbatch.Shard(index, count)."
+        )
+    if not answers:
+        _log.info("shard='auto': found no other processes; this one reads all samples")
+        return Shard()
+    shard = answers[0].shard
+    reads = answers[0].reads or shard
+    _log.info(
+        "shard='auto': process %d of %d, says %s%s",
+        shard.index,
+        shard.count,
+        " and ".join(found.told_by for found in answers),
+        "" if reads == shard else f"; it reads {reads}",
+    )
+    return reads
+
+
+def find_process() -> Found | None:
+    """What a framework that is started says of this process, or None; never an error."""
+    return _ask_jax() or _ask_torch()
+
+
+def find_in_strategy() -> Found | None:
+    """What the strategy of TensorFlow in whose scope this is says of this process, or None."""
+    strategy = entered_strategy()
+    if strategy is None:
+        return None
+    from keras_npbatch.distributed.tensorflow import name_of, process_of
+
+    shard = process_of(strategy)
+    return Found(name_of(strategy), shard) if shard.count > 1 else None
+
+
+def has_others(shard: Shard) -> bool:
+    """Whether others train together with this process.
+
+    Of a model whose parts are in several processes, these may read one shard of one.
+    """
+    return shard.count > 1 or mesh_place() is not None
+
+
+def is_first(shard: Shard) -> bool:
+    """Whether this process is the one, of all that train together, that writes files for all."""
+    found = _ask_jax() if mesh_place() is not None else None
+    return (shard if found is None else found.shard).index == 0
+
+
+# ---------------------------------------------------------------- who can be asked
+
+
+def can_talk_by_jax(count: int) -> bool:
+    """Whether `count` processes are connected by `jax.distributed`."""
+    jax, here = _started_jax(), mesh_place()
+    return bool(jax and jax.process_count() == (count if here is None else here.processes))
+
+
+def _started_jax() -> Any:
+    jax: ModuleType | None = sys.modules.get("jax")
+    if jax is None:
+        return None
+    from keras_npbatch.distributed.jax import is_started
+
+    return jax if is_started() else None
+
+
+def started_torch() -> Any:
+    """`torch.distributed`, if it has been initialised."""
+    distributed: ModuleType | None = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    return distributed
+
+
+def entered_strategy() -> Any:
+    """The strategy of TensorFlow in whose scope this is."""
+    tensorflow: ModuleType | None = sys.modules.get("tensorflow")
+    if tensorflow is None or not tensorflow.distribute.has_strategy():
+        return None
+    return tensorflow.distribute.get_strategy()
+
+
+def mesh_place() -> Any:
+    """What a `keras.distribution` over several processes gives this one to do, or None."""
+    keras = sys.modules.get("keras")
+    if keras is None or keras.backend.backend() != "jax":
+        return None
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return None
+    from keras_npbatch.distributed.jax import place_of
+
+    found = place_of(distribution)
+    return found if found.processes > 1 else None
+
+
+def _ask_keras() -> Found | None:
+    here, found = mesh_place(), _ask_jax()
+    if here is None or found is None:
+        return None
+    return Found("keras.distribution", found.shard, reads=here.shard)
+
+
+def _ask_jax() -> Found | None:
+    jax = _started_jax()
+    if jax is None:
+        return None
+    return Found("jax.distributed", Shard(jax.process_index(), jax.process_count()))
+
+
+def _ask_torch() -> Found | None:
+    distributed = started_torch()
+    if distributed is None:
+        return None
+    return Found("torch.distributed", Shard(distributed.get_rank(), distributed.get_world_size()))
+
+
+def _ask_environment() -> Found | None:
+    rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
+    if rank is None and world_size is None:
+        return None
+    told_by = f"the environment (RANK={rank}, WORLD_SIZE={world_size})"
+    try:
+        return Found(told_by, Shard(int(rank or ""), int(world_size or "")))
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"shard='auto' found {told_by}; expected two whole numbers, of which RANK is the "
+            "smaller. Set both, or say shard=keras_npbatch.Shard(index, count)."
+        ) from error
+
+
+def _ask_tf_config() -> Found | None:
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        chiefs, workers = cluster.get("chief", []), cluster.get("worker", [])
+        first = {"chief": 0, "worker": len(chiefs)}[task["type"]]
+        shard = Shard(first + int(task["index"]), len(chiefs) + len(workers))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InvalidArgumentError(
+            f"shard='auto' found TF_CONFIG={told(text)}; expected a cluster, and a task whose "
+            "type is 'chief' or 'worker'. Say shard=keras_npbatch.Shard(index, count)."
+        ) from error
+    return Found("TF_CONFIG", shard)

@@ -1,1 +1,0 @@
-"""Executors: when and where batches are computed, never what is in them."""

@@ -1,0 +1,1 @@
+"""What Keras asks for, and what it is given."""

@@ -1,0 +1,212 @@
+"""Which call of Keras is served: `fit`, `evaluate` or `predict`, and with which arguments.
+
+Keras hands a `DataAdapter` neither its own name nor its arguments: a dataset can't know that
+`predict` asks, which wants rows in the order of the data, nor that `class_weight` was given, which
+would be ignored silently. Both can be read from the calling frames. Only public names are read:
+those of the methods and of their arguments. A test for each supported version of Keras notices when
+they change; then no call is found, and the dataset refuses to guess.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import keras
+
+from keras_npbatch.plan.plan import Kind
+
+__all__ = [
+    "Call",
+    "expect_steps",
+    "find_call",
+    "find_call_of",
+    "find_epoch_iterator",
+    "given_to",
+    "is_asked_by_keras",
+    "is_build",
+    "is_reset",
+    "running_frames",
+    "show_steps",
+]
+
+_MAX_FRAMES = 64
+_MAX_FRAMES_TO_ITERATOR = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The innermost call of a model's `fit`, `evaluate` or `predict`."""
+
+    kind: Kind
+    """Its name."""
+    arguments: dict[str, Any]
+    """What it was given, by parameter name."""
+    model: Any = None
+    """Whose method it is."""
+    frame: int | None = None
+    """The identity of its frame."""
+
+    def is_given(self, name: str, value: Any) -> bool:
+        """Whether the argument `name` is this very object."""
+        return self.arguments.get(name) is value
+
+
+def find_call() -> Call | None:
+    """The call that is being served, or None if there is none among the callers."""
+    for frame in _frames(_MAX_FRAMES):
+        call = _call_in(frame)
+        if call is not None:
+            return call
+    return None
+
+
+def find_call_of(epoch_iterator: Any) -> Call | None:
+    """The call that is making `epoch_iterator`, or None if it is made by something else.
+
+    A callback, say, may make one of its own while a `fit` runs, and that `fit` says nothing about
+    it. So only the code of Keras and methods of the model may stand between the two.
+    """
+    insiders = epoch_iterator, getattr(epoch_iterator, "data_adapter", None)
+    for frame in _frames(_MAX_FRAMES):
+        call = _call_in(frame)
+        if call is not None:
+            return call
+        if _is_code_of(frame, "keras_npbatch") or _is_code_of(frame, "keras"):
+            continue
+        owner = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
+        if not isinstance(owner, keras.Model) and not any(owner is each for each in insiders):
+            return None
+    return None
+
+
+def _call_in(frame: FrameType) -> Call | None:
+    """The call that a frame is, if it is Keras's own method, or a model's that overrides it."""
+    code = frame.f_code
+    if code.co_name not in ("fit", "evaluate", "predict"):
+        return None
+    parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    if "self" not in parameters or "x" not in parameters:
+        return None  # an override with other parameters calls Keras's own
+    values = frame.f_locals
+    owner = values.get("self")
+    # Keras's trainer may belong to what is no keras.Model.
+    if not isinstance(owner, keras.Model) and not _is_code_of(frame, "keras"):
+        return None
+    given = {key: values[key] for key in parameters if key in values}
+    return Call(code.co_name, given, owner, id(frame))  # type: ignore[arg-type]
+
+
+def _is_code_of(frame: FrameType, package: str) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(f"{package}.")
+
+
+def running_frames() -> set[int]:
+    """The identities of all frames that are being executed, in any thread.
+
+    A call that has ended with an exception is none of them, though its traceback may keep its
+    frame, as in a notebook.
+    """
+    found = set()
+    for innermost in sys._current_frames().values():
+        frame: FrameType | None = innermost
+        while frame is not None:
+            found.add(id(frame))
+            frame = frame.f_back
+    del innermost  # this frame itself, maybe: it would keep all that called until a collection
+    return found
+
+
+def find_epoch_iterator(adapter: Any) -> Any | None:
+    """The object of Keras that walks over `adapter` for one call, or None.
+
+    One such object belongs to each `fit`, `evaluate` and `predict`, and within a `fit` one to
+    training and one to validation: it tells passes over the same dataset apart.
+    """
+    for frame in _frames_of_keras():
+        # Where Keras builds a model, it may ask the adapter itself, with the iterator at hand.
+        for name in ("self", "iterator") if _builds(frame) else ("self",):
+            owner = frame.f_locals.get(name)
+            if owner is not adapter and getattr(owner, "data_adapter", None) is adapter:
+                return owner
+    return None
+
+
+def given_to(epoch_iterator: Any) -> dict[str, Any]:
+    """The arguments with which `epoch_iterator` is being made, by parameter name."""
+    for frame in _frames_of_keras():
+        values = frame.f_locals
+        if frame.f_code.co_name == "__init__" and values.get("self") is epoch_iterator:
+            return dict(values)
+    return {}
+
+
+def is_asked_by_keras() -> bool:
+    """Whether Keras itself has called this package, and not a user's own loop."""
+    for frame in _frames(_MAX_FRAMES):
+        if not _is_code_of(frame, "keras_npbatch"):
+            return _is_code_of(frame, "keras")
+    return False
+
+
+def is_reset(epoch_iterator: Any) -> bool:
+    """Whether Keras takes back the batches it used to build the model.
+
+    It then reads `num_batches` from the method `reset` of its iterator over epochs.
+    """
+    return any(
+        frame.f_code.co_name == "reset" and frame.f_locals.get("self") is epoch_iterator
+        for frame in _frames_of_keras()
+    )
+
+
+def is_build() -> bool:
+    """Whether Keras takes a batch only to build a model.
+
+    On another process, whose model is built, it takes none.
+    """
+    return any(_builds(frame) for frame in _frames(_MAX_FRAMES))
+
+
+def expect_steps(epoch_iterator: Any, steps: int | None) -> None:
+    """Let Keras end the pass that comes next after so many steps, without a warning.
+
+    It reads `num_batches` once a call. The attribute it keeps it in is private, so it is touched
+    only where the number has changed: after a resumed epoch, or when a callback resumes one.
+    """
+    if getattr(epoch_iterator, "_num_batches", steps) != steps:
+        epoch_iterator._num_batches = steps
+
+
+def show_steps(call: Call | None, steps: int | None) -> None:
+    """Let the progress bars of a `fit` count to `steps` in the epoch that begins."""
+    callbacks = None if call is None else call.arguments.get("callbacks")
+    for callback in getattr(callbacks, "callbacks", ()):  # of a CallbackList, as Keras makes it
+        if isinstance(callback, keras.callbacks.ProgbarLogger):
+            callback.target = steps
+            if callback.progbar is not None:
+                callback.progbar.target = steps
+
+
+def _builds(frame: FrameType) -> bool:
+    builds = frame.f_code.co_name in ("_symbolic_build", "_maybe_symbolic_build")
+    return builds and _is_code_of(frame, "keras")
+
+
+def _frames_of_keras() -> Iterator[FrameType]:
+    # Looking at the variables of a frame keeps them alive: a user's frames are left alone.
+    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
+        if _is_code_of(frame, "keras"):
+            yield frame
+
+
+def _frames(most: int) -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(1)
+    for _ in range(most):
+        if frame is None:
+            return
+        yield frame
+        frame = frame.f_back

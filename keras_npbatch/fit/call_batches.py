@@ -1,0 +1,83 @@
+"""`CallBatches`: the batches that `evaluate` or `predict` reads, without a model.
+
+    for x, y in dataset.batches_for("evaluate"): ...
+
+`fit` shuffles, augments and weighs classes; the other calls do none of it. What they are given
+can be looked at here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.fit.session import check_delivered
+from keras_npbatch.fit.weighing import weighed_for_evaluate
+from keras_npbatch.plan.permutation import Rows
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.tree import Tree
+
+__all__ = ["CallBatches"]
+
+
+class CallBatches:
+    """The batches of one call of `evaluate` or `predict`; see `BatchDataset.batches_for`.
+
+    Args:
+        dataset: the `BatchDataset`.
+        call: `"evaluate"` or `"predict"`.
+
+    Raises:
+        InvalidArgumentError: for another `call`.
+    """
+
+    def __init__(self, dataset: Any, call: Literal["evaluate", "predict"]) -> None:
+        if call not in ("evaluate", "predict"):
+            raise InvalidArgumentError(
+                f"call is {told(call)}; expected 'evaluate' or 'predict'. Validation reads what "
+                "'evaluate' reads; fit, what `for batch in dataset` gives."
+            )
+        self._dataset, self._call = dataset, call
+        self._plan: Plan = dataset.plan.for_call(call)
+
+    def __len__(self) -> int:
+        """Batches in one pass over the data."""
+        return self._plan.num_batches
+
+    def __getitem__(self, index: int) -> Tree:
+        """Batch `index`, counted from the end where it is negative."""
+        return self._weighed(self._dataset._maker(self._plan, training=False)(0, self._step(index)))
+
+    def __iter__(self) -> Iterator[Tree]:
+        """One pass, through the dataset's workers."""
+        step, plan = -1, self._plan
+        with contextlib.closing(self._dataset._iteration(plan, 0, training=False)) as stream:
+            for batch in stream:
+                step += 1
+                yield self._weighed(batch)
+                del batch  # the caller's alone, while the next is made
+        check_delivered(step, plan.num_batches - 1)
+
+    def rows(self, step: int) -> Rows:
+        """The rows of a batch, int64 of shape `(samples in it,)`; padding is not in it."""
+        return self._plan.rows(0, self._step(step))
+
+    def __repr__(self) -> str:
+        """Whose batches of which call they are."""
+        return f"<{len(self)} batches for {self._call} of {self._dataset!r}>"
+
+    def _step(self, index: Any) -> int:
+        try:
+            step: int = operator.index(index)
+        except TypeError:
+            raise TypeError(f"index is {told(index)}; expected the number of a batch") from None
+        step += len(self) * (step < 0)
+        if not 0 <= step < len(self):
+            raise IndexError(f"there is no batch {index}: there are {len(self)}, from 0 up")
+        return step
+
+    def _weighed(self, batch: Tree) -> Tree:
+        return weighed_for_evaluate(self._plan, batch, len(self))

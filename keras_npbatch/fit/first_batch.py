@@ -1,0 +1,138 @@
+"""What the first batch of a `fit` or `evaluate` shows to be wrong, before Keras fails on it.
+
+    look_at(batch, "fit", model, dataset)
+
+Two inputs without targets are all right for `predict`, and texts for a model that looks them up.
+Whether they are wrong is known where the call is: a loss that Keras computes needs targets that
+are numbers, and Keras's own errors name neither.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_npbatch.batches.parts import unpack
+from keras_npbatch.errors import InvalidBatchError
+from keras_npbatch.plan.plan import Kind, Plan
+from keras_npbatch.tree import Tree, leaves, leaves_with_paths
+
+__all__ = ["look_at", "note_if_jax_lost_the_model", "warn_of_lone_samples"]
+
+_STEPS = {"fit": "train_step", "evaluate": "test_step"}
+
+
+def look_at(batch: Tree, kind: Kind, model: Any, dataset: Any) -> None:
+    """Refuse targets that the loss of the model can't be computed from.
+
+    Args:
+        batch: the first one.
+        kind: what is asked for.
+        model: whose; None if that can't be told.
+        dataset: whose batch it is.
+
+    Raises:
+        InvalidBatchError: for no targets, or texts, where Keras's own step computes the loss.
+    """
+    if not _needs_targets(kind, model):
+        return
+    x, y, _ = unpack(batch, "the dataset")
+    name = type(dataset).__name__
+    if not leaves(y):
+        raise InvalidBatchError(
+            f"the batches of the {name} have no targets, but {kind} computes a loss; expected "
+            f"(x, y). {_where_targets_are(x, kind, dataset)}"
+        )
+    for path, leaf in leaves_with_paths(y, "y"):
+        if _is_text(leaf):
+            raise InvalidBatchError(
+                f"{path} of the {name} is text ({np.asarray(leaf).dtype}), but {kind} "
+                "computes a loss; expected numbers. Number the classes: "
+                "names, y = np.unique(labels, return_inverse=True)."
+            )
+
+
+def _needs_targets(kind: Kind, model: Any) -> bool:
+    """Whether it is sure that Keras computes a loss that fails without targets."""
+    if kind not in _STEPS or model is None:
+        return False
+    own = (_STEPS[kind], "compute_loss")
+    if any(getattr(type(model), name) is not getattr(keras.Model, name) for name in own):
+        return False
+    losses = [loss for loss in keras.tree.flatten(model.loss) if loss is not None]
+    called = keras.losses.Loss.__call__  # converts the targets; another may do without
+    return bool(losses) and all(
+        not isinstance(loss, keras.losses.Loss) or type(loss).__call__ is called for loss in losses
+    )
+
+
+def _where_targets_are(x: Tree, kind: Kind, dataset: Any) -> str:
+    makes_any = type(dataset).__name__
+    if getattr(dataset, "_sources", None) is None:
+        return "Let load(rows) or __getitem__ return (x, y)."
+    if isinstance(x, tuple | list) and len(x) in (2, 3):
+        return (
+            f"{makes_any}((x, y)) has two inputs and no targets: write {makes_any}(x, y). If they "
+            f"are inputs, give the targets too: {makes_any}((x1, x2), y)."
+        )
+    applied = [dataset._transform, dataset._augment if kind == "fit" else None]
+    functions = " and ".join(function.setting for function in applied if function is not None)
+    if functions:
+        return f"Let {functions} return (x, y), not x alone, and give the dataset both."
+    return f"Write {makes_any}(x, y)."
+
+
+def _is_text(leaf: Any) -> bool:
+    kind = getattr(getattr(leaf, "dtype", None), "kind", None)
+    if kind == "O":
+        flat = np.asarray(leaf).reshape(-1)
+        return len(flat) > 0 and isinstance(flat[0], str | bytes)
+    return kind in ("U", "S", "T")
+
+
+def warn_of_lone_samples(plan: Plan, kind: Kind, model: Any, dataset: Any) -> None:
+    """Warn of a batch of one sample, where a layer of Torch's refuses to normalise over it.
+
+    Args:
+        plan: which rows are in which batch.
+        kind: what is asked for.
+        model: whose; None if that can't be told.
+        dataset: whose batches they are.
+    """
+    if kind != "fit" or model is None or keras.backend.backend() != "torch":
+        return
+    last = plan.num_batches - 1
+    if plan.batch_size == 1 or plan.sizes(last)[0] != 1 or plan.remainder == "pad":
+        return
+    import torch
+
+    # Keras's own BatchNormalization computes moments by itself, and takes one sample.
+    kind_of_torch = torch.nn.modules.batchnorm._BatchNorm
+    wrapped = [getattr(layer, "module", None) for layer in model._flatten_layers()]
+    modules = [module for module in wrapped if isinstance(module, torch.nn.Module)]
+    if any(isinstance(part, kind_of_torch) for module in modules for part in module.modules()):
+        warnings.warn(
+            f"the last batch of an epoch of the {type(dataset).__name__} has one sample, and Torch "
+            "refuses to normalise over one ('Expected more than 1 value per channel when "
+            "training'). Give the dataset remainder='spread', or 'drop'.",
+            stacklevel=2,
+        )
+
+
+def note_if_jax_lost_the_model(error: Exception, model: Any) -> None:
+    """Say what to do with a built model when the first step of a `fit` fails for want of a batch.
+
+    On JAX, Keras takes the values out of the model's variables before that step, and puts them back
+    from what the step returns.
+    """
+    if model is None or keras.backend.backend() != "jax" or getattr(model, "_jax_state", None):
+        return
+    if any(getattr(variable, "_value", variable) is None for variable in model.variables):
+        error.add_note(
+            "keras_npbatch: on JAX, Keras had taken the weights out of the model for its first "
+            "step, so the model can't be used again, whatever the data. Build and compile it anew "
+            "(and set_weights, if you have kept get_weights())."
+        )

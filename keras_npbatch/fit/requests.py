@@ -1,0 +1,245 @@
+"""What Keras was asked for, in terms of the dataset, and what it would ignore of it.
+
+kind_of(service, call)          # "fit", "evaluate" or "predict"
+reads_in_order(service, call)   # fit(shuffle=False) reads in the order of the data
+weights_of(service, call)       # fit(class_weight=...)
+check_arguments(service, call, steps)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, told
+from keras_npbatch.fit.call import Call
+from keras_npbatch.plan.plan import Kind
+from keras_npbatch.workers.service import Service
+
+__all__ = [
+    "check_arguments",
+    "initial_epoch",
+    "kind_of",
+    "passes_in_all",
+    "reads_in_order",
+    "refuse_ignored",
+    "refuse_to_guess",
+    "refuse_validation_split",
+    "weights_of",
+]
+
+_STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
+
+
+def kind_of(service: Service, call: Call | None) -> Kind:
+    """What Keras does with the batches.
+
+    Raises:
+        AmbiguousCallError: if it can't be told and matters.
+    """
+    if call is not None:
+        # While fit makes the iterator of its validation, fit itself is the innermost call.
+        if call.kind == "fit" and not call.is_given("x", service.dataset):
+            return "evaluate"
+        return call.kind
+    refuse_to_guess(service)
+    return "fit"
+
+
+def refuse_to_guess(service: Service) -> None:
+    """Where it can't be told which call asks.
+
+    Raises:
+        AmbiguousCallError: if the calls are not given the same batches.
+    """
+    differences = _differences(service)
+    if differences:
+        raise AmbiguousCallError(
+            "Keras asks for batches, but it can't be told whether for fit, evaluate or predict, "
+            f"and the {type(service.dataset).__name__} has others for each of them, because of "
+            f"{', '.join(differences)}. Expected a call of model.fit, model.evaluate or "
+            "model.predict. Call one of them, iterate over the dataset yourself, or make one "
+            "without these settings."
+        )
+
+
+def _differences(service: Service) -> list[str]:
+    """Why `fit`, `evaluate` and `predict` are not given the same batches."""
+    plan, dataset = service.plan, service.dataset
+    draws = dataset._load_draws or (dataset._transform is not None and dataset._transform.draws)
+    reasons = {
+        "shuffle=True": plan.shuffle,
+        "the shard": plan.shard.count > 1,
+        "random numbers in load or transform": draws,
+        "the position within an epoch (load_state_dict)": service.clock.place.is_rest,
+    }
+    found: list[str] = dataset._for_training_alone
+    return [reason for reason, matters in reasons.items() if matters] + found
+
+
+def _trains_on(service: Service, call: Call | None) -> bool:
+    return call is not None and call.kind == "fit" and call.is_given("x", service.dataset)
+
+
+def reads_in_order(service: Service, call: Call | None) -> bool:
+    """Whether `fit(shuffle=False)` asks for another order than the dataset's own.
+
+    `shuffle=True` is the default of `fit`, so it leaves the order to the dataset.
+
+    Raises:
+        UnsupportedArgumentError: for anything else, such as `"batch"`.
+    """
+    if call is None or not _trains_on(service, call):
+        return False
+    shuffle = call.arguments.get("shuffle", True)
+    if not isinstance(shuffle, bool | np.bool_):
+        raise UnsupportedArgumentError(
+            f"fit(shuffle=...) was given {told(shuffle)} with the dataset "
+            f"({type(service.dataset).__name__}), which shuffles samples, not batches; expected "
+            "False for the order of the data. Leave it out for the dataset's own order."
+        )
+    return service.plan.shuffle and not shuffle
+
+
+def weights_of(service: Service, call: Call | None) -> ClassWeight | None:
+    """The weights of `fit(class_weight=...)`, if it was given.
+
+    Raises:
+        InvalidArgumentError: for keys that are no class numbers, or weights that are no weights.
+        UnsupportedArgumentError: if the dataset weighs its samples already.
+    """
+    if call is None or not _trains_on(service, call):
+        return None
+    given = call.arguments.get("class_weight")
+    if given is None:
+        return None
+    weights = ClassWeight(given)
+    service.dataset._check_class_weight()
+    return weights
+
+
+def initial_epoch(service: Service, call: Call | None, steps: int | None) -> int | None:
+    """The epoch of the data that `fit(initial_epoch=...)` begins with, if it says so.
+
+    Where an epoch of `fit` is not one of the data, because of `steps_per_epoch`, it does not.
+    """
+    if call is None or not _trains_on(service, call):
+        return None
+    if steps not in (None, service.plan.num_batches):
+        return None
+    return call.arguments.get("initial_epoch") or None
+
+
+def passes_in_all(call: Call | None) -> int | None:
+    """After how many whole passes the last one begins, if the call tells."""
+    if call is None or call.kind != "fit" or not isinstance(call.arguments.get("epochs"), int):
+        return None
+    first = call.arguments.get("initial_epoch") or 0
+    return int(call.arguments["epochs"]) - first - 1
+
+
+def _check_validation(call: Call) -> None:
+    data, *beside = _as_tuple(call.arguments.get("validation_data"))
+    if not isinstance(data, Batches):
+        return
+    name = type(data).__name__
+    if any(isinstance(part, Batches) for part in beside):
+        raise UnsupportedArgumentError(
+            f"fit(validation_data=...) was given {1 + len(beside)} datasets ({name}, ...), and "
+            "Keras would ignore all but the first; expected one. Take the parts of a split apart: "
+            "train, validation = dataset.split(0.8)."
+        )
+    if any(part is not None for part in beside):
+        raise UnsupportedArgumentError(
+            f"fit(validation_data=...) was given targets or weights beside the dataset ({name}), "
+            "and Keras would ignore them; expected the dataset alone. Put them into the dataset."
+        )
+    batch_size = call.arguments.get("validation_batch_size")
+    if batch_size not in (None, data.batch_size):
+        raise UnsupportedArgumentError(
+            f"fit(validation_batch_size=...) was given {told(batch_size)} with the dataset "
+            f"({name}) of batch_size={data.batch_size}, and Keras would ignore it. Give "
+            "batch_size to the dataset."
+        )
+
+
+def _as_tuple(data: Any) -> tuple[Any, ...]:
+    return tuple(data) if isinstance(data, tuple | list) and data else (data,)
+
+
+def refuse_validation_split(call: Call | None, dataset: Any) -> None:
+    """Refuse what `fit` does with arrays alone.
+
+    Raises:
+        UnsupportedArgumentError: if the call is a `fit(validation_split=...)` of the dataset.
+    """
+    if call is None or call.kind != "fit" or not call.is_given("x", dataset):
+        return
+    fraction = call.arguments.get("validation_split")
+    if fraction:
+        raise UnsupportedArgumentError(
+            f"fit(validation_split={fraction}) was given with the dataset "
+            f"({type(dataset).__name__}), and Keras splits arrays alone; expected none. Write "
+            f"train, validation = dataset.split({1 - fraction:g}), then fit(train, "
+            "validation_data=validation)."
+        )
+
+
+def refuse_ignored(dataset: Any, called: str, arguments: Mapping[str, Any]) -> None:
+    """Where Keras would ignore arguments silently.
+
+    Args:
+        dataset: the dataset that was given with them.
+        called: what was called.
+        arguments: its arguments, by parameter name.
+
+    Raises:
+        UnsupportedArgumentError: if there are any.
+    """
+    for name, instead in (
+        ("y", "Put the targets into the dataset."),
+        ("sample_weight", "Put the weights into the dataset."),
+        ("class_weight", "Give it to fit or to the dataset."),
+    ):
+        given = arguments.get(name)
+        if given is not None:
+            if isinstance(given, Batches):
+                instead = "To validate on another dataset, write fit(train, validation_data=other)."
+            raise UnsupportedArgumentError(
+                f"{called}({name}=...) was given with the dataset ({type(dataset).__name__}), and "
+                f"Keras would ignore it; expected None. {instead}"
+            )
+
+
+def check_arguments(service: Service, call: Call | None, steps: int | None) -> None:
+    """Refuses what Keras would ignore in silence when data come from an adapter."""
+    if call is None:
+        return
+    dataset = type(service.dataset).__name__
+    is_validation = call.kind == "fit" and not call.is_given("x", service.dataset)
+    if service.endless and steps is None:
+        name = "validation_steps" if is_validation else _STEPS[call.kind]
+        if call.kind == "fit" and call.arguments.get("steps_per_epoch") is not None:
+            name = "validation_steps"
+        raise UnsupportedArgumentError(
+            f"{call.kind} with an endless dataset ({dataset}.repeat()) would never end; expected "
+            f"{name}. One pass over the data is {name}={service.plan.num_batches}."
+        )
+    if call.kind == "fit":
+        _check_validation(call)
+    if is_validation:
+        return
+    refuse_validation_split(call, service.dataset)  # beside a validation_data Keras ignores it
+    honoured = {"class_weight": None} if call.kind == "fit" else {}
+    refuse_ignored(service.dataset, call.kind, call.arguments | honoured)
+    batch_size = call.arguments.get("batch_size")
+    if batch_size is not None and batch_size != service.plan.batch_size:
+        raise UnsupportedArgumentError(
+            f"{call.kind}(batch_size=...) was given {told(batch_size)} with the dataset "
+            f"({dataset}) of batch_size={service.plan.batch_size}, and Keras would ignore it. Give "
+            "batch_size to the dataset."
+        )

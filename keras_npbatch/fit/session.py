@@ -1,0 +1,375 @@
+"""What one call of Keras is served: the passes that its iterator over epochs makes.
+
+Keras makes one iterator over epochs for each `fit`, `evaluate` and `predict`, and one more for the
+validation within a `fit`. Each is served by a `Session` of its own, so that they never disturb
+each other, also when all of them walk over the same dataset at once:
+
+- `fit` gets shuffled epochs, one after the other, or with `shuffle=False` in the order of the data;
+  an epoch counts once all of it was delivered.
+  What Keras took only to build a model it gives back (`take_back`), and gets anew.
+- After `load_state_dict` the first pass of `fit` is the rest of an epoch, and Keras is told so.
+- `evaluate` and `predict` read in the order of the data and never move an epoch on.
+- `predict` gets every row once, also where training drops or pads.
+
+Iterators are lazy: Keras makes some that it never uses, and a pass begins with its first batch.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+import keras
+
+from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.parts import Training
+from keras_npbatch.distributed.agreement import refuse_differences, tell_failure
+from keras_npbatch.distributed.checks import check_engine, check_rest, join_strategy, rewire
+from keras_npbatch.distributed.rank import has_others, mesh_place
+from keras_npbatch.errors import ClosedError, InvalidStateError, UnsupportedArgumentError, told_rows
+from keras_npbatch.fit.call import Call, find_call, is_build, show_steps
+from keras_npbatch.fit.deliveries import Delivery, Watch
+from keras_npbatch.fit.first_batch import look_at, note_if_jax_lost_the_model, warn_of_lone_samples
+from keras_npbatch.fit.requests import (
+    check_arguments,
+    initial_epoch,
+    kind_of,
+    passes_in_all,
+    reads_in_order,
+    weights_of,
+)
+from keras_npbatch.fit.weighing import Weighing, without_weights
+from keras_npbatch.plan.clock import Place
+from keras_npbatch.plan.plan import Kind, Plan
+from keras_npbatch.tree import Tree
+from keras_npbatch.workers.service import Service, Stream
+
+__all__ = ["Session", "check_delivered"]
+
+
+class Session:
+    """The passes of one iterator of Keras.
+
+    Args:
+        service: what is walked over.
+        call: what Keras was asked for, if that can be told.
+        steps: how many steps Keras takes an epoch; None: as many as there are.
+
+    Raises:
+        AmbiguousCallError: if it can't be told and matters.
+        UnsupportedArgumentError: for an argument that Keras would ignore.
+    """
+
+    def __init__(self, service: Service, call: Call | None, steps: int | None) -> None:
+        self.watches: list[Watch] = []
+        self._service = service
+        self._steps = steps
+        self.frame = None if call is None else call.frame
+        self._model = None if call is None or call.model is None else weakref.ref(call.model)
+        self._strategy: Any = None
+        kind = kind_of(service, call)
+        check_arguments(service, call, steps)
+        self._in_order = reads_in_order(service, call)
+        self._class_weight = weights_of(service, call)
+        self._choose(kind)
+        self._is_agreed = not has_others(self._plan.shard)
+        self._check_engine(call)
+        if not self._is_agreed and self._engine_talks_first():
+            # Where the data begin may still change, so that is compared with the first batch.
+            refuse_differences(self._plan.shard, self._described())
+        self._times_set = service.clock.times_set
+        self._first_epoch = initial_epoch(service, call, steps)
+        self._next: Place | None = None
+        self._clock_before = service.clock.place
+        if self._kind == "fit":
+            service.clock.begin_fit(self._next_pass().epoch, self._in_order)
+        self._steps_shown = self.num_batches
+        self._walks = 0
+        self._passes = 0
+        self.is_watched = False
+        self.has_ended = False
+        self._has_begun = False
+        self._last_pass: int | None = None
+        self._stream: Stream | None = None
+        # The metrics of a validation are those of `fit`.
+        is_own_call = call is not None and call.kind == self._kind
+        model = self.model if is_own_call else None
+        self._rewired = rewire(self._plan, self._kind, service.dataset, model)
+
+    def end(self) -> None:
+        """The call of Keras has ended; safe to call twice."""
+        if self._kind == "fit" and self._in_order and not self.has_ended:
+            self._service.clock.end_fit()
+        self.has_ended = True
+        if self._rewired is not None:
+            self._rewired.end()
+            self._rewired = None
+
+    @property
+    def num_batches(self) -> int | None:
+        """Steps in the pass that comes next, or None for an endless dataset."""
+        if self._service.endless:
+            return None
+        place = self._next_pass()
+        return place.plan(self._plan).num_batches - place.step
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """What Keras was given by this name."""
+        return self._steps
+
+    @property
+    def steps(self) -> int:
+        """Steps in an epoch of Keras that is not resumed."""
+        return self._steps or self._plan.num_batches
+
+    @property
+    def model(self) -> Any:
+        """The model that is served, or None if that can't be told."""
+        return None if self._model is None else self._model()
+
+    def batches(self, call: Call | None) -> Iterator[Tree]:
+        """One epoch (all that follow, for an endless dataset), from its first batch on.
+
+        Args:
+            call: what asks for them. It knows more than the call that made the session: where a
+                dataset is trained on and validated with in one `fit`, which of both this is; and
+                the initial epoch that a callback has restored.
+        """
+        self._notice(call)
+        self._first_epoch = initial_epoch(self._service, call, self._steps)
+        self._last_pass = passes_in_all(call)
+        return self._epochs()
+
+    def steps_to_come(self, call: Call | None) -> int | None:
+        """Steps in the pass that comes next, as `call`, which is about to ask for it, has them."""
+        self._notice(call)
+        return self.num_batches
+
+    def join(self, strategy: Any) -> None:
+        """A strategy of TensorFlow divides the batches among replicas, in several processes maybe.
+
+        Raises:
+            RanksDisagreeError: on every process, if they have different datasets.
+            UnsupportedArgumentError: if it would train samples twice, or wrongly, or fail.
+        """
+        dataset = self._service.dataset
+        join_strategy(strategy, self._plan, self._kind, dataset, self.model, self._described())
+        self._is_agreed, self._strategy = True, strategy
+        self._choose(self._kind)
+
+    def tell_place(self, error: Exception) -> None:
+        """Add a note to an error about the batch that was given last: epoch, step and rows."""
+        plan, epoch, step = self._at
+        rows = told_rows(plan.rows(epoch, step))
+        error.add_note(f"keras_npbatch: in the batch of epoch {epoch}, step {step}, rows {rows}")
+
+    def take_back(self) -> None:
+        """Keras drops what it has read to build the model: the epoch is begun anew."""
+        if self._stream is None:
+            return
+        self._stream.close()
+        self._stream = None
+        if self._kind == "fit" and self._times_set == self._service.clock.times_set:
+            self._service.clock.move_to(*self._clock_before)
+            self._next = None
+
+    def _notice(self, call: Call | None) -> None:
+        if call is not None and call.kind == "evaluate":
+            self._choose("evaluate")
+
+    def _check_engine(self, call: Call | None) -> None:
+        arguments = {} if call is None else call.arguments
+        model, callbacks = getattr(call, "model", None), arguments.get("callbacks")
+        try:
+            check_engine(self._plan, self._kind, self._service.dataset, model, callbacks)
+            validation = arguments.get("validation_data") if self._kind == "fit" else None
+            if isinstance(validation, Batches):  # now, not after an epoch of training
+                check_engine(validation.plan.in_data_order(), "evaluate", validation)
+        except UnsupportedArgumentError as error:
+            # Another process, whose settings are others, may find no fault with them and wait.
+            if self._kind != "predict" and not self._is_agreed:
+                tell_failure(self._plan.shard, error)
+            raise
+
+    def _engine_talks_first(self) -> bool:
+        """Whether processes talk before they take a batch, in words that must fit.
+
+        Keras's JAX trainer does, on Torch `TorchDataParallel` when it shares weights, and from
+        version 3.16 on Keras's Torch trainer, when it wraps a model.
+        """
+        on_torch = keras.backend.backend() == "torch" and self._kind != "predict"
+        return on_torch or mesh_place() is not None
+
+    def _agree(self) -> None:
+        """Once: all processes that train together have the same, or each complains."""
+        if not self._is_agreed:
+            refuse_differences(self._plan.shard, self._described())
+            self._is_agreed = True
+
+    def _described(self) -> dict[str, Any]:
+        """What processes that train together must have alike, in the arguments of `fit` too."""
+        described = self._service.described()
+        if self._in_order:
+            described["fit(shuffle)"] = False
+        if self._class_weight is not None:
+            described["fit(class_weight)"] = self._class_weight.pairs
+        return described
+
+    def _choose(self, kind: Kind) -> None:
+        self._kind: Kind = kind
+        plan = self._service.plan
+        if kind != "fit" or self._in_order:
+            plan = plan.in_data_order(every_row=kind == "predict")
+        if kind == "evaluate" and plan.remainder == "pad" and not self._needs_equal_sizes(plan):
+            # Exact for every loss and metric, which no weights are.
+            plan = plan.in_data_order(every_row=True)
+        self._plan = plan
+        steps = self._steps
+        if steps is not None and not self._service.endless:
+            steps = min(steps, plan.num_batches)
+        self._weighing = Weighing("fit" if kind == "fit" else "evaluate", self.model, steps)
+
+    def _needs_equal_sizes(self, plan: Plan) -> bool:
+        """Whether others, processes or devices, need a batch of the same size."""
+        return plan.shard.count > 1 or self._strategy is not None or mesh_place() is not None
+
+    @property
+    def _training(self) -> Training:
+        return self._kind == "fit" and (self._class_weight or True)
+
+    def _epochs(self) -> Iterator[Tree]:
+        self._walks += 1
+        walk = self._walks
+        yield from self._one_epoch(walk)
+        while self._service.endless:
+            yield from self._one_epoch(walk)
+
+    def _one_epoch(self, walk: int) -> Iterator[Tree]:
+        place = self._next = self._next_pass()
+        epoch, first, plan = place.epoch, place.step, place.plan(self._plan)
+        self._times_set = self._service.clock.times_set
+        if self._kind == "fit":
+            self._service.clock.reached = None  # by an iteration that was left
+            self._service.clock.begin_fit(epoch, self._in_order)
+        building = is_build()
+        if not building:
+            self._agree()
+            if plan.skip:
+                check_rest(plan, self._kind, self._strategy)
+        self._show_steps()
+        if not self._has_begun:
+            warn_of_lone_samples(plan, self._kind, self.model, self._service.dataset)
+        summarise = next((watch.summarise for watch in self.watches if watch.summarise), None)
+        stream = self._stream = self._service.stream(
+            plan, epoch, self._training, self._another_follows(), first, summarise
+        )
+        step, last_step = first - 1, plan.num_batches - 1
+        ready, asked = stream.ready if self.watches else 0, perf_counter()
+        try:
+            # Counted by hand: enumerate would hold the batch while it asks for the next.
+            for batch in stream:
+                step += 1
+                if step == last_step:
+                    # Before the last batch leaves, since Keras does not come back after it.
+                    self._passes += 1
+                    self._move_to(epoch + 1)
+                summary = None
+                if summarise is not None:
+                    batch, summary = batch  # the pair must not keep it
+                if building and plan.remainder == "pad":
+                    weighed = without_weights(batch)
+                else:
+                    weighed = self._weighing(plan, batch, step)
+                if self.watches:
+                    waited_s = 0.0 if ready else perf_counter() - asked
+                    delivery = Delivery(
+                        walk,
+                        plan,
+                        place._replace(step=step, in_order=self._in_order),
+                        first,
+                        weighed,
+                        summary,
+                        waited_s,
+                        ready,
+                        self._class_weight,
+                    )
+                    for watch in self.watches:
+                        watch.deliver(delivery)
+                    del delivery
+                self._at = plan, epoch, step
+                if not self._has_begun:
+                    look_at(weighed, self._kind, self.model, self._service.dataset)
+                    self._has_begun = True
+                yield weighed
+                del weighed, batch  # the caller's alone, while the next is waited for
+                ready, asked = stream.ready if self.watches else 0, perf_counter()
+            check_delivered(step, last_step)
+        except Exception as error:
+            if self._kind == "fit":
+                note_if_jax_lost_the_model(error, self.model)
+            raise
+        finally:
+            stream.close()
+
+    def _another_follows(self) -> bool:
+        """Whether another epoch will be asked for, as far as can be told."""
+        if self._kind != "fit":
+            return False
+        if self._service.endless or self._last_pass is None:
+            return True
+        return self._passes < self._last_pass
+
+    def _next_pass(self) -> Place:
+        """Where the pass that comes next begins."""
+        if self._kind != "fit":
+            return Place()
+        place = self._next_place()
+        if place.is_rest and place.in_order != self._in_order:
+            was, now = ("False", "True") if place.in_order else ("True", "False")
+            raise InvalidStateError(
+                f"the dataset goes on within epoch {place.epoch}, of which a part was read with "
+                f"fit(shuffle={was}), and this is fit(shuffle={now}): of the rest, some samples "
+                f"would come twice and others never. Give fit shuffle={was}, or call "
+                f"set_epoch({place.epoch}) to begin that epoch again."
+            )
+        return place
+
+    def _next_place(self) -> Place:
+        clock = self._service.clock
+        if self._times_set != clock.times_set:  # the user has set it since
+            return clock.place
+        if self._next is not None:
+            return self._next
+        if self._first_epoch in (None, clock.epoch):
+            return clock.place
+        return Place(self._first_epoch)
+
+    def _move_to(self, epoch: int) -> None:
+        if self._kind != "fit":
+            return
+        self._next = Place(epoch)
+        if self._times_set == self._service.clock.times_set:
+            self._service.clock.move_to(epoch)
+
+    def _show_steps(self) -> None:
+        """Progress bars were told how many steps an epoch has; a resumed one has fewer."""
+        steps = self.num_batches
+        if self._kind == "fit" and self._steps is None and steps != self._steps_shown:
+            show_steps(find_call(), steps)
+            self._steps_shown = steps
+
+
+def check_delivered(step: int, last_step: int) -> None:
+    """Refuses to take the end of a stream for the end of its epoch when batches are missing.
+
+    Raises:
+        ClosedError: if `step`, the last one delivered, is not the epoch's.
+    """
+    if step != last_step:
+        raise ClosedError(
+            f"the dataset was closed after {step + 1} of {last_step + 1} batches of an epoch that "
+            "was under way. Close it when all iteration is over."
+        )

@@ -1,0 +1,125 @@
+"""Sample weights in the shape and scale with which Keras leaves padded rows out.
+
+    weigh = Weighing("fit", model)
+    weigh(plan, batch, step)        # the batch as that model is given it
+
+Keras multiplies the values of a loss by the sample weights, aligned at the *last* axis: weights of
+shape `(n,)` weigh the positions of values `(n, time)`, not the samples. Which shape is right
+depends on the values, and so on the loss and metrics of the model: `model_weights` finds it.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import keras
+
+from keras_npbatch.batches.parts import pack, scale_weights, scaled, unpack
+from keras_npbatch.errors import UnsupportedArgumentError
+from keras_npbatch.fit.model_weights import Form, forms_of
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.tree import Tree, leaves, map_leaves
+
+__all__ = ["Weighing", "weighed_for_evaluate", "weighed_for_fit", "without_weights"]
+
+
+class Weighing:
+    """The sample weights of padded batches, for one call of Keras.
+
+    Args:
+        kind: what the batches are for.
+        model: what is trained, or evaluated. None: it is not known, and the weights keep the
+            shapes that the targets suggest.
+        steps: how many batches `evaluate` reads in all; None: those of an epoch.
+    """
+
+    def __init__(
+        self, kind: Literal["fit", "evaluate"], model: Any = None, steps: int | None = None
+    ) -> None:
+        self._kind, self._steps = kind, steps
+        self._model = None if model is None else weakref.ref(model)
+        self._forms: Sequence[Form] | None = None
+        self._unpadded: Plan | None = None
+        """The plan for which a model was found to be refused, were there any padded row."""
+
+    def __call__(self, plan: Plan, batch: Tree, step: int) -> Tree:
+        """The batch of a step with the weights that the model is given.
+
+        Raises:
+            UnsupportedArgumentError: if no weights leave padded rows out of what it computes.
+        """
+        if plan.remainder != "pad":
+            return batch
+        model = None if self._model is None else self._model()
+        if model is not None and plan != self._unpadded:  # to trace a model takes long
+            self._look_at(model, plan, batch)
+        mean, total = self._factors(plan, step)
+        if self._forms is None:
+            return scale_weights(batch, mean)
+        parts = unpack(batch, "the dataset")
+        weights = _formed(parts.sample_weight, parts.y, self._forms, mean, total)
+        return pack(parts._replace(sample_weight=weights))
+
+    def _look_at(self, model: Any, plan: Plan, batch: Tree) -> None:
+        try:
+            self._forms = forms_of(model, batch, plan, self._kind)
+        except UnsupportedArgumentError:
+            if plan.pads:
+                raise
+            self._unpadded = plan  # all weigh the same; but a later epoch may be longer
+            return
+        self._model = None
+
+    def _factors(self, plan: Plan, step: int) -> tuple[float, float]:
+        """What to scale the weights of a step by: for a loss that is a mean, and for a sum.
+
+        Keras divides the loss of a batch by all its rows, padded ones too, and then weighs that
+        batch by all its rows. For `fit` the gradient must be that of the real rows, so in a
+        padded batch they weigh `batch_size / real rows`. For `evaluate` the mean over the batches
+        that are read must be that over their real rows, so in each batch they weigh
+        `all rows / real rows`. A sum is not divided; but `evaluate` weighs the sums of batches by
+        all their rows, where it should by the real ones.
+        """
+        start, stop = plan.global_span(step)
+        if self._kind == "fit":
+            return plan.global_batch_size / (stop - start), 1.0
+        steps = self._steps or plan.num_batches
+        passes, rest = divmod(steps, plan.num_batches)
+        real = passes * plan.num_samples + (plan.global_span(rest - 1)[1] if rest else 0)
+        return steps * plan.global_batch_size / real, steps * (stop - start) / real
+
+
+def weighed_for_fit(plan: Plan, batch: Tree, step: int) -> Tree:
+    """The batch of a step of training as `fit` gives it to a model that is not known."""
+    return Weighing("fit")(plan, batch, step)
+
+
+def weighed_for_evaluate(plan: Plan, batch: Tree, steps: int) -> Tree:
+    """A batch as `evaluate`, which reads `steps` of them, gives it to a model that is not known."""
+    return Weighing("evaluate", steps=steps)(plan, batch, 0)
+
+
+def without_weights(batch: Tree) -> Tree:
+    """The batch as Keras needs it to build a model."""
+    return pack(unpack(batch, "the dataset")._replace(sample_weight=None))
+
+
+def _formed(weights: Tree, targets: Tree, forms: Sequence[Form], mean: float, total: float) -> Tree:
+    """The weights for each output: one array where all outputs take the same."""
+    found = leaves(weights)
+    is_nested = isinstance(weights, dict | list | tuple)
+    if is_nested and len(found) != len(leaves(targets)):  # Keras tells what is wrong with it
+        return map_leaves(lambda weight: scaled(weight, mean), weights)
+    by_output = [
+        form.shaped(scaled(found[form.target if is_nested else 0], total if form.is_sum else mean))
+        for form in forms
+    ]
+    first = by_output[0]
+    if not is_nested and all(
+        each.shape == first.shape and form.is_sum == forms[0].is_sum
+        for each, form in zip(by_output, forms, strict=True)
+    ):
+        return first
+    return keras.tree.pack_sequence_as(forms[0].outputs, by_output)

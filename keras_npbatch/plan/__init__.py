@@ -1,0 +1,1 @@
+"""Which rows an epoch has, and in which batch each of them is. Integers only."""

@@ -1,0 +1,88 @@
+"""`Explanation`: the rows of one step, of every process that trains.
+
+print(Explanation.of(plan, epoch=0, step=2))
+# step 2 of 3 in epoch 0: 2 of 10 samples, remainder='pad'
+#   shard 0 of 2: rows [7], 1 padded
+#   shard 1 of 2: rows [0], 1 padded
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.errors import told_rows
+from keras_npbatch.plan.permutation import Rows
+from keras_npbatch.plan.plan import Plan
+
+__all__ = ["Explanation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Which samples each process reads at one step; `str()` tells it."""
+
+    epoch: int
+    """The epoch, from 0 up."""
+    step: int
+    """The step in it."""
+    num_batches: int
+    """Steps in an epoch."""
+    num_samples: int
+    """Samples in the data, or in the part of a split."""
+    remainder: str
+    """What happens to samples that make no full batch."""
+    shards: tuple[Rows, ...]
+    """The rows of each shard's batch, int64 `(samples in it,)`; padding is not in it."""
+    padding: tuple[int, ...]
+    """How many samples are added to each shard's batch, with a weight of 0."""
+
+    @classmethod
+    def of(cls, plan: Plan, epoch: int, step: int) -> Explanation:
+        """The explanation of a step.
+
+        Args:
+            plan: that of any of the shards.
+            epoch: from 0 up.
+            step: from 0 to `num_batches - 1`.
+
+        Raises:
+            InvalidArgumentError: for an epoch or step that does not exist.
+        """
+        epoch = whole_number("epoch", epoch, least=0)
+        step = whole_number("step", step, least=0, most=plan.num_batches - 1)
+        order = plan.order(epoch)
+        plans = [plan.of_shard(index) for index in range(plan.shard.count)]
+        shards = tuple(order.rows(*each.span(step)) for each in plans)
+        is_padded = plan.remainder == "pad"
+        return cls(
+            epoch=epoch,
+            step=step,
+            num_batches=plan.num_batches,
+            num_samples=plan.num_samples,
+            remainder=plan.remainder,
+            shards=shards,
+            padding=tuple(plan.batch_size - len(rows) if is_padded else 0 for rows in shards),
+        )
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the global batch: those of all shards, one after the other."""
+        return np.concatenate(self.shards)
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        count = len(self.shards)
+        lines = [
+            f"step {self.step} of {self.num_batches} in epoch {self.epoch}: "
+            f"{sum(map(len, self.shards))} of {self.num_samples} samples, "
+            f"remainder={self.remainder!r}"
+        ]
+        for index, (rows, padding) in enumerate(zip(self.shards, self.padding, strict=True)):
+            padded = f", {padding} padded" if padding else ""
+            lines.append(f"  shard {index} of {count}: rows {told_rows(rows)}{padded}")
+        return "\n".join(lines)

@@ -1,0 +1,137 @@
+"""A position in a dataset, as a small dict that JSON can hold, and the way back.
+
+    state = write(fingerprint, Place(epoch=3, step=17), plan)   # {"epoch": 3, "step": 17, ...}
+    read(state, fingerprint, plan)                              # Place(epoch=3, step=17, skip=0)
+
+Since a batch is a function of (seed, epoch, step), these numbers are all there is to save. The
+fingerprint goes with them, to refuse a dataset whose epochs are others. The size of the batches
+may be another one, as when another number of processes goes on: the order of an epoch does not
+depend on it, and what was read of it is its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.errors import InvalidStateError, told
+from keras_npbatch.plan.clock import Place
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.plan.shard import Shard
+
+__all__ = ["Fingerprint", "is_of", "read", "write"]
+
+Fingerprint: TypeAlias = dict[str, Any]
+"""What decides which batches there are, by name; values that JSON gives back as they are."""
+
+_VERSION = 1
+"""Counts the changes after which an old state would lead to other batches."""
+_MOST_TOLD = 5
+_SIZE = "global_batch_size"
+
+
+def write(fingerprint: Fingerprint, place: Place, plan: Plan) -> dict[str, Any]:
+    """The state that says: the batch at `place` comes next.
+
+    Args:
+        fingerprint: of the dataset.
+        place: its step may be the one after the last, which is the first of the next epoch.
+        plan: that of whole epochs.
+    """
+    num_batches = place.plan(plan).num_batches
+    epoch = whole_number("epoch", place.epoch, least=0)
+    step = whole_number("step", place.step, least=0, most=num_batches)
+    if step == num_batches:
+        place = Place(epoch + 1)
+    numbers = place._asdict()
+    if not numbers.pop("in_order"):  # the dataset's own order, as the fingerprint has it
+        return {"version": _VERSION, **numbers, "dataset": fingerprint}
+    return {"version": _VERSION, **numbers, "in_order": True, "dataset": fingerprint}
+
+
+def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
+    """The place of a state.
+
+    Args:
+        state: what `write` returned, or what came in its place.
+        fingerprint: of the dataset that is to go on.
+        plan: that of its whole epochs.
+
+    Raises:
+        InvalidStateError: if it is no state, or one of another dataset; tells what differs.
+    """
+    if not isinstance(state, Mapping) or "version" not in state:
+        raise InvalidStateError(
+            f"the state is {told(state)}; expected the dict that a dataset's state_dict() returned."
+        )
+    if state["version"] != _VERSION:
+        raise InvalidStateError(
+            f"the state has version {told(state['version'])}; this keras_npbatch reads version "
+            f"{_VERSION}. Load it with the keras_npbatch that wrote it, or begin anew."
+        )
+    theirs = state.get("dataset")
+    if not isinstance(theirs, Mapping):
+        raise InvalidStateError(
+            "the state has no description of its dataset; expected the dict that a dataset's "
+            "state_dict() returned, unchanged."
+        )
+    _compare(theirs, fingerprint)
+    try:
+        size = whole_number(_SIZE, theirs.get(_SIZE), least=1)
+        skip = whole_number("skip", state.get("skip", 0), least=0, most=plan.num_samples - 1)
+        epoch = whole_number("epoch", state.get("epoch"), least=0)
+        was = Place(epoch, 0, skip).plan(replace(plan, batch_size=size, shard=Shard()))
+        step = whole_number("step", state.get("step"), least=0, most=was.num_batches - 1)
+    except ValueError as error:
+        raise InvalidStateError(f"in the state, {error}") from None
+    in_order = state.get("in_order", False)
+    if not isinstance(in_order, bool):
+        raise InvalidStateError(
+            f"in the state, in_order is {told(in_order)}; expected True or False."
+        )
+    if size == plan.global_batch_size:
+        return Place(epoch, step, skip, in_order)
+    return _place_at(was.global_span(step)[0], epoch, plan, in_order)
+
+
+def is_of(state: Any, fingerprint: Fingerprint) -> bool:
+    """Whether a state describes this dataset; whether it makes sense is for `read` to tell."""
+    theirs = state["dataset"] if isinstance(state, Mapping) and "dataset" in state else None
+    return isinstance(theirs, Mapping) and not _differences(theirs, fingerprint)
+
+
+def _place_at(samples: int, epoch: int, plan: Plan, in_order: bool) -> Place:
+    """The place after the first `samples` of an epoch."""
+    if plan.remainder == "drop" and plan.num_samples - samples < plan.global_batch_size:
+        return Place(epoch + 1)
+    return Place(epoch, 0, samples, in_order)
+
+
+def _differences(theirs: Mapping[str, Any], ours: Fingerprint) -> list[str]:
+    missing = object()
+    return [
+        f"{name} was {_told(theirs.get(name, missing), missing)} and is "
+        f"{_told(ours.get(name, missing), missing)}"
+        for name in [*ours, *(name for name in theirs if name not in ours)]
+        if name != _SIZE and theirs.get(name, missing) != ours.get(name, missing)
+    ]
+
+
+def _compare(theirs: Mapping[str, Any], ours: Fingerprint) -> None:
+    differences = _differences(theirs, ours)
+    if not differences:
+        return
+    more = len(differences) - _MOST_TOLD
+    if more > 0:
+        differences = [*differences[:_MOST_TOLD], f"and {more} more"]
+    raise InvalidStateError(
+        f"the state is of another dataset: {'; '.join(differences)}. Expected a dataset with the "
+        "same data and settings as the one that wrote it: with others its batches would not go "
+        "on where they ended. Make it so, the seed too, or begin anew."
+    )
+
+
+def _told(value: Any, missing: object) -> str:
+    return "not there" if value is missing else repr(value)

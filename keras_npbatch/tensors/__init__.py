@@ -1,0 +1,1 @@
+"""Batches in each framework's terms."""

@@ -1,0 +1,84 @@
+"""A batch turned into tensors leaf by leaf; a leaf that can't be one is named.
+
+converted(batch, to_tensor, "Torch")
+# InvalidBatchError: x['day'] is ndarray of shape (8,) and dtype datetime64[D]; expected ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any, NoReturn
+
+import numpy as np
+
+from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.errors import InvalidBatchError, told
+from keras_npbatch.tree import Tree, leaves_with_paths, map_leaves
+
+__all__ = ["converted", "in_native_order", "refuse", "remedy"]
+
+
+def converted(batch: Tree, to_tensor: Callable[[Any], Any], framework: str) -> Tree:
+    """The batch with `to_tensor(leaf)` for each leaf.
+
+    Raises:
+        InvalidBatchError: naming the first leaf that the framework does not take.
+    """
+    try:
+        return map_leaves(to_tensor, batch)
+    except Exception as error:  # each framework raises others
+        parts = unpack(batch, "the dataset")
+        for name, part in zip(Parts._fields, parts, strict=True):
+            for path, leaf in leaves_with_paths(part, name):
+                try:
+                    to_tensor(leaf)
+                except Exception as of_leaf:  # noqa: BLE001  # each framework raises others
+                    refuse(path, leaf, framework, of_leaf)
+        raise error
+
+
+def refuse(path: str, leaf: Any, framework: str, cause: Exception | None = None) -> NoReturn:
+    """Says what a framework does not take, and what to give it instead.
+
+    Raises:
+        InvalidBatchError: always.
+    """
+    taken = "numbers, booleans or strings" if framework == "TensorFlow" else "numbers or booleans"
+    raise InvalidBatchError(
+        f"{path} is {told(leaf)}, which {framework} has no tensor for; expected {taken}. "
+        f"{remedy(leaf)}"
+    ) from cause
+
+
+def in_native_order(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The array in the byte order of the machine; a copy if it has another."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def remedy(leaf: Any) -> str:
+    """What to do about a leaf that a framework has no tensor for, as a sentence."""
+    if callable(getattr(leaf, "toarray", None)):
+        return "Make sparse matrices dense, in load or in a transform: .toarray()."
+    dtype = np.asarray(leaf).dtype
+    first = next(iter(np.asarray(leaf).flat), None) if dtype.kind == "O" else None
+    if dtype.kind in "Mm":
+        return "Convert dates to whole numbers: .astype('int64')."
+    if isinstance(first, date):
+        return "Convert dates to whole numbers: .astype('datetime64[s]').astype('int64')."
+    if dtype.kind in "UST" or isinstance(first, str | bytes):
+        return (
+            "Encode texts as numbers, with keras.layers.TextVectorization or StringLookup on all "
+            "data before training, or in a transform."
+        )
+    if dtype.kind == "O":
+        if isinstance(first, list | tuple | np.ndarray):
+            return (
+                "Pad sequences of different lengths to one: "
+                "keras.utils.pad_sequences(sequences, padding='post')."
+            )
+        return "Convert it: .astype('float32'), or leave it out in a transform."
+    narrower = {"u": "int64", "f": "float64", "c": "complex128"}.get(dtype.kind)
+    if narrower is not None:
+        return f"Convert it: .astype('{narrower}')."
+    return "Convert it, or leave it out in a transform."

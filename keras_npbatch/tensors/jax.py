@@ -1,0 +1,59 @@
+"""Batches for JAX: NumPy arrays, which JAX on a CPU takes without a copy when they are aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any, cast
+
+import jax
+import numpy as np
+from keras.src.trainers.data_adapters import data_adapter_utils
+
+from keras_npbatch.tensors.conversion import converted, in_native_order
+from keras_npbatch.tree import Tree, leaves
+
+__all__ = ["computes_on_cpu", "stacked", "to_arrays"]
+
+
+def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
+    """The batches with arrays for leaves; what is no array becomes what Keras makes of it."""
+    for batch in batches:
+        if all(type(leaf) is np.ndarray and _is_taken(leaf.dtype) for leaf in leaves(batch)):
+            yield batch
+        elif all(type(leaf) is np.ndarray for leaf in leaves(batch)):
+            yield converted(batch, _in_dtype_of_jax, "JAX")
+        else:
+            yield from data_adapter_utils.get_jax_iterator([batch])
+        del batch  # the caller's alone, while the next is made
+
+
+def stacked(batches: Iterator[Tree], number: int) -> Iterator[Any]:
+    """The batches, so many stacked into one; those left over as the list that Keras wants."""
+    return cast(
+        Iterator[Any],
+        data_adapter_utils.super_batch_iterator(batches, number, stack_fn=np.stack),
+    )
+
+
+@cache
+def _has_tensor(dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "V":  # bfloat16 and others of ml_dtypes
+        return dtype.names is None
+    return dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
+
+
+@cache
+def _is_taken(dtype: np.dtype[Any]) -> bool:
+    return dtype.isnative and _has_tensor(dtype)
+
+
+def _in_dtype_of_jax(leaf: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if not _has_tensor(leaf.dtype):
+        raise TypeError(f"JAX has no dtype {leaf.dtype}")
+    return in_native_order(leaf)
+
+
+def computes_on_cpu() -> bool:
+    """Whether a step runs on the processor: in JAX's threads, while Python goes on."""
+    return bool(jax.default_backend() == "cpu")

@@ -1,0 +1,1 @@
+"""What is true of a good dataset: a rule each."""

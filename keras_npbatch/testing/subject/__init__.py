@@ -1,0 +1,1 @@
+"""The dataset under examination, and what was seen of it."""

@@ -1,0 +1,380 @@
+"""The dataset under examination: read on copies, under known global randomness, within a time.
+
+    subject = Subject(dataset)
+    subject.epoch(0)                # what was seen of each batch of its first epoch
+    twin = subject.at_epoch(1)      # a copy, at its second
+    subject.read(twin, 3)
+
+Of a plain `keras.utils.PyDataset` an epoch is what Keras makes it: the hook `on_epoch_begin`, the
+batches, `on_epoch_end`. Before each call of the dataset the global generators are set, so that a
+dataset that draws from them is found by the one rule that is about them, and by no other.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_npbatch.arguments import number_of_batches, whole_number
+from keras_npbatch.batches.array_loader import ArrayBatches
+from keras_npbatch.dataset.batch_dataset import BatchDataset
+from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.testing.subject import digests
+from keras_npbatch.testing.subject.copies import copied
+from keras_npbatch.testing.subject.randomness import seed_all
+from keras_npbatch.testing.subject.seen import Seen, see
+from keras_npbatch.tree import Tree
+
+__all__ = ["NotChecked", "SampleId", "Subject", "Unreadable"]
+
+SampleId = Callable[[Tree], Any]
+"""`sample_id(batch)`: an array `(n,)` that tells which sample each row is; or `(n, k)`, as read
+from `k` places of the batch, which must agree."""
+
+_MOST_TOLD = 300
+_FIRST_SEED = 0
+
+
+_STEPS = 8
+_DIFFER = (
+    "the contents of the samples differ from epoch to epoch, so none is known again; tell which "
+    "sample is which: sample_id=..."
+)
+
+
+class NotChecked(Exception):  # noqa: N818  # no error: the text tells why a rule says nothing
+    """A rule can't be looked at for this dataset."""
+
+
+class Unreadable(Exception):  # noqa: N818  # what the dataset raised is the error
+    """A call of the dataset raised something."""
+
+    def __init__(self, call: str, error: BaseException) -> None:
+        text = f"{type(error).__name__}: {error}"
+        if len(text) > _MOST_TOLD:
+            text = text[: _MOST_TOLD - 3] + "..."
+        *_, last = traceback.extract_tb(error.__traceback__)
+        super().__init__(f"{call} raised {text} (at {last.filename}:{last.lineno})")
+
+
+class Subject:
+    """A dataset, and what its user told about it; see `check_dataset`.
+
+    Raises:
+        InvalidArgumentError: for what is no finite `PyDataset`.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        sample_id: SampleId | None = None,
+        num_samples: int | None = None,
+        shuffles: bool | None = None,
+        with_seed: Callable[[int], Any] | None = None,
+    ) -> None:
+        if not isinstance(dataset, keras.utils.PyDataset):
+            raise InvalidArgumentError(
+                f"dataset is {told(dataset)}; expected a keras.utils.PyDataset, such as a "
+                "BatchDataset. Pass the object, not its class."
+            )
+        if number_of_batches(dataset) is None:
+            raise InvalidArgumentError(
+                f"dataset is an endless {type(dataset).__name__}; expected a finite one. Check "
+                "one epoch of it: the dataset before repeat()."
+            )
+        for name, value in (("sample_id", sample_id), ("with_seed", with_seed)):
+            if value is not None and not callable(value):
+                raise InvalidArgumentError(f"{name} is {told(value)}; expected a function.")
+        self.dataset = dataset
+        self.is_ours = isinstance(dataset, BatchDataset)
+        self.sample_id, self.with_seed = sample_id, with_seed
+        if num_samples is not None:
+            num_samples = whole_number("num_samples", num_samples, least=1)
+        self.num_samples = self._samples_in_an_epoch(num_samples)
+        self.shuffles = shuffles
+        if shuffles is None and isinstance(getattr(dataset, "shuffle", None), bool | np.bool_):
+            self.shuffles = bool(dataset.shuffle)
+        self.deadline = float("inf")
+        self.noise: tuple[str, ...] = ()
+        self._steady: dict[bool, bool] = {}
+        self._epochs: dict[tuple[int, bool], tuple[Seen, ...] | NotChecked] = {}
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in an epoch, as the dataset tells."""
+        return int(self.dataset.num_batches)
+
+    @property
+    def left_out(self) -> int:
+        """Samples that an epoch leaves out, others in each, or leaves to other processes."""
+        return self.dataset.num_samples - self._in_an_epoch() if self.is_ours else 0
+
+    def steps(self, most: int) -> list[int]:
+        """Up to `most` steps: the first, the last, and some between them."""
+        spread = np.linspace(0, self.num_batches - 1, most).astype(int)
+        return [int(step) for step in np.unique(spread)]
+
+    @property
+    def changes_batches(self) -> bool:
+        """Whether a dataset of ours changes what it has loaded."""
+        return (self.dataset._transform, self.dataset._augment) != (None, None)
+
+    @property
+    def reads_arrays(self) -> bool:
+        """Whether it is an ArrayDataset: its samples are those of the arrays, whatever they are."""
+        return (
+            self.is_ours
+            and not self.dataset._makes_whole_batches
+            and type(self.dataset).load is ArrayBatches.load
+        )
+
+    # ---------------------------------------------------------------- copies
+
+    def copy(self, *, finished: bool = True, workers: int = 0) -> Any:
+        """A copy of the dataset.
+
+        Args:
+            finished: whether its transform is applied.
+            workers: threads that make batches, of ours; a plain PyDataset is left one.
+        """
+        twin = copied(self.dataset)
+        twin.workers, twin.use_multiprocessing = (workers if self.is_ours else 1), False
+        if not finished and self.is_ours:
+            twin._transform = twin._augment = None
+        return twin
+
+    def at_epoch(self, number: int, *, finished: bool = True, seed: int = _FIRST_SEED) -> Any:
+        """A copy at the `number`th epoch from now, as Keras would bring it there.
+
+        Args:
+            number: from 0 up.
+            finished: whether the transform of the dataset is applied.
+            seed: of the global generators that the hooks may draw from.
+        """
+        return self.to_epoch(self.copy(finished=finished), number, seed=seed)
+
+    def to_epoch(self, dataset: Any, number: int, *, seed: int = _FIRST_SEED) -> Any:
+        """Brings a dataset that was not used yet to an epoch."""
+        if isinstance(dataset, BatchDataset):
+            dataset.set_epoch(dataset.epoch + number)
+            return dataset
+        self.call_hook(dataset, "on_epoch_begin", seed)
+        for later in range(1, number + 1):
+            # Other numbers each time: a hook that draws an order would draw the same again.
+            self.call_hook(dataset, "on_epoch_end", seed + 2 * later)
+            self.call_hook(dataset, "on_epoch_begin", seed + 2 * later + 1)
+        return dataset
+
+    def resumed(self, step: int) -> Any:
+        """A copy that goes on at a step of the epoch that comes next."""
+        twin = self.copy()
+        state = twin.state_dict(epoch=twin.epoch, step=step)
+        twin.load_state_dict(json.loads(json.dumps(state)))
+        return twin
+
+    def made_with(self, seed: int, global_seed: int) -> Any:
+        """Another dataset, from the user's `with_seed`."""
+        assert self.with_seed is not None
+        seed_all(global_seed)
+        made = self.with_seed(seed)
+        if not isinstance(made, keras.utils.PyDataset):
+            raise InvalidArgumentError(
+                f"with_seed({seed}) returned {told(made)}; expected a keras.utils.PyDataset."
+            )
+        return made
+
+    def call_hook(self, dataset: Any, name: str, seed: int = _FIRST_SEED) -> None:
+        """Calls a hook of a dataset."""
+        seed_all(seed)
+        try:
+            getattr(dataset, name)()
+        except Exception as error:
+            raise Unreadable(f"{name}()", error) from error
+
+    # ---------------------------------------------------------------- reading
+
+    def read(
+        self, dataset: Any, step: int, *, seed: int = _FIRST_SEED, only: str | None = None
+    ) -> Tree:
+        """A batch.
+
+        Args:
+            dataset: a copy.
+            step: which batch.
+            seed: of the global generators.
+            only: the one generator that gets this seed; None: all of them.
+
+        Raises:
+            Unreadable: if the dataset raises something.
+            NotChecked: if the time is over.
+        """
+        self.check_time(step)
+        seed_all(seed, only=only, others=_FIRST_SEED)
+        try:
+            return dataset[step]
+        except Exception as error:
+            raise Unreadable(f"dataset[{step}]", error) from error
+
+    def check_time(self, step: int) -> None:
+        """Raises `NotChecked` if the time of this check is over."""
+        if time.monotonic() > self.deadline:
+            raise NotChecked(
+                f"its time was over before batch {step} of {self.num_batches}; give a longer "
+                "timeout, or a dataset with a part of the data"
+            )
+
+    def look_at(self, batch: Tree, step: int) -> Seen:
+        """What there is to see of a batch that was read."""
+        return see(batch, step, self._real_samples(step), self.sample_id)
+
+    def epoch(self, number: int, *, finished: bool = True) -> tuple[Seen, ...]:
+        """What was seen of each batch of the `number`th epoch from now, read in order."""
+        finished = finished or not self.is_ours or not self.changes_batches
+        key = number, finished
+        known = self._epochs.get(key)
+        if known is None:
+            twin = self.at_epoch(number, finished=finished)
+            try:
+                known = tuple(
+                    self.look_at(self.read(twin, step), step) for step in range(self.num_batches)
+                )
+            except NotChecked as too_long:
+                known = too_long
+            self._epochs[key] = known
+        if isinstance(known, NotChecked):  # the next rule would wait as long, and in vain
+            raise known
+        return known
+
+    def mark(self, seen: Seen) -> Hashable:
+        """What tells a batch from others: its contents or, if these are noise, the user's ids.
+
+        Raises:
+            NotChecked: if neither is the same at each read.
+        """
+        if not self.noise:
+            return seen.digest
+        self._need_steady_ids()
+        return tuple(seen.ids)
+
+    def mark_of(self, batch: Tree, step: int) -> Hashable:
+        """The mark of a batch that was read; see `mark`."""
+        return self.mark(self.look_at(batch, step)) if self.noise else digests.whole(batch)
+
+    def keys(self, batches: Sequence[Seen]) -> list[Hashable]:
+        """Which sample each row of the batches is: by the user's ids, or by the inputs."""
+        if self.sample_id is None:
+            return [key for seen in batches for key in seen.inputs]
+        ids = [key for seen in batches for key in seen.ids]
+        return [key[0] if isinstance(key, tuple) else key for key in ids]
+
+    def known_again(self, number: int) -> tuple[Seen, ...]:
+        """An epoch whose samples can be known again in another: if need be, untransformed.
+
+        Raises:
+            NotChecked: if their contents differ from read to read or from epoch to epoch, and
+                there are no ids, or these differ too.
+        """
+        if self.sample_id is None:
+            return self.contents(number)
+        self._need_steady_ids()
+        return self.epoch(number)
+
+    def contents(self, number: int) -> tuple[Seen, ...]:
+        """An epoch with inputs as the data have them, before a transform changes them.
+
+        Raises:
+            NotChecked: if these differ from read to read, or from epoch to epoch.
+        """
+        if self.is_ours and self.dataset._load_draws:
+            raise NotChecked(
+                "load(rows, rng) draws other numbers in each epoch, so no sample is known again; "
+                "tell which sample is which: sample_id=..."
+            )
+        self.need_steady_contents()
+        batches = [self.epoch(epoch, finished=False) for epoch in (0, 1)]
+        here, there = ({key for batch in epoch for key in batch.inputs} for epoch in batches)
+        if 2 * len(here & there) < min(len(here), len(there)):
+            raise NotChecked(_DIFFER)
+        return self.epoch(number, finished=False)
+
+    def need_steady_contents(self) -> None:
+        """Before untransformed contents are compared.
+
+        Raises:
+            NotChecked: if they differ from read to read.
+        """
+        if self.noise and not self._is_steady(finished=False):
+            raise NotChecked(self._first_mend)
+
+    def need_equal_widths(self, *epochs: Sequence[Seen]) -> None:
+        """Before a difference of contents is told: padding to the longest makes one too.
+
+        Raises:
+            NotChecked: if samples are known by contents, and their shapes differ.
+        """
+        if self.sample_id is None and len({b.widths for batches in epochs for b in batches}) > 1:
+            raise NotChecked(
+                "the shape of a sample differs from batch to batch, as with padding to the "
+                "longest, so none is known again; tell which sample is which: sample_id=..."
+            )
+
+    def _need_steady_ids(self) -> None:
+        if self.noise and (self.sample_id is None or not self._is_steady(finished=True)):
+            raise NotChecked(self._first_mend)
+
+    @property
+    def _first_mend(self) -> str:
+        by_ids = "; or tell which sample is which: sample_id=..." if self.sample_id is None else ""
+        return f"first mend: {', '.join(self.noise)}{by_ids}"
+
+    def _is_steady(self, *, finished: bool) -> bool:
+        """Whether noise leaves the ids, or untransformed contents, as they are.
+
+        They are read in order, twice each; from the last on; and with other global seeds.
+        """
+        if finished not in self._steady:
+            expected, twin = self.epoch(0, finished=finished), self.at_epoch(0, finished=finished)
+            steps = self.steps(_STEPS)
+            reads = [(step, _FIRST_SEED) for step in steps for _ in range(2)]
+            reads += [(step, _FIRST_SEED) for step in reversed(steps)]
+            reads += [(step, _FIRST_SEED + 1) for step in steps]
+            self._steady[finished] = all(
+                _told_of(self.look_at(self.read(twin, step, seed=seed), step), finished)
+                == _told_of(expected[step], finished)
+                for step, seed in reads
+            )
+        return self._steady[finished]
+
+    # ---------------------------------------------------------------- inside
+
+    def _real_samples(self, step: int) -> int | None:
+        """Samples in a batch without those that pad it, if the dataset tells."""
+        if not self.is_ours or not 0 <= step < self.num_batches:
+            return None
+        start, stop = self.dataset.plan.span(step)
+        return int(stop - start)
+
+    def _samples_in_an_epoch(self, told_by_user: int | None) -> int | None:
+        if told_by_user is not None or not self.is_ours:
+            return told_by_user
+        return self._in_an_epoch()
+
+    def _in_an_epoch(self) -> int:
+        """Samples in an epoch of ours."""
+        plan: Plan = self.dataset.plan
+        if plan.shard.count == 1:
+            return plan.span(plan.num_batches - 1)[1]
+        spans = (plan.span(step) for step in range(plan.num_batches))
+        return sum(stop - start for start, stop in spans)
+
+
+def _told_of(seen: Seen, finished: bool) -> list[Hashable]:
+    return seen.ids if finished else [*seen.inputs, *seen.targets]

@@ -1,0 +1,1 @@
+"""A dataset as a `tf.data.Dataset`."""

@@ -1,0 +1,398 @@
+"""`to_tf_dataset`: a dataset of batches as a `tf.data.Dataset`.
+
+    for x, y in to_tf_dataset(dataset).repeat(3): ...     # three epochs, three orders
+
+What is here does not know TensorFlow's graphs (`graph.py` does), but what a pass is: an
+epoch of a dataset of this library, or one of any other `keras.utils.PyDataset`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import warnings
+import weakref
+from collections.abc import Generator
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias, get_args
+
+import keras
+import numpy.typing as npt
+
+from keras_npbatch.arguments import number_of_batches, whole_number
+from keras_npbatch.batches.slots import aligned_copy
+from keras_npbatch.distributed.checks import refuse_part, refuse_second_shard, warn_of_others
+from keras_npbatch.distributed.rank import find_in_strategy
+from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
+from keras_npbatch.fit.adapter import KerasAdapter
+from keras_npbatch.fit.session import check_delivered
+from keras_npbatch.fit.weighing import weighed_for_evaluate, weighed_for_fit
+from keras_npbatch.plan.plan import Kind, Plan
+from keras_npbatch.tree import Tree
+from keras_npbatch.workers.inline import InlineStream
+from keras_npbatch.workers.service import Service, Stream
+from keras_npbatch.workers.threads import ThreadedStream
+
+__all__ = ["to_tf_dataset"]
+
+_Pass: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
+
+
+def to_tf_dataset(
+    dataset: keras.utils.PyDataset, element_spec: Any = None, *, call: Kind | None = None
+) -> Any:
+    """The batches of a dataset as a `tf.data.Dataset`, for whatever takes one.
+
+    Each iteration is an epoch: what `for batch in dataset` gives, made by the same workers, in the
+    same order; with `call="evaluate"` or `"predict"`, what these read. Nothing is copied into the
+    graph, and batches enter TensorFlow as they are. The dataset tells exact shapes (`element_spec`;
+    the size of a batch too where all have the same) and its exact `cardinality()`.
+
+    Example:
+
+    ```python
+    batches = keras_npbatch.to_tf_dataset(train)
+
+    @tf.function
+    def epoch():
+        for x, y in batches:
+            train_step(x, y)
+    ```
+
+    **Epochs.** An iteration reads the epoch that comes next (`dataset.epoch`) when its first batch
+    is asked for. The epoch counts when its last batch leaves: `repeat(k)` walks k epochs, and an
+    iteration that is left early is begun anew by the next, as is one after `take(k)`. Iterations
+    at once (`zip`, two iterators) don't disturb each other: those that begin before an epoch has
+    been delivered read the same one. `cache()` keeps the epoch that it saw first. What reads ahead
+    of its consumer (your own `prefetch` or `shuffle`, that of Keras for `fit(class_weight=...)`, a
+    strategy) may take the last batch before the consumer does, and then the epoch counts even if
+    the consumer stops short of it: so `fit` under a strategy, which looks at a batch before it
+    trains, may begin an epoch of few batches with the next order.
+
+    **Keras.** `model.fit(batches)` trains as `model.fit(dataset)` does, on every backend. A
+    `tf.data.Dataset` is not told who asks, so say it:
+
+    ```python
+    validation = test.to_tf_dataset(call="evaluate")
+    model.fit(train.to_tf_dataset(), shuffle=False, validation_data=validation)
+    model.predict(test.to_tf_dataset(call="predict"))
+    ```
+
+    These two read in the order of the data, without class weights, and move no epoch on;
+    `"predict"` reads every row once, whatever `remainder` is. Give `fit(initial_epoch=n)` a dataset
+    whose epoch you set; and where there is a single batch, build the model before, since JAX and
+    Torch would build it on that batch, which is epoch 0.
+    `sample_weight` with `remainder="pad"` is scaled as in `fit(dataset)`: the loss of a padded
+    batch is the mean over its real rows. Lists of inputs become tuples, since `tf.data` takes a
+    list for a tensor; a part that is None stays None.
+
+    **Errors.** An exception of Python arrives as TensorFlow's own (`InvalidArgumentError`,
+    `UnknownError`), whose text has its type, message and note, with epoch, step and rows. Nothing
+    follows it: whoever goes on with the same iteration gets an error for each batch that is left.
+
+    **Strategies.** `strategy.experimental_distribute_dataset(batches)` gives each replica of one
+    process its part of each batch. In several processes give the dataset a shard, and hand each
+    replica whole batches:
+
+    ```python
+    with strategy.scope():              # where processes compare what they have
+        train = keras_npbatch.ArrayDataset(x, y, batch_size=64, seed=0, shard="auto")
+        batches = strategy.distribute_datasets_from_function(lambda _: train.to_tf_dataset())
+    ```
+
+    There `batch_size` is that of a replica. Autosharding is off, so that each sample comes once.
+    Where the sizes of parts differ (`"keep"`, `"spread"`), divide the loss by the samples of all
+    replicas: Keras's own `fit(batches)` takes the mean of their means.
+
+    A `keras.distribution` over several processes shards by itself, unless it is made with
+    `auto_shard_dataset=False`: set it before, and a shard is refused.
+
+    **Worker processes** stay for the iteration that comes next, also after `fit(batches)`:
+    `dataset.close()` ends them, and `with dataset:` at its end.
+
+    **Options.** TensorFlow adds no `prefetch` of its own to what follows; write one where you want
+    it.
+
+    **Python makes the batches,** in this process. So what runs elsewhere can't take them: not
+    `tf.data`'s service, a SavedModel, or an iterator saved in a `tf.train.Checkpoint` (resume with
+    `dataset.set_epoch`). `batches.save(path)`, `cache(path)` and `snapshot(path)` write the batches
+    of one epoch, and what is read back is that epoch for ever.
+
+    Args:
+        dataset: a `BatchDataset`, or any other finite `keras.utils.PyDataset`. Of the latter each
+            iteration calls `on_epoch_begin`, then `__getitem__` for each index in order (in
+            `workers` threads, if there are more than one), and `on_epoch_end` as the last batch
+            leaves. Its batches keep no promise but its own; each is copied as it is made, since it
+            may be a view of data that a hook changes.
+        element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch, which is
+            made for it, with any number of samples where they differ. Say it where other axes
+            differ between batches, or to spare that batch.
+        call: what the batches are for: `"fit"`, `"evaluate"` or `"predict"`. None: `"fit"`, with a
+            warning where a dataset with `shuffle=False`, as one for evaluation has, would be
+            padded, lose rows or be weighed as in training. Another `PyDataset` has the same batches
+            for all.
+
+    Returns:
+        A `tf.data.Dataset`; an infinite one for an endless dataset (`repeat()`).
+
+    Raises:
+        MissingExtraError: if TensorFlow is not installed.
+        InvalidArgumentError: if it is no such dataset, `element_spec` does not fit it, or `call` is
+            none of these.
+        InvalidDataError: if TensorFlow has no dtype for a leaf; the message names its path.
+        UnsupportedArgumentError: if Keras would shard once more what is a shard already, or
+            `"predict"` is to read a shard.
+    """
+    if call is not None and call not in get_args(Kind):
+        raise InvalidArgumentError(
+            f"call is {told(call)}; expected 'fit', 'evaluate' or 'predict'. Validation reads "
+            "what 'evaluate' reads."
+        )
+    if importlib.util.find_spec("tensorflow") is None:
+        raise MissingExtraError(
+            "to_tf_dataset needs TensorFlow, which is not installed; "
+            "pip install 'keras_npbatch[tensorflow]'"
+        )
+    if isinstance(dataset, KerasAdapter):
+        return _of_batches(dataset._service(), element_spec, call)
+    return _of_any(dataset, element_spec)
+
+
+def _of_batches(service: Service, element_spec: Any, call: Kind | None) -> Any:
+    from keras_npbatch.tf_data import graph as tf_data
+    from keras_npbatch.tf_data import spec as tf_spec
+
+    plan, dataset = service.plan, service.dataset
+    if call is None:
+        _warn_of_training(dataset)
+    elif call != "fit":
+        if call == "predict":
+            refuse_part(plan, type(dataset).__name__)
+        plan = plan.for_call(call)
+    training = call in (None, "fit")
+    if dataset._is_part:
+        refuse_second_shard(plan, type(dataset).__name__)
+        dataset._agree()
+    else:
+        warn_of_others(type(dataset).__name__, find_in_strategy())
+    size = _same_size(plan)
+    layout = tf_spec.Layout(
+        element_spec, partial(_first_batch, service, plan, training), size, type(dataset).__name__
+    )
+    # What the user says of batches is checked batch by batch.
+    # Nor do the batches of a shard stand one after the other in the order.
+    alone = element_spec is not None or plan.shard.count > 1
+    together = 1 if alone else min(dataset._batches_together, plan.num_batches)
+    if together == 1 or (size is None and plan.remainder == "spread"):
+        passes, cut_into = _Epochs(service, plan, layout, training), None
+    else:
+        size = size or plan.batch_size
+        passes = _Epochs(service, plan, layout.of_chunks(), training, rows_at_once=size * together)
+        cut_into = size, plan.num_batches
+    return tf_data.epochs(passes, layout.element_spec, endless=service.endless, cut_into=cut_into)
+
+
+def _of_any(dataset: keras.utils.PyDataset, element_spec: Any) -> Any:
+    num_batches = _check_foreign(dataset)
+    from keras_npbatch.tf_data import graph as tf_data
+    from keras_npbatch.tf_data import spec as tf_spec
+
+    layout = tf_spec.Layout(
+        element_spec, partial(dataset.__getitem__, 0), None, type(dataset).__name__
+    )
+    return tf_data.epochs(_Passes(dataset, num_batches, layout), layout.element_spec)
+
+
+class _Epochs:
+    """The epochs of a dataset of this library; `graph.Passes` tells what is asked."""
+
+    def __init__(
+        self,
+        service: Service,
+        plan: Plan,
+        layout: Any,
+        training: bool,
+        rows_at_once: int | None = None,
+    ) -> None:
+        self._service, self._layout, self._training = service, layout, training
+        self._plan, self._last_step, self._last_parts = plan, plan.num_batches - 1, [slice(None)]
+        if rows_at_once is not None:
+            self._plan = replace(plan, batch_size=rows_at_once, remainder="keep")
+            self._last_step, self._last_parts = _last_parts(plan, rows_at_once)
+
+    def __len__(self) -> int:
+        return self._last_step + len(self._last_parts)
+
+    def close(self) -> None:
+        self._service.dataset.close()
+
+    def __iter__(self) -> _Pass:
+        clock = self._service.clock
+        if not self._training:
+            yield from self._epoch(0, None)
+            return
+        if clock.place.is_rest:
+            raise InvalidArgumentError(
+                f"the dataset goes on at step {clock.step} of epoch {clock.epoch}, as it was told "
+                "by load_state_dict, but each iteration of a tf.data.Dataset is a whole epoch. "
+                f"Iterate over the dataset itself, or call set_epoch({clock.epoch}) and begin with "
+                f"batches.skip({clock.step})."
+            )
+        clock.begin_iteration(clock.place)
+        yield from self._epoch(clock.epoch, clock.times_set)
+
+    def _epoch(self, epoch: int, times_set: int | None) -> _Pass:
+        """An epoch, which counts if it is known how often the user had set the clock before."""
+        plan, step = self._plan, -1
+        stream = self._service.iteration(plan, epoch, 0, self._training)
+        with contextlib.closing(stream):
+            # Counted by hand: zip would hold the batch while it asks for the next.
+            for batch in stream:
+                step += 1
+                try:
+                    arrays = self._layout.arrays(_weighed(plan, batch, step, self._training))
+                except ValueError as error:
+                    error.add_note(
+                        f"keras_npbatch: at epoch {epoch}, step {step}, rows "
+                        f"{told_rows(plan.rows(epoch, step))}"
+                    )
+                    raise
+                del batch
+                if step == self._last_step:
+                    *before, last = self._last_parts
+                    for part in before:
+                        yield [array[part] for array in arrays]
+                    arrays = [array[last] for array in arrays]
+                    if times_set is not None:
+                        # Before the last batch leaves: TensorFlow may not come back after it.
+                        self._service.clock.deliver(epoch, times_set)
+                yield arrays
+                del arrays
+                if step == self._last_step:
+                    break  # rows of a last batch that is dropped may follow
+        check_delivered(step, self._last_step)
+
+
+class _Passes:
+    """Passes over any other finite `PyDataset`, with its hooks."""
+
+    def __init__(self, dataset: keras.utils.PyDataset, num_batches: int, layout: Any) -> None:
+        self._dataset, self._num_batches, self._layout = dataset, num_batches, layout
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __iter__(self) -> _Pass:
+        self._dataset.on_epoch_begin()
+        name = type(self._dataset).__name__
+        if self._dataset.num_batches != self._num_batches:
+            raise InvalidArgumentError(
+                f"{name} has {self._dataset.num_batches} batches, and had {self._num_batches} when "
+                "it became a tf.data.Dataset; expected the same number in every epoch. Call "
+                "to_tf_dataset again."
+            )
+        stream: Stream
+        workers, steps = self._dataset.workers, range(self._num_batches)
+        if workers > 1:
+            ahead = max(1, self._dataset.max_queue_size)
+            stream = ThreadedStream(self._make, steps, workers=workers, ahead=ahead)
+        else:
+            stream = InlineStream(self._make, steps)
+        self._streams.add(stream)
+        with contextlib.closing(stream):
+            left = self._num_batches
+            for arrays in stream:
+                left -= 1
+                if left == 0:
+                    self._dataset.on_epoch_end()
+                yield arrays
+                del arrays
+
+    def close(self) -> None:
+        for stream in list(self._streams):
+            stream.close()
+
+    def _make(self, index: int) -> list[npt.NDArray[Any]]:
+        try:
+            # Copied, since they may be views of data that the end of an epoch shuffles in place,
+            # while the last batch is being handed over, or others are held ahead. TensorFlow would
+            # copy what is not aligned; it takes these as they are.
+            arrays = [
+                array if array.dtype.hasobject else aligned_copy(array)  # texts are a copy already
+                for array in self._layout.arrays(self._dataset[index])
+            ]
+        except Exception as error:
+            note = f"keras_npbatch: raised by {type(self._dataset).__name__}[{index}]"
+            if isinstance(error, StopIteration):
+                raise RuntimeError(f"{note}: StopIteration") from error
+            error.add_note(note)
+            raise
+        return arrays
+
+
+def _last_parts(plan: Plan, rows_at_once: int) -> tuple[int, list[slice]]:
+    """Where the last batch is if `rows_at_once` are read: the step, and how that is handed over.
+
+    In parts, one after the other, of which the second is the last batch: of 22 rows in batches of
+    4, 8 at once, step 2 has the rows 16 to 21, and its parts are `[:4]` and `[4:6]`.
+    """
+    start, stop = plan.span(plan.num_batches - 1)
+    step = (stop - 1) // rows_at_once
+    first = step * rows_at_once
+    parts = slice(0, start - first), slice(start - first, stop - first)
+    return step, [part for part in parts if part.stop > part.start]
+
+
+def _first_batch(service: Service, plan: Plan, training: bool) -> Tree:
+    """A batch of the epoch that comes next; asking changes nothing."""
+    epoch = service.clock.epoch if training else 0
+    return _weighed(plan, service.dataset._maker(plan, training)(epoch, 0), 0, training)
+
+
+def _weighed(plan: Plan, batch: Tree, step: int, training: bool) -> Tree:
+    if training:
+        return weighed_for_fit(plan, batch, step)
+    return weighed_for_evaluate(plan, batch, plan.num_batches)
+
+
+def _warn_of_training(dataset: Any) -> None:
+    """Warn where what looks like a dataset for evaluation would be read as in training."""
+    found = [] if dataset.shuffle else dataset._for_training_alone
+    if found:
+        warnings.warn(
+            f"to_tf_dataset() makes batches of training, and the {type(dataset).__name__} with "
+            f"shuffle=False has others for evaluate and predict, because of {', '.join(found)}. "
+            "Say what they are for: call='fit', 'evaluate' or 'predict'.",
+            stacklevel=4,
+        )
+
+
+def _same_size(plan: Plan) -> int | None:
+    """Samples in a batch, if all batches have as many."""
+    if plan.remainder in ("drop", "pad"):
+        return plan.batch_size
+    (start, stop), (last_start, last_stop) = plan.span(0), plan.span(plan.num_batches - 1)
+    return stop - start if stop - start == last_stop - last_start else None
+
+
+def _check_foreign(dataset: Any) -> int:
+    """The number of batches of a `PyDataset` of somebody else's."""
+    if not isinstance(dataset, keras.utils.PyDataset):
+        raise InvalidArgumentError(
+            f"dataset is {told(dataset)}; expected a keras.utils.PyDataset. Make one of arrays: "
+            "keras_npbatch.ArrayDataset(x, y)."
+        )
+    name, num_batches = type(dataset).__name__, number_of_batches(dataset)
+    if num_batches is None:
+        raise InvalidArgumentError(
+            f"{name} is endless (num_batches is None); expected a PyDataset with a length. Give it "
+            "a __len__, and repeat the tf.data.Dataset: to_tf_dataset(dataset).repeat()."
+        )
+    if dataset.use_multiprocessing:
+        raise InvalidArgumentError(
+            f"{name} has use_multiprocessing=True; expected False, since only a BatchDataset has "
+            "worker processes here. Derive it from keras_npbatch.BatchDataset, or use threads."
+        )
+    return whole_number(f"len({name})", num_batches, least=1)

@@ -1,0 +1,1 @@
+"""When and where batches are made: by the consumer, in threads, in processes."""

@@ -1,0 +1,237 @@
+"""A fork server: a small process, the template, that forks a worker in milliseconds.
+
+    server = ForkServer(modules=["slides"])
+    process = server.launch()      # asks the template, which answers with a pidfd
+    server.close()
+
+The template has no threads and has imported all that a worker needs, so its forks share the memory
+of what it imported. What the user's own modules start or open as they are imported can't be shared
+so: if that is a thread or a file, a template without them takes its place, and each worker imports
+them.
+
+A template that was killed, or that does not answer, is replaced. Its workers go on without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import pickle
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NoReturn
+
+from keras_npbatch.errors import WorkerStartError
+from keras_npbatch.workers.processes import interrupts, lifeline, refusals, stand_ins, worker
+from keras_npbatch.workers.processes.lifeline import Lifeline
+from keras_npbatch.workers.processes.process import Ends, Process, ended, flush, start_interpreter
+
+__all__ = ["ForkServer", "template"]
+
+_MESSAGE_BYTES = 64 * 1024
+_TEMPLATE_ANSWERS_S = 60.0
+_TELLS_OF_AN_END_WITHIN_S = 5.0
+_ENDS_WITHIN_S = 1.0
+_MOST_FAILURES, _MOST_KILLED = 3, 10
+"""After so many templates have failed at one launch, or so many were killed, it is an error."""
+_SIGNALS_WAIT_S = 0.05
+
+
+class _LostError(Exception):
+    """The template is gone; the text says why."""
+
+    def __init__(self, why: str, was_killed: bool = False) -> None:
+        super().__init__(why)
+        self.was_killed = was_killed
+
+
+class ForkServer:
+    """The side of the parent; `template` is the other.
+
+    Args:
+        modules: what the workers are going to import.
+        patience_s: how long the template may take to answer; None for a minute.
+    """
+
+    def __init__(self, modules: Sequence[str], patience_s: float | None = None) -> None:
+        self._modules = list(modules)
+        self._patience_s = patience_s
+        self._answers_s = _TEMPLATE_ANSWERS_S if patience_s is None else patience_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket
+        self._line: Lifeline
+        with contextlib.suppress(_LostError):  # whatever their import does, the workers do it
+            self._start()
+            if self._ask(self._modules)[0]:
+                return
+        self.close()
+        self._modules = []
+
+    def launch(self) -> Process:
+        """A new worker.
+
+        Raises:
+            WorkerStartError: if one template after the other fails, or the system refuses.
+        """
+        lost: Counter[bool] = Counter()
+        while True:
+            try:
+                if self._process is None:
+                    self._start()
+                    self._ask(self._modules)
+                return self._launch()
+            except _LostError as error:
+                lost[error.was_killed] += 1
+                if self._patience_s is not None and not error.was_killed:
+                    self._answers_s = 2 * self._patience_s  # the machine may be busy
+                if lost[True] >= _MOST_KILLED or lost[False] >= _MOST_FAILURES:
+                    raise WorkerStartError(
+                        f"the process that starts workers {error}; what it wrote is on standard "
+                        "error. Try start_method='spawn', or threads: use_multiprocessing=False."
+                    ) from error
+
+    def close(self) -> None:
+        """End the template. Safe to call twice."""
+        if self._process is not None:
+            process, self._process = self._process, None
+            self._socket.close()
+            self._line.cut()
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        with Ends() as ends:
+            with refusals.translated():
+                process = start_interpreter(__name__, "template", ends)
+            self._socket, self._line = ends.take()
+            self._process = process
+        self._socket.settimeout(self._answers_s)
+
+    def _launch(self) -> Process:
+        with Ends() as ends:
+            pid, received = self._ask("launch", [ends.theirs.fileno(), ends.line.reader])
+            with refusals.translated():
+                if not received:  # the system drops a descriptor that this process may not have
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            (pidfd,) = received
+            return ends.process(pid, pidfd, partial(self._reap, pid, pidfd, self._process))
+
+    def _reap(self, pid: int, pidfd: int, parent: subprocess.Popen[bytes] | None) -> int:
+        if parent is self._process:
+            with contextlib.suppress(_LostError):
+                return int(self._ask(pid, within_s=_TELLS_OF_AN_END_WITHIN_S)[0])
+        return ended(pidfd)  # its parent is init now, and that may be this process
+
+    def _ask(
+        self, request: Any, descriptors: Sequence[int] = (), within_s: float | None = None
+    ) -> tuple[Any, list[int]]:
+        """The answer of the template, and the descriptors that come with it."""
+        try:
+            answer, received = self._answer(request, descriptors, within_s or self._answers_s)
+        except BaseException:  # an answer that comes later would be taken for that to the next
+            self.close()
+            raise
+        with refusals.translated():
+            if isinstance(answer, OSError):
+                raise answer
+        return answer, received
+
+    def _answer(
+        self, request: Any, descriptors: Sequence[int], within_s: float
+    ) -> tuple[Any, list[int]]:
+        try:
+            socket.send_fds(self._socket, [pickle.dumps(request)], descriptors)
+            _wait_for_answer(self._socket, within_s)
+            message, received, _, _ = socket.recv_fds(self._socket, _MESSAGE_BYTES, 1)
+            if message:
+                return pickle.loads(message), received
+        except ConnectionError:
+            pass
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(_ENDS_WITHIN_S)
+            raise _LostError(f"ended, with exit code {code}", was_killed=code < 0)
+        raise _LostError("closed its socket")
+
+
+def _wait_for_answer(end: socket.socket, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    while not poll.poll(1000 * min(seconds, _SIGNALS_WAIT_S)):
+        interrupts.deliver()
+        if time.monotonic() >= until:
+            raise _LostError(f"did not answer within {seconds:.0f} s")
+
+
+# -------------------------------------------------------------------- the template
+
+
+def template(descriptor: int, reader: int, parent: int) -> NoReturn:
+    """What the template does until its parent is gone: fork workers, tell how they ended.
+
+    A request is a list of modules to import, "launch" with the socket and the lifeline of a worker
+    to fork, or the number of one that has ended.
+    """
+    worker.survive_interrupts()
+    trainer = os.pidfd_open(parent)
+    lifeline.hold(reader)
+    stand_ins.install()
+    requests = socket.socket(fileno=descriptor)
+    with contextlib.suppress(ConnectionError):  # the parent is gone
+        while worker.wait_for(requests, trainer):
+            message, received, _, _ = socket.recv_fds(requests, _MESSAGE_BYTES, 2)
+            if not message:
+                break
+            request = pickle.loads(message)
+            answer: Any
+            descriptors: list[int] = []
+            try:
+                if isinstance(request, list):
+                    answer = _import(request)
+                elif isinstance(request, int):
+                    answer = os.waitstatus_to_exitcode(os.waitpid(request, 0)[1])
+                else:
+                    answer = os.fork()
+                    if answer == 0:
+                        requests.close()
+                        os.close(reader)
+                        end, line = received
+                        worker.main_of_fork(socket.socket(fileno=end), line, trainer)
+                    descriptors.append(_pidfd(answer))
+            except OSError as error:
+                answer = error
+            socket.send_fds(requests, [pickle.dumps(answer)], descriptors)
+            for number in [*received, *descriptors]:
+                os.close(number)
+    os._exit(0)  # what the user's modules do at exit is the workers' affair
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _import(modules: list[str]) -> bool:
+    """Import them; False if what they have started or opened is not for several processes."""
+    try:
+        before = os.listdir("/proc/self/fd")
+        for module in modules:
+            with contextlib.suppress(Exception):  # a worker that fails on it will tell
+                importlib.import_module(module)
+        flush()
+        return len(os.listdir("/proc/self/task")) == 1 and os.listdir("/proc/self/fd") == before
+    except OSError:  # /proc is hidden, so it can't be known
+        return not modules

@@ -1,0 +1,243 @@
+"""Worker processes as their parent knows them, and the jobs it has given them.
+
+    member = Member(0, process, socket, bell)
+    member.give(job, returned_with_it)     # "make this batch"
+    member.hear()                          # what it says: Extent, Made, Failed; None if nothing
+
+Who does what when is the pool's affair; here is what one member says, and how it ends.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import errno
+import os
+import pickle
+import select
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable
+from functools import partial
+from typing import NamedTuple
+
+from keras_npbatch.batches.parts import Training
+from keras_npbatch.batches.slots import Leases, Slot
+from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.errors import WorkerDiedError, told_rows
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.tree import Tree
+from keras_npbatch.workers.processes import refusals
+from keras_npbatch.workers.processes.memory import map_segment
+from keras_npbatch.workers.processes.patience import MOST_DEATHS
+from keras_npbatch.workers.processes.process import Process
+from keras_npbatch.workers.processes.worker import MESSAGE_BYTES, Extent, Failed, Made, Place, Task
+
+__all__ = ["Job", "Key", "Member", "end_members", "watching"]
+
+_MOST_UNDER_WAY = 16
+"""Tasks at one worker at most: they fit a socket's buffer, so that to send one never waits."""
+_MOST_RETURNED = 500
+"""Numbers of slots in one message at most."""
+_GRACE_S = 0.2
+"""How long a worker may take to end by itself."""
+_KILLED_WITHIN_S = 5.0
+"""How long the system may take to end a killed one."""
+
+
+class Key(NamedTuple):
+    """Which batch."""
+
+    plan: Plan
+    training: Training
+    summarise: Summarise | None
+    epoch: int
+    step: int
+
+
+class Job:
+    """A batch that was asked for."""
+
+    __slots__ = ("batch", "deaths", "error", "finished", "key", "member", "number", "wanted")
+
+    def __init__(self, number: int, key: Key) -> None:
+        self.number, self.key = number, key
+        self.member: Member | None = None
+        """Who makes it; None while it waits in line."""
+        self.batch: Tree = None
+        self.error: BaseException | None = None
+        self.finished = False
+        self.wanted = True
+        self.deaths = 0
+
+    def a_worker_died(self, how: str, timed_out: bool) -> None:
+        """Count it; after `MOST_DEATHS` the job is finished, with an error."""
+        self.deaths += 1
+        if self.deaths == MOST_DEATHS:
+            self.error = _died_over(self.key, how, timed_out)
+            self.finished = True
+
+
+class Member:
+    """A worker process, as the parent knows it.
+
+    Args:
+        index: its place on the board.
+        process: the process.
+        bell: a descriptor that is watched too.
+    """
+
+    def __init__(self, index: int, process: Process, bell: int) -> None:
+        self.index, self.process, self.end = index, process, process.end
+        self.descriptors = (self.end.fileno(), process.pidfd, bell)
+        """What is watched to hear of it."""
+        self.poll = watching(self.descriptors)
+        self.jobs: deque[Job] = deque()
+        """Sent to it and not answered, in order."""
+        self.launched_ns = time.monotonic_ns()
+        self.heard_ns = self.launched_ns
+        """When it last answered, or was given a job while it had none."""
+        self.hung: str | None = None
+        """How it was found to stand still."""
+        self.extents: list[Slot] = []
+        """Its memory, in the order that it told of it."""
+        self._returned: deque[int] = deque()
+        """Slots it can have back; filled by leases that end, in any thread."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be given a job."""
+        return len(self.jobs) < _MOST_UNDER_WAY
+
+    def give(self, job: Job) -> None:
+        """Send it a job, and the slots it can have back."""
+        if not self.jobs:
+            self.heard_ns = time.monotonic_ns()
+        self.jobs.append(job)
+        job.member = self
+        returned: list[int] = []
+        while self._returned and len(returned) < _MOST_RETURNED:
+            returned.append(self._returned.popleft())
+        task = Task(job.number, *job.key, returned)
+        with contextlib.suppress(ConnectionError):  # it has died: that is noticed later
+            self.end.send(pickle.dumps(task))
+
+    def hear(self) -> Extent | Made | Failed | None:
+        """Take one message; None if there is none, or never will be."""
+        try:
+            message, descriptors = _receive_now(self.end)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            message = b""
+        if not message:
+            self.process.kill()
+            return None
+        said: Extent | Made | Failed = pickle.loads(message)
+        if isinstance(said, Extent):
+            with refusals.translated():
+                if not descriptors:  # the system drops one that this process may not have
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            (descriptor,) = descriptors
+            try:
+                self.extents.append(map_segment(descriptor, said.num_bytes))
+            finally:
+                os.close(descriptor)
+        return said
+
+    def borrow(self, place: Place, leases: Leases) -> Slot:
+        """Memory that it lends; it gets it back when nothing refers to it."""
+        memory = self.extents[place.extent][place.start : place.stop]
+        # The callback must not hold the pool, or a batch that is kept would keep its workers.
+        return leases.lease(memory, partial(_give_back, self._returned, place.lent))
+
+    def waits_since_ns(self, ready_ns: int) -> int | None:
+        """Since when it has owed an answer; None while it owes none.
+
+        Args:
+            ready_ns: when it became ready for a job, as the worker itself noted.
+        """
+        return max(self.heard_ns, ready_ns) if self.jobs else None
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal has ended it, and not because it stood still."""
+        return self.hung is None and self.process.exit_code() < 0
+
+    def end_as_hung(self, told: str) -> None:
+        """Kill it; `told` is how it will have ended."""
+        self.hung = told
+        self.process.kill()
+
+    def how_it_ended(self) -> str:
+        """For a message. It has ended; nothing of it stays open."""
+        code = self.process.exit_code()
+        if self.hung is not None:
+            return self.hung
+        if code < 0:
+            return f"by signal {-code} ({signal.strsignal(-code)})"
+        return f"with exit code {code}"
+
+
+def end_members(members: list[Member]) -> None:
+    """Let them end, then make them."""
+    for member in members:
+        with contextlib.suppress(OSError):
+            member.end.shutdown(socket.SHUT_RDWR)
+    until = time.monotonic() + _GRACE_S
+    try:
+        for member in members:
+            member.process.ends_within(max(0.0, until - time.monotonic()))
+    finally:  # also when Ctrl-C comes a second time
+        for member in members:
+            member.process.kill()
+    for member in members:
+        member.process.ends_within(_KILLED_WITHIN_S)
+        member.process.exit_code()
+        member.jobs.clear()  # which know their worker: its memory would wait for the collector
+
+
+def watching(descriptors: Iterable[int]) -> select.poll:
+    """What tells when there is something to read."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return poll
+
+
+def _receive_now(end: socket.socket) -> tuple[bytes, list[int]]:
+    """A message that is there, and the descriptors that came with it.
+
+    `socket.recv_fds` would wait: up to Python 3.12 it forgets its flags.
+    """
+    numbers = array.array("i")
+    message, extras, _, _ = end.recvmsg(
+        MESSAGE_BYTES,
+        socket.CMSG_SPACE(numbers.itemsize),
+        socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
+    )
+    for level, kind, data in extras:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(data)
+    return message, numbers.tolist()
+
+
+def _give_back(returned: deque[int], number: int, _: Slot) -> None:
+    returned.append(number)
+
+
+def _died_over(key: Key, how: str, timed_out: bool) -> WorkerDiedError:
+    rows = key.plan.rows(key.epoch, key.step)
+    advice = (
+        "See what load does with these rows, or give it more time."
+        if timed_out
+        else "SIGKILL often means that the machine had no memory left: use a smaller batch_size or "
+        "fewer workers. Make the batch in this process to see more: "
+        f"dataset.set_epoch({key.epoch}); dataset[{key.step}]."
+    )
+    return WorkerDiedError(
+        f"{MOST_DEATHS} worker processes ended while they made the batch of epoch {key.epoch}, "
+        f"step {key.step}, rows {told_rows(rows)}, the last one {how}. {advice}"
+    )

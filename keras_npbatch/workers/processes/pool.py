@@ -1,0 +1,364 @@
+"""A pool of worker processes that make batches.
+
+    with Pool(dataset, workers=2) as pool:
+        for epoch in range(10):
+            for batch in ProcessStream(pool, dataset.plan, epoch, ahead=10):
+                ...
+
+A pool lives as long as training does: the same processes, the dataset sent once. A batch is a
+function of (plan, epoch, step), so a worker is told no more than that, and a batch whose worker
+died is simply asked of another.
+
+No thread of the parent's is needed: the consumer hands out the work and reads the answers when it
+asks for a batch. So few tasks wait at one worker that neither side can block on a full socket
+while the other waits for it.
+
+Batches that are made but not asked for are kept: a stream that is left early and begun again, or
+the next epoch, whose first batches a stream asks for when its own are all under way, finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+
+from keras_npbatch.batches.parts import Training
+from keras_npbatch.batches.slots import Leases
+from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.workers.processes import failures, interrupts, packing, refusals
+from keras_npbatch.workers.processes.launch import StartMethod, launcher_for
+from keras_npbatch.workers.processes.member import Job, Key, Member, end_members, watching
+from keras_npbatch.workers.processes.memory import map_segment, new_segment
+from keras_npbatch.workers.processes.patience import Patience
+from keras_npbatch.workers.processes.process import check_system
+from keras_npbatch.workers.processes.sending import Package
+from keras_npbatch.workers.processes.worker import BOARD_BYTES, STARTING, Extent, Failed, Hello
+
+__all__ = ["Pool"]
+
+
+class Pool:
+    """Worker processes of one dataset.
+
+    Any thread may call any method: `_lock` guards all tables, and one thread at a time reads
+    answers, for all. Whatever goes wrong in between (Ctrl-C may come at any point) closes the pool.
+
+    Args:
+        dataset: is sent to the workers, once.
+        workers: how many.
+        start_method: how they are started.
+        timeout_s: a worker that owes an answer for longer is ended, as if it had died. The start of
+            a worker may take three times as long, at least 3 seconds, another try twice that.
+
+    Raises:
+        UnsendableError: if something in the dataset can't be sent, naming it by its path.
+        SharedMemoryError: if there is no memory for its arrays.
+        WorkerStartError: if the system refuses what the workers need.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        workers: int,
+        start_method: StartMethod = "forkserver",
+        timeout_s: float | None = None,
+    ) -> None:
+        self.readers: set[int] = set()
+        """The streams that are open, each by its `id`."""
+        self._patience = Patience(timeout_s)
+        self._lock = threading.RLock()
+        self._leases = Leases()
+        self._members: list[Member] = []
+        self._backlog: deque[Job] = deque()
+        self._kept: dict[Key, Job] = {}
+        self._jobs_made = 0
+        self._closing = False
+        self._owner = os.getpid()
+        opened = contextlib.ExitStack()
+        # At exit and in garbage collections too: it takes no lock.
+        self._end = weakref.finalize(self, _end_all, opened, self._owner)
+        try:
+            self._open(opened, dataset, workers, start_method)
+        except BaseException:
+            with interrupts.deferred():
+                self._end()
+            raise
+
+    def _open(
+        self, opened: contextlib.ExitStack, dataset: Any, workers: int, start_method: StartMethod
+    ) -> None:
+        self._package = Package.of(dataset, opened)
+        with interrupts.deferred():
+            with refusals.translated():
+                check_system()
+                self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._strike = partial(os.eventfd_write, self._bell, 1)
+            # It outlives the workers: as long as somebody can ring it, its number is its own.
+            # At exit nothing closes it: generators that end then ring too.
+            weakref.finalize(self, os.close, self._bell).atexit = False
+            board_bytes = workers * BOARD_BYTES
+            self._board_descriptor = new_segment(board_bytes)
+            opened.callback(os.close, self._board_descriptor)
+            board = map_segment(self._board_descriptor, board_bytes).view(np.int64)
+            self._board = board.reshape(workers, 2)
+            self._board[:] = STARTING, 0
+            modules = self._package.modules
+            self._launcher = launcher_for(start_method, modules, self._patience.start_s)
+            opened.callback(self._launcher.close)
+            opened.callback(end_members, self._members)
+        for index in range(workers):
+            self._launch(index)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._end.alive and not self._closing and os.getpid() == self._owner
+
+    @property
+    def pids(self) -> list[int]:
+        """The process numbers of the workers."""
+        return [member.process.pid for member in self._members]
+
+    def close(self) -> None:
+        """End the workers. Safe to call twice, and from another thread."""
+        if not self._end.alive or os.getpid() != self._owner:
+            return
+        self._closing = True
+        self.ring()
+        with self._lock, interrupts.deferred():  # an end that is interrupted is not begun again
+            self._end()
+            self._kept.clear()
+            self._backlog.clear()
+
+    # ---------------------------------------------------------------- jobs
+
+    def ask(self, key: Key) -> Job:
+        """Have a batch made, or find it made."""
+        with self._lock:
+            job = self._kept.pop(key, None)
+            if job is None:
+                job = Job(self._jobs_made, key)
+                self._jobs_made += 1
+                self._backlog.append(job)
+                if self.is_open:
+                    self._feed_or_close()
+            return job
+
+    def keep(self, job: Job) -> None:
+        """Nobody waits for it now; somebody may ask for the same batch."""
+        # Without waiting for the lock: a thread that reads may hold it for long.
+        if self._lock.acquire(blocking=False):
+            try:
+                if self.is_open:
+                    self._kept[job.key] = job
+                    return
+            finally:
+                self._lock.release()
+        job.wanted = False
+
+    def forget_all_but(
+        self, plan: Plan, training: Training, summarise: Summarise | None, epochs: range
+    ) -> None:
+        """Of the kept batches of training, or of the others, let those go that nobody will ask for.
+
+        They are of other epochs or plans, or come with other figures.
+        """
+        with self._lock:
+            for key in list(self._kept):
+                is_asked_for = key[:3] == (plan, training, summarise) and key.epoch in epochs
+                if bool(key.training) == bool(training) and not is_asked_for:
+                    self._kept.pop(key).wanted = False
+
+    def wait_for(self, job: Job, is_over: Callable[[], bool]) -> bool:
+        """Wait until a job is finished; False if the pool was closed, or all is over, first.
+
+        Args:
+            job: what is waited for.
+            is_over: asked whenever anything happens; `ring` makes something happen.
+        """
+        while not job.finished:
+            with self._lock:
+                if job.finished:
+                    break
+                if not self.is_open or is_over():
+                    return False
+                try:
+                    self._read(job)
+                except BaseException:
+                    self.close()
+                    raise
+        return True
+
+    def ring(self) -> None:
+        """Wake a thread that waits. Without a module: a generator may end after those have."""
+        try:  # noqa: SIM105
+            self._strike()
+        except BlockingIOError:  # it rings already, 2**64 times
+            pass
+
+    def take_answers(self) -> None:
+        """Read what workers have sent so far, without waiting."""
+        if not self._lock.acquire(blocking=False):  # another thread is reading
+            return
+        try:
+            if self.is_open:
+                for member in self._members:
+                    while self._receive(member):
+                        pass
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            self._lock.release()
+
+    # ---------------------------------------------------------------- inside, under the lock
+
+    def _launch(self, index: int) -> None:
+        with interrupts.deferred():
+            process = self._launcher.launch()
+            self._members[index : index + 1] = [Member(index, process, self._bell)]
+        hello = Hello(index, self._package.num_bytes, self._board.nbytes)
+        with contextlib.suppress(ConnectionError):  # it is dead already: that is noticed later
+            socket.send_fds(
+                process.end,
+                [pickle.dumps(hello)],
+                [self._package.descriptor, self._board_descriptor],
+            )
+
+    def _feed_or_close(self) -> None:
+        try:
+            self._feed()
+        except BaseException:
+            self.close()
+            raise
+
+    def _feed(self) -> None:
+        """Hand out waiting jobs, each to the worker with the fewest."""
+        while self._backlog:
+            member = min(self._members, key=lambda member: len(member.jobs))
+            if not member.has_room:
+                return
+            member.give(self._backlog.popleft())
+
+    def _read(self, job: Job) -> None:
+        """Wait until something is heard of a job, and take what is there.
+
+        Only its own worker is listened to: each answer of another would wake this thread, and on
+        few cores take the place of the worker that is waited for.
+        """
+        if job.member is not None:
+            members, poll = [job.member], job.member.poll
+        else:
+            members = self._members
+            poll = watching({number for member in members for number in member.descriptors})
+        heard = {number for number, _ in poll.poll(self._patience.look_ms)}
+        if self._closing:
+            return
+        if self._bell in heard:
+            os.eventfd_read(self._bell)
+        for member in list(members):
+            if heard.isdisjoint(member.descriptors[:2]):
+                continue
+            has_ended = member.process.pidfd in heard
+            # Of a worker that has ended, all that it had still sent.
+            while self._receive(member) and has_ended:
+                pass
+            if has_ended:
+                self._bury(member)
+        if self._patience.batch_s is not None:
+            for member in self._members:
+                self._end_if_it_hangs(member)
+        self._feed()
+
+    def _receive(self, member: Member) -> bool:
+        """Take one message; False if there is none, or never will be."""
+        answer = member.hear()
+        if answer is None or isinstance(answer, Extent):
+            return answer is not None
+        self._patience.note_start()
+        member.heard_ns = time.monotonic_ns()
+        memories = [member.borrow(place, self._leases) for place in answer.places]
+        inside = answer.message
+        if inside is None:
+            inside = memories.pop().tobytes()
+        if isinstance(answer, Failed) and answer.number == STARTING:
+            self._fail_everything(failures.restore(inside))
+            return True
+        job = member.jobs.popleft()
+        assert job.number == answer.number
+        if isinstance(answer, Failed):
+            job.error = failures.restore(inside)
+        elif job.wanted:
+            job.batch = packing.unpack(inside, memories)
+        job.finished = True
+        return True
+
+    def _bury(self, member: Member) -> None:
+        """Put another in the place of a worker that has ended, and its jobs first in line."""
+        with interrupts.deferred():
+            how = member.how_it_ended()
+        at_work = self._board[member.index, 0]
+        self._board[member.index] = STARTING, 0
+        for job in reversed(member.jobs):
+            if job.number == at_work:
+                job.a_worker_died(how, member.hung is not None)
+            if not job.finished:
+                job.member = None
+                self._backlog.appendleft(job)
+        member.jobs.clear()
+        if at_work == STARTING:
+            self._patience.note_failed_start(
+                how, killed=member.was_killed, hung=member.hung is not None
+            )
+        else:
+            self._patience.note_start()
+        self._launch(member.index)
+
+    def _end_if_it_hangs(self, member: Member) -> None:
+        at_work, since_ns = self._board[member.index].tolist()
+        waits_since_ns: int | None
+        timeout_s = self._patience.batch_s
+        if at_work == STARTING:
+            limit_s, waits_since_ns = self._patience.start_s, member.launched_ns
+            told = f"after {limit_s} seconds in which it was not ready (timeout={timeout_s})"
+        else:
+            limit_s, waits_since_ns = timeout_s, member.waits_since_ns(since_ns)
+            told = f"after no progress for timeout={timeout_s} seconds"
+        if limit_s is None or waits_since_ns is None:
+            return
+        if time.monotonic_ns() - waits_since_ns <= limit_s * 1e9:
+            return
+        heard_ns = member.heard_ns
+        while self._receive(member):  # an answer may be there that nobody has waited for
+            pass
+        if member.heard_ns == heard_ns:
+            member.end_as_hung(told)
+
+    def _fail_everything(self, error: BaseException) -> None:
+        self.close()
+        raise error
+
+
+def _end_all(opened: contextlib.ExitStack, owner: int) -> None:
+    if os.getpid() == owner:  # not in a fork of the owner: its workers are not ours to end
+        with interrupts.deferred():  # in a garbage collection too
+            opened.close()

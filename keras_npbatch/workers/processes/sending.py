@@ -1,0 +1,335 @@
+"""A dataset on its way to worker processes: sent once, its arrays shared, its files reopened.
+
+    package = Package.of(dataset, opened)  # in the parent: one segment of shared memory
+    dataset = unpack(descriptor, size)     # in a worker, from the segment's descriptor
+
+cloudpickle takes what pickle refuses: lambdas, closures, classes of `__main__` and of notebooks.
+Beyond that,
+
+- the memory of large arrays is put into the segment, and mapped by each worker copy-on-write: all
+  read the same memory, and what one writes it alone sees, as if it had a copy;
+- a memory map, and whatever is a view of one, becomes a memory map of the same file;
+- datasets and files of h5py are opened by path in each worker, since HDF5 handles must not be
+  shared;
+- a random generator is made again, and noted: it will be seeded anew for each batch;
+- a class with an `_in_worker` attribute of its own is replaced by the class that it names: so a
+  `BatchDataset` becomes one without Keras.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.batches.slots import ALIGNMENT_BYTES
+from keras_npbatch.errors import UnsendableError, told
+from keras_npbatch.workers.processes import interrupts
+from keras_npbatch.workers.processes import seeding as randomness
+from keras_npbatch.workers.processes.memory import check_available, map_segment, new_segment
+from keras_npbatch.workers.processes.packing import reduce_array
+
+__all__ = ["Package", "unpack"]
+
+_SMALLEST_SHARED_BYTES = 4096
+_MOST_COPIED_BYTES = 8_000_000
+"""So much of a dataset may be copied into each worker before there is a warning."""
+_MAX_DEPTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A pickled object and the memory of its arrays, in one segment."""
+
+    descriptor: int
+    """Of the segment."""
+    num_bytes: int
+    """The size of the segment."""
+    modules: tuple[str, ...]
+    """What a worker imports to unpack it."""
+
+    @classmethod
+    def of(cls, sent: Any, opened: ExitStack) -> Package:
+        """Packs an object.
+
+        Args:
+            sent: the object.
+            opened: closes the segment in the end; workers that have it keep it.
+
+        Raises:
+            UnsendableError: if something in it can't be sent, naming it by its path.
+            SharedMemoryError: if there is no memory for its arrays.
+        """
+        buffers: list[pickle.PickleBuffer] = []
+        modules: set[str] = set()
+        try:
+            head = _dumps(sent, buffers, modules)
+        except Exception as error:
+            raise _refusal(sent, error) from error
+        if len(head) > _MOST_COPIED_BYTES:
+            _warn_of_copies(sent, len(head))
+        memories = [buffer.raw() for buffer in buffers]
+        writable = [not memory.readonly for memory in memories]
+        spans = []
+        end = 0
+        for memory in memories:
+            start = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+            end = start + memory.nbytes
+            spans.append((start, end))
+        names = tuple(sorted(modules))
+        table = pickle.dumps((head, spans, writable, names))
+        num_bytes = end + len(table) + _LENGTH_BYTES
+        check_available(num_bytes)
+        with interrupts.deferred():
+            descriptor = new_segment(num_bytes)
+            opened.callback(os.close, descriptor)
+        length = memoryview(len(table).to_bytes(_LENGTH_BYTES, "little"))
+        for (start, _), memory in zip(spans, memories, strict=True):
+            _write(descriptor, memory, start)
+        _write(descriptor, memoryview(table), end)
+        _write(descriptor, length, end + len(table))
+        return cls(descriptor, num_bytes, names)
+
+
+_LENGTH_BYTES = 8
+
+
+def unpack(descriptor: int, num_bytes: int) -> Any:
+    """The object in a segment; its arrays lie there."""
+    segment = map_segment(descriptor, num_bytes, copied_on_write=True).data
+    end = num_bytes - _LENGTH_BYTES
+    length = int.from_bytes(segment[end:], "little")
+    head, spans, writable, modules = pickle.loads(segment[end - length : end])
+    buffers = []
+    for (start, stop), is_writable in zip(spans, writable, strict=True):
+        memory = segment[start:stop]
+        buffers.append(memory if is_writable else memory.toreadonly())
+    sent = pickle.loads(head, buffers=buffers)
+    randomness.owned_by_modules(modules)
+    return sent
+
+
+def _write(descriptor: int, memory: memoryview, start: int) -> None:
+    # Half the time, or a third, of a copy into a map: no page of it need be mapped here.
+    while memory:
+        written = os.pwrite(descriptor, memory, start)
+        start += written
+        memory = memory[written:]
+
+
+def _dumps(sent: Any, buffers: list[pickle.PickleBuffer], modules: set[str]) -> bytes:
+    def is_kept_inside(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < _SMALLEST_SHARED_BYTES:
+            return True
+        buffers.append(buffer)
+        return False
+
+    file = io.BytesIO()
+    pickler = _Pickler(file, protocol=5, buffer_callback=is_kept_inside)
+    pickler.modules = modules
+    pickler.dump(sent)
+    return file.getvalue()
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
+    modules: set[str]
+    """Those of the classes and functions that are not sent themselves, by name alone."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and "_in_worker" in obj.__dict__:
+            return _itself, (obj.__dict__["_in_worker"],)
+        if isinstance(obj, type | FunctionType):
+            if obj.__module__ not in (None, "__main__", "builtins"):
+                self.modules.add(obj.__module__)
+        elif isinstance(obj, randomness.KINDS):
+            reduced = obj.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+            assert isinstance(reduced, tuple)
+            make, arguments, *state = reduced
+            return randomness.owned, (make, *arguments), *state
+        elif isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
+            # cloudpickle would send its content, as a StringIO.
+            raise TypeError(f"the open file {obj.name!r} belongs to its process")
+        elif isinstance(obj, np.ndarray):
+            reduced = _reduce_array(obj)
+            if reduced is not None:
+                return reduced
+        elif type(obj).__module__.partition(".")[0] == "h5py":
+            return _reduce_h5(obj)
+        return super().reducer_override(obj)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+# -------------------------------------------------------------------- arrays
+
+
+def _reduce_array(array: npt.NDArray[Any]) -> Any:
+    """How an array is rebuilt, or None: as pickle does it, which copies."""
+    if type(array) not in (np.ndarray, np.memmap) or array.dtype.hasobject:
+        return None
+    place = _place_in_file(array)
+    if place is not None:
+        return _map_file, (*place, array.shape, array.dtype, array.strides)
+    if 0 in array.strides and array.size:  # broadcast: its memory is smaller than it looks
+        small = array[tuple(slice(0, 1 if step == 0 else None) for step in array.strides)]
+        if small.nbytes < array.nbytes:
+            return np.broadcast_to, (small, array.shape)
+    return reduce_array(array.view(np.ndarray))
+
+
+def _place_in_file(array: npt.NDArray[Any]) -> tuple[str, int, int] | None:
+    """The file whose map the array is a view of: its path, inode, and where the array starts.
+
+    A map that the program may have written to without changing the file (mode "c") is none.
+    """
+    base: Any = array
+    while not isinstance(base, np.memmap):
+        base = getattr(base, "base", None)
+        if base is None:
+            return None
+    mapped = base._mmap  # type: ignore[attr-defined]  # the memory map itself
+    if base.filename is None or base.mode == "c" or not isinstance(mapped, mmap.mmap):
+        return None
+    try:
+        path = Path(base.filename).resolve(strict=True)
+        inode = path.stat().st_ino
+    except OSError:  # deleted: the memory is all there is
+        return None
+    map_start = base.offset - base.offset % mmap.ALLOCATIONGRANULARITY
+    address = np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
+    return str(path), inode, map_start + array.__array_interface__["data"][0] - address
+
+
+def _map_file(
+    path: str,
+    inode: int,
+    offset: int,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    strides: tuple[int, ...],
+) -> npt.NDArray[Any]:
+    return np.ndarray(shape, dtype, _map_of(path, inode), offset, strides)
+
+
+@cache
+def _map_of(path: str, inode: int) -> npt.NDArray[np.uint8]:
+    if Path(path).stat().st_ino != inode:
+        raise FileNotFoundError(f"{path} is another file than the one that was mapped")
+    return np.memmap(path, np.uint8, mode="r")
+
+
+# -------------------------------------------------------------------- HDF5
+
+
+def _reduce_h5(handle: Any) -> Any:
+    import h5py
+
+    if not isinstance(handle, h5py.Dataset | h5py.Group):
+        raise TypeError(f"a {type(handle).__name__} of h5py belongs to its process")
+    if not handle:
+        raise TypeError("its HDF5 file has been closed; expected an open one")
+    file = handle.file
+    if file.mode != "r" or file.driver in ("core", "fileobj"):
+        raise TypeError(
+            f"its file is open with mode {file.mode!r} and driver {file.driver!r}; expected mode "
+            "'r' and a file on disk, since each worker opens it by path"
+        )
+    return _open_h5, (str(Path(file.filename).resolve()), handle.name)
+
+
+def _open_h5(path: str, name: str) -> Any:
+    return _h5_file(path)[name]
+
+
+@cache
+def _h5_file(path: str) -> Any:
+    import h5py
+
+    return h5py.File(path, "r")
+
+
+# -------------------------------------------------------------------- what can't be sent
+
+
+def _warn_of_copies(sent: Any, num_bytes: int) -> None:
+    """Say which attribute is large and lies in no array that workers could share."""
+    sizes = {name: len(_dumps(part, [], set())) for name, part in _state(sent).items()}
+    largest = max(sizes, key=sizes.__getitem__, default="")
+    name = f"{type(sent).__name__}.{largest}" if largest else type(sent).__name__
+    warnings.warn(
+        f"{num_bytes / 1e6:.0f} MB of the dataset are copied into each worker process, most of "
+        f"them of {name}: lists, strings, objects and arrays below {_SMALLEST_SHARED_BYTES} bytes "
+        "are not shared. Make one array of them (np.stack), or use threads: "
+        "use_multiprocessing=False.",
+        stacklevel=2,
+    )
+
+
+def _refusal(sent: Any, error: Exception) -> UnsendableError:
+    path, culprit = _find_culprit(sent, type(sent).__name__)
+    return UnsendableError(
+        f"{path} is {told(culprit)}, which can't be sent to worker processes "
+        f"({type(error).__name__}: {error}). Make it in load(rows) when it is first used, in each "
+        "process its own, and leave it out in __getstate__; or use threads: "
+        "use_multiprocessing=False."
+    )
+
+
+def _find_culprit(value: Any, path: str, depth: int = 0) -> tuple[str, Any]:
+    """The innermost part of `value` that can't be pickled, and how it is reached."""
+    if depth < _MAX_DEPTH:
+        for step, part in _parts(value):
+            try:
+                _dumps(part, [], set())
+            except Exception:  # noqa: BLE001  # whatever it is, it is the part that was looked for
+                return _find_culprit(part, path + step, depth + 1)
+    return path, value
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What `value` holds, each with how it is written behind the path of `value`."""
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", part) for key, part in value.items())
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from ((f"[{number}]", part) for number, part in enumerate(value))
+    if getattr(value, "__closure__", None):
+        names = value.__code__.co_freevars
+        for name, cell in zip(names, value.__closure__, strict=True):
+            yield f".{name}", cell.cell_contents
+    if not isinstance(value, type):
+        for name in ("__self__", "func", "args", "keywords"):  # bound methods and partials
+            if callable(value) and hasattr(value, name):
+                yield f".{name}", getattr(value, name)
+        for name, part in _state(value).items():
+            yield f".{name}", part
+
+
+def _state(value: Any) -> dict[str, Any]:
+    """The attributes that are pickled, by name."""
+    try:
+        state = value.__getstate__()
+    except Exception:  # noqa: BLE001  # no state can be had: what is wrong lies here
+        return {}
+    parts = state if isinstance(state, tuple) else (state,)  # that of slots is beside the other
+    return {
+        str(name): part
+        for entries in parts
+        if isinstance(entries, dict)
+        for name, part in entries.items()
+    }

@@ -1,0 +1,126 @@
+"""The batches of one epoch, made ahead of the consumer by worker processes, delivered in order.
+
+    with Pool(dataset, workers=2) as pool:
+        for batch in ProcessStream(pool, dataset.plan, epoch=0, ahead=10):
+            ...
+
+The contract is that of `ThreadedStream`. The stream asks the pool for so many batches ahead and
+waits for the first of them; when its own are all under way it asks for those of the next epoch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+
+from keras_npbatch.batches.parts import Training
+from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.tree import Tree
+from keras_npbatch.workers.processes.member import Job, Key
+from keras_npbatch.workers.processes.pool import Pool
+from keras_npbatch.workers.threads import leading
+
+__all__ = ["ProcessStream"]
+
+
+class ProcessStream:
+    """The batches of one epoch, in order; the same contract as `ThreadedStream`.
+
+    Args:
+        pool: who makes them.
+        plan: which rows are in which batch.
+        epoch: which epoch.
+        training: whether batches are augmented and classes weighed, and by what.
+        summarise: what the workers compute from each batch, if anything.
+        ahead: batches under way or ready at most, from 1 up.
+        follows: whether the next epoch will be asked for too.
+        first: the first step.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        plan: Plan,
+        epoch: int,
+        *,
+        training: Training = True,
+        summarise: Summarise | None = None,
+        ahead: int,
+        follows: bool = False,
+        first: int = 0,
+    ) -> None:
+        self._pool = pool
+        self._ahead = ahead
+        epochs = (epoch, epoch + 1) if follows else (epoch,)
+        self._keys = (
+            Key(plan, training, summarise, number, step)
+            for number in epochs
+            for step in range(first if number == epoch else 0, plan.num_batches)
+        )
+        self._left = plan.num_batches - first
+        self._pending: deque[Job] = deque()
+        self._closed = False
+        pool.forget_all_but(plan, training, summarise, range(epoch, epoch + 2))
+        pool.readers.add(id(self))
+
+    def __iter__(self) -> Iterator[Tree]:
+        return self
+
+    def __next__(self) -> Tree:
+        self._ask_ahead()
+        if self._left == 0 or self._closed:
+            self.close()
+            raise StopIteration
+        try:
+            job = self._pending[0]
+        except IndexError:  # closed by another thread just now
+            raise StopIteration from None
+        if not self._pool.wait_for(job, lambda: self._closed) or self._closed:
+            self.close()
+            raise StopIteration
+        with contextlib.suppress(IndexError):
+            self._pending.popleft()
+        self._left -= 1
+        if job.error is not None:
+            error, job.error = job.error, None  # breaks the cycle through its traceback
+            self.close()
+            if not self._pool.readers:  # others may go on: the error is of a batch, not of workers
+                self._pool.close()
+            try:
+                raise error
+            finally:
+                del error
+        batch, job.batch = job.batch, None
+        return batch
+
+    @property
+    def ready(self) -> int:
+        """Batches that need not be waited for."""
+        self._pool.take_answers()
+        return leading(job.finished for job in list(self._pending))
+
+    def close(self) -> None:
+        """Stop asking; what is under way is kept for whoever asks next.
+
+        Safe to call twice, and from another thread: a consumer that waits comes to its end.
+        """
+        self._closed = True
+        self._pool.readers.discard(id(self))
+        self._pool.ring()
+        while self._pending:
+            try:  # noqa: SIM105  # see `Pool.ring`
+                self._pool.keep(self._pending.popleft())
+            except IndexError:
+                pass
+
+    def _ask_ahead(self) -> None:
+        while not self._closed and len(self._pending) < self._ahead:
+            key = next(self._keys, None)
+            if key is None:
+                return
+            if not self._pool.is_open:
+                self._closed = True
+                return
+            self._pending.append(self._pool.ask(key))

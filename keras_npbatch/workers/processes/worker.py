@@ -1,0 +1,319 @@
+"""What a worker process does: get the dataset, then make batches, one after the other.
+
+Between parent and worker is one socket that keeps messages apart (SOCK_SEQPACKET), each at most
+`MESSAGE_BYTES` long:
+
+    parent  ->  worker    Hello, with the segments of the dataset and of the board; then Tasks
+    worker  ->  parent    Extent, with its segment: shared memory in which batches will lie
+                          Made, or Failed: the answer to a task, in the order of the tasks
+
+The worker writes into slots of its own extents and lends them. It counts a slot as free when the
+parent has given it back (in a later task) and nothing in the worker refers to it either.
+
+On the board, shared by all workers of a pool, each writes the number of the task it is at. So the
+parent knows over which batch a worker has died.
+
+A worker ends when the socket does, or when the process that trains is gone, whatever it is doing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+
+from keras_npbatch.batches.loader import Maker
+from keras_npbatch.batches.parts import Training
+from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.batches.slots import Slot, Slots
+from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.workers.processes import failures, lifeline, packing, sending, stand_ins
+from keras_npbatch.workers.processes import seeding as randomness
+from keras_npbatch.workers.processes.memory import Arena, map_segment
+
+__all__ = [
+    "BOARD_BYTES",
+    "IDLE",
+    "MESSAGE_BYTES",
+    "STARTING",
+    "Extent",
+    "Failed",
+    "Hello",
+    "Made",
+    "Place",
+    "Task",
+    "main",
+    "main_of_fork",
+    "survive_interrupts",
+    "wait_for",
+]
+
+MESSAGE_BYTES = 64 * 1024
+_LONGEST_INSIDE = 32 * 1024
+"""What is longer goes through shared memory."""
+
+STARTING = -1
+"""On the board: it has not unpacked the dataset yet."""
+IDLE = -2
+"""On the board: it has no task."""
+
+BOARD_BYTES = 16
+"""On the board, of each worker: the task it is at, and when it began its last (int64 each)."""
+
+
+@dataclass(slots=True)
+class Hello:
+    """To a worker, first."""
+
+    index: int
+    """Its place on the board."""
+    dataset_bytes: int
+    """Size of the first segment."""
+    board_bytes: int
+    """Size of the second."""
+
+
+@dataclass(slots=True)
+class Task:
+    """To a worker: make a batch."""
+
+    number: int
+    """Its number, different for each task of a pool."""
+    plan: Plan
+    """Which rows are in which batch."""
+    training: Training
+    """Whether batches are augmented and classes weighed, and by what."""
+    summarise: Summarise | None
+    """What is to be computed from the batch."""
+    epoch: int
+    step: int
+    returned: list[int] = field(default_factory=list)
+    """Slots that the parent gives back, by the numbers that the worker gave them."""
+
+
+@dataclass(slots=True)
+class Extent:
+    """From a worker: memory in which batches will lie."""
+
+    num_bytes: int
+
+
+@dataclass(slots=True)
+class Place:
+    """Where lent memory lies."""
+
+    lent: int
+    """The number to give it back by."""
+    extent: int
+    """The number of the extent, in the order they were told of."""
+    start: int
+    stop: int
+
+
+@dataclass(slots=True)
+class Made:
+    """From a worker: a batch."""
+
+    number: int
+    """Of the task."""
+    message: bytes | None
+    """What `packing.unpack` needs; None if it lies in the last of the places."""
+    places: list[Place]
+
+
+@dataclass(slots=True)
+class Failed:
+    """From a worker: an exception."""
+
+    number: int
+    """Of the task; `STARTING` if the dataset could not be unpacked."""
+    message: bytes | None
+    """What `failures.restore` needs; None if it lies in the place."""
+    places: list[Place]
+
+
+def main(descriptor: int, reader: int, parent: int) -> NoReturn:
+    """The whole life of a worker in a new interpreter; see `main_of_fork`."""
+    main_of_fork(socket.socket(fileno=descriptor), reader, os.pidfd_open(parent))
+
+
+def main_of_fork(end: socket.socket, reader: int, trainer: int) -> NoReturn:
+    """The whole life of a worker in a forked process: nothing of the parent's is run at its end.
+
+    Args:
+        end: the worker's end of the socket.
+        reader: the end of the lifeline that it holds.
+        trainer: a pidfd of the process that it works for.
+    """
+    code = 1
+    try:
+        survive_interrupts()
+        lifeline.hold(reader)
+        # Where the lifeline does not do: in a sandbox, or held by what C code has forked off.
+        with contextlib.suppress(RuntimeError):  # as many threads as the user may have
+            threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
+        _Worker(end).run()
+        code = 0
+    except (BrokenPipeError, ConnectionResetError):  # the parent is gone
+        code = 0
+    except BaseException:  # noqa: BLE001  # told on standard error, as Python does
+        sys.excepthook(*sys.exc_info())
+    finally:
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # whatever becomes of that: above are the frames of the process it is a fork of
+            os._exit(code)
+
+
+def survive_interrupts() -> None:
+    """Ctrl-C goes to all processes of a terminal; the parent decides what becomes of workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it can't wait for a child
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see launch
+
+
+def wait_for(end: socket.socket, trainer: int) -> bool:
+    """Waits for a message; False if the process of that pidfd has ended."""
+    poll = select.poll()
+    poll.register(end, select.POLLIN)
+    poll.register(trainer, select.POLLIN)
+    return trainer not in {number for number, _ in poll.poll()}
+
+
+def _end_with(trainer: int) -> None:
+    poll = select.poll()
+    poll.register(trainer, select.POLLIN)
+    poll.poll()
+    os._exit(1)
+
+
+class _Worker:
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._poll = select.poll()
+        self._poll.register(end, select.POLLIN)
+        self._inbox: deque[Task] = deque()
+        self._arena = Arena(self._announce)
+        self._slots = Slots(self._arena)
+        self._lent: dict[int, Slot] = {}
+        self._times_lent = 0
+        self._makers: dict[tuple[Plan, Training, Summarise | None], Maker] = {}
+
+    def run(self) -> None:
+        message, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_BYTES, 2)
+        if not message:
+            return
+        hello: Hello = pickle.loads(message)
+        dataset, board = descriptors
+        try:
+            everyone = map_segment(board, hello.board_bytes).view(np.int64).reshape(-1, 2)
+            self._board = everyone[hello.index]
+            stand_ins.install()
+            self._dataset = sending.unpack(dataset, hello.dataset_bytes)
+            self._dataset._use_slots(self._slots)
+        except BaseException as error:  # noqa: BLE001  # handed to the parent, whatever it is
+            error.add_note("keras_npbatch: raised while a worker process unpacked the dataset")
+            self._end.send(self._failed(STARTING, error))
+            return
+        self._board[1] = time.monotonic_ns()
+        self._board[0] = IDLE
+        for descriptor in descriptors:
+            os.close(descriptor)
+        while (task := self._next_task()) is not None:
+            self._do(task)
+            del task
+
+    def _next_task(self) -> Task | None:
+        # All that waits is read at once, since it tells which slots have become free.
+        while not self._inbox or self._poll.poll(0):
+            message = self._end.recv(MESSAGE_BYTES)
+            if not message:
+                return None
+            task = pickle.loads(message)
+            for number in task.returned:
+                del self._lent[number]
+            self._inbox.append(task)
+        return self._inbox.popleft()
+
+    def _do(self, task: Task) -> None:
+        self._board[1] = time.monotonic_ns()  # the same clock in all processes of the machine
+        self._board[0] = task.number
+        try:
+            maker = self._maker(task)
+            if not isinstance(maker, Recipe):  # which would call no code of the user's
+                randomness.seed_all(task.plan.seed, task.epoch, task.step)
+            batch = maker(task.epoch, task.step)
+            answer = self._made(task.number, batch)
+        except BaseException as error:  # noqa: BLE001  # handed to the parent, whatever it is
+            answer = self._failed(task.number, error)
+        self._end.send(answer)
+        self._board[0] = IDLE
+
+    def _maker(self, task: Task) -> Maker:
+        key = task.plan, task.training, task.summarise
+        if key not in self._makers:
+            maker: Maker = self._dataset._maker(*key)
+            self._makers[key] = maker
+        return self._makers[key]
+
+    def _made(self, number: int, batch: Any) -> bytes:
+        answer = self._answer(Made, number, *packing.pack(batch, self._lend))
+        if len(answer) <= MESSAGE_BYTES:
+            return answer
+        # A thousand large arrays: to tell of each takes too long, so all go as one.
+        return self._answer(Made, number, packing.pack_as_one(batch), [])
+
+    def _failed(self, number: int, error: BaseException) -> bytes:
+        return self._answer(Failed, number, failures.dump(error), [])
+
+    def _answer(
+        self, kind: type[Made | Failed], number: int, message: bytes, memories: list[Slot]
+    ) -> bytes:
+        inside: bytes | None = message
+        if len(message) > _LONGEST_INSIDE:
+            memories = [*memories, self._lend(np.frombuffer(message, np.uint8))]
+            inside = None
+        places = [self._place(memory) for memory in memories]
+        answer = pickle.dumps(kind(number, inside, places))
+        if len(answer) > MESSAGE_BYTES:  # it will not be sent: what it lends comes back
+            for place in places:
+                del self._lent[place.lent]
+        return answer
+
+    def _lend(self, memory: Slot) -> Slot:
+        if self._find(memory) is not None:
+            return memory
+        size = memory.nbytes
+        copy: Slot = self._slots.lease_bytes(size)[:size]
+        copy[...] = memory
+        return copy
+
+    def _place(self, memory: Slot) -> Place:
+        found = self._find(memory)
+        assert found is not None
+        extent, start = found
+        number = self._times_lent
+        self._times_lent += 1
+        self._lent[number] = memory
+        return Place(number, extent, start, start + memory.nbytes)
+
+    def _find(self, memory: Slot) -> tuple[int, int] | None:
+        return self._arena.find(memory.__array_interface__["data"][0])
+
+    def _announce(self, descriptor: int, num_bytes: int) -> None:
+        socket.send_fds(self._end, [pickle.dumps(Extent(num_bytes))], [descriptor])
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""The clock: where the next pass begins, and whether the user has set it."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keras_npbatch.plan.clock import Clock, Place
+from keras_npbatch.plan.plan import Plan
+
+
+def test_it_begins_at_the_beginning() -> None:
+    clock = Clock()
+    assert (clock.epoch, clock.step, clock.times_set, clock.reached) == (0, 0, 0, None)
+
+
+def test_each_word_of_the_user_is_counted() -> None:
+    """A session compares the number with the one it knows."""
+    clock = Clock()
+    counted = []
+    for epoch, step in ((3, 1), (3, 1), (0, 0)):
+        clock.set(epoch, step)
+        counted.append((clock.times_set, clock.epoch, clock.step))
+    assert counted == [(1, 3, 1), (2, 3, 1), (3, 0, 0)]
+
+
+def test_moving_on_is_no_word_of_the_user_and_forgets_what_was_reached() -> None:
+    clock = Clock(epoch=2, step=3, reached=(2, 5))
+    clock.move_to(3)
+    assert (clock.epoch, clock.step, clock.times_set, clock.reached) == (3, 0, 0, None)
+    clock.reached = 3, 1
+    clock.set(4)
+    assert (clock.epoch, clock.step, clock.reached) == (4, 0, None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans())))
+def test_the_order_of_an_epoch_is_that_it_was_last_read_in(
+    reads: list[tuple[int, bool]],
+) -> None:
+    clock, expected = Clock(), [False] * 12
+    for epoch, in_order in reads:
+        clock.read_from(epoch, in_order)
+        expected[epoch:] = [in_order] * (12 - epoch)
+    assert [clock.is_in_order(epoch) for epoch in range(12)] == expected
+
+
+def test_what_comes_after_a_fit_in_order_is_not() -> None:
+    clock = Clock()
+    clock.begin_fit(0, in_order=True)
+    clock.move_to(2)
+    clock.end_fit()
+    assert [clock.is_in_order(epoch) for epoch in range(4)] == [True, True, False, False]
+    assert clock.place == Place(2)
+
+
+def test_the_rest_of_an_epoch_keeps_the_order_that_it_was_begun_in() -> None:
+    clock, plan = Clock(), Plan(50, batch_size=8)
+    clock.set(1, 3, in_order=True)
+    assert clock.place == Place(1, 3, in_order=True)
+    assert not clock.place.plan(plan).shuffle
+    clock.set(1, 3)
+    assert clock.place == Place(1, 3)
+    assert clock.place.plan(plan) == plan
