@@ -19,6 +19,8 @@ import psutil
 
 from benchmarks.cases import Case, Options, Row, target
 from benchmarks.workloads import WORKLOADS, Workload
+from keras_npbatch.batches.core import core_of
+from keras_npbatch.workers.executor import Executor
 
 NAME = "sharing"
 TITLE = "Eight processes that gather from one array"
@@ -96,8 +98,9 @@ def _workers(workload: Workload) -> Iterator[list[int]]:
     ) as dataset:
         for _batch in dataset:
             pass
-        assert dataset._pool is not None
-        yield list(dataset._pool.pids)
+        pool = core_of(dataset).part(Executor).pool
+        assert pool is not None
+        yield list(pool.pids)
 
 
 @contextmanager

@@ -28,6 +28,8 @@ import numpy as np
 import psutil
 
 from keras_npbatch import BatchDataset
+from keras_npbatch.batches.core import core_of
+from keras_npbatch.workers.executor import Executor
 
 _ROWS, _BATCH, _WIDTH = 600, 8, 4096
 _EPOCHS_A_ROUND = 8
@@ -75,7 +77,7 @@ class Trouble(threading.Thread):
                 self._strike()
 
     def workers(self) -> list[int]:
-        pool = None if self.dataset is None else self.dataset._pool
+        pool = None if self.dataset is None else core_of(self.dataset).part(Executor).pool
         return [] if pool is None else pool.pids
 
     def _strike(self) -> None:

@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 from keras_npbatch import ArrayDataset
 from keras_npbatch.testing import strategies
 from tests import loaders
+from tests.inside import pool_of
 
 WIDTH = 3
 
@@ -228,7 +229,7 @@ class Machine(RuleBasedStateMachine):
         assert (state["epoch"], state["step"]) == (model.reached or (model.epoch, model.step))
 
     def pids(self):
-        pool = getattr(self, "dataset", None) and self.dataset._pool
+        pool = getattr(self, "dataset", None) and pool_of(self.dataset)
         return pool.pids if pool is not None and pool.is_open else []
 
     def teardown(self):

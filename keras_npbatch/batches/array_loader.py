@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.core import Core, Facts, core_of
+from keras_npbatch.batches.loader import Batches, begin
 from keras_npbatch.batches.parts import Parts, pack, unpack
 from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import (
     InvalidArgumentError,
     InvalidDataError,
@@ -24,22 +26,33 @@ from keras_npbatch.errors import (
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
-from keras_npbatch.sources.sources import as_sources, num_rows
+from keras_npbatch.sources.sources import TakenArray, as_sources, num_rows
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
-__all__ = ["ArrayBatches"]
+__all__ = ["ArrayBatches", "ArrayCore", "array_core_of"]
 
-_LEAVES_TOLD = 8
-"""So many leaves are in a `repr` at most."""
 _ROWS_LOOKED_AT = 16
 """By which processes that train together tell whether they have the same data."""
 
 
-class ArrayBatches(Batches):
-    """Batches gathered from arrays; see `ArrayDataset` for the arguments."""
+class ArrayCore(Core):
+    """The core of a dataset of arrays.
+
+    Args:
+        owner: the dataset.
+        x: as all that follows, see `ArrayDataset`.
+        has_own_load: whether the owner overrides `load`.
+    """
 
     def __init__(
-        self, x: Tree, y: Tree = None, sample_weight: Tree = None, **settings: Any
+        self,
+        owner: Any,
+        x: Tree,
+        y: Tree = None,
+        sample_weight: Tree = None,
+        *,
+        has_own_load: bool = False,
+        **settings: Any,
     ) -> None:
         if isinstance(sample_weight, Number):
             raise InvalidArgumentError(
@@ -64,22 +77,13 @@ class ArrayBatches(Batches):
                 "selected."
             )
         data = pack(parts)
-        self._sources, self._structure = flatten(data)
-        self._is_flat = isinstance(data, tuple) and list(data) == self._sources
-        super().__init__(rows, **settings)
+        self.sources, self._structure = flatten(data)
+        self._is_flat = isinstance(data, tuple) and list(data) == self.sources
+        self._has_own_load = has_own_load
+        super().__init__(owner, rows, **settings)
 
-    def load(self, rows: Rows) -> Tree:
-        """Read rows of the arrays.
-
-        Args:
-            rows: whole numbers of shape `(n,)`, each a row of the data, in any order.
-
-        Returns:
-            The batch of these rows: `x`, `(x, y)` or `(x, y, sample_weight)`.
-
-        Raises:
-            IndexError: for a row that is not there.
-        """
+    def load(self, rows: Any) -> Tree:
+        """The batch of any rows, which are checked."""
         rows = np.asarray(rows)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise InvalidArgumentError(
@@ -90,72 +94,106 @@ class ArrayBatches(Batches):
                 f"rows go from {rows.min()} to {rows.max()}; expected numbers from 0 to "
                 f"{self.plan.num_rows - 1}"
             )
-        return self._gather(rows.astype(np.int64, copy=False))
+        return self.gather(rows.astype(np.int64, copy=False))
 
-    def _gather(self, rows: Rows) -> Tree:
-        lease = self._slots.lease
-        found = [source.read(rows, lease) for source in self._sources]
+    def gather(self, rows: Rows) -> Tree:
+        """The batch of rows that are known to be in range."""
+        lease = self.slots.lease
+        found = [source.read(rows, lease) for source in self.sources]
         # Without optree where it can be done without; see `tree`.
         return tuple(found) if self._is_flat else self._structure.unflatten(found)
 
-    def _loading(self, plan: Plan, training: bool = True) -> Recipe:
-        recipe = super()._loading(plan, training)
-        if type(self).load is not ArrayBatches.load:
+    def loading(self, plan: Plan, training: bool = True) -> Recipe:
+        """How a batch is made of what `load` returns."""
+        recipe = super().loading(plan, training)
+        if self._has_own_load:
             return recipe
         changes = recipe.transform, recipe.augment, recipe.class_weight
         nothing_to_do = changes == (None, None, None) and plan.remainder != "pad"
         # The rows of a plan are in range, so they need no check.
-        return replace(recipe, load=self._gather, finished=nothing_to_do)
+        return replace(recipe, load=self.gather, finished=nothing_to_do)
 
-    def _check_class_weight(self) -> None:
-        super()._check_class_weight()
-        changes = self._transform, self._augment
-        if type(self).load is not ArrayBatches.load or changes != (None, None):
+    def check_class_weight(self) -> None:
+        """As for any dataset; and the data are looked at, where nothing changes them."""
+        super().check_class_weight()
+        if self._has_own_load or (self.transform, self.augment) != (None, None):
             return  # which may make others of them; each batch is looked at
-        parts = unpack(self._structure.unflatten(self._sources), "the data")
+        parts = self._parts_of_data
         if parts.sample_weight is not None:
             raise UnsupportedArgumentError(
-                f"fit(class_weight=...) was given with the dataset ({type(self).__name__}), which "
+                f"fit(class_weight=...) was given with the dataset ({self.name}), which "
                 "has a sample_weight; expected one of them. Multiply the class weights into "
                 "sample_weight."
             )
         _check_weights(parts, class_weight=True)
 
     @property
-    def _named_sources(self) -> list[tuple[str, Any]]:
-        """Each leaf, by a path such as `x['image']`."""
-        parts = unpack(self._structure.unflatten(self._sources), "the data")
-        return [
-            found
-            for name, part in zip(Parts._fields, parts, strict=True)
-            for found in leaves_with_paths(part, name)
-        ]
-
-    @property
-    def _told_data(self) -> str:
-        named = self._named_sources
-        told_of = [
-            f"{path} {source.dtype} {tuple(source.shape)}" for path, source in named[:_LEAVES_TOLD]
-        ]
-        if len(named) > _LEAVES_TOLD:
-            told_of.append(f"... ({len(named)} arrays)")
-        return "".join(f", {text}" for text in told_of)
-
-    def _fingerprint(self) -> Fingerprint:
-        return super()._fingerprint() | {
-            path: [list(source.shape), str(source.dtype)] for path, source in self._named_sources
+    def data(self) -> dict[str, Any]:
+        """Each source, by a path such as `x['image']`."""
+        return {
+            path: source
+            for name, part in zip(Parts._fields, self._parts_of_data, strict=True)
+            for path, source in leaves_with_paths(part, name)
         }
 
-    def _description(self) -> dict[str, Any]:
-        # The same rows in another order would give other batches.
+    @property
+    def reads_arrays_alone(self) -> bool:
+        """Whether its samples are rows of `data`, whatever is done to them then."""
+        return not self._has_own_load and not self.makes_whole_batches
+
+    def facts(self, plan: Plan) -> Facts:
+        """What is known of how batches are made."""
+        of_a_sample = sum(
+            int(np.prod(source.shape[1:])) * source.dtype.itemsize for source in self.sources
+        )
+        return Facts(
+            are_gathered=self.recipe(Work(plan)).finished,
+            are_arrays=all(isinstance(source, TakenArray) for source in self.sources),
+            is_in_memory=all(source.is_in_memory for source in self.sources),
+            batch_bytes=int(of_a_sample * plan.batch_size),
+        )
+
+    def fingerprint(self) -> Fingerprint:
+        """What decides which batches there are; see `position.Fingerprint`."""
+        return super().fingerprint() | {
+            path: [list(source.shape), str(source.dtype)] for path, source in self.data.items()
+        }
+
+    def data_digest(self) -> dict[str, Any]:
+        """Of some rows: the same rows in another order would give other batches."""
         last = self.plan.num_rows - 1
         rows = np.array([last * i // (_ROWS_LOOKED_AT - 1) for i in range(_ROWS_LOOKED_AT)])
         digest = hashlib.blake2b(digest_size=8)
-        for leaf in leaves(self._gather(rows)):
+        for leaf in leaves(self.gather(rows)):
             array = np.asarray(leaf)
             if not array.dtype.hasobject:
                 digest.update(array.tobytes())
-        return super()._description() | {"data": digest.hexdigest()}
+        return {"data": digest.hexdigest()}
+
+    @property
+    def _parts_of_data(self) -> Parts:
+        return unpack(self._structure.unflatten(self.sources), "the data")
+
+
+class ArrayBatches(Batches):
+    """Batches gathered from arrays; see `ArrayDataset` for the arguments."""
+
+    def __init__(
+        self, x: Tree, y: Tree = None, sample_weight: Tree = None, **settings: Any
+    ) -> None:
+        own = type(self).load is not ArrayBatches.load
+        begin(self, ArrayCore, x, y, sample_weight, has_own_load=own, **settings)
+
+    def load(self, rows: Rows) -> Tree:
+        """See `ArrayDataset.load`."""
+        return array_core_of(self).load(rows)
+
+
+def array_core_of(dataset: Any) -> ArrayCore:
+    """The core of a dataset of arrays."""
+    core = core_of(dataset)
+    assert isinstance(core, ArrayCore)
+    return core
 
 
 def _check_weights(parts: Parts, class_weight: Any) -> None:

@@ -4,49 +4,37 @@
         def load(self, rows):
             return read(self.paths[rows]), self.labels[rows]
 
-    make = Slides(num_samples=1000, batch_size=64, seed=0)._maker()
-    make(epoch=2, step=7)     # the same bytes wherever it is called
+    Slides(num_samples=1000, batch_size=64, seed=0)[7]     # the same bytes wherever it is asked
 
 `BatchDataset` adds to it what Keras and the executors need. A worker process has this part alone:
 the classes of users that derive from `BatchDataset` here derive from `Batches` there, so that a
 worker need not load Keras and a framework to read files.
+
+Whatever it keeps is in its core: its own attributes are those of the user.
 """
 
 from __future__ import annotations
 
 import operator
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
-from keras_npbatch import rng
-from keras_npbatch.batches.making import Making, making, now_making
-from keras_npbatch.batches.parts import ClassWeight, Training
-from keras_npbatch.batches.planned import Planned, refuse_empty_batches
-from keras_npbatch.batches.recipe import Recipe
-from keras_npbatch.batches.slots import PrivateMemory, Slots
-from keras_npbatch.batches.summary import Summarise, summing
-from keras_npbatch.batches.transforms import Transform, wants_rng
-from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError, told
-from keras_npbatch.plan import position
-from keras_npbatch.plan.clock import Clock
+from keras_npbatch.arguments import is_called, whole_number
+from keras_npbatch.batches.core import ATTRIBUTE, Core, core_of, refuse_empty_batches
+from keras_npbatch.batches.making import Making, making
+from keras_npbatch.errors import told
+from keras_npbatch.plan.clock import Place
+from keras_npbatch.plan.explanation import Explanation
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.tree import Tree
 
-__all__ = ["Batches", "Maker"]
-
-Maker: TypeAlias = Callable[[int, int], Tree]
-"""`maker(epoch, step)`: the batch."""
+__all__ = ["Batches", "begin"]
 
 
-class Batches(Planned):
+class Batches:
     """Which batches there are and how each is made; see `BatchDataset` for the settings."""
-
-    _sent_class_weight: ClassWeight | None = None
-    """That of `fit(class_weight=...)`, as worker processes have it."""
 
     def __init__(
         self,
@@ -61,32 +49,19 @@ class Batches(Planned):
         class_weight: Mapping[int, float] | None = None,
         shard: Shard | tuple[int, int] | None = None,
     ) -> None:
-        self._has_own_remainder, self._has_own_seed = remainder is not None, seed is not None
-        if remainder is None:
-            remainder = self._default_remainder(is_part=shard is not None)
-        self._plan = Plan(
-            num_samples=num_samples,
+        begin(
+            self,
+            Core,
+            num_samples,
             batch_size=batch_size,
-            seed=rng.draw_seed() if seed is None else seed,
             shuffle=shuffle,
+            seed=seed,
             remainder=remainder,
-            shard=Shard.of(shard),
+            transform=transform,
+            augment=augment,
+            class_weight=class_weight,
+            shard=shard,
         )
-        self._is_part = shard is not None
-        refuse_empty_batches(self._plan)
-        self._transform = None if transform is None else Transform(transform)
-        self._augment = None
-        if augment is not None:
-            self._augment = Transform(augment, "augment", rng.Purpose.AUGMENT)
-        self._class_weight = None if class_weight is None else ClassWeight(class_weight)
-        self._load_draws = False
-        if self._makes_whole_batches:
-            self._refuse_finishing()
-        else:
-            self._load_draws = wants_rng(self.load, f"{type(self).__name__}.load", "rows")
-        self._endless = False
-        self._asked_for_rows = False
-        self._start(epoch=0)
 
     # ---------------------------------------------------------------- what a user writes
 
@@ -114,8 +89,9 @@ class Batches(Planned):
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        num_batches = self.plan.num_batches
-        if self._endless:
+        core = core_of(self)
+        num_batches = core.plan.num_batches
+        if core.endless:
             raise TypeError(
                 "an endless dataset (`repeat()`) has no length; one pass over the data is "
                 f"{num_batches} batches"
@@ -143,221 +119,245 @@ class Batches(Planned):
             raise TypeError(
                 f"index is {told(index)}; expected the number of a batch{several}"
             ) from None
-        num_batches, epoch = self.plan.num_batches, self.epoch
-        if self._endless and step >= 0:
+        core = core_of(self)
+        num_batches, epoch = core.plan.num_batches, core.epoch
+        if core.endless and step >= 0:
             later, step = divmod(step, num_batches)
             epoch += later
         elif step < 0:
             step += num_batches
         if not 0 <= step < num_batches:
             raise IndexError(f"there is no batch {index}: an epoch has {num_batches}, from 0 up")
-        self._asked_for_rows = True
-        plan = self._plan_of(epoch)
-        with making(Making(self, plan, epoch, step)):
-            return self._loading(plan)(epoch, step)
+        core.asked_for_rows = True
+        plan = core.plan_of(epoch)
+        with making(Making(core, plan, epoch, step)):
+            return core.loading(plan)(epoch, step)
 
-    # ---------------------------------------------------------------- what it is
+    def rows(self, step: int, epoch: int | None = None, shard: int | Shard | None = None) -> Rows:
+        """The samples of a batch, without loading it.
 
-    def _fingerprint(self) -> position.Fingerprint:
-        """What decides which batches there are; see `position.Fingerprint`."""
-        plan = self.plan
-        weights = self._class_weight
-        return {
-            "class": type(self).__name__,
-            "num_samples": plan.num_samples,
-            # Not the shard: all processes write one state, and another number of them reads it.
-            "global_batch_size": plan.global_batch_size,
-            "shuffle": plan.shuffle,
-            # Without these the seed changes nothing, and one that was drawn must not be in the way.
-            "seed": plan.seed if self._draws else None,
-            "remainder": plan.remainder,
-            "transform": None if self._transform is None else self._transform.name,
-            "augment": None if self._augment is None else self._augment.name,
-            "class_weight": None if weights is None else weights.pairs,
-        } | ({} if plan.selection is None else {"split": plan.selection.described})
-
-    # ---------------------------------------------------------------- making
-
-    def _maker(
-        self,
-        plan: Plan | None = None,
-        training: Training = True,
-        summarise: Summarise | None = None,
-    ) -> Maker:
-        """What makes any batch.
+        Of an epoch that `fit(shuffle=False)` has read, or is reading, they are those it was given.
+        Steps are those of the whole epoch in batches of the present size, also where an epoch
+        that was begun with batches of another size goes on: its rest has steps of its own.
 
         Args:
-            plan: which rows are in it; by default the dataset's own.
-            training: whether batches are augmented and classes weighed, as `fit` does, and by what;
-                see `Training`.
-            summarise: what is to be computed from each batch where it is made; then the maker
-                returns both, as `Summed`.
+            step: from 0 to `num_batches - 1`.
+            epoch: from 0 up; by default the one that comes next.
+            shard: whose batch: the index of another process, or a `Shard` of any count that
+                divides the global batch; by default that of this dataset.
+
+        Returns:
+            int64 array of shape `(samples in the batch,)`, read-only; padding is not in it.
         """
-        if summarise is not None:
-            return summing(self._maker(plan, training), plan or self.plan, summarise)
-        plan = self.plan if plan is None else plan
-        recipe = self._recipe(plan, bool(training))
-        of_fit = self._sent_class_weight if training == "sent" else training
-        if isinstance(of_fit, ClassWeight):
-            recipe = replace(recipe, class_weight=of_fit, finished=False)
-        if recipe.finished:  # no code of the user's is called, which might ask
-            return recipe
+        core = core_of(self)
+        epoch = _epoch_or_next(core, epoch)
+        plan = core.plan_of(epoch)
+        if shard is not None:
+            plan = plan.of_shard(shard)
+        core.note_asking()
+        step = whole_number("step", step, least=0, most=plan.num_batches - 1)
+        return plan.rows(epoch, step)
 
-        def make(epoch: int, step: int) -> Tree:
-            with making(Making(self, plan, epoch, step)):
-                return recipe(epoch, step)
+    def rows_in_order(self) -> Rows:
+        """All rows of the data that the dataset has, in the order in which `predict` reads them.
 
-        return make
+        Row numbers for the predictions of a part of a split, where those of the whole data would
+        be `np.arange(num_samples)`:
 
-    def _check_class_weight(self) -> None:
-        """Refuses `fit(class_weight=...)` where it is known that no batch could be weighed by it.
+        ```python
+        _, validation = keras_npbatch.ArrayDataset(x, y).split(0.8)
+        predicted = model.predict(validation)       # predicted[i] is of x[rows[i]]
+        rows = validation.rows_in_order()
+        ```
+
+        Returns:
+            int64 array of shape `(num_samples,)`, increasing.
+        """
+        plan = core_of(self).plan
+        return plan.in_data_order().order(0).rows(0, plan.num_samples)
+
+    def locate(self, row: int, epoch: int | None = None) -> tuple[int, int] | None:
+        """Where a sample is in an epoch, the inverse of `rows`.
+
+        Args:
+            row: a row of the data, from 0 up.
+            epoch: from 0 up; by default the one that comes next.
+
+        Returns:
+            `(step, position in the batch)`, or None if that epoch drops the sample, or another
+            shard (`explain` tells which) or another part of a split has it.
+        """
+        core = core_of(self)
+        epoch = _epoch_or_next(core, epoch)
+        core.note_asking()
+        return core.plan_of(epoch).locate(row, epoch)
+
+    def explain(self, *, epoch: int, step: int) -> Explanation:
+        """Which samples every process reads at a step, without loading them; `print` it.
+
+        Steps are those of the whole epoch, as in `rows`, not those of the rest of one that goes
+        on with batches of another size.
+
+        Example:
+
+        ```python
+        print(train.explain(epoch=0, step=2))
+        # step 2 of 3 in epoch 0: 2 of 10 samples, remainder='pad'
+        #   shard 0 of 2: rows [7], 1 padded
+        #   shard 1 of 2: rows [9], 1 padded
+        ```
+
+        Args:
+            epoch: from 0 up.
+            step: from 0 to `num_batches - 1`.
+
+        Returns:
+            The rows of each shard, and of the global batch.
+        """
+        epoch = whole_number("epoch", epoch, least=0)
+        return Explanation.of(core_of(self).plan_of(epoch), epoch, step)
+
+    # ---------------------------------------------------------------- epochs
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that comes next, counted from 0; while a batch is made, the epoch it is in."""
+        return core_of(self).epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next, from 0 up, beginning with its first batch."""
+        core_of(self).clock.set(whole_number("epoch", epoch, least=0))
+
+    # ---------------------------------------------------------------- resuming
+
+    def state_dict(self, *, epoch: int | None = None, step: int | None = None) -> dict[str, Any]:
+        """Where to go on, as a small dict that `json.dump` takes.
+
+        In `for batch in dataset` it is the position after the batches delivered so far. `fit`
+        reads batches ahead of training, so there it is the epoch that is not delivered whole;
+        who knows what has been trained on (a callback) says so: `state_dict(epoch=3, step=17)`.
+
+        Example:
+
+        ```python
+        for batch in dataset:
+            ...
+            Path("state.json").write_text(json.dumps(dataset.state_dict()))
+        # another process, the same data and settings
+        dataset.load_state_dict(json.loads(Path("state.json").read_text()))
+        for batch in dataset:       # the rest of that epoch, then whole ones
+            ...
+        ```
+
+        Args:
+            epoch: the epoch of the batch that comes next; by default the dataset's position.
+            step: its step, from 0 to `num_batches`; by default 0 if `epoch` is given.
+
+        Returns:
+            The position, and a description of the dataset by which another one is refused: its
+            class, settings, and for arrays their shapes and dtypes. Not the contents of the data.
+        """
+        core = core_of(self)
+        here = core.clock.reached or core.clock.place
+        if epoch is not None or step is not None:
+            is_here = epoch is None or epoch == here.epoch
+            here = Place(
+                here.epoch if epoch is None else epoch,
+                0 if step is None else step,
+                here.skip if is_here else 0,
+            )
+            here = here._replace(in_order=core.clock.is_in_order(here.epoch))
+        return core.state_at(here)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state says: the next iteration or `fit` begins there, later ones with 0.
+
+        `batch_size` and the number of processes may be others than they were: then the rest of
+        the epoch is read in the new batches, each sample of it once, in the order that it has.
+
+        Args:
+            state: what `state_dict()` returned, of a dataset with the same data and settings, on
+                any of the processes that trained together.
 
         Raises:
-            UnsupportedArgumentError: if there are weights already.
+            InvalidStateError: for a state that is damaged or of another dataset; the message
+                tells what differs.
         """
-        if self._class_weight is not None:
-            raise UnsupportedArgumentError(
-                f"fit(class_weight=...) was given with the dataset ({type(self).__name__}), which "
-                "has class_weight itself; expected one of them. Leave the one of fit out, or make "
-                "the dataset without."
-            )
-
-    @property
-    def _for_training_alone(self) -> list[str]:
-        """The settings by which training has other batches than `evaluate` or `predict`."""
-        reasons = {
-            f"remainder={self.remainder!r}": self.remainder in ("pad", "drop"),
-            "augment": self._augment is not None,
-            "class_weight": self._class_weight is not None,
-        }
-        return [reason for reason, matters in reasons.items() if matters]
-
-    def _use_slots(self, slots: Slots) -> None:
-        """Make arrays there: in a worker process, in the memory that it shares."""
-        self._slots = slots
-
-    @property
-    def _slots_kept(self) -> int:
-        """Free buffers of one size that are kept for reuse."""
-        return 1
-
-    # ---------------------------------------------------------------- state
-
-    def _start(self, epoch: int) -> None:
-        self._clock = Clock(epoch)
-        self._slots = Slots(PrivateMemory(kept=self._slots_kept))
+        core = core_of(self)
+        place = core.place_of(state)
+        refuse_empty_batches(place.plan(core.plan))
+        core.clock.set(*place)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Settings, data and the epoch that comes next."""
-        state = self.__dict__.copy()
-        del state["_clock"], state["_slots"]
-        state["_place"] = self._clock.place
-        return state
+        """Attributes, settings, data and the epoch that comes next."""
+        return self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take on a state."""
-        state = state.copy()
-        place = state.pop("_place")
         self.__dict__.update(state)
-        self._start(place.epoch)
-        self._clock.move_to(*place)
+        core = state.get(ATTRIBUTE)
+        if isinstance(core, Core):
+            self.__dict__[ATTRIBUTE] = core.copy_for(self)
 
-    # ---------------------------------------------------------------- inside
-
-    def _recipe(self, plan: Plan, training: bool = True) -> Recipe:
-        if self._makes_whole_batches:
-            return Recipe(
-                plan,
-                self._make_by_index,
-                name="__getitem__(index)",
-                empty=self._slots.lease,
-                is_whole=True,
-            )
-        return self._loading(plan, training)
-
-    def _loading(self, plan: Plan, training: bool = True) -> Recipe:
-        return Recipe(
-            plan,
-            self.load,
-            self._transform,
-            self._class_weight if training else None,
-            augment=self._augment if training else None,
-            load_draws=self._load_draws,
-            empty=self._slots.lease,
-        )
+    # ---------------------------------------------------------------- settings
 
     @property
-    def _draws(self) -> bool:
-        """Whether anything depends on the seed."""
-        functions = self._transform, self._augment
-        return self.plan.shuffle or self._load_draws or any(f is not None for f in functions)
+    def plan(self) -> Plan:
+        """Which rows are in which batch of any epoch."""
+        return core_of(self).plan
 
     @property
-    def _told_data(self) -> str:
-        """What is known of the data without reading any."""
-        return ""
+    def num_samples(self) -> int:
+        """Samples in the data, or in the part of a split."""
+        return core_of(self).plan.num_samples
 
     @property
-    def _makes_whole_batches(self) -> bool:
-        return type(self).__getitem__ is not Batches.__getitem__
+    def batch_size(self) -> int:
+        """Samples in a full batch."""
+        return core_of(self).plan.batch_size
 
-    def _default_remainder(self, is_part: bool) -> Remainder:
-        # Processes that train together need batches of one size.
-        return "pad" if is_part and not self._makes_whole_batches else "keep"
+    @property
+    def seed(self) -> int:
+        """What, with the epoch, determines every order and random transform."""
+        return core_of(self).plan.seed
 
-    def _set_shard(self, shard: Shard, seed: int) -> None:
-        """Be one of several, as if made with this shard and seed."""
-        plan = replace(self.plan, shard=shard, seed=seed)
-        if not self._has_own_remainder:
-            plan = replace(plan, remainder=self._default_remainder(is_part=True))
-        refuse_empty_batches(plan)
-        self._plan, self._is_part = plan, True
-
-    def _set_split(self, plan: Plan) -> None:
-        """Be a part of the data, from epoch 0 on."""
-        refuse_empty_batches(plan)
-        self._plan = plan
-        self._asked_for_rows = False  # whatever the whole did: now it matters more
-        self._start(epoch=0)
-
-    def _refuse_finishing(self) -> None:
-        for name, value in (
-            ("transform", self._transform),
-            ("augment", self._augment),
-            ("class_weight", self._class_weight),
-            ("remainder='pad'", self.remainder == "pad" or None),
-        ):
-            if value is not None:
-                raise InvalidArgumentError(
-                    f"{name} was given to {type(self).__name__}, which overrides __getitem__ and "
-                    "so returns finished batches; expected neither transform, augment, "
-                    "class_weight nor remainder='pad'. Override load(rows) instead."
-                )
-
-    def _make_by_index(self, _: Rows) -> Tree:
-        batch = now_making(self)
-        assert batch is not None
-        made = self[batch.step]
-        if batch.plan.selection is not None and not self._asked_for_rows:
-            raise InvalidArgumentError(
-                f"{type(self).__name__}.__getitem__(index) made a batch without asking "
-                "self.rows(index) which rows are in it, so the parts of a split would have the "
-                "same samples. Read these rows, or override load(rows) instead."
+    @property
+    def shuffle(self) -> bool:
+        """Whether epochs of training are shuffled."""
+        shuffle = core_of(self).plan.shuffle
+        if is_called():
+            raise TypeError(
+                f"{type(self).__name__}.shuffle is {shuffle}, no method; expected "
+                "shuffle=True or False where the dataset is made. There is no buffer: each epoch "
+                "is a permutation of all samples."
             )
-        ignored = [
-            name
-            for name, matters in (
-                ("shuffle=True", batch.plan.shuffle),
-                ("the shard", batch.plan.shard.count > 1),
-            )
-            if matters
-        ]
-        if ignored and not self._asked_for_rows:
-            self._asked_for_rows = True
-            warnings.warn(
-                f"{type(self).__name__}.__getitem__(index) made a batch without asking "
-                f"self.rows(index) which rows are in it, so {' and '.join(ignored)} "
-                "would change nothing. Read these rows, or say shuffle=False and no shard.",
-                stacklevel=2,
-            )
-        return made
+        return shuffle
+
+    @property
+    def partial_batch_size(self) -> int | None:
+        """Samples in the last batch if it is shorter than `batch_size`, else None."""
+        plan = core_of(self).plan
+        if plan.remainder != "keep":
+            return None
+        start, stop = plan.span(plan.num_batches - 1)
+        return stop - start if stop - start < plan.batch_size else None
+
+    @property
+    def global_batch_size(self) -> int:
+        """Samples in a full batch of all processes that train together."""
+        return core_of(self).plan.global_batch_size
+
+    @property
+    def remainder(self) -> Remainder:
+        """What happens to `num_samples % batch_size`."""
+        return core_of(self).plan.remainder
+
+
+def begin(dataset: Batches, kind: Callable[..., Core], *arguments: Any, **settings: Any) -> None:
+    """Give a dataset its core, made by `kind(dataset, *arguments, **settings)`."""
+    whole = type(dataset).__getitem__ is not Batches.__getitem__
+    vars(dataset)[ATTRIBUTE] = kind(dataset, *arguments, makes_whole_batches=whole, **settings)
+
+
+def _epoch_or_next(core: Core, epoch: int | None) -> int:
+    return core.epoch if epoch is None else whole_number("epoch", epoch, least=0)

@@ -30,6 +30,7 @@ __all__ = [
     "Summary",
     "Summed",
     "classes_in",
+    "name_of",
     "named",
     "summarise",
     "summing",
@@ -101,10 +102,15 @@ def named(batch: Tree) -> list[tuple[str, Any]]:
     """The leaves, with names such as `x`, `x/image`, `y/0`."""
     parts = unpack(batch, "the dataset")
     return [
-        (re.sub(r"\[('?)(.*?)\1\]", r"/\2", path), leaf)
+        (name_of(path), leaf)
         for name, part in zip(Parts._fields, parts, strict=True)
         for path, leaf in leaves_with_paths(part, name)
     ]
+
+
+def name_of(path: str) -> str:
+    """`x/image` for the path `x['image']`."""
+    return re.sub(r"\[('?)(.*?)\1\]", r"/\2", path)
 
 
 def classes_in(array: npt.NDArray[Any]) -> Counts | None:

@@ -60,7 +60,7 @@ class Transform:
                 "with rng."
             )
         self.setting = setting
-        self._function, self._purpose = function, purpose
+        self.function, self._purpose = function, purpose
         self.draws = wants_rng(function, setting, "batch")
 
     @property
@@ -71,14 +71,14 @@ class Transform:
     @property
     def name(self) -> str:
         """What the function is called, or its class where it has no name."""
-        inner = getattr(self._function, "func", self._function)  # of a functools.partial
+        inner = getattr(self.function, "func", self.function)  # of a functools.partial
         return str(getattr(inner, "__qualname__", type(inner).__qualname__))
 
     def __call__(self, batch: Tree, *, seed: int, epoch: int, step: int, shard: int = 0) -> Tree:
         """The transformed batch; of the first shard as if there were no others."""
         if not self.draws:
-            return self._function(batch)
-        return self._function(batch, generator_at(seed, self._purpose, epoch, step, shard))
+            return self.function(batch)
+        return self.function(batch, generator_at(seed, self._purpose, epoch, step, shard))
 
 
 def _is_layer(function: Any) -> bool:

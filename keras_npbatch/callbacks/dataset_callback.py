@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Self
 
 import keras
 
+from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, told
-from keras_npbatch.fit.adapter import KerasAdapter
+from keras_npbatch.fit.adapter import session_of
 from keras_npbatch.fit.deliveries import Delivery, Watch
 from keras_npbatch.fit.session import Session
 
@@ -51,7 +52,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
         self._forget_fit()
 
     def _refuse_others(self, dataset: Any) -> None:
-        if isinstance(dataset, KerasAdapter):
+        if isinstance(dataset, BatchDataset):
             return
         name = type(self).__name__
         first = ""
@@ -77,7 +78,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         state = self.__getstate__()
         for value in state.values():
-            if isinstance(value, KerasAdapter):
+            if isinstance(value, BatchDataset):
                 # Shared, unless it has been copied already with what holds both. As KerasTuner
                 # does for each trial: fit is given the original.
                 memo.setdefault(id(value), value)
@@ -87,7 +88,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch."""
-        served = self.dataset._session_of(self.model)
+        served = session_of(self.dataset, self.model)
         if served is None:
             raise InvalidArgumentError(
                 f"{type(self).__name__} watches {self.dataset!r}, which fit was not given; "

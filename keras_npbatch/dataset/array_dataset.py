@@ -11,26 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import keras
-import numpy as np
-
-from keras_npbatch.batches.array_loader import ArrayBatches
+from keras_npbatch.batches.array_loader import ArrayCore, array_core_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.dataset.hints import refuses_unknown_settings
+from keras_npbatch.dataset.settings import begin_dataset
+from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Remainder
 from keras_npbatch.plan.shard import Shard
-from keras_npbatch.sources.sources import TakenArray
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes import stand_ins
 from keras_npbatch.workers.processes.launch import StartMethod
+from keras_npbatch.workers.processes.stand_ins import stands_for
 
 __all__ = ["ArrayDataset"]
 
-_CHEAP_BATCH_BYTES = 256 * 1024
-"""A gather of less than this costs less than handing its result over from another thread."""
 
-
-class ArrayDataset(ArrayBatches, BatchDataset):
+class ArrayDataset(BatchDataset):
     """Batches from arrays: what `fit(x, y)` takes, read by rows, reshuffled every epoch.
 
     The data stay where they are: nothing is copied but the rows of the batches that are made.
@@ -61,8 +57,6 @@ class ArrayDataset(ArrayBatches, BatchDataset):
         InvalidArgumentError: for a setting that makes no sense.
     """
 
-    _in_worker = stand_ins.ArrayDataset
-
     @refuses_unknown_settings
     def __init__(
         self,
@@ -84,10 +78,13 @@ class ArrayDataset(ArrayBatches, BatchDataset):
         start_method: StartMethod | None = None,
         timeout: float | None = None,
     ) -> None:
-        super().__init__(
+        begin_dataset(
+            self,
+            ArrayCore,
             x,
             y,
             sample_weight,
+            has_own_load=type(self).load is not ArrayDataset.load,
             batch_size=batch_size,
             shuffle=shuffle,
             seed=seed,
@@ -103,6 +100,20 @@ class ArrayDataset(ArrayBatches, BatchDataset):
             timeout=timeout,
         )
 
+    def load(self, rows: Rows) -> Tree:
+        """Read rows of the arrays.
+
+        Args:
+            rows: whole numbers of shape `(n,)`, each a row of the data, in any order.
+
+        Returns:
+            The batch of these rows: `x`, `(x, y)` or `(x, y, sample_weight)`.
+
+        Raises:
+            IndexError: for a row that is not there.
+        """
+        return array_core_of(self).load(rows)
+
     def __setattr__(self, name: str, value: Any) -> None:
         """As in a `BatchDataset`; what a class of your own may have is a setting here."""
         if name in ("augment", "class_weight", "transform") and type(self) is ArrayDataset:
@@ -112,48 +123,5 @@ class ArrayDataset(ArrayBatches, BatchDataset):
             )
         super().__setattr__(name, value)
 
-    @property
-    def _is_cheap(self) -> bool:
-        return self._is_small and self._is_in_memory
 
-    @property
-    def _is_made_meanwhile(self) -> bool:
-        is_gathered = self._are_arrays and self._is_in_memory and self._recipe(self.plan).finished
-        if not is_gathered or keras.backend.backend() != "jax":
-            return False
-        from keras_npbatch.tensors import jax
-
-        return jax.computes_on_cpu()
-
-    @property
-    def _is_small(self) -> bool:
-        return self._recipe(self.plan).finished and self._batch_bytes <= _CHEAP_BATCH_BYTES
-
-    @property
-    def _are_arrays(self) -> bool:
-        return all(isinstance(source, TakenArray) for source in self._sources)
-
-    @property
-    def _is_in_memory(self) -> bool:
-        return all(source.is_in_memory for source in self._sources)
-
-    @property
-    def _batches_together(self) -> int:
-        # Not from storage whose reading may fail: the note would name several batches.
-        if not (self._is_small and self._are_arrays):
-            return 1
-        return max(1, _CHEAP_BATCH_BYTES // max(1, self._batch_bytes))
-
-    def _most_ahead(self, workers: int) -> int:
-        # Gathers from memory take equally long. More than one that is ready, beside those that
-        # are being made, would only drive other data from the processor's caches.
-        most = super()._most_ahead(workers)
-        takes_equally_long = self._is_in_memory and self._recipe(self.plan).finished
-        return min(most, workers + 1) if takes_equally_long else most
-
-    @property
-    def _batch_bytes(self) -> int:
-        of_a_sample = sum(
-            int(np.prod(source.shape[1:])) * source.dtype.itemsize for source in self._sources
-        )
-        return int(of_a_sample * self.batch_size)
+stands_for(ArrayDataset, stand_ins.ArrayDataset)

@@ -16,19 +16,21 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import keras
+from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.work import Work
 from keras_npbatch.dataset.hints import METHODS, refuses_unknown_settings
-from keras_npbatch.distributed.agreement import agreed_seed, refuse_differences
-from keras_npbatch.distributed.rank import find_shard, has_others
-from keras_npbatch.fit.adapter import KerasAdapter
+from keras_npbatch.dataset.members import refuse_fixed_member, refuse_hidden_members
+from keras_npbatch.dataset.settings import begin_dataset, described, settings_of
+from keras_npbatch.distributed.agreement import agree, agreed_seed
+from keras_npbatch.distributed.rank import has_others
+from keras_npbatch.fit.adapter import Unserved, num_batches
 from keras_npbatch.fit.call import find_call
 from keras_npbatch.fit.call_batches import CallBatches
 from keras_npbatch.fit.requests import refuse_validation_split
@@ -36,15 +38,15 @@ from keras_npbatch.fit.session import check_delivered
 from keras_npbatch.plan.plan import Kind, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.tree import Tree
-from keras_npbatch.workers.executor import MAX_WORKERS, Worked
+from keras_npbatch.workers.executor import Executor, check_max_queue_size, check_workers
 from keras_npbatch.workers.processes import stand_ins
 from keras_npbatch.workers.processes.launch import StartMethod
-from keras_npbatch.workers.service import Service
+from keras_npbatch.workers.processes.stand_ins import stands_for
 
 __all__ = ["BatchDataset"]
 
 
-class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore[misc]  # Keras is untyped
+class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore[misc]  # untyped
     """Batches of a user's data, each sample exactly once an epoch, reshuffled every epoch.
 
     Subclass it and write one method, `load(rows)`. A batch is a function of (seed, epoch, step)
@@ -119,11 +121,6 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         InvalidArgumentError: for a value that makes no sense; the message tells what to do.
     """
 
-    _in_worker: ClassVar[type[Batches]] = stand_ins.BatchDataset
-    """What this class is in a worker process."""
-    _is_agreed: bool = False
-    """Whether the processes that train together have told each other that they have the same."""
-
     @refuses_unknown_settings
     def __init__(
         self,
@@ -143,17 +140,9 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         start_method: StartMethod | None = None,
         timeout: float | None = None,
     ) -> None:
-        self._set_start(use_multiprocessing, start_method, timeout)
-        if shard is not None:
-            shard = find_shard() if shard == "auto" else Shard.of(shard)
-        keras.utils.PyDataset.__init__(
+        begin_dataset(
             self,
-            workers=whole_number("workers", workers, least=0, most=MAX_WORKERS),
-            use_multiprocessing=bool(use_multiprocessing),
-            max_queue_size=whole_number("max_queue_size", max_queue_size, least=1),
-        )
-        Batches.__init__(
-            self,
+            Core,
             num_samples,
             batch_size=batch_size,
             shuffle=shuffle,
@@ -163,10 +152,18 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             augment=augment,
             class_weight=class_weight,
             shard=shard,
+            workers=workers,
+            use_multiprocessing=use_multiprocessing,
+            max_queue_size=max_queue_size,
+            start_method=start_method,
+            timeout=timeout,
         )
-        if shard is not None and not self._has_own_seed and self._draws and has_others(shard):
-            self._plan = replace(self._plan, seed=agreed_seed(self.seed, shard))
-            self._has_own_seed = True
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        """Refuse a class that would hide what Keras or this library asks a dataset for."""
+        super().__init_subclass__(**arguments)
+        if cls.__module__.partition(".")[0] != "keras_npbatch":
+            refuse_hidden_members(cls, BatchDataset)
 
     def __iter__(self) -> Iterator[Tree]:
         """One epoch through the workers; the next iteration is the next epoch.
@@ -175,25 +172,27 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         begun anew by the next. After `load_state_dict` it is the rest of an epoch. An endless
         dataset goes on with the epochs that follow.
         """
-        self._agree()
+        core = core_of(self)
+        agree(core)
+        clock, executor = core.clock, core.part(Executor)
         while True:
-            place = self._clock.place
-            epoch, first, times_set = place.epoch, place.step, self._clock.times_set
-            plan = place.plan(self.plan)
-            step, last_step = first - 1, plan.num_batches - 1
-            self._clock.begin_iteration(place)
-            with contextlib.closing(self._iteration(plan, epoch, first)) as stream:
+            place = clock.place
+            epoch, first, times_set = place.epoch, place.step, clock.times_set
+            work = Work(place.plan(core.plan))
+            step, last_step = first - 1, work.plan.num_batches - 1
+            clock.begin_iteration(place)
+            with contextlib.closing(executor.iteration(work, epoch, first)) as stream:
                 # Counted by hand: enumerate would hold the batch while it asks for the next.
                 for batch in stream:
                     step += 1
                     if step == last_step:
-                        self._clock.deliver(epoch, times_set)
+                        clock.deliver(epoch, times_set)
                     else:
-                        self._clock.reach(place._replace(step=step + 1), times_set)
+                        clock.reach(place._replace(step=step + 1), times_set)
                     yield batch
                     del batch  # the caller's alone, while the next is made
             check_delivered(step, last_step)
-            if not self._endless:
+            if not core.endless:
                 return
 
     def repeat(self) -> BatchDataset:
@@ -205,8 +204,8 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
         once more goes on where `ds.epoch` tells.
         """
         endless = copy.copy(self)
-        endless._endless = True
-        endless._clock = self._clock
+        core = core_of(endless)
+        core.endless, core.clock = True, core_of(self).clock
         return endless
 
     def shard(self, index: int, count: int) -> BatchDataset:
@@ -225,11 +224,12 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
                 or no seed was given and the processes can't talk.
         """
         shard = Shard(index, count)
-        part, seed = copy.copy(self), self.seed
-        if not self._has_own_seed and self._draws and has_others(shard):
-            seed, part._has_own_seed = agreed_seed(seed, shard), True
-        part._set_shard(shard, seed)
-        part._is_agreed = False
+        part = copy.copy(self)
+        core = core_of(part)
+        seed = core.plan.seed
+        if not core.has_own_seed and core.draws and has_others(shard):
+            seed, core.has_own_seed = agreed_seed(seed, shard), True
+        core.be_shard(shard, seed)
         return part
 
     def split(self, *fractions: float, seed: int = 0) -> tuple[BatchDataset, ...]:
@@ -279,18 +279,18 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             InvalidArgumentError: for fractions that can't be had, or where a part has too few
                 samples for a batch.
         """
-        if self._transform is not None and self._transform.draws:
+        core = core_of(self)
+        if core.transform is not None and core.transform.draws:
             warnings.warn(
-                f"the transform of the {type(self).__name__} draws random numbers, and every part "
+                f"the transform of the {core.name} draws random numbers, and every part "
                 "of a split applies it, validation too. If it is augmentation, give it as "
                 "augment=, which training alone applies.",
                 stacklevel=2,
             )
         parts = []
-        for plan in self.plan.split(fractions, seed):
+        for plan in core.plan.split(fractions, seed):
             part = copy.copy(self)
-            part._set_split(plan)
-            part._is_agreed = False
+            core_of(part).be_split(plan)
             parts.append(part)
         return tuple(parts)
 
@@ -341,15 +341,7 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
             AttributeError: for what every dataset has and is made with; a batch would no longer be
                 a function of (seed, epoch, step).
         """
-        member = getattr(BatchDataset, name, None)
-        is_fixed = member is not None and getattr(type(self), name) is member
-        can_be_set = isinstance(member, property) and member.fset is not None
-        if is_fixed and not can_be_set and not name.startswith(("_", "on_")):
-            raise AttributeError(
-                f"{type(self).__name__}.{name} can't be set. For another setting make a new "
-                "dataset, for another epoch call set_epoch(); an attribute of your own needs "
-                "another name."
-            )
+        refuse_fixed_member(self, name, BatchDataset)
         super().__setattr__(name, value)
 
     if not TYPE_CHECKING:  # which know no missing attribute then
@@ -369,63 +361,92 @@ class BatchDataset(Worked, KerasAdapter, keras.utils.PyDataset):  # type: ignore
                 obj=self,
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Settings, data and the epoch that comes next; what is served stays behind."""
-        state = super().__getstate__()
-        del state["_sessions"]
-        return state
-
     def __repr__(self) -> str:
         """The data and the settings; a seed that was drawn is not told here, but by `seed`."""
-        plan = self.plan
-        shard = f", {plan.shard}" if self._is_part else ""
-        kind = " processes" if self.use_multiprocessing and self.workers else ""
-        selected = "" if plan.selection is None else f" ({plan.selection.described})"
-        seed = plan.seed if self._has_own_seed else None
-        functions = {"transform": self._transform, "augment": self._augment}
-        changes = "".join(
-            f", {setting}={function.name}"
-            for setting, function in functions.items()
-            if function is not None
-        )
-        return (
-            f"<{type(self).__name__}: {plan.num_samples} samples{selected} in {plan.num_batches} "
-            f"batches of {plan.batch_size} (remainder={plan.remainder!r}){self._told_data}"
-            f"{changes}, shuffle={plan.shuffle}, seed={seed}{shard}, workers={self.workers}{kind}, "
-            f"next epoch {self._clock.epoch}{', endless' if self._endless else ''}>"
-        )
+        return described(core_of(self))
 
-    # ---------------------------------------------------------------- inside
-
-    def _start(self, epoch: int) -> None:
-        super()._start(epoch)
-        self._sessions = weakref.WeakKeyDictionary()
-
-    def _service(self) -> Service:
-        return Service(
-            dataset=self,
-            plan=self.plan,
-            clock=self._clock,
-            endless=self._endless,
-            stream=self._stream,
-            iteration=self._iteration,
-            described=self._described,
-        )
-
-    def _described(self) -> dict[str, Any]:
-        return self._description() | {"position": list(self._clock.place)}
-
-    def _agree(self) -> None:
-        """The processes that train together tell each other, once, that they have the same."""
-        if not self._is_agreed and has_others(self.plan.shard):
-            refuse_differences(self.plan.shard, self._described())
-            self._is_agreed = True
-
-    def _own_num_batches(self) -> int | None:
-        num_batches = self.plan.num_batches
-        return None if self._endless else num_batches
+    # ---------------------------------------------------------------- workers
 
     @property
-    def _batches_together(self) -> int:
-        """How many batches `tf.data` should be given at once, since each alone costs so little."""
-        return 1
+    def workers(self) -> int:
+        """Threads, or processes, that make batches."""
+        return settings_of(self).workers
+
+    @workers.setter
+    def workers(self, value: int) -> None:
+        settings_of(self).workers = check_workers(value)
+
+    @property
+    def use_multiprocessing(self) -> bool:
+        """Whether the workers are processes."""
+        return settings_of(self).use_multiprocessing
+
+    @use_multiprocessing.setter
+    def use_multiprocessing(self, value: bool) -> None:
+        settings_of(self).use_multiprocessing = bool(value)
+
+    @property
+    def max_queue_size(self) -> int:
+        """Batches made ahead at most."""
+        return settings_of(self).max_queue_size
+
+    @max_queue_size.setter
+    def max_queue_size(self, value: int) -> None:
+        settings_of(self).max_queue_size = check_max_queue_size(value)
+
+    def close(self) -> None:
+        """End all passes under way and the workers, let their memory go. Safe to call twice.
+
+        The dataset stays usable: the next iteration or `fit` starts what it needs.
+        """
+        core_of(self).part(Executor).close()
+
+    def __enter__(self) -> Self:
+        """`with dataset:` keeps worker processes from call to call, and closes it at the end."""
+        core_of(self).part(Executor).enter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close, at the end of the outermost `with`."""
+        core_of(self).part(Executor).leave()
+
+    # ---------------------------------------------------------------- what Keras asks for
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches in an epoch, or None for an endless dataset."""
+        return num_batches(self)
+
+    def get_numpy_iterator(self) -> Iterator[Tree]:
+        """Batches with NumPy arrays."""
+        return Unserved(self).get_numpy_iterator()
+
+    def get_jax_iterator(self, super_batch: int | None = None) -> Iterator[Any]:
+        """Batches that JAX takes.
+
+        Args:
+            super_batch: how many of them are stacked into one, on a new first axis.
+        """
+        return Unserved(self).get_jax_iterator(super_batch)
+
+    def get_torch_dataloader(self) -> Iterator[Tree]:
+        """Batches with Torch tensors."""
+        return Unserved(self).get_torch_dataloader()
+
+    def get_tf_dataset(self) -> Any:
+        """Batches with TensorFlow tensors, as an iterable; each iteration is an epoch."""
+        return Unserved(self).get_tf_dataset()
+
+    @property
+    def has_partial_batch(self) -> bool:
+        """Whether the last batch is shorter than the others."""
+        return self.partial_batch_size is not None
+
+    def on_epoch_begin(self) -> None:
+        """A hook for subclasses, called when and as often as Keras pleases."""
+
+    def on_epoch_end(self) -> None:
+        """A hook for subclasses, called when and as often as Keras pleases."""
+
+
+stands_for(BatchDataset, stand_ins.BatchDataset)

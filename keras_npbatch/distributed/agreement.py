@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from keras_npbatch.batches.core import Core
 from keras_npbatch.distributed import rank as ranks
 from keras_npbatch.errors import InvalidArgumentError, RanksDisagreeError
 from keras_npbatch.plan.shard import Shard
 
 __all__ = [
     "OTHERS_COME_WITHIN_S",
+    "agree",
     "agreed_seed",
     "compare",
     "refuse_differences",
@@ -73,6 +75,17 @@ def refuse_differences(shard: Shard, description: Mapping[str, Any]) -> None:
     said = say_to_all(report(shard, description), shard.count)
     if said is not None:
         compare(said)
+
+
+def agree(core: Core) -> None:
+    """The processes that train together tell each other, once, that they have the same dataset.
+
+    Raises:
+        RanksDisagreeError: on every process, if they have not.
+    """
+    if not core.is_agreed and ranks.has_others(core.plan.shard):
+        refuse_differences(core.plan.shard, core.description())
+        core.is_agreed = True
 
 
 def refuse_different_backups(shard: Shard, folder: Any, found: str) -> None:

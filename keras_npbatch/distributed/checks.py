@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.distributed.agreement import compare, report, say_in
 from keras_npbatch.distributed.rank import Found, find_process, mesh_place
 from keras_npbatch.errors import UnsupportedArgumentError
@@ -80,7 +81,7 @@ def check_engine(
         refuse_part(plan, name)
     if distribution is not None or kind != "fit":
         return
-    if not dataset._is_part:
+    if not core_of(dataset).is_part:
         warn_of_others(name, find_process())
     elif count > 1 and on_jax:
         _warn_of_no_distribution(name, find_process())
@@ -104,7 +105,7 @@ def rewire(plan: Plan, kind: Kind, dataset: Any, model: Any) -> Rewired | None:
     if keras.backend.backend() != "torch" or model is None:
         return None
     is_alone = plan.shard.count == 1
-    if kind == "fit" and not (is_alone and dataset._is_part):
+    if kind == "fit" and not (is_alone and core_of(dataset).is_part):
         return None  # without a word of a shard, all may train on all of the data
     from keras_npbatch.distributed.torch_trainer import Rewired, trains_together
 

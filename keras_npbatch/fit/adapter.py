@@ -1,13 +1,18 @@
-"""The side of a dataset that Keras sees: a `DataAdapter` for every backend.
+"""What Keras holds during one call: made once, where its iterator over epochs is made.
 
-Keras asks its adapter for an iterator in the terms of the backend, and never says on whose behalf.
-Here each request is matched to the iterator over epochs that makes it, whose `Session` knows what
-is being done. The hooks `on_epoch_begin` and `on_epoch_end` move nothing: Keras calls them before
-the first epoch too, and twice, so that whatever counts on them miscounts.
+Keras (3.7 and later) makes an `EpochIterator` for each `fit`, `evaluate` and `predict`, and one
+more for the validation within a `fit`. Its constructor asks the adapter for `num_batches` right
+after it has stored it, and asks again in `reset()` alone. A dataset is the adapter, so it answers
+the first question by putting a `Serving` of this call in its own place; from then on Keras talks to
+that.
+
+The hooks `on_epoch_begin` and `on_epoch_end` move nothing: Keras calls them before the first epoch
+too, and twice, so that whatever counts on them miscounts.
 """
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +21,7 @@ from typing import Any
 import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.distributed.checks import is_strategy
 from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.fit.call import (
@@ -27,37 +33,33 @@ from keras_npbatch.fit.call import (
     given_to,
     is_asked_by_keras,
     is_build,
-    is_reset,
     running_frames,
 )
 from keras_npbatch.fit.requests import refuse_ignored, refuse_to_guess
 from keras_npbatch.fit.session import Session
 from keras_npbatch.tree import Tree
-from keras_npbatch.workers.service import Service
+from keras_npbatch.workers.executor import Executor
 
-__all__ = ["KerasAdapter"]
+__all__ = ["Calls", "Unserved", "num_batches", "session_of"]
+
+_numbers = itertools.count()
 
 
-class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
-    """What Keras calls on a dataset."""
+class _Adapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
+    """The batches of a dataset in the terms of each backend."""
 
-    _sessions: weakref.WeakKeyDictionary[Any, Session]
-    """The session of each iterator over epochs, for as long as Keras holds the iterator."""
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
 
-    @property
-    def num_batches(self) -> int | None:
-        """Batches in an epoch, or None for an endless dataset."""
-        epoch_iterator = find_epoch_iterator(self)
-        if epoch_iterator is None:
-            return self._own_num_batches()
-        session = self._session(epoch_iterator)
-        if is_reset(epoch_iterator):
-            session.take_back()
-        return session.num_batches
+    def batches(
+        self, converted: Callable[[Iterator[Tree]], Iterator[Tree]] = iter
+    ) -> Iterator[Tree]:
+        """A pass over the data, its batches converted."""
+        raise NotImplementedError
 
     def get_numpy_iterator(self) -> Iterator[Tree]:
         """Batches with NumPy arrays."""
-        return self._batches()
+        return self.batches()
 
     def get_jax_iterator(self, super_batch: int | None = None) -> Iterator[Any]:
         """Batches that JAX takes.
@@ -67,36 +69,76 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
         """
         from keras_npbatch.tensors import jax
 
-        batches = self._batches(jax.to_arrays)
+        batches = self.batches(jax.to_arrays)
         return batches if super_batch is None else jax.stacked(batches, super_batch)
 
     def get_torch_dataloader(self) -> Iterator[Tree]:
         """Batches with Torch tensors."""
         from keras_npbatch.tensors import torch
 
-        return self._batches(partial(map, torch.to_tensors))
+        return self.batches(partial(map, torch.to_tensors))
 
     def get_tf_dataset(self) -> Any:
         """An iterable of batches with TensorFlow tensors; each iteration is a pass.
 
         Keras feeds what is no `tf.data.Dataset` to the compiled step one batch at a time. That
         takes less time a step than a `tf.data` pipeline around Python does, an exception reaches
-        the caller as itself, and nothing has to be known of the batches beforehand. Under a
-        strategy each replica gets its part of the batch.
+        the caller as itself, and nothing has to be known of the batches beforehand.
         """
-        epoch_iterator = find_epoch_iterator(self)
-        strategy = getattr(epoch_iterator, "_distribute_strategy", None)
-        if not is_strategy(strategy):
-            return _TensorFlowEpochs(self)
-        self._session(epoch_iterator).join(strategy)
-        from keras_npbatch.distributed import tensorflow as tf_strategy
+        return _TensorFlowEpochs(self)
 
-        return tf_strategy.ReplicaEpochs(strategy, self._batches, is_build)
+
+class Unserved(_Adapter):
+    """Passes that no call of Keras is known to ask for: what `for batch in dataset` gives."""
+
+    def batches(
+        self, converted: Callable[[Iterator[Tree]], Iterator[Tree]] = iter
+    ) -> Iterator[Tree]:
+        """The epoch that comes next.
+
+        Raises:
+            AmbiguousCallError: if Keras asks, and what it asks for can't be told and matters.
+        """
+        if is_asked_by_keras():  # by a later one, which hides its iterator
+            refuse_to_guess(core_of(self.dataset))
+        return converted(iter(self.dataset))
+
+
+class Serving(_Adapter):
+    """One call of Keras: its session, in the terms of each backend.
+
+    Args:
+        dataset: what Keras was given.
+        epoch_iterator: with which Keras walks over it.
+    """
+
+    def __init__(self, dataset: Any, epoch_iterator: Any) -> None:
+        super().__init__(dataset)
+        self._epoch_iterator = weakref.ref(epoch_iterator)
+        self._is_asked = self._is_watched = False
+        self.number = next(_numbers)
+        call = find_call_of(epoch_iterator)
+        if call is None:
+            refuse_ignored(dataset, "EpochIterator", given_to(epoch_iterator))
+        self.session = Session(dataset, call, epoch_iterator.steps_per_epoch)
+
+    @property
+    def epoch_iterator(self) -> Any:
+        """With which Keras walks over the dataset; None when it is gone."""
+        return self._epoch_iterator()
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches in the pass that comes next, or None for an endless dataset."""
+        if self._is_asked:  # by `reset`: what was read to build the model is given back
+            self.session.take_back()
+        self._is_asked = True
+        return self.session.num_batches
 
     @property
     def batch_size(self) -> int:
         """Samples in a full batch."""
-        raise NotImplementedError
+        return int(self.dataset.batch_size)
 
     @property
     def has_partial_batch(self) -> bool:
@@ -106,82 +148,105 @@ class KerasAdapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
     @property
     def partial_batch_size(self) -> int | None:
         """Samples in the last batch if that is shorter, else None."""
-        raise NotImplementedError
+        size: int | None = self.dataset.partial_batch_size
+        return size
+
+    def get_tf_dataset(self) -> Any:
+        """As for any; under a strategy each replica gets its part of the batch."""
+        strategy = getattr(self.epoch_iterator, "_distribute_strategy", None)
+        if not is_strategy(strategy):
+            return super().get_tf_dataset()
+        self.session.join(strategy)
+        from keras_npbatch.distributed import tensorflow as tf_strategy
+
+        return tf_strategy.ReplicaEpochs(strategy, self.batches, is_build)
 
     def on_epoch_begin(self) -> None:
-        """A hook for subclasses, called when and as often as Keras pleases; calls this one too.
+        """Call the hook of the dataset, and tell Keras how many steps come.
 
         Under a distribution Keras asks for the batches of an epoch only when it has begun to count
         them, to the number that the one before had; after the rest of an epoch that is too few.
         """
-        epoch_iterator = find_epoch_iterator(self)
-        session = None if epoch_iterator is None else self._sessions.get(epoch_iterator)
-        if session is not None and session.steps_per_epoch is None:
-            expect_steps(epoch_iterator, session.steps_to_come(find_call()))
+        self.dataset.on_epoch_begin()
+        if self.session.steps_per_epoch is None:
+            expect_steps(self.epoch_iterator, self.session.steps_to_come(find_call()))
 
     def on_epoch_end(self) -> None:
-        """Nothing; a hook for subclasses, called when and as often as Keras pleases."""
+        """Call the hook of the dataset."""
+        self.dataset.on_epoch_end()
 
-    def _batches(
+    def batches(
         self, converted: Callable[[Iterator[Tree]], Iterator[Tree]] = iter
     ) -> Iterator[Tree]:
-        epoch_iterator = find_epoch_iterator(self)
-        if epoch_iterator is None:
-            if is_asked_by_keras():  # by a later one, which hides its iterator
-                refuse_to_guess(self._service())
-            return converted(iter(self))
+        """The pass that comes next."""
         call = find_call()
-        session = self._session(epoch_iterator)
-        self._watch(call, session)
-        batches = session.batches(call)
-        expect_steps(epoch_iterator, session.num_batches)
-        return _telling(session, converted(batches))
+        self._watch(call)
+        batches = self.session.batches(call)
+        expect_steps(self.epoch_iterator, self.session.num_batches)
+        return _telling(self.session, converted(batches))
 
-    def _session(self, epoch_iterator: Any) -> Session:
-        if "_sessions" not in self.__dict__:
-            self._service()  # tells that __init__ was not called
-        session = self._sessions.get(epoch_iterator)
-        if session is None:
-            running = running_frames()
-            for other in self._sessions.values():
-                if other.frame is not None and other.frame not in running:
-                    other.end()  # by an exception, whose traceback somebody keeps
-            steps = getattr(epoch_iterator, "steps_per_epoch", None)
-            call = find_call_of(epoch_iterator)
-            if call is None:
-                refuse_ignored(self, "EpochIterator", given_to(epoch_iterator))
-            session = Session(self._service(), call, steps)
-            self._sessions[epoch_iterator] = session
-            weakref.finalize(epoch_iterator, _end, weakref.ref(self), session).atexit = False
-        return session
-
-    def _watch(self, call: Call | None, session: Session) -> None:
+    def _watch(self, call: Call | None) -> None:
         """Notice the end of a call of Keras, also by an exception.
 
         Its iterator over epochs may live on in a cycle, until a garbage collection; its list of
         callbacks does not.
         """
         callbacks = call.arguments.get("callbacks") if call is not None else None
-        if isinstance(callbacks, keras.callbacks.CallbackList) and not session.is_watched:
-            session.is_watched = True
-            weakref.finalize(callbacks, _end, weakref.ref(self), session).atexit = False
+        if isinstance(callbacks, keras.callbacks.CallbackList) and not self._is_watched:
+            self._is_watched = True
+            weakref.finalize(
+                callbacks, _end, weakref.ref(core_of(self.dataset)), self.session
+            ).atexit = False
 
-    def _session_of(self, model: Any) -> tuple[Any, Session] | None:
-        """The newest iterator over epochs that serves `model`, and its session."""
-        found = None
-        for epoch_iterator, session in list(self._sessions.items()):  # in the order they were made
-            if session.model is model:
-                found = epoch_iterator, session
-        return found
 
-    def _service(self) -> Service:
-        raise NotImplementedError
+class Calls:
+    """The calls of Keras that one dataset serves; a part of its core."""
 
-    def _own_num_batches(self) -> int | None:
-        raise NotImplementedError
+    def __init__(self, _: Core) -> None:
+        self._servings: weakref.WeakSet[Serving] = weakref.WeakSet()
 
-    def _all_sessions_have_ended(self) -> None:
-        raise NotImplementedError
+    def serve(self, dataset: Any, epoch_iterator: Any) -> Serving:
+        """Put what serves this call in the place of the dataset."""
+        running = running_frames()
+        for other in self._servings:
+            frame = other.session.frame
+            if frame is not None and frame not in running:
+                other.session.end()  # by an exception, whose traceback somebody keeps
+        serving = Serving(dataset, epoch_iterator)
+        self._servings.add(serving)
+        end = weakref.finalize(epoch_iterator, _end, weakref.ref(core_of(dataset)), serving.session)
+        end.atexit = False
+        epoch_iterator.data_adapter = serving
+        return serving
+
+    def newest(self, model: Any) -> Serving | None:
+        """The newest that serves a model."""
+        found = [
+            serving
+            for serving in self._servings
+            if serving.session.model is model and serving.epoch_iterator is not None
+        ]
+        return max(found, key=lambda serving: serving.number, default=None)
+
+    @property
+    def have_ended(self) -> bool:
+        """Whether none is under way."""
+        return all(serving.session.has_ended for serving in self._servings)
+
+
+def num_batches(dataset: Any) -> int | None:
+    """What `dataset.num_batches` is to who asks: to Keras, the answer of what will serve it."""
+    core = core_of(dataset)
+    epoch_iterator = find_epoch_iterator(dataset)
+    if epoch_iterator is not None:
+        return core.part(Calls).serve(dataset, epoch_iterator).num_batches
+    return None if core.endless else core.plan.num_batches
+
+
+def session_of(dataset: Any, model: Any) -> tuple[Any, Session] | None:
+    """The newest iterator over epochs of Keras that walks over a dataset for a model."""
+    serving = core_of(dataset).part(Calls).newest(model)
+    return None if serving is None else (serving.epoch_iterator, serving.session)
 
 
 def _telling(session: Session, batches: Iterator[Tree]) -> Iterator[Tree]:
@@ -194,20 +259,20 @@ def _telling(session: Session, batches: Iterator[Tree]) -> Iterator[Tree]:
         raise
 
 
-def _end(adapter: weakref.ref[KerasAdapter], session: Session) -> None:
+def _end(core: weakref.ref[Core], session: Session) -> None:
     session.end()
-    alive = adapter()
-    if alive is not None and all(other.has_ended for other in alive._sessions.values()):
-        alive._all_sessions_have_ended()
+    alive = core()
+    if alive is not None and alive.part(Calls).have_ended:
+        alive.part(Executor).all_calls_have_ended()
 
 
 class _TensorFlowEpochs:
     """Looks like a dataset to Keras: it can be iterated over, any number of times."""
 
-    def __init__(self, adapter: KerasAdapter) -> None:
+    def __init__(self, adapter: _Adapter) -> None:
         self._adapter = adapter
 
     def __iter__(self) -> Iterator[Tree]:
         from keras_npbatch.tensors import tensorflow
 
-        return self._adapter._batches(tensorflow.tensor_batches)
+        return self._adapter.batches(tensorflow.tensor_batches)

@@ -13,12 +13,14 @@ import operator
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.fit.session import check_delivered
 from keras_npbatch.fit.weighing import weighed_for_evaluate
 from keras_npbatch.plan.permutation import Rows
-from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree
+from keras_npbatch.workers.executor import Executor
 
 __all__ = ["CallBatches"]
 
@@ -41,7 +43,8 @@ class CallBatches:
                 "'evaluate' reads; fit, what `for batch in dataset` gives."
             )
         self._dataset, self._call = dataset, call
-        self._plan: Plan = dataset.plan.for_call(call)
+        self._plan = core_of(dataset).plan.for_call(call)
+        self._work = Work(self._plan, training=False)
 
     def __len__(self) -> int:
         """Batches in one pass over the data."""
@@ -49,12 +52,14 @@ class CallBatches:
 
     def __getitem__(self, index: int) -> Tree:
         """Batch `index`, counted from the end where it is negative."""
-        return self._weighed(self._dataset._maker(self._plan, training=False)(0, self._step(index)))
+        make = core_of(self._dataset).maker(self._work)
+        return self._weighed(make(0, self._step(index)))
 
     def __iter__(self) -> Iterator[Tree]:
         """One pass, through the dataset's workers."""
         step, plan = -1, self._plan
-        with contextlib.closing(self._dataset._iteration(plan, 0, training=False)) as stream:
+        executor = core_of(self._dataset).part(Executor)
+        with contextlib.closing(executor.iteration(self._work, 0)) as stream:
             for batch in stream:
                 step += 1
                 yield self._weighed(batch)

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.parts import unpack
 from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.plan.plan import Kind, Plan
@@ -71,14 +72,15 @@ def _needs_targets(kind: Kind, model: Any) -> bool:
 
 def _where_targets_are(x: Tree, kind: Kind, dataset: Any) -> str:
     makes_any = type(dataset).__name__
-    if getattr(dataset, "_sources", None) is None:
+    if not core_of(dataset).data:
         return "Let load(rows) or __getitem__ return (x, y)."
     if isinstance(x, tuple | list) and len(x) in (2, 3):
         return (
             f"{makes_any}((x, y)) has two inputs and no targets: write {makes_any}(x, y). If they "
             f"are inputs, give the targets too: {makes_any}((x1, x2), y)."
         )
-    applied = [dataset._transform, dataset._augment if kind == "fit" else None]
+    core = core_of(dataset)
+    applied = [core.transform, core.augment if kind == "fit" else None]
     functions = " and ".join(function.setting for function in applied if function is not None)
     if functions:
         return f"Let {functions} return (x, y), not x alone, and give the dataset both."

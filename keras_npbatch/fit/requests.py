@@ -1,9 +1,9 @@
 """What Keras was asked for, in terms of the dataset, and what it would ignore of it.
 
-kind_of(service, call)          # "fit", "evaluate" or "predict"
-reads_in_order(service, call)   # fit(shuffle=False) reads in the order of the data
-weights_of(service, call)       # fit(class_weight=...)
-check_arguments(service, call, steps)
+kind_of(core, call)          # "fit", "evaluate" or "predict"
+reads_in_order(core, call)   # fit(shuffle=False) reads in the order of the data
+weights_of(core, call)       # fit(class_weight=...)
+check_arguments(core, call, steps)
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_npbatch.batches.core import Core
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.parts import ClassWeight
 from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, told
 from keras_npbatch.fit.call import Call
 from keras_npbatch.plan.plan import Kind
-from keras_npbatch.workers.service import Service
 
 __all__ = [
     "check_arguments",
@@ -35,7 +35,7 @@ __all__ = [
 _STEPS = {"fit": "steps_per_epoch", "evaluate": "steps", "predict": "steps"}
 
 
-def kind_of(service: Service, call: Call | None) -> Kind:
+def kind_of(core: Core, call: Call | None) -> Kind:
     """What Keras does with the batches.
 
     Raises:
@@ -43,49 +43,49 @@ def kind_of(service: Service, call: Call | None) -> Kind:
     """
     if call is not None:
         # While fit makes the iterator of its validation, fit itself is the innermost call.
-        if call.kind == "fit" and not call.is_given("x", service.dataset):
+        if call.kind == "fit" and not call.is_given("x", core.owner):
             return "evaluate"
         return call.kind
-    refuse_to_guess(service)
+    refuse_to_guess(core)
     return "fit"
 
 
-def refuse_to_guess(service: Service) -> None:
+def refuse_to_guess(core: Core) -> None:
     """Where it can't be told which call asks.
 
     Raises:
         AmbiguousCallError: if the calls are not given the same batches.
     """
-    differences = _differences(service)
+    differences = _differences(core)
     if differences:
         raise AmbiguousCallError(
             "Keras asks for batches, but it can't be told whether for fit, evaluate or predict, "
-            f"and the {type(service.dataset).__name__} has others for each of them, because of "
+            f"and the {core.name} has others for each of them, because of "
             f"{', '.join(differences)}. Expected a call of model.fit, model.evaluate or "
             "model.predict. Call one of them, iterate over the dataset yourself, or make one "
             "without these settings."
         )
 
 
-def _differences(service: Service) -> list[str]:
+def _differences(core: Core) -> list[str]:
     """Why `fit`, `evaluate` and `predict` are not given the same batches."""
-    plan, dataset = service.plan, service.dataset
-    draws = dataset._load_draws or (dataset._transform is not None and dataset._transform.draws)
+    plan = core.plan
+    draws = core.load_draws or (core.transform is not None and core.transform.draws)
     reasons = {
         "shuffle=True": plan.shuffle,
         "the shard": plan.shard.count > 1,
         "random numbers in load or transform": draws,
-        "the position within an epoch (load_state_dict)": service.clock.place.is_rest,
+        "the position within an epoch (load_state_dict)": core.clock.place.is_rest,
     }
-    found: list[str] = dataset._for_training_alone
-    return [reason for reason, matters in reasons.items() if matters] + found
+    found = [reason for reason, matters in reasons.items() if matters]
+    return found + core.for_training_alone
 
 
-def _trains_on(service: Service, call: Call | None) -> bool:
-    return call is not None and call.kind == "fit" and call.is_given("x", service.dataset)
+def _trains_on(core: Core, call: Call | None) -> bool:
+    return call is not None and call.kind == "fit" and call.is_given("x", core.owner)
 
 
-def reads_in_order(service: Service, call: Call | None) -> bool:
+def reads_in_order(core: Core, call: Call | None) -> bool:
     """Whether `fit(shuffle=False)` asks for another order than the dataset's own.
 
     `shuffle=True` is the default of `fit`, so it leaves the order to the dataset.
@@ -93,43 +93,43 @@ def reads_in_order(service: Service, call: Call | None) -> bool:
     Raises:
         UnsupportedArgumentError: for anything else, such as `"batch"`.
     """
-    if call is None or not _trains_on(service, call):
+    if call is None or not _trains_on(core, call):
         return False
     shuffle = call.arguments.get("shuffle", True)
     if not isinstance(shuffle, bool | np.bool_):
         raise UnsupportedArgumentError(
             f"fit(shuffle=...) was given {told(shuffle)} with the dataset "
-            f"({type(service.dataset).__name__}), which shuffles samples, not batches; expected "
+            f"({core.name}), which shuffles samples, not batches; expected "
             "False for the order of the data. Leave it out for the dataset's own order."
         )
-    return service.plan.shuffle and not shuffle
+    return core.plan.shuffle and not shuffle
 
 
-def weights_of(service: Service, call: Call | None) -> ClassWeight | None:
+def weights_of(core: Core, call: Call | None) -> ClassWeight | None:
     """The weights of `fit(class_weight=...)`, if it was given.
 
     Raises:
         InvalidArgumentError: for keys that are no class numbers, or weights that are no weights.
         UnsupportedArgumentError: if the dataset weighs its samples already.
     """
-    if call is None or not _trains_on(service, call):
+    if call is None or not _trains_on(core, call):
         return None
     given = call.arguments.get("class_weight")
     if given is None:
         return None
     weights = ClassWeight(given)
-    service.dataset._check_class_weight()
+    core.check_class_weight()
     return weights
 
 
-def initial_epoch(service: Service, call: Call | None, steps: int | None) -> int | None:
+def initial_epoch(core: Core, call: Call | None, steps: int | None) -> int | None:
     """The epoch of the data that `fit(initial_epoch=...)` begins with, if it says so.
 
     Where an epoch of `fit` is not one of the data, because of `steps_per_epoch`, it does not.
     """
-    if call is None or not _trains_on(service, call):
+    if call is None or not _trains_on(core, call):
         return None
-    if steps not in (None, service.plan.num_batches):
+    if steps not in (None, core.plan.num_batches):
         return None
     return call.arguments.get("initial_epoch") or None
 
@@ -215,31 +215,31 @@ def refuse_ignored(dataset: Any, called: str, arguments: Mapping[str, Any]) -> N
             )
 
 
-def check_arguments(service: Service, call: Call | None, steps: int | None) -> None:
+def check_arguments(core: Core, call: Call | None, steps: int | None) -> None:
     """Refuses what Keras would ignore in silence when data come from an adapter."""
     if call is None:
         return
-    dataset = type(service.dataset).__name__
-    is_validation = call.kind == "fit" and not call.is_given("x", service.dataset)
-    if service.endless and steps is None:
+    dataset = core.name
+    is_validation = call.kind == "fit" and not call.is_given("x", core.owner)
+    if core.endless and steps is None:
         name = "validation_steps" if is_validation else _STEPS[call.kind]
         if call.kind == "fit" and call.arguments.get("steps_per_epoch") is not None:
             name = "validation_steps"
         raise UnsupportedArgumentError(
             f"{call.kind} with an endless dataset ({dataset}.repeat()) would never end; expected "
-            f"{name}. One pass over the data is {name}={service.plan.num_batches}."
+            f"{name}. One pass over the data is {name}={core.plan.num_batches}."
         )
     if call.kind == "fit":
         _check_validation(call)
     if is_validation:
         return
-    refuse_validation_split(call, service.dataset)  # beside a validation_data Keras ignores it
+    refuse_validation_split(call, core.owner)  # beside a validation_data Keras ignores it
     honoured = {"class_weight": None} if call.kind == "fit" else {}
-    refuse_ignored(service.dataset, call.kind, call.arguments | honoured)
+    refuse_ignored(core.owner, call.kind, call.arguments | honoured)
     batch_size = call.arguments.get("batch_size")
-    if batch_size is not None and batch_size != service.plan.batch_size:
+    if batch_size is not None and batch_size != core.plan.batch_size:
         raise UnsupportedArgumentError(
             f"{call.kind}(batch_size=...) was given {told(batch_size)} with the dataset "
-            f"({dataset}) of batch_size={service.plan.batch_size}, and Keras would ignore it. Give "
+            f"({dataset}) of batch_size={core.plan.batch_size}, and Keras would ignore it. Give "
             "batch_size to the dataset."
         )

@@ -23,8 +23,10 @@ from typing import Any
 
 import keras
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.parts import Training
+from keras_npbatch.batches.work import Work
 from keras_npbatch.distributed.agreement import refuse_differences, tell_failure
 from keras_npbatch.distributed.checks import check_engine, check_rest, join_strategy, rewire
 from keras_npbatch.distributed.rank import has_others, mesh_place
@@ -32,6 +34,7 @@ from keras_npbatch.errors import ClosedError, InvalidStateError, UnsupportedArgu
 from keras_npbatch.fit.call import Call, find_call, is_build, show_steps
 from keras_npbatch.fit.deliveries import Delivery, Watch
 from keras_npbatch.fit.first_batch import look_at, note_if_jax_lost_the_model, warn_of_lone_samples
+from keras_npbatch.fit.pace import has_time_for
 from keras_npbatch.fit.requests import (
     check_arguments,
     initial_epoch,
@@ -44,7 +47,8 @@ from keras_npbatch.fit.weighing import Weighing, without_weights
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Kind, Plan
 from keras_npbatch.tree import Tree
-from keras_npbatch.workers.service import Service, Stream
+from keras_npbatch.workers.executor import Executor
+from keras_npbatch.workers.stream import Stream
 
 __all__ = ["Session", "check_delivered"]
 
@@ -53,7 +57,7 @@ class Session:
     """The passes of one iterator of Keras.
 
     Args:
-        service: what is walked over.
+        dataset: what is walked over.
         call: what Keras was asked for, if that can be told.
         steps: how many steps Keras takes an epoch; None: as many as there are.
 
@@ -62,33 +66,33 @@ class Session:
         UnsupportedArgumentError: for an argument that Keras would ignore.
     """
 
-    def __init__(self, service: Service, call: Call | None, steps: int | None) -> None:
+    def __init__(self, dataset: Any, call: Call | None, steps: int | None) -> None:
         self.watches: list[Watch] = []
-        self._service = service
+        self._dataset = dataset
+        self._core = core = core_of(dataset)
         self._steps = steps
         self.frame = None if call is None else call.frame
         self._model = None if call is None or call.model is None else weakref.ref(call.model)
         self._strategy: Any = None
-        kind = kind_of(service, call)
-        check_arguments(service, call, steps)
-        self._in_order = reads_in_order(service, call)
-        self._class_weight = weights_of(service, call)
+        kind = kind_of(core, call)
+        check_arguments(core, call, steps)
+        self._in_order = reads_in_order(core, call)
+        self._class_weight = weights_of(core, call)
         self._choose(kind)
         self._is_agreed = not has_others(self._plan.shard)
         self._check_engine(call)
         if not self._is_agreed and self._engine_talks_first():
             # Where the data begin may still change, so that is compared with the first batch.
             refuse_differences(self._plan.shard, self._described())
-        self._times_set = service.clock.times_set
-        self._first_epoch = initial_epoch(service, call, steps)
+        self._times_set = core.clock.times_set
+        self._first_epoch = initial_epoch(core, call, steps)
         self._next: Place | None = None
-        self._clock_before = service.clock.place
+        self._clock_before = core.clock.place
         if self._kind == "fit":
-            service.clock.begin_fit(self._next_pass().epoch, self._in_order)
+            core.clock.begin_fit(self._next_pass().epoch, self._in_order)
         self._steps_shown = self.num_batches
         self._walks = 0
         self._passes = 0
-        self.is_watched = False
         self.has_ended = False
         self._has_begun = False
         self._last_pass: int | None = None
@@ -96,12 +100,12 @@ class Session:
         # The metrics of a validation are those of `fit`.
         is_own_call = call is not None and call.kind == self._kind
         model = self.model if is_own_call else None
-        self._rewired = rewire(self._plan, self._kind, service.dataset, model)
+        self._rewired = rewire(self._plan, self._kind, dataset, model)
 
     def end(self) -> None:
         """The call of Keras has ended; safe to call twice."""
         if self._kind == "fit" and self._in_order and not self.has_ended:
-            self._service.clock.end_fit()
+            self._core.clock.end_fit()
         self.has_ended = True
         if self._rewired is not None:
             self._rewired.end()
@@ -110,7 +114,7 @@ class Session:
     @property
     def num_batches(self) -> int | None:
         """Steps in the pass that comes next, or None for an endless dataset."""
-        if self._service.endless:
+        if self._core.endless:
             return None
         place = self._next_pass()
         return place.plan(self._plan).num_batches - place.step
@@ -139,7 +143,7 @@ class Session:
                 the initial epoch that a callback has restored.
         """
         self._notice(call)
-        self._first_epoch = initial_epoch(self._service, call, self._steps)
+        self._first_epoch = initial_epoch(self._core, call, self._steps)
         self._last_pass = passes_in_all(call)
         return self._epochs()
 
@@ -155,7 +159,7 @@ class Session:
             RanksDisagreeError: on every process, if they have different datasets.
             UnsupportedArgumentError: if it would train samples twice, or wrongly, or fail.
         """
-        dataset = self._service.dataset
+        dataset = self._dataset
         join_strategy(strategy, self._plan, self._kind, dataset, self.model, self._described())
         self._is_agreed, self._strategy = True, strategy
         self._choose(self._kind)
@@ -172,8 +176,8 @@ class Session:
             return
         self._stream.close()
         self._stream = None
-        if self._kind == "fit" and self._times_set == self._service.clock.times_set:
-            self._service.clock.move_to(*self._clock_before)
+        if self._kind == "fit" and self._times_set == self._core.clock.times_set:
+            self._core.clock.move_to(*self._clock_before)
             self._next = None
 
     def _notice(self, call: Call | None) -> None:
@@ -184,7 +188,7 @@ class Session:
         arguments = {} if call is None else call.arguments
         model, callbacks = getattr(call, "model", None), arguments.get("callbacks")
         try:
-            check_engine(self._plan, self._kind, self._service.dataset, model, callbacks)
+            check_engine(self._plan, self._kind, self._dataset, model, callbacks)
             validation = arguments.get("validation_data") if self._kind == "fit" else None
             if isinstance(validation, Batches):  # now, not after an epoch of training
                 check_engine(validation.plan.in_data_order(), "evaluate", validation)
@@ -211,7 +215,7 @@ class Session:
 
     def _described(self) -> dict[str, Any]:
         """What processes that train together must have alike, in the arguments of `fit` too."""
-        described = self._service.described()
+        described = self._core.description()
         if self._in_order:
             described["fit(shuffle)"] = False
         if self._class_weight is not None:
@@ -220,7 +224,7 @@ class Session:
 
     def _choose(self, kind: Kind) -> None:
         self._kind: Kind = kind
-        plan = self._service.plan
+        plan = self._core.plan
         if kind != "fit" or self._in_order:
             plan = plan.in_data_order(every_row=kind == "predict")
         if kind == "evaluate" and plan.remainder == "pad" and not self._needs_equal_sizes(plan):
@@ -228,7 +232,7 @@ class Session:
             plan = plan.in_data_order(every_row=True)
         self._plan = plan
         steps = self._steps
-        if steps is not None and not self._service.endless:
+        if steps is not None and not self._core.endless:
             steps = min(steps, plan.num_batches)
         self._weighing = Weighing("fit" if kind == "fit" else "evaluate", self.model, steps)
 
@@ -244,16 +248,16 @@ class Session:
         self._walks += 1
         walk = self._walks
         yield from self._one_epoch(walk)
-        while self._service.endless:
+        while self._core.endless:
             yield from self._one_epoch(walk)
 
     def _one_epoch(self, walk: int) -> Iterator[Tree]:
         place = self._next = self._next_pass()
         epoch, first, plan = place.epoch, place.step, place.plan(self._plan)
-        self._times_set = self._service.clock.times_set
+        self._times_set = self._core.clock.times_set
         if self._kind == "fit":
-            self._service.clock.reached = None  # by an iteration that was left
-            self._service.clock.begin_fit(epoch, self._in_order)
+            self._core.clock.reached = None  # by an iteration that was left
+            self._core.clock.begin_fit(epoch, self._in_order)
         building = is_build()
         if not building:
             self._agree()
@@ -261,10 +265,15 @@ class Session:
                 check_rest(plan, self._kind, self._strategy)
         self._show_steps()
         if not self._has_begun:
-            warn_of_lone_samples(plan, self._kind, self.model, self._service.dataset)
+            warn_of_lone_samples(plan, self._kind, self.model, self._dataset)
         summarise = next((watch.summarise for watch in self.watches if watch.summarise), None)
-        stream = self._stream = self._service.stream(
-            plan, epoch, self._training, self._another_follows(), first, summarise
+        work = Work(plan, self._training, summarise)
+        stream = self._stream = self._core.part(Executor).stream(
+            work,
+            epoch,
+            first=first,
+            follows=self._another_follows(),
+            caller_has_time=has_time_for(self._core.facts(plan)),
         )
         step, last_step = first - 1, plan.num_batches - 1
         ready, asked = stream.ready if self.watches else 0, perf_counter()
@@ -301,7 +310,7 @@ class Session:
                     del delivery
                 self._at = plan, epoch, step
                 if not self._has_begun:
-                    look_at(weighed, self._kind, self.model, self._service.dataset)
+                    look_at(weighed, self._kind, self.model, self._dataset)
                     self._has_begun = True
                 yield weighed
                 del weighed, batch  # the caller's alone, while the next is waited for
@@ -318,7 +327,7 @@ class Session:
         """Whether another epoch will be asked for, as far as can be told."""
         if self._kind != "fit":
             return False
-        if self._service.endless or self._last_pass is None:
+        if self._core.endless or self._last_pass is None:
             return True
         return self._passes < self._last_pass
 
@@ -338,7 +347,7 @@ class Session:
         return place
 
     def _next_place(self) -> Place:
-        clock = self._service.clock
+        clock = self._core.clock
         if self._times_set != clock.times_set:  # the user has set it since
             return clock.place
         if self._next is not None:
@@ -351,8 +360,8 @@ class Session:
         if self._kind != "fit":
             return
         self._next = Place(epoch)
-        if self._times_set == self._service.clock.times_set:
-            self._service.clock.move_to(epoch)
+        if self._times_set == self._core.clock.times_set:
+            self._core.clock.move_to(epoch)
 
     def _show_steps(self) -> None:
         """Progress bars were told how many steps an epoch has; a resumed one has fewer."""

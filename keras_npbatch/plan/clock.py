@@ -57,6 +57,13 @@ class Clock:
     """The epochs from which on the order is another than before them: that of the data, then the
     dataset's own again, and so on."""
 
+    def copy(self) -> Clock:
+        """One of its own at the same place, for a dataset that nothing is under way with."""
+        twin = Clock(self.epoch, self.step, self.skip, _turns=self._turns.copy())
+        if self.fit_in_order:
+            twin.end_fit()
+        return twin
+
     @property
     def place(self) -> Place:
         """Where the next pass begins."""

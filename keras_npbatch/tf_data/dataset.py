@@ -21,17 +21,22 @@ import keras
 import numpy.typing as npt
 
 from keras_npbatch.arguments import number_of_batches, whole_number
+from keras_npbatch.batches.core import Core, core_of
+from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.slots import aligned_copy
+from keras_npbatch.batches.work import Work
+from keras_npbatch.distributed.agreement import agree
 from keras_npbatch.distributed.checks import refuse_part, refuse_second_shard, warn_of_others
 from keras_npbatch.distributed.rank import find_in_strategy
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
-from keras_npbatch.fit.adapter import KerasAdapter
 from keras_npbatch.fit.session import check_delivered
 from keras_npbatch.fit.weighing import weighed_for_evaluate, weighed_for_fit
 from keras_npbatch.plan.plan import Kind, Plan
 from keras_npbatch.tree import Tree
+from keras_npbatch.workers.choice import batches_at_once
+from keras_npbatch.workers.executor import Executor
 from keras_npbatch.workers.inline import InlineStream
-from keras_npbatch.workers.service import Service, Stream
+from keras_npbatch.workers.stream import Stream
 from keras_npbatch.workers.threads import ThreadedStream
 
 __all__ = ["to_tf_dataset"]
@@ -154,43 +159,43 @@ def to_tf_dataset(
             "to_tf_dataset needs TensorFlow, which is not installed; "
             "pip install 'keras_npbatch[tensorflow]'"
         )
-    if isinstance(dataset, KerasAdapter):
-        return _of_batches(dataset._service(), element_spec, call)
+    if isinstance(dataset, Batches):
+        return _of_batches(dataset, element_spec, call)
     return _of_any(dataset, element_spec)
 
 
-def _of_batches(service: Service, element_spec: Any, call: Kind | None) -> Any:
+def _of_batches(dataset: Batches, element_spec: Any, call: Kind | None) -> Any:
     from keras_npbatch.tf_data import graph as tf_data
     from keras_npbatch.tf_data import spec as tf_spec
 
-    plan, dataset = service.plan, service.dataset
+    core = core_of(dataset)
+    plan, name = core.plan, core.name
     if call is None:
-        _warn_of_training(dataset)
+        _warn_of_training(core)
     elif call != "fit":
         if call == "predict":
-            refuse_part(plan, type(dataset).__name__)
+            refuse_part(plan, name)
         plan = plan.for_call(call)
     training = call in (None, "fit")
-    if dataset._is_part:
-        refuse_second_shard(plan, type(dataset).__name__)
-        dataset._agree()
+    if core.is_part:
+        refuse_second_shard(plan, name)
+        agree(core)
     else:
-        warn_of_others(type(dataset).__name__, find_in_strategy())
+        warn_of_others(name, find_in_strategy())
     size = _same_size(plan)
-    layout = tf_spec.Layout(
-        element_spec, partial(_first_batch, service, plan, training), size, type(dataset).__name__
-    )
+    work = Work(plan, training)
+    layout = tf_spec.Layout(element_spec, partial(_first_batch, dataset, work), size, name)
     # What the user says of batches is checked batch by batch.
     # Nor do the batches of a shard stand one after the other in the order.
     alone = element_spec is not None or plan.shard.count > 1
-    together = 1 if alone else min(dataset._batches_together, plan.num_batches)
+    together = 1 if alone else min(batches_at_once(core.facts(plan)), plan.num_batches)
     if together == 1 or (size is None and plan.remainder == "spread"):
-        passes, cut_into = _Epochs(service, plan, layout, training), None
+        passes, cut_into = _Epochs(dataset, work, layout), None
     else:
         size = size or plan.batch_size
-        passes = _Epochs(service, plan, layout.of_chunks(), training, rows_at_once=size * together)
+        passes = _Epochs(dataset, work, layout.of_chunks(), rows_at_once=size * together)
         cut_into = size, plan.num_batches
-    return tf_data.epochs(passes, layout.element_spec, endless=service.endless, cut_into=cut_into)
+    return tf_data.epochs(passes, layout.element_spec, endless=core.endless, cut_into=cut_into)
 
 
 def _of_any(dataset: keras.utils.PyDataset, element_spec: Any) -> Any:
@@ -209,27 +214,28 @@ class _Epochs:
 
     def __init__(
         self,
-        service: Service,
-        plan: Plan,
+        dataset: Batches,
+        work: Work,
         layout: Any,
-        training: bool,
         rows_at_once: int | None = None,
     ) -> None:
-        self._service, self._layout, self._training = service, layout, training
-        self._plan, self._last_step, self._last_parts = plan, plan.num_batches - 1, [slice(None)]
+        self._dataset, self._layout, self._work = dataset, layout, work
+        plan = work.plan
+        self._last_step, self._last_parts = plan.num_batches - 1, [slice(None)]
         if rows_at_once is not None:
-            self._plan = replace(plan, batch_size=rows_at_once, remainder="keep")
+            chunks = replace(plan, batch_size=rows_at_once, remainder="keep")
+            self._work = work._replace(plan=chunks)
             self._last_step, self._last_parts = _last_parts(plan, rows_at_once)
 
     def __len__(self) -> int:
         return self._last_step + len(self._last_parts)
 
     def close(self) -> None:
-        self._service.dataset.close()
+        core_of(self._dataset).part(Executor).close()
 
     def __iter__(self) -> _Pass:
-        clock = self._service.clock
-        if not self._training:
+        clock = core_of(self._dataset).clock
+        if not self._work.training:
             yield from self._epoch(0, None)
             return
         if clock.place.is_rest:
@@ -244,18 +250,18 @@ class _Epochs:
 
     def _epoch(self, epoch: int, times_set: int | None) -> _Pass:
         """An epoch, which counts if it is known how often the user had set the clock before."""
-        plan, step = self._plan, -1
-        stream = self._service.iteration(plan, epoch, 0, self._training)
+        core, work, step = core_of(self._dataset), self._work, -1
+        stream = core.part(Executor).iteration(work, epoch)
         with contextlib.closing(stream):
             # Counted by hand: zip would hold the batch while it asks for the next.
             for batch in stream:
                 step += 1
                 try:
-                    arrays = self._layout.arrays(_weighed(plan, batch, step, self._training))
+                    arrays = self._layout.arrays(_weighed(work, batch, step))
                 except ValueError as error:
                     error.add_note(
                         f"keras_npbatch: at epoch {epoch}, step {step}, rows "
-                        f"{told_rows(plan.rows(epoch, step))}"
+                        f"{told_rows(work.plan.rows(epoch, step))}"
                     )
                     raise
                 del batch
@@ -266,7 +272,7 @@ class _Epochs:
                     arrays = [array[last] for array in arrays]
                     if times_set is not None:
                         # Before the last batch leaves: TensorFlow may not come back after it.
-                        self._service.clock.deliver(epoch, times_set)
+                        core.clock.deliver(epoch, times_set)
                 yield arrays
                 del arrays
                 if step == self._last_step:
@@ -345,24 +351,25 @@ def _last_parts(plan: Plan, rows_at_once: int) -> tuple[int, list[slice]]:
     return step, [part for part in parts if part.stop > part.start]
 
 
-def _first_batch(service: Service, plan: Plan, training: bool) -> Tree:
+def _first_batch(dataset: Batches, work: Work) -> Tree:
     """A batch of the epoch that comes next; asking changes nothing."""
-    epoch = service.clock.epoch if training else 0
-    return _weighed(plan, service.dataset._maker(plan, training)(epoch, 0), 0, training)
+    core = core_of(dataset)
+    return _weighed(work, core.maker(work)(core.clock.epoch if work.training else 0, 0), 0)
 
 
-def _weighed(plan: Plan, batch: Tree, step: int, training: bool) -> Tree:
-    if training:
+def _weighed(work: Work, batch: Tree, step: int) -> Tree:
+    plan = work.plan
+    if work.training:
         return weighed_for_fit(plan, batch, step)
     return weighed_for_evaluate(plan, batch, plan.num_batches)
 
 
-def _warn_of_training(dataset: Any) -> None:
+def _warn_of_training(core: Core) -> None:
     """Warn where what looks like a dataset for evaluation would be read as in training."""
-    found = [] if dataset.shuffle else dataset._for_training_alone
+    found = [] if core.plan.shuffle else core.for_training_alone
     if found:
         warnings.warn(
-            f"to_tf_dataset() makes batches of training, and the {type(dataset).__name__} with "
+            f"to_tf_dataset() makes batches of training, and the {core.name} with "
             f"shuffle=False has others for evaluate and predict, because of {', '.join(found)}. "
             "Say what they are for: call='fit', 'evaluate' or 'predict'.",
             stacklevel=4,

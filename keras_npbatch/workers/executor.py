@@ -1,7 +1,8 @@
-"""`Worked`: batches made by workers: none, threads, or processes that live from call to call.
+"""`Executor`: who makes the batches of one dataset: nobody else, threads, or processes that stay.
 
-stream = dataset._stream(plan, epoch=0)     # the batches of an epoch, in order
-dataset.close()                             # end the workers, let their memory go
+executor = core.part(Executor)
+stream = executor.stream(Work(core.plan), epoch=0)     # the batches of an epoch, in order
+executor.close()                                       # end the workers
 """
 
 from __future__ import annotations
@@ -11,232 +12,206 @@ import warnings
 import weakref
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.batches.loader import Batches
-from keras_npbatch.batches.parts import ClassWeight, Training
-from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.batches.core import ATTRIBUTE, Core, WorkerSettings
+from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, told
-from keras_npbatch.plan.plan import Plan
+from keras_npbatch.workers.choice import choose, most_ahead
 from keras_npbatch.workers.inline import InlineStream
 from keras_npbatch.workers.processes.code import Code
-from keras_npbatch.workers.processes.launch import StartMethod, check_start_method
+from keras_npbatch.workers.processes.launch import check_start_method
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.stream import ProcessStream
-from keras_npbatch.workers.service import Stream
+from keras_npbatch.workers.stream import Stream
 from keras_npbatch.workers.threads import Job, ThreadedStream, begin
 
-__all__ = ["MAX_WORKERS", "Worked"]
+__all__ = ["Executor", "check_max_queue_size", "check_timeout", "check_workers"]
 
-MAX_WORKERS = 1024
-
-_SLOTS_BESIDE_QUEUE = 4
-"""Batches in the hands of the model and of the workers, beside those that wait in the queue."""
-
-_NEVER_SENT = frozenset(
-    (
-        "_asked_for_rows",
-        "_clock",
-        "_is_agreed",
-        "_iterations",
-        "_pool",
-        "_sent",
-        "_sessions",
-        "_slots",
-        "_streams",
-        "_times_entered",
-    )
-)
-"""Attributes that change as a dataset is used: a worker has its own, or needs none."""
+_MAX_WORKERS = 1024
 
 
-class Worked(Batches):
-    """What makes the batches of a `BatchDataset`; `workers` and the like are Keras's."""
+class Executor:
+    """What makes batches ahead.
 
-    workers: int
-    use_multiprocessing: bool
-    max_queue_size: int
-    _streams: weakref.WeakSet[Stream]
-    _iterations: weakref.WeakSet[Stream]
-    """The passes that are no call of Keras's."""
-    _pool: Pool | None
-    _sent: Code | None
-    """What was sent to the workers, but for large data."""
+    Args:
+        core: of the dataset. It holds the executor, not the other way round.
+    """
 
-    def close(self) -> None:
-        """End all passes under way and the workers, let their memory go. Safe to call twice.
+    def __init__(self, core: Core) -> None:
+        self._core_of = weakref.ref(core)
+        self.pool: Pool | None = None
+        """The worker processes, if there are any."""
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+        self._iterations: weakref.WeakSet[Stream] = weakref.WeakSet()
+        """The passes that are no call of Keras's."""
+        self._sent: Code | None = None
+        """What was sent to the workers, but for large data."""
+        self._times_entered = 0
 
-        The dataset stays usable: the next iteration or `fit` starts what it needs.
+    @property
+    def _core(self) -> Core:
+        core = self._core_of()
+        assert core is not None
+        return core
+
+    @property
+    def _settings(self) -> WorkerSettings:
+        settings = self._core.settings
+        assert settings is not None
+        return settings
+
+    def stream(
+        self,
+        work: Work,
+        epoch: int,
+        *,
+        first: int = 0,
+        follows: bool = True,
+        caller_has_time: bool = False,
+    ) -> Stream:
+        """An epoch of batches, made by the workers there are.
+
+        Args:
+            work: how they are made.
+            epoch: which epoch.
+            first: the first step.
+            follows: whether the next epoch is expected to be asked for.
+            caller_has_time: whether the consumer can make batches while the model computes.
         """
-        self._let_pool_go()
-        for stream in list(self._streams):
-            stream.close()
-        self._slots.clear()
+        core, settings = self._core, self._settings
+        _refuse_another_length(core)
+        plan = work.plan
+        follows = follows and not plan.skip  # the next epoch has another plan
+        facts = core.facts(plan)
+        kind = choose(
+            settings,
+            facts,
+            caller_has_time=caller_has_time,
+            summarises=work.summarise is not None,
+        )
+        stream: Stream
+        if kind == "processes":
+            if isinstance(work.training, ClassWeight):
+                if core.sent_class_weight != work.training:
+                    core.sent_class_weight = work.training
+                work = work._replace(training="sent")
+            stream = ProcessStream(
+                self._current_pool(),
+                work,
+                epoch,
+                ahead=settings.max_queue_size,
+                follows=follows,
+                first=first,
+            )
+        else:
+            make = partial(core.maker(work), epoch)
+            steps = range(first, plan.num_batches)
+            # The order of the next epoch is drawn meanwhile, so that it need not be waited for.
+            draws = settings.workers > 0 and follows and plan.draws_long
+            errand = Job(plan.order, epoch + 1) if draws else None
+            if kind == "inline":
+                stream = InlineStream(make, steps)
+                if errand is not None:
+                    begin(errand)
+            else:
+                stream = ThreadedStream(
+                    make,
+                    steps,
+                    workers=settings.workers,
+                    ahead=most_ahead(settings, facts),
+                    errand=errand,
+                )
+        self._streams.add(stream)
+        return stream
 
-    def __enter__(self) -> Self:
-        """`with dataset:` keeps worker processes from call to call, and closes it at the end."""
+    def iteration(self, work: Work, epoch: int, first: int = 0) -> Stream:
+        """An epoch for a caller other than Keras; the end of a `fit` does not end its workers."""
+        stream = self.stream(work, epoch, first=first, follows=bool(work.training))
+        self._iterations.add(stream)
+        return stream
+
+    def enter(self) -> None:
+        """Keep worker processes from call to call, until `leave`."""
         self._times_entered += 1
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         """Close, at the end of the outermost `with`."""
         self._times_entered -= 1
         if self._times_entered == 0:
             self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Settings, data and the epoch that comes next; passes under way stay behind."""
-        state = super().__getstate__()
-        for name in ("_streams", "_pool", "_sent", "_iterations", "_times_entered"):
-            del state[name]
-        return state
+    def close(self) -> None:
+        """End all passes under way and the workers, let their memory go. Safe to call twice."""
+        self._let_pool_go()
+        for stream in list(self._streams):
+            stream.close()
+        self._core.slots.clear()
 
-    # ---------------------------------------------------------------- inside
-
-    def _set_start(
-        self, use_multiprocessing: bool, start_method: StartMethod | None, timeout: Any
-    ) -> None:
-        if use_multiprocessing or start_method is not None:
-            start_method = check_start_method(start_method)
-        self._start_method, self._timeout_s = start_method, _check_timeout(timeout)
-
-    def _start(self, epoch: int) -> None:
-        super()._start(epoch)
-        self._streams = weakref.WeakSet()
-        self._pool = None
-        self._sent = None
-        self._iterations = weakref.WeakSet()
-        self._times_entered = 0
-
-    def _stream(
-        self,
-        plan: Plan,
-        epoch: int,
-        training: Training = True,
-        follows: bool = True,
-        first: int = 0,
-        summarise: Summarise | None = None,
-        for_keras: bool = True,
-    ) -> Stream:
-        """An epoch of batches, from step `first` on, made by the workers there are.
-
-        Batches are augmented and classes weighed in training alone. `follows` tells whether the
-        next epoch is expected to be asked for. With `summarise` they are `Summed`.
-        """
-        self._check_unchanged()
-        follows = follows and not plan.skip  # the next epoch has another plan
-        workers = whole_number("workers", self.workers, least=0, most=MAX_WORKERS)
-        ahead = whole_number("max_queue_size", self.max_queue_size, least=1)
-        stream: Stream
-        if self.use_multiprocessing and workers > 0:
-            if isinstance(training, ClassWeight):
-                if self._sent_class_weight != training:
-                    self._sent_class_weight = training
-                training = "sent"
-            pool = self._current_pool(workers)
-            stream = ProcessStream(
-                pool,
-                plan,
-                epoch,
-                training=training,
-                summarise=summarise,
-                ahead=ahead,
-                follows=follows,
-                first=first,
-            )
-        else:
-            make = partial(self._maker(plan, training, summarise), epoch)
-            steps = range(first, plan.num_batches)
-            # The order of the next epoch is drawn meanwhile, so that it need not be waited for.
-            draws = workers > 0 and follows and plan.draws_long
-            errand = Job(plan.order, epoch + 1) if draws else None
-            is_cheap = self._is_cheap or (for_keras and workers == 1 and self._is_made_meanwhile)
-            if workers == 0 or (is_cheap and summarise is None):
-                stream = InlineStream(make, steps)
-                if errand is not None:
-                    begin(errand)
-            else:
-                ahead = self._most_ahead(workers)
-                stream = ThreadedStream(make, steps, workers=workers, ahead=ahead, errand=errand)
-        self._streams.add(stream)
-        return stream
-
-    def _iteration(self, plan: Plan, epoch: int, first: int = 0, training: bool = True) -> Stream:
-        """An epoch for a caller other than Keras; the end of a `fit` does not end its workers."""
-        stream = self._stream(
-            plan, epoch, training=training, follows=training, first=first, for_keras=False
-        )
-        self._iterations.add(stream)
-        return stream
-
-    def _current_pool(self, workers: int) -> Pool:
-        """The worker processes; others, if what they were sent has changed since."""
-        parts = {name: value for name, value in self.__dict__.items() if name not in _NEVER_SENT}
-        before, now = self._sent, Code.of({"": type(self), **parts})
-        method = check_start_method(self._start_method)
-        changed = [] if before is None else now.changed_globals(before)
-        if changed and method != "fork":
-            warnings.warn(
-                f"{', '.join(changed)} changed after worker processes of this "
-                f"{type(self).__name__} were started, and they don't see the change: they import "
-                "the module anew. Make it an attribute of the dataset or an argument of the "
-                "function, or use threads: use_multiprocessing=False.",
-                stacklevel=2,
-            )
-        self._sent = now
-        if self._pool is not None:
-            is_current = now == before and not (changed and method == "fork")
-            if self._pool.is_open and is_current:
-                return self._pool
-            self._pool.close()
-        self._pool = Pool(self, workers=workers, start_method=method, timeout_s=self._timeout_s)
-        return self._pool
-
-    def _all_sessions_have_ended(self) -> None:
+    def all_calls_have_ended(self) -> None:
         """The workers of a `fit` end with it, unless a `with` keeps them."""
         # An iteration that is no call of Keras may be under way; its end is not told of.
         if self._times_entered == 0 and not self._iterations:
             self._let_pool_go()
 
+    # ---------------------------------------------------------------- processes
+
+    def _current_pool(self) -> Pool:
+        """The worker processes; others, if what they were sent has changed since."""
+        core, settings = self._core, self._settings
+        owner = core.owner
+        parts = {name: value for name, value in vars(owner).items() if name != ATTRIBUTE}
+        sent = {f"{ATTRIBUTE}.{name}": value for name, value in core.sent_settings().items()}
+        now = Code.of({"": type(owner), **parts, **sent})
+        before, method = self._sent, check_start_method(settings.start_method)
+        changed = [] if before is None else now.changed_globals(before)
+        if changed and method != "fork":
+            warnings.warn(
+                f"{', '.join(changed)} changed after worker processes of this "
+                f"{core.name} were started, and they don't see the change: they import "
+                "the module anew. Make it an attribute of the dataset or an argument of the "
+                "function, or use threads: use_multiprocessing=False.",
+                stacklevel=2,
+            )
+        self._sent = now
+        if self.pool is not None:
+            is_current = now == before and not (changed and method == "fork")
+            if self.pool.is_open and is_current:
+                return self.pool
+            self.pool.close()
+        self.pool = Pool(
+            owner, workers=settings.workers, start_method=method, timeout_s=settings.timeout_s
+        )
+        return self.pool
+
     def _let_pool_go(self) -> None:
-        if self._pool is not None:
-            self._pool.close()
-        self._pool = None
+        if self.pool is not None:
+            self.pool.close()
+        self.pool = None
         if self._sent is not None:  # the data may go
             self._sent = replace(self._sent, digests={}, kept=[])
 
-    @property
-    def _slots_kept(self) -> int:
-        return int(self.max_queue_size + self.workers + _SLOTS_BESIDE_QUEUE)
 
-    def _most_ahead(self, workers: int) -> int:
-        """Batches that it pays to make ahead in threads, whatever `max_queue_size` allows."""
-        return int(self.max_queue_size)
-
-    @property
-    def _is_cheap(self) -> bool:
-        """Whether making a batch costs less than handing it over from another thread."""
-        return False
-
-    @property
-    def _is_made_meanwhile(self) -> bool:
-        """Whether Keras's own loop has time to make batches while the model computes."""
-        return False
-
-    def _check_unchanged(self) -> None:
-        """Refuses what was changed behind our back and would not take effect."""
-        if not self._endless and len(self) != self.plan.num_batches:
-            raise InvalidArgumentError(
-                f"len({type(self).__name__}) is {len(self)}, but {self.plan.num_samples} samples "
-                f"in batches of {self.plan.batch_size} are {self.plan.num_batches} batches. Don't "
-                "override __len__; a dataset of another size is a new dataset."
-            )
+def check_workers(value: Any) -> int:
+    """`value` as a number of workers."""
+    return whole_number("workers", value, least=0, most=_MAX_WORKERS)
 
 
-def _check_timeout(timeout: Any) -> float | None:
+def check_max_queue_size(value: Any) -> int:
+    """`value` as a number of batches."""
+    return whole_number("max_queue_size", value, least=1)
+
+
+def check_timeout(timeout: Any) -> float | None:
+    """`timeout` in seconds, or None.
+
+    Raises:
+        InvalidArgumentError: for anything else.
+    """
     if timeout is None:
         return None
     is_number = isinstance(timeout, int | float | np.integer | np.floating)
@@ -247,3 +222,14 @@ def _check_timeout(timeout: Any) -> float | None:
             f"timeout is {told(timeout)}; expected seconds, a number above 0, or None for no limit."
         )
     return float(timeout)
+
+
+def _refuse_another_length(core: Core) -> None:
+    """Refuses a `__len__` of the user's that would not take effect."""
+    plan, owner = core.plan, core.owner
+    if not core.endless and len(owner) != plan.num_batches:
+        raise InvalidArgumentError(
+            f"len({core.name}) is {len(owner)}, but {plan.num_samples} samples "
+            f"in batches of {plan.batch_size} are {plan.num_batches} batches. Don't "
+            "override __len__; a dataset of another size is a new dataset."
+        )

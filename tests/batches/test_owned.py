@@ -21,6 +21,7 @@ from keras_npbatch.batches.owned import owned
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.tree import leaves
 from tests.comparing import assert_same_array
+from tests.inside import slots_of
 
 N, BATCH = 24, 4
 DATA = np.arange(N * 3, dtype=np.float32).reshape(N, 3) + 1
@@ -475,9 +476,9 @@ def test_the_copies_of_a_loader_are_in_slots_that_are_used_again() -> None:
 
     dataset = Large(N, batch_size=BATCH, workers=0)
     for _ in dataset:
-        assert dataset._slots.num_leased <= 2
+        assert slots_of(dataset).num_leased <= 2
     del _
-    assert dataset._slots.num_leased == 0
+    assert slots_of(dataset).num_leased == 0
 
 
 def test_what_can_be_copied_in_no_way_is_read() -> None:

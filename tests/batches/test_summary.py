@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from keras_npbatch.batches.array_loader import ArrayBatches
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.moments import Moments
 from keras_npbatch.batches.summary import MOST_CLASSES, Summary, classes_in, named, summarise
+from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.workers.inline import InlineStream
 from keras_npbatch.workers.processes.pool import Pool
@@ -41,12 +43,12 @@ def dataset(n: int, **settings_: Any) -> ArrayBatches:
 
 
 def inline(data: ArrayBatches, epoch: int, function: Any) -> list[Any]:
-    make = partial(data._maker(None, True, function), epoch)
+    make = partial(core_of(data).maker(Work(data.plan, summarise=function)), epoch)
     return list(InlineStream(make, range(data.plan.num_batches)))
 
 
 def threads(data: ArrayBatches, epoch: int, function: Any, workers: int) -> list[Any]:
-    make = partial(data._maker(None, True, function), epoch)
+    make = partial(core_of(data).maker(Work(data.plan, summarise=function)), epoch)
     with closing(
         ThreadedStream(make, range(data.plan.num_batches), workers=workers, ahead=4)
     ) as stream:
@@ -55,7 +57,7 @@ def threads(data: ArrayBatches, epoch: int, function: Any, workers: int) -> list
 
 def processes(data: ArrayBatches, epoch: int, function: Any, workers: int) -> list[Any]:
     with Pool(data, workers=workers) as pool:
-        return list(ProcessStream(pool, data.plan, epoch, summarise=function, ahead=4))
+        return list(ProcessStream(pool, Work(data.plan, summarise=function), epoch, ahead=4))
 
 
 @settings(max_examples=12)
@@ -100,10 +102,10 @@ def test_the_worker_that_makes_a_batch_computes_them() -> None:
     assert {pid for pid, _, _ in by_threads} == {os.getpid()}
     assert here[1] not in {thread for _, thread, _ in by_threads}
     with Pool(data, workers=2) as pool:
-        found = list(ProcessStream(pool, data.plan, 0, summarise=loaders.who, ahead=4))
+        found = list(ProcessStream(pool, Work(data.plan, summarise=loaders.who), 0, ahead=4))
         assert {pid for _, (pid, _, _) in found} <= set(pool.pids)
         # Others may walk over the same epoch without figures, at the same time.
-        plain = list(ProcessStream(pool, data.plan, 0, ahead=4))
+        plain = list(ProcessStream(pool, Work(data.plan), 0, ahead=4))
     for batch, (with_figures, _) in zip(plain, found, strict=True):
         np.testing.assert_array_equal(batch[0]["a"], with_figures[0]["a"])
 

@@ -24,6 +24,7 @@ from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.testing import check_dataset
 from keras_npbatch.testing.strategies import settings
 from tests.conftest import worker_threads
+from tests.inside import pool_of, stream_of
 
 N, BATCH = 50, 8
 
@@ -212,7 +213,7 @@ def test_no_order_is_drawn_ahead_that_costs_nothing_or_without_workers(chosen, m
 
 def test_no_order_is_drawn_ahead_of_an_epoch_that_does_not_follow(monkeypatch):
     dataset = Loader(num_samples=LONG, batch_size=2**15, seed=0, workers=1)
-    for _ in dataset._stream(dataset.plan, 0, follows=False):
+    for _ in stream_of(dataset, 0, follows=False):
         pass
     for thread in worker_threads():
         thread.join(10)
@@ -509,7 +510,7 @@ def test_no_more_is_made_ahead_than_pays(tmp_path):
         ({"a": x, "b": mapped[:, 3:]}, {}, 10),
     ):
         dataset = ArrayDataset(data, batch_size=BATCH, **chosen)
-        with contextlib.closing(dataset._stream(dataset.plan, 0)) as stream:
+        with contextlib.closing(stream_of(dataset, 0)) as stream:
             next(stream)
             assert len(stream._pending) == min(most, len(dataset)) - 1
 
@@ -571,7 +572,7 @@ def test_an_equal_number_is_no_change(arrays):
         for rate in (0.5, float("0.5"), "high", "hi" + "gh"[:2], 1, True):
             dataset.rate = rate
             list(dataset)
-            pids.append(dataset._pool.pids)
+            pids.append(pool_of(dataset).pids)
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] != pids[5]
 
 
@@ -607,14 +608,14 @@ def test_what_is_changed_later_takes_effect_or_is_refused(arrays):
     dataset = ArrayDataset(*arrays)
     with pytest.raises(AttributeError):
         dataset.batch_size = 3
-    dataset.workers = -1
-    with pytest.raises(errors.InvalidArgumentError, match="workers is -1"):
-        list(dataset)
+    for name in ("workers", "max_queue_size"):
+        with pytest.raises(errors.InvalidArgumentError, match=f"^{name} is -1"):
+            setattr(dataset, name, -1)
     dataset.workers = 1
     dataset.use_multiprocessing = True
     with dataset:
         assert len(list(dataset)) == len(dataset)
-        assert dataset._pool.pids
+        assert pool_of(dataset).pids
 
     class Longer(Loader):
         def __len__(self):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.dataset import hints
 
 X = np.zeros((20, 3), "float32")
@@ -71,8 +72,8 @@ def made_of(dataset):
     """What a setting has become, other than what arrays alone have."""
     state = {
         name: value
-        for name, value in dataset.__getstate__().items()
-        if name not in ("_sources", "_structure", "_is_flat", "paths")
+        for name, value in core_of(dataset).__getstate__().items()
+        if name not in ("sources", "_structure", "_is_flat", "_has_own_load")
     }
     for name, value in state.items():
         if type(value).__module__.startswith("keras_npbatch") and not hasattr(value, "count"):

@@ -42,7 +42,7 @@ EXAMPLES = dict(examples())
 NEEDS = {
     "callbacks/torch_data_parallel": "torch",
     "testing/checking": "jax",  # it trains a step at most, and takes long
-    "tf_dataset": "tensorflow",
+    "tf_data/dataset": "tensorflow",
 }
 
 
@@ -115,23 +115,23 @@ def of_shards(names):
 
 def more_names(where, names):
     """What single examples take for granted."""
-    if where == "planned:explain:0":
+    if where == "batches/loader:explain:0":
         return {"train": of_shards(names)[0]}
-    if where == "callbacks/coverage:merge:0":
+    if where == "callbacks/coverage/callback:merge:0":
         gathered = []
         for dataset in of_shards(names):
             audit = CoverageAudit(dataset)
             names["model"].fit(dataset, verbose=0, callbacks=[audit])
             gathered.append(audit.receipts[-1].as_dict())
         return {"gathered": gathered}
-    if where == "tf_dataset:to_tf_dataset:0":
+    if where == "tf_data/dataset:to_tf_dataset:0":
         import tensorflow as tf
 
         def train_step(x, y):
             tf.debugging.assert_equal(tf.shape(x)[0], tf.shape(y)[0])
 
         return {"tf": tf, "train_step": train_step}
-    if where == "tf_dataset:to_tf_dataset:2":
+    if where == "tf_data/dataset:to_tf_dataset:2":
         import tensorflow as tf
 
         return {"strategy": tf.distribute.OneDeviceStrategy("CPU:0")}
@@ -185,9 +185,16 @@ def test_the_example_runs(where, names, alone, backend, capsys):
 def test_the_public_names_have_examples():
     """But for what only holds figures, or is told of by a sentence."""
     modules = {where.split(":")[0] for where in EXAMPLES}
-    expected = {"array_dataset", "dataset", "tf_dataset", "planned", "shard", "testing/checking"}
+    expected = {
+        "batches/loader",
+        "dataset/array_dataset",
+        "dataset/batch_dataset",
+        "plan/shard",
+        "testing/checking",
+        "tf_data/dataset",
+    }
     expected |= {
-        f"callbacks/{name}"
+        f"callbacks/{name}/callback"
         for name in ("backup", "coverage", "input_monitor", "nan_report", "statistics")
     }
     assert modules >= expected

@@ -10,6 +10,7 @@ import pytest
 from keras import ops
 
 from keras_npbatch import ArrayDataset
+from tests.inside import slots_of
 from tests.keras_loaders import Looking
 
 ROWS, BATCH, WIDTH = 640, 64, 2048  # batches of 512 KiB: each in a slot
@@ -44,14 +45,14 @@ def address(tensor, backend):
 def test_tensors_share_the_memory_of_slots(wide, backend, workers, monkeypatch):
     dataset = ArrayDataset(*wide, batch_size=BATCH, workers=workers)
     addresses = set()
-    lease = dataset._slots.lease
+    lease = slots_of(dataset).lease
 
     def noting(shape, dtype):
         array = lease(shape, dtype)
         addresses.add(array.__array_interface__["data"][0])
         return array
 
-    monkeypatch.setattr(dataset._slots, "lease", noting)
+    monkeypatch.setattr(slots_of(dataset), "lease", noting)
     for x, _ in framework_batches(dataset, backend):
         assert address(x, backend) in addresses
 
@@ -86,10 +87,10 @@ def test_kept_tensors_never_change(wide, backend, workers):
 def test_slots_come_back_when_tensors_are_gone(wide, backend):
     dataset = ArrayDataset(*wide, batch_size=BATCH, workers=0)
     for batch in framework_batches(dataset, backend):  # noqa: B007  # held for one turn
-        assert dataset._slots.num_leased <= 3
+        assert slots_of(dataset).num_leased <= 3
     del batch
     gc.collect()  # JAX lets go of Python objects at the next chance, not at once
-    assert dataset._slots.num_leased == 0
+    assert slots_of(dataset).num_leased == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset, errors
+from tests.inside import pool_of
 from tests.keras_loaders import Slow
 
 N, BATCH = 50, 8
@@ -91,7 +92,7 @@ def test_the_same_processes_serve_all_epochs_and_validations(make_model, fit, da
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
-            pids.append((dataset._pool.pids, validation._pool.pids))
+            pids.append((pool_of(dataset).pids, pool_of(validation).pids))
 
     fit(make_model(), dataset, epochs=4, validation_data=validation, callbacks=[Watch()])
     assert len(pids) == 4
@@ -119,7 +120,7 @@ def test_the_model_sees_each_sample_once_though_workers_are_killed(make_model, f
 
     def kill():
         while not over.wait(0.1):
-            pool = dataset._pool
+            pool = pool_of(dataset)
             if pool is not None:
                 victim = pool.pids[len(kills) % 2]
                 try:
@@ -252,10 +253,10 @@ def test_with_keeps_the_processes_from_call_to_call(make_model, fit, data):
     model = make_model()
     with dataset:
         fit(model, dataset)
-        pids = dataset._pool.pids
+        pids = pool_of(dataset).pids
         model.evaluate(dataset, verbose=0)
         assert fit(make_model(), dataset).epochs == [order_of(dataset, 1)]
-        assert dataset._pool.pids == pids
+        assert pool_of(dataset).pids == pids
     assert not processes()
 
 
@@ -270,7 +271,7 @@ def test_the_start_method_is_the_one_that_was_asked_for(data, chosen, parents):
         list(dataset)
         between = {
             [parent.pid for parent in psutil.Process(pid).parents()].index(os.getpid())
-            for pid in dataset._pool.pids
+            for pid in pool_of(dataset).pids
         }
     assert between == parents
 
@@ -315,7 +316,7 @@ def test_a_dataset_that_is_dropped_leaves_no_process(data):
 def test_what_can_not_be_sent_is_refused_at_the_call_of_fit(make_model, data):
     lock = threading.Lock()
     dataset = make("arrays", data, transform=lambda batch: (lock, batch)[1])
-    with pytest.raises(errors.UnsendableError, match=r"^ArrayDataset\._transform\._function\.lock"):
+    with pytest.raises(errors.UnsendableError, match=r"^ArrayDataset\.transform\.function\.lock"):
         make_model().fit(dataset, verbose=0)
     assert not processes()
 

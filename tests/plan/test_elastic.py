@@ -14,6 +14,7 @@ from keras_npbatch import ArrayDataset, Shard
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Plan, Remainder
+from tests.inside import core_of
 
 exact = settings(deadline=None, derandomize=True, max_examples=80)
 
@@ -140,7 +141,7 @@ def test_stopped_again_in_the_rest_of_an_epoch() -> None:
 def test_steps_are_told_of_the_place_that_they_are_counted_from() -> None:
     dataset = ArrayDataset(np.arange(N), batch_size=7, seed=3)
     dataset.load_state_dict(ArrayDataset(np.arange(N), batch_size=12, seed=3).state_dict(step=2))
-    assert dataset._clock.place == Place(0, 0, 24)
+    assert core_of(dataset).clock.place == Place(0, 0, 24)
     assert dataset.state_dict(step=1)["skip"] == 24
     assert dataset.state_dict(epoch=0, step=1)["skip"] == 24
     assert dataset.state_dict(epoch=1, step=1)["skip"] == 0
@@ -154,7 +155,7 @@ def test_too_few_samples_for_the_processes_are_refused_when_the_state_is_loaded(
     third = of_all(3, 4, remainder="keep")
     with pytest.raises(InvalidArgumentError, match=r"leaves shards without a sample: .* 2 for 3"):
         third[0].load_state_dict(state_of(first))
-    assert third[0]._clock.place == Place()
+    assert core_of(third[0]).clock.place == Place()
 
 
 @exact

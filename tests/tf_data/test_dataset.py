@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 
 import keras_npbatch as npb
 from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, UnsupportedArgumentError
+from keras_npbatch.workers.choice import batches_at_once
+from tests.inside import slots_of
 
 pytestmark = pytest.mark.skipif(
     os.environ["KERAS_NPBATCH_BACKEND"] != "tensorflow", reason="once is enough"
@@ -223,7 +226,7 @@ def test_an_epoch_counts_with_its_last_batch_also_where_several_are_made_at_once
     ids = np.arange(n)
     x = np.repeat(ids[:, np.newaxis], 1024, axis=1).astype("float32")
     dataset = ArrayDataset(x, ids, batch_size=8, seed=0, remainder=remainder)
-    assert dataset._batches_together == 7
+    assert batches_at_once(core_of(dataset).facts(dataset.plan)) == 7
     batches, last = dataset.to_tf_dataset(), dataset.num_batches - 1
     for steps in (1, 6, 7, last):
         assert ids_of(batches.take(steps)) == epoch_of(dataset, 0)[:steps]
@@ -390,18 +393,12 @@ def test_the_options_leave_sharding_and_prefetching_to_the_user():
 
 
 def test_small_batches_of_arrays_are_made_several_at_once():
-    class Counting(ArrayDataset):
-        calls = 0
-
-        def _gather(self, rows):
-            self.calls += 1
-            return super()._gather(rows)
-
-    dataset = Counting(np.arange(800, dtype="float32")[:, np.newaxis], batch_size=8, seed=0)
+    dataset = ArrayDataset(np.arange(800, dtype="float32")[:, np.newaxis], batch_size=8, seed=0)
     batches = dataset.to_tf_dataset()
-    dataset.calls = 0
+    core, calls = core_of(dataset), []
+    core.gather = lambda rows: calls.append(len(rows)) or type(core).gather(core, rows)
     assert len(list(batches)) == 100
-    assert dataset.calls == 1
+    assert calls == [800]
 
 
 # -------------------------------------------------------------------- in functions, on disk
@@ -467,11 +464,11 @@ def test_an_iterator_that_has_given_its_last_batch_holds_none(workers):
 
 def _leases_left(dataset):
     deadline = time.monotonic() + 5
-    while dataset._slots.num_leased and time.monotonic() < deadline:
+    while slots_of(dataset).num_leased and time.monotonic() < deadline:
         tf.constant(1.0) + 1.0  # TensorFlow drops references to Python's memory as it comes by
         gc.collect()
         time.sleep(0.01)
-    return dataset._slots.num_leased
+    return slots_of(dataset).num_leased
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import keras_npbatch as npb
 from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.batches.slots import aligned_copy
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError
+from tests.inside import slots_of
 from tests.keras_loaders import Looking
 
 pytestmark = pytest.mark.skipif(
@@ -316,14 +317,14 @@ def test_batches_enter_tensorflow_without_a_copy(monkeypatch, workers):
     wide = np.repeat(ids[:, np.newaxis], 2048, axis=1)
     dataset = ArrayDataset(wide, ids.astype("int32"), batch_size=64, workers=workers)
     addresses = set()
-    lease = dataset._slots.lease
+    lease = slots_of(dataset).lease
 
     def noting(shape, dtype):
         array = lease(shape, dtype)
         addresses.add(array.__array_interface__["data"][0])
         return array
 
-    monkeypatch.setattr(dataset._slots, "lease", noting)
+    monkeypatch.setattr(slots_of(dataset), "lease", noting)
     kept = list(dataset.to_tf_dataset().repeat(3))
     for number, (x, y) in enumerate(kept):  # and what is kept never changes
         assert np.asarray(memoryview(x)).__array_interface__["data"][0] in addresses

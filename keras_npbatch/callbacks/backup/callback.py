@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks.backup import companions, training_state
 from keras_npbatch.callbacks.backup.facts import refuse_nonsense
 from keras_npbatch.callbacks.backup.folder import BackupFolder, Found
@@ -224,7 +225,7 @@ class BackupAndRestore(Watcher):
         if self._epoch_is_over:
             fit = {"epoch": self._epoch + 1, "step": 0}
         trained = self._trained
-        position = self.dataset._state_at(trained._replace(step=trained.step + 1))
+        position = core_of(self.dataset).state_at(trained._replace(step=trained.step + 1))
         groups = training_state.variables(self.model, with_metrics=fit["step"] > 0)
         arrays = {
             f"{group}/{number}": keras.ops.convert_to_numpy(variable)

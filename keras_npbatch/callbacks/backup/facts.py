@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks.backup import companions, training_state
 from keras_npbatch.errors import told
 from keras_npbatch.plan import position
@@ -56,8 +57,9 @@ def refuse_nonsense(
         raise TypeError(f"stopped is {told(fit['stopped'])}")
     if not isinstance(state, dict) or not isinstance(state["dataset"], dict):
         raise TypeError(f"the position is {told(state)}")
-    if position.is_of(state, dataset._fingerprint()):
-        dataset._place_of(state)
+    core = core_of(dataset)
+    if position.is_of(state, core.fingerprint()):
+        core.place_of(state)
         if steps_per_epoch is None and state["step"] != step:
             raise ValueError(f"fit was at step {step} and the dataset at step {state['step']}")
     processes = whole_number("processes", facts["processes"], least=1, most=_MOST_PROCESSES)

@@ -16,9 +16,13 @@ from dataclasses import dataclass, replace
 from time import perf_counter, thread_time
 from typing import Any
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.making import Making, making
+from keras_npbatch.batches.work import Work
+from keras_npbatch.fit.pace import has_time_for
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree
+from keras_npbatch.workers.choice import is_cheap
 from keras_npbatch.workers.processes import packing
 
 __all__ = ["Costs", "advice", "measure"]
@@ -59,7 +63,8 @@ class Costs:
 
 def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
     """Make a batch once more, in this thread, and see what takes how long."""
-    recipe = dataset._recipe(plan)
+    core = core_of(dataset)
+    recipe = core.recipe(Work(plan))
     reading_s = 0.0
 
     def load(*arguments: Any) -> Tree:
@@ -70,7 +75,7 @@ def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
         finally:
             reading_s = perf_counter() - began
 
-    with making(Making(dataset, plan, epoch, step)):
+    with making(Making(core, plan, epoch, step)):
         began, began_working = perf_counter(), thread_time()
         # By the recipe itself, so that a transform gets a copy of what `load` keeps here too.
         batch = replace(recipe, load=load)(epoch, step)
@@ -96,11 +101,12 @@ def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any]:
     """
     if costs.dearest == "transport":
         return "use_multiprocessing", False
-    if dataset._is_cheap:  # made at once in any case: what is slow is the number of steps
+    facts = core_of(dataset).facts(dataset.plan)
+    if is_cheap(facts):  # made at once in any case: what is slow is the number of steps
         return "batch_size", 2 * dataset.batch_size
     workers = dataset.workers
     threads = 0 if dataset.use_multiprocessing else workers
-    if threads == 1 and dataset._is_made_meanwhile:  # there was no thread
+    if threads == 1 and has_time_for(facts):  # there was no thread
         return "workers", 2
     # While it was measured, threads may have competed for Python's lock: each gets its share.
     is_work = costs.busy * (1 + threads) > _WORK

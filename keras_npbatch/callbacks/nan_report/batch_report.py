@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.parts import ClassWeight, Parts, unpack
 from keras_npbatch.callbacks.files import opened, remove, replacing
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
@@ -74,7 +75,7 @@ def write(
             np.savez(file, **arrays)
         batches.append(
             {
-                "state": dataset._state_at(delivery.place),
+                "state": core_of(dataset).state_at(delivery.place),
                 "rows": delivery.rows.tolist(),
                 "class_weight": None if weights is None else weights.pairs,
                 "leaves": [path for path, _ in named],

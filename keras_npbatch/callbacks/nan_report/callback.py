@@ -12,7 +12,9 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.parts import ClassWeight, pack, unpack
+from keras_npbatch.batches.work import Work
 from keras_npbatch.callbacks.dataset_callback import Watcher
 from keras_npbatch.callbacks.files import folder_path
 from keras_npbatch.callbacks.nan_report.batch_report import (
@@ -24,6 +26,7 @@ from keras_npbatch.callbacks.nan_report.batch_report import (
     storable,
     write,
 )
+from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.errors import (
     InvalidArgumentError,
     InvalidStateError,
@@ -31,7 +34,6 @@ from keras_npbatch.errors import (
     told,
     told_rows,
 )
-from keras_npbatch.fit.adapter import KerasAdapter
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.tree import Tree, map_leaves
 
@@ -177,7 +179,7 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
             data have changed since; the message tells what differs.
         InvalidArgumentError: if the report names no step and `number` is not given.
     """
-    if not isinstance(dataset, KerasAdapter):
+    if not isinstance(dataset, BatchDataset):
         raise InvalidArgumentError(
             f"replay was given {told(dataset)}; expected the ArrayDataset or BatchDataset whose "
             "batch it is."
@@ -186,11 +188,12 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
         raise InvalidArgumentError(f"number is {told(number)}; expected the number of a batch.")
     found, number = read_report(folder, number)
-    place = dataset._place_of(found["state"])
-    epoch, step, plan = place.epoch, place.step, place.plan(dataset.plan)
+    core = core_of(dataset)
+    place = core.place_of(found["state"])
+    epoch, step, plan = place.epoch, place.step, place.plan(core.plan)
     pairs = found["class_weight"]
     training = True if pairs is None else ClassWeight(dict(pairs))
-    batch = dataset._maker(plan, training)(epoch, step)
+    batch = core.maker(Work(plan, training))(epoch, step)
     kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
     if plan.remainder == "pad":  # the model decides on shape and scale of the weights
         weights = map_leaves(kept.__getitem__, found["weights"])

@@ -24,8 +24,9 @@ from keras_npbatch.callbacks.statistics.classes import WholeData, drift
 from keras_npbatch.callbacks.statistics.epoch_figures import EpochFigures, of_classes, of_leaves
 from keras_npbatch.callbacks.statistics.images import write_images
 from keras_npbatch.callbacks.statistics.picture import draw
+from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, told
-from keras_npbatch.fit.adapter import KerasAdapter
+from keras_npbatch.fit.adapter import session_of
 from keras_npbatch.fit.deliveries import Delivery, Watch
 
 __all__ = ["BatchStatistics"]
@@ -97,7 +98,7 @@ class BatchStatistics(Watcher):
         log: str | Iterable[str] = ("data/samples_per_second", "data/wait_share"),
     ) -> None:
         super().__init__(dataset)
-        if validation is not None and not isinstance(validation, KerasAdapter):
+        if validation is not None and not isinstance(validation, BatchDataset):
             raise InvalidArgumentError(
                 f"validation is {told(validation)}; expected the ArrayDataset or BatchDataset "
                 "that fit is given as validation_data."
@@ -160,7 +161,7 @@ class BatchStatistics(Watcher):
         """Begin to count what a validation reads."""
         if self.validation is None or not hasattr(self, "_session"):  # evaluate, outside of fit
             return
-        served = self.validation._session_of(self._session.model)
+        served = session_of(self.validation, self._session.model)
         if served is None or served[1] is self._session:
             raise InvalidArgumentError(
                 f"BatchStatistics was given validation={self.validation!r}, which fit was not "

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.batches.array_loader import ArrayBatches
-from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary, classes_in, named
+from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary, classes_in, name_of
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.plan import Plan
@@ -33,12 +33,14 @@ def classes_of(dataset: Any) -> dict[str, Counts]:
     Read are arrays and memory maps, a part at a time, once; not what lies in files of another
     kind, nor what a `load` of the user's makes.
     """
-    if not isinstance(dataset, ArrayBatches) or type(dataset).load is not ArrayBatches.load:
+    core = core_of(dataset)
+    if not core.reads_arrays_alone:
         return {}
     found = {}
-    for name, source in named(dataset._structure.unflatten(dataset._sources)):
+    for path, source in core.data.items():
+        name = name_of(path)
         if name.startswith("y") and isinstance(source, TakenArray | IndexedArray):
-            counts = _counted(source, dataset.plan)
+            counts = _counted(source, core.plan)
             if counts is not None:
                 found[name] = counts
     return found

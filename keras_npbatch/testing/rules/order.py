@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.testing.rules.purity import PURE
 from keras_npbatch.testing.rules.rule import Told, rule
 from keras_npbatch.testing.rules.structure import lengths_agree, samples_beyond
@@ -174,12 +175,12 @@ def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
 )
 def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
     """Asked in another order, or for fewer of them, it returns the same samples."""
-    if not subject.is_ours or subject.dataset._makes_whole_batches:
+    if not subject.is_ours or core_of(subject.dataset).makes_whole_batches:
         raise NotChecked("the dataset has no load(rows)")
     twin = subject.at_epoch(0)
     if subject.reads_arrays:
         return
-    if twin._load_draws:
+    if core_of(twin).load_draws:
         raise NotChecked("load(rows, rng) draws other numbers for rows in another order")
     subject.need_steady_contents()
     positions = np.unique(np.linspace(0, twin.num_samples - 1, _ROWS).astype(np.int64))

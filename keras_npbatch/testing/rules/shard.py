@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.making import Making, making
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.shard import Shard
@@ -41,9 +42,10 @@ def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
     if count is None:
         raise NotChecked(f"its batches of {whole.batch_size} can't be divided among processes")
     twin = subject.copy()
-    with making(Making(twin, twin.plan, twin.epoch, 0)):  # as workers do: it may ask for rows
+    core = core_of(twin)
+    with making(Making(core, core.plan, core.epoch, 0)):  # as workers do: it may ask for rows
         subject.read(twin, 0)
-    if twin._makes_whole_batches and not twin._asked_for_rows and plan.shard.count == 1:
+    if core.makes_whole_batches and not core.asked_for_rows and plan.shard.count == 1:
         raise NotChecked("it does without rows, so it can't be divided among processes")
     subject.known_again(0)  # or it can't be checked
     batches = [_seen(subject, whole)]
@@ -68,7 +70,8 @@ def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
 def _seen(subject: Subject, plan: Plan) -> list[Seen]:
     """The samples of an epoch of a plan, untransformed unless the user tells which is which."""
     twin = subject.copy(finished=subject.sample_id is not None)
-    twin._plan, twin._is_part = plan, True
+    core = core_of(twin)
+    core.plan, core.is_part = plan, True
     seen: list[Seen] = []
     for step in range(plan.num_batches):
         start, stop = plan.span(step)

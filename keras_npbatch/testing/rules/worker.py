@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
-from keras_npbatch.batches.loader import Batches, Maker
-from keras_npbatch.batches.parts import Training
-from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.batches.core import Core, Maker
+from keras_npbatch.batches.loader import Batches, begin
+from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import UnsendableError
-from keras_npbatch.plan.plan import Plan
 from keras_npbatch.testing.rules.purity import PURE
 from keras_npbatch.testing.rules.rule import rule
 from keras_npbatch.testing.rules.structure import batches_have_a_form_that_keras_takes
 from keras_npbatch.testing.rules.value import every_row_of_a_batch_is_filled
 from keras_npbatch.testing.subject import digests
 from keras_npbatch.testing.subject.subject import NotChecked, Subject, Unreadable
-from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes.launch import can_launch
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.sending import Package
@@ -76,19 +74,18 @@ class _Wrapped(Batches):
     """A plain PyDataset for worker processes of ours, which end in time whatever it does."""
 
     def __init__(self, dataset: Any, num_batches: int) -> None:
-        super().__init__(num_batches, batch_size=1, shuffle=False, seed=0)
-        self._dataset = dataset
+        begin(self, _WrappedCore, num_batches, batch_size=1, shuffle=False, seed=0)
+        self.dataset = dataset
 
-    def _maker(
-        self,
-        plan: Plan | None = None,
-        training: Training = True,
-        summarise: Summarise | None = None,
-    ) -> Maker:
-        return self._make
 
-    def _make(self, epoch: int, step: int) -> Tree:
-        return self._dataset[step]
+class _WrappedCore(Core):
+    """Makes batches as the dataset does, and looks at none of them."""
+
+    def maker(self, work: Work) -> Maker:
+        return lambda epoch, step: self.owner.dataset[step]
+
+    def calls_user_code(self, work: Work) -> bool:
+        return True
 
 
 @rule(
@@ -107,7 +104,7 @@ def processes_read_the_same_batches(subject: Subject) -> Iterator[str]:
     limit = max(1.0, min(_MOST_S_A_BATCH, (subject.deadline - time.monotonic()) / 4))
     try:
         with Pool(wrapped, workers=1, timeout_s=limit) as pool:
-            stream = ProcessStream(pool, wrapped.plan, wrapped.epoch, ahead=_AHEAD)
+            stream = ProcessStream(pool, Work(wrapped.plan), wrapped.epoch, ahead=_AHEAD)
             with closing(stream):
                 for step, (mark, batch) in enumerate(zip(expected, stream, strict=True)):
                     subject.check_time(step)

@@ -15,17 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.dataset.batch_dataset import BatchDataset
+from keras_npbatch.batches.core import Core
 from keras_npbatch.tree import leaves
 
 __all__ = ["copied"]
-
-_SHARED = frozenset({"_plan", "_sources", "_structure"})
-"""Attributes of our own datasets that are never written to."""
-_STARTED = frozenset(
-    {"_clock", "_pool", "_sent", "_sessions", "_slots", "_streams", "_times_entered"}
-)
-"""What a dataset of ours makes when it starts."""
 
 
 def copied(dataset: Any) -> Any:
@@ -35,14 +28,15 @@ def copied(dataset: Any) -> Any:
         return copy.deepcopy(dataset)
     twin = kind.__new__(kind)
     memo: dict[int, Any] = {id(dataset): twin}
-    is_ours = isinstance(dataset, BatchDataset)
-    shared, left_out = (_SHARED, _STARTED) if is_ours else (frozenset(), frozenset())
     for name, value in vars(dataset).items():
-        if name not in left_out:
-            twin.__dict__[name] = value if name in shared else _copied(value, memo)
-    if is_ours:
-        twin._start(dataset._clock.epoch)
-        twin._clock.move_to(*dataset._clock.place)
+        if isinstance(value, Core):
+            core = value.copy_for(twin)
+            core.transform = _copied(core.transform, memo)
+            core.augment = _copied(core.augment, memo)
+            value = core
+        else:
+            value = _copied(value, memo)
+        twin.__dict__[name] = value
     return twin
 
 

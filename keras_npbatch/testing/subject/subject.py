@@ -22,7 +22,7 @@ import keras
 import numpy as np
 
 from keras_npbatch.arguments import number_of_batches, whole_number
-from keras_npbatch.batches.array_loader import ArrayBatches
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.plan.plan import Plan
@@ -125,16 +125,13 @@ class Subject:
     @property
     def changes_batches(self) -> bool:
         """Whether a dataset of ours changes what it has loaded."""
-        return (self.dataset._transform, self.dataset._augment) != (None, None)
+        core = core_of(self.dataset)
+        return (core.transform, core.augment) != (None, None)
 
     @property
     def reads_arrays(self) -> bool:
         """Whether it is an ArrayDataset: its samples are those of the arrays, whatever they are."""
-        return (
-            self.is_ours
-            and not self.dataset._makes_whole_batches
-            and type(self.dataset).load is ArrayBatches.load
-        )
+        return self.is_ours and core_of(self.dataset).reads_arrays_alone
 
     # ---------------------------------------------------------------- copies
 
@@ -148,7 +145,8 @@ class Subject:
         twin = copied(self.dataset)
         twin.workers, twin.use_multiprocessing = (workers if self.is_ours else 1), False
         if not finished and self.is_ours:
-            twin._transform = twin._augment = None
+            core = core_of(twin)
+            core.transform = core.augment = None
         return twin
 
     def at_epoch(self, number: int, *, finished: bool = True, seed: int = _FIRST_SEED) -> Any:
@@ -293,7 +291,7 @@ class Subject:
         Raises:
             NotChecked: if these differ from read to read, or from epoch to epoch.
         """
-        if self.is_ours and self.dataset._load_draws:
+        if self.is_ours and core_of(self.dataset).load_draws:
             raise NotChecked(
                 "load(rows, rng) draws other numbers in each epoch, so no sample is known again; "
                 "tell which sample is which: sample_id=..."

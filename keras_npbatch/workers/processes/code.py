@@ -29,6 +29,7 @@ from typing import Any
 import cloudpickle
 import numpy as np
 
+from keras_npbatch.batches.loader import Batches
 from keras_npbatch.workers.processes.seeding import KINDS
 
 __all__ = ["Code"]
@@ -118,7 +119,7 @@ class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is
         if kind in _SIZED:
             most = _MOST_BYTES if kind in (str, bytes, bytearray) else _MOST_ITEMS
             return None if len(obj) <= most else self._identity(obj)
-        if hasattr(kind, "_in_worker"):  # a dataset, as that of a method: its parts are compared
+        if issubclass(kind, Batches):  # a dataset, as that of a method: its parts are compared
             return f"{kind.__qualname__} {id(obj)}"
         if isinstance(obj, KINDS):  # workers seed them for each batch
             return kind.__qualname__

@@ -23,11 +23,9 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
-from keras_npbatch.batches.parts import Training
 from keras_npbatch.batches.slots import Leases, Slot
-from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import WorkerDiedError, told_rows
-from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes import refusals
 from keras_npbatch.workers.processes.memory import map_segment
@@ -50,9 +48,7 @@ _KILLED_WITHIN_S = 5.0
 class Key(NamedTuple):
     """Which batch."""
 
-    plan: Plan
-    training: Training
-    summarise: Summarise | None
+    work: Work
     epoch: int
     step: int
 
@@ -229,7 +225,7 @@ def _give_back(returned: deque[int], number: int, _: Slot) -> None:
 
 
 def _died_over(key: Key, how: str, timed_out: bool) -> WorkerDiedError:
-    rows = key.plan.rows(key.epoch, key.step)
+    rows = key.work.plan.rows(key.epoch, key.step)
     advice = (
         "See what load does with these rows, or give it more time."
         if timed_out

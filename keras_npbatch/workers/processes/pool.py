@@ -2,7 +2,7 @@
 
     with Pool(dataset, workers=2) as pool:
         for epoch in range(10):
-            for batch in ProcessStream(pool, dataset.plan, epoch, ahead=10):
+            for batch in ProcessStream(pool, Work(dataset.plan), epoch, ahead=10):
                 ...
 
 A pool lives as long as training does: the same processes, the dataset sent once. A batch is a
@@ -33,10 +33,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from keras_npbatch.batches.parts import Training
 from keras_npbatch.batches.slots import Leases
-from keras_npbatch.batches.summary import Summarise
-from keras_npbatch.plan.plan import Plan
+from keras_npbatch.batches.work import Work
 from keras_npbatch.workers.processes import failures, interrupts, packing, refusals
 from keras_npbatch.workers.processes.launch import StartMethod, launcher_for
 from keras_npbatch.workers.processes.member import Job, Key, Member, end_members, watching
@@ -175,17 +173,15 @@ class Pool:
                 self._lock.release()
         job.wanted = False
 
-    def forget_all_but(
-        self, plan: Plan, training: Training, summarise: Summarise | None, epochs: range
-    ) -> None:
+    def forget_all_but(self, work: Work, epochs: range) -> None:
         """Of the kept batches of training, or of the others, let those go that nobody will ask for.
 
         They are of other epochs or plans, or come with other figures.
         """
         with self._lock:
             for key in list(self._kept):
-                is_asked_for = key[:3] == (plan, training, summarise) and key.epoch in epochs
-                if bool(key.training) == bool(training) and not is_asked_for:
+                is_asked_for = key.work == work and key.epoch in epochs
+                if bool(key.work.training) == bool(work.training) and not is_asked_for:
                     self._kept.pop(key).wanted = False
 
     def wait_for(self, job: Job, is_over: Callable[[], bool]) -> bool:

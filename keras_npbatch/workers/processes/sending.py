@@ -12,8 +12,7 @@ Beyond that,
 - datasets and files of h5py are opened by path in each worker, since HDF5 handles must not be
   shared;
 - a random generator is made again, and noted: it will be seeded anew for each batch;
-- a class with an `_in_worker` attribute of its own is replaced by the class that it names: so a
-  `BatchDataset` becomes one without Keras.
+- a public class is replaced by its stand-in: so a `BatchDataset` becomes one without Keras.
 """
 
 from __future__ import annotations
@@ -36,12 +35,14 @@ import cloudpickle
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.core import ATTRIBUTE
 from keras_npbatch.batches.slots import ALIGNMENT_BYTES
 from keras_npbatch.errors import UnsendableError, told
 from keras_npbatch.workers.processes import interrupts
 from keras_npbatch.workers.processes import seeding as randomness
 from keras_npbatch.workers.processes.memory import check_available, map_segment, new_segment
 from keras_npbatch.workers.processes.packing import reduce_array
+from keras_npbatch.workers.processes.stand_ins import stand_in_for
 
 __all__ = ["Package", "unpack"]
 
@@ -150,8 +151,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unt
     """Those of the classes and functions that are not sent themselves, by name alone."""
 
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, type) and "_in_worker" in obj.__dict__:
-            return _itself, (obj.__dict__["_in_worker"],)
+        if isinstance(obj, type) and (stand_in := stand_in_for(obj)) is not None:
+            return _itself, (stand_in,)
         if isinstance(obj, type | FunctionType):
             if obj.__module__ not in (None, "__main__", "builtins"):
                 self.modules.add(obj.__module__)
@@ -327,9 +328,11 @@ def _state(value: Any) -> dict[str, Any]:
     except Exception:  # noqa: BLE001  # no state can be had: what is wrong lies here
         return {}
     parts = state if isinstance(state, tuple) else (state,)  # that of slots is beside the other
-    return {
+    named = {
         str(name): part
         for entries in parts
         if isinstance(entries, dict)
         for name, part in entries.items()
     }
+    core = named.pop(ATTRIBUTE, None)  # of a dataset: to the user they are its own
+    return named if core is None else named | _state(core)

@@ -1,7 +1,7 @@
 """The batches of one epoch, made ahead of the consumer by worker processes, delivered in order.
 
     with Pool(dataset, workers=2) as pool:
-        for batch in ProcessStream(pool, dataset.plan, epoch=0, ahead=10):
+        for batch in ProcessStream(pool, Work(dataset.plan), epoch=0, ahead=10):
             ...
 
 The contract is that of `ThreadedStream`. The stream asks the pool for so many batches ahead and
@@ -14,9 +14,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterator
 
-from keras_npbatch.batches.parts import Training
-from keras_npbatch.batches.summary import Summarise
-from keras_npbatch.plan.plan import Plan
+from keras_npbatch.batches.work import Work
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes.member import Job, Key
 from keras_npbatch.workers.processes.pool import Pool
@@ -30,10 +28,8 @@ class ProcessStream:
 
     Args:
         pool: who makes them.
-        plan: which rows are in which batch.
+        work: how the batches are made.
         epoch: which epoch.
-        training: whether batches are augmented and classes weighed, and by what.
-        summarise: what the workers compute from each batch, if anything.
         ahead: batches under way or ready at most, from 1 up.
         follows: whether the next epoch will be asked for too.
         first: the first step.
@@ -42,11 +38,9 @@ class ProcessStream:
     def __init__(
         self,
         pool: Pool,
-        plan: Plan,
+        work: Work,
         epoch: int,
         *,
-        training: Training = True,
-        summarise: Summarise | None = None,
         ahead: int,
         follows: bool = False,
         first: int = 0,
@@ -55,14 +49,14 @@ class ProcessStream:
         self._ahead = ahead
         epochs = (epoch, epoch + 1) if follows else (epoch,)
         self._keys = (
-            Key(plan, training, summarise, number, step)
+            Key(work, number, step)
             for number in epochs
-            for step in range(first if number == epoch else 0, plan.num_batches)
+            for step in range(first if number == epoch else 0, work.plan.num_batches)
         )
-        self._left = plan.num_batches - first
+        self._left = work.plan.num_batches - first
         self._pending: deque[Job] = deque()
         self._closed = False
-        pool.forget_all_but(plan, training, summarise, range(epoch, epoch + 2))
+        pool.forget_all_but(work, range(epoch, epoch + 2))
         pool.readers.add(id(self))
 
     def __iter__(self) -> Iterator[Tree]:

@@ -33,12 +33,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from keras_npbatch.batches.loader import Maker
-from keras_npbatch.batches.parts import Training
-from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.batches.core import Maker, core_of
 from keras_npbatch.batches.slots import Slot, Slots
-from keras_npbatch.batches.summary import Summarise
-from keras_npbatch.plan.plan import Plan
+from keras_npbatch.batches.work import Work
 from keras_npbatch.workers.processes import failures, lifeline, packing, sending, stand_ins
 from keras_npbatch.workers.processes import seeding as randomness
 from keras_npbatch.workers.processes.memory import Arena, map_segment
@@ -91,12 +88,8 @@ class Task:
 
     number: int
     """Its number, different for each task of a pool."""
-    plan: Plan
-    """Which rows are in which batch."""
-    training: Training
-    """Whether batches are augmented and classes weighed, and by what."""
-    summarise: Summarise | None
-    """What is to be computed from the batch."""
+    work: Work
+    """How it is made."""
     epoch: int
     step: int
     returned: list[int] = field(default_factory=list)
@@ -211,7 +204,7 @@ class _Worker:
         self._slots = Slots(self._arena)
         self._lent: dict[int, Slot] = {}
         self._times_lent = 0
-        self._makers: dict[tuple[Plan, Training, Summarise | None], Maker] = {}
+        self._makers: dict[Work, tuple[Maker, bool]] = {}
 
     def run(self) -> None:
         message, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_BYTES, 2)
@@ -224,7 +217,8 @@ class _Worker:
             self._board = everyone[hello.index]
             stand_ins.install()
             self._dataset = sending.unpack(dataset, hello.dataset_bytes)
-            self._dataset._use_slots(self._slots)
+            self._core = core_of(self._dataset)
+            self._core.use_slots(self._slots)
         except BaseException as error:  # noqa: BLE001  # handed to the parent, whatever it is
             error.add_note("keras_npbatch: raised while a worker process unpacked the dataset")
             self._end.send(self._failed(STARTING, error))
@@ -253,9 +247,9 @@ class _Worker:
         self._board[1] = time.monotonic_ns()  # the same clock in all processes of the machine
         self._board[0] = task.number
         try:
-            maker = self._maker(task)
-            if not isinstance(maker, Recipe):  # which would call no code of the user's
-                randomness.seed_all(task.plan.seed, task.epoch, task.step)
+            maker, calls_user_code = self._maker(task.work)
+            if calls_user_code:
+                randomness.seed_all(task.work.plan.seed, task.epoch, task.step)
             batch = maker(task.epoch, task.step)
             answer = self._made(task.number, batch)
         except BaseException as error:  # noqa: BLE001  # handed to the parent, whatever it is
@@ -263,12 +257,10 @@ class _Worker:
         self._end.send(answer)
         self._board[0] = IDLE
 
-    def _maker(self, task: Task) -> Maker:
-        key = task.plan, task.training, task.summarise
-        if key not in self._makers:
-            maker: Maker = self._dataset._maker(*key)
-            self._makers[key] = maker
-        return self._makers[key]
+    def _maker(self, work: Work) -> tuple[Maker, bool]:
+        if work not in self._makers:
+            self._makers[work] = self._core.maker(work), self._core.calls_user_code(work)
+        return self._makers[work]
 
     def _made(self, number: int, batch: Any) -> bytes:
         answer = self._answer(Made, number, *packing.pack(batch, self._lend))

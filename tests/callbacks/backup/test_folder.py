@@ -14,7 +14,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from test_backup import (
+
+from keras_npbatch import ArrayDataset
+from keras_npbatch.callbacks import BackupAndRestore
+from keras_npbatch.callbacks.backup import snapshot
+from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
+from tests.callbacks.backup.test_callback import (
     StoppedError,
     assert_same_state,
     make_dataset,
@@ -23,11 +28,6 @@ from test_backup import (
     saw,
     train,
 )
-
-from keras_npbatch import ArrayDataset
-from keras_npbatch.callbacks import BackupAndRestore
-from keras_npbatch.callbacks.backup import snapshot
-from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
 
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "torch", reason="tested on torch")
 

@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, Shard
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, CoverageAudit, Receipt
 from keras_npbatch.callbacks.coverage.receipt import Tally
 from keras_npbatch.errors import CoverageError, InvalidArgumentError
@@ -316,7 +317,7 @@ def test_a_loader_that_reads_another_row_is_found(make_model, fit):
 
 def test_a_sampler_that_repeats_rows_is_found(make_model, fit):
     dataset = Loader(N, batch_size=BATCH, seed=1)
-    dataset._plan = Replacing(N, BATCH, seed=1)
+    core_of(dataset).plan = Replacing(N, BATCH, seed=1)
     audit = CoverageAudit(dataset)
     with pytest.raises(CoverageError, match=r"not at all, rows .* more than once, rows "):
         fit(make_model(), dataset, callbacks=[audit])

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import InputMonitor
 from keras_npbatch.callbacks.input_monitor.costs import Costs, advice, measure
 from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.fit.pace import has_time_for
 from keras_npbatch.plan.plan import Plan
 from tests.disturbed import whatever_else_runs
 
@@ -262,13 +264,17 @@ def test_arrays_that_the_loop_of_jax_gathers_itself_want_threads():
 def test_what_is_more_than_a_gather_has_a_thread_on_jax_too(tmp_path):
     x = np.zeros((64, 5000))
     np.save(tmp_path / "x.npy", x)
-    assert ArrayDataset(x)._is_made_meanwhile
+    assert has_time(ArrayDataset(x))
     for data, settings in (
         (x, {"transform": lambda batch: batch}),
         (x[:, ::2], {}),  # indexed, not taken
         (np.load(tmp_path / "x.npy", mmap_mode="r"), {}),
     ):
-        assert not ArrayDataset(data, **settings)._is_made_meanwhile
+        assert not has_time(ArrayDataset(data, **settings))
+
+
+def has_time(dataset):
+    return has_time_for(core_of(dataset).facts(dataset.plan))
 
 
 class SlowInThreads(BatchDataset):

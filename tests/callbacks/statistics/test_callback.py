@@ -15,6 +15,7 @@ import pytest
 import rich.console
 
 from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, BatchStatistics
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
 
@@ -146,18 +147,19 @@ def test_they_are_computed_where_batches_are_made():
         statistics = BatchStatistics(dataset)
         threads = seen[workers] = set()
 
-        class Spy(type(dataset)):
-            def _maker(self, plan, training, summarise=None, threads=threads):
-                make = super()._maker(plan, training, summarise)
+        core = core_of(dataset)
 
-                def made(*place):
-                    if summarise is not None:  # not what only builds the model
-                        threads.add(threading.current_thread() is threading.main_thread())
-                    return make(*place)
+        def spied(work, core=core, threads=threads):
+            make = type(core).maker(core, work)
 
-                return made
+            def made(*place):
+                if work.summarise is not None:  # not what only builds the model
+                    threads.add(threading.current_thread() is threading.main_thread())
+                return make(*place)
 
-        dataset.__class__ = Spy
+            return made
+
+        core.maker = spied
         trained(dataset, statistics=statistics)
     assert seen == {0: {True}, 1: {False}}
 

@@ -15,6 +15,7 @@ import pytest
 from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.workers.processes.code import Code
 from tests import globals_of_a_module
+from tests.inside import pool_of
 
 SCALE: Any = 1.0
 TABLE: Any = {"scale": [1.0]}
@@ -154,7 +155,7 @@ def test_a_change_of_what_code_reads_reaches_the_workers(way: Any) -> None:
         for scale in (1.0, 1.0, 2.0):
             change(scale)
             seen.append(float(next(iter(dataset))[0, 0]))
-            pids.append(dataset._pool.pids)  # type: ignore[union-attr]
+            pids.append(pool_of(dataset).pids)  # type: ignore[union-attr]
     assert seen == [1.0, 1.0, 2.0]
     assert pids[0] == pids[1] != pids[2]
 

@@ -179,6 +179,7 @@ def test_workers_that_are_killed_as_they_start_are_started_again(method: str) ->
 
 HOLDS = """
     import os, re, sys, threading, time
+    from keras_npbatch.batches.work import Work
     from keras_npbatch.workers.processes.stream import ProcessStream
     from keras_npbatch.workers.processes.pool import Pool
     from keras_npbatch.batches.loader import Batches
@@ -199,8 +200,8 @@ HOLDS = """
         print(os.getpid(), flush=True)
         time.sleep(600)
     if sys.argv[2] == "stopped":
-        list(ProcessStream(pool, batches.plan, 0, ahead=2))
-    stream = ProcessStream(pool, batches.plan, 1, ahead=6)
+        list(ProcessStream(pool, Work(batches.plan), 0, ahead=2))
+    stream = ProcessStream(pool, Work(batches.plan), 1, ahead=6)
     threading.Timer(0.5, lambda: print(*pool.pids, flush=True)).start()
     for batch in stream:
         pass
@@ -252,6 +253,7 @@ def test_a_fork_of_the_trainer_keeps_no_worker_alive() -> None:
 REFUSED = """
     import ctypes, os, resource, struct, sys
     from keras_npbatch.errors import KerasNpBatchError
+    from keras_npbatch.batches.work import Work
     from keras_npbatch.workers.processes.stream import ProcessStream
     from keras_npbatch.workers.processes.pool import Pool
     from tests import loaders
@@ -280,7 +282,7 @@ REFUSED = """
         resource.setrlimit(resource.RLIMIT_NPROC, (int(numbers[0]),) * 2)
     try:
         with Pool(batches, workers=2, start_method=sys.argv[1]) as pool:
-            print(len(list(ProcessStream(pool, batches.plan, 0, ahead=2))))
+            print(len(list(ProcessStream(pool, Work(batches.plan), 0, ahead=2))))
     except KerasNpBatchError as error:
         print(type(error).__name__, error)
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
@@ -379,13 +381,14 @@ def test_workers_need_no_proc() -> None:
     script = """
         mount -t tmpfs tmpfs /proc || exit 77
         exec "$0" -c '
+        from keras_npbatch.batches.work import Work
         from keras_npbatch.workers.processes.stream import ProcessStream
         from keras_npbatch.workers.processes.pool import Pool
         from tests import loaders
         batches = loaders.Wide(50, batch_size=4, seed=0)
         for method in ("forkserver", "spawn", "fork"):
             with Pool(batches, workers=2, start_method=method) as pool:
-                print(len(list(ProcessStream(pool, batches.plan, 0, ahead=10))))
+                print(len(list(ProcessStream(pool, Work(batches.plan), 0, ahead=10))))
         '
     """
     try:

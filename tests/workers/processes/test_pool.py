@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from keras_npbatch import errors
 from keras_npbatch.batches.array_loader import ArrayBatches
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.work import Work
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.testing.array_layouts import ALL_DTYPES
 from keras_npbatch.testing.strategies import arrays
@@ -36,6 +37,7 @@ from keras_npbatch.workers.processes.sending import Package
 from keras_npbatch.workers.processes.stream import ProcessStream
 from tests import loaders
 from tests.comparing import assert_same_array
+from tests.inside import maker_of
 
 N, BATCH, AHEAD = 50, 4, 6
 WAIT_S = 20.0
@@ -51,12 +53,12 @@ def opened(batches: Batches, workers: int = 2, **settings_: Any) -> Pool:
 
 
 def epoch_of(pool: Pool, batches: Batches, epoch: int = 0, **settings_: Any) -> ProcessStream:
-    return ProcessStream(pool, batches.plan, epoch, **{"ahead": AHEAD, **settings_})
+    return ProcessStream(pool, Work(batches.plan), epoch, **{"ahead": AHEAD, **settings_})
 
 
 def expected(batches: Batches, epoch: int = 0, plan: Plan | None = None) -> Iterator[Any]:
     plan = batches.plan if plan is None else plan
-    make = batches._maker(plan)
+    make = maker_of(batches, plan)
     return (make(epoch, step) for step in range(plan.num_batches))
 
 
@@ -130,7 +132,7 @@ def test_every_plan_is_served_whatever_the_dataset_trains_with() -> None:
     batches = dataset(class_weight={3: 2.0}, remainder="pad")
     plan = batches.plan.in_data_order(every_row=True)
     with opened(batches) as pool:
-        found = list(ProcessStream(pool, plan, 0, training=False, ahead=3))
+        found = list(ProcessStream(pool, Work(plan, training=False), 0, ahead=3))
         for batch, theirs in zip(found, expected(batches, 0, plan), strict=True):
             assert_same_batch(batch[:2], theirs[:2])
             assert len(batch) == 2  # no class weights where nothing is trained
@@ -450,7 +452,7 @@ def test_what_can_not_be_sent_is_named_before_any_worker_starts() -> None:
     lock = threading.Lock()
     for batches, path in (
         (dataset(loaders.Holds, held={"a": [1, HoldsALock()]}), r"Holds\.held\['a'\]\[1\]\.lock"),
-        (dataset(transform=lambda batch: (lock, batch)[1]), r"Ids\._transform\._function\.lock"),
+        (dataset(transform=lambda batch: (lock, batch)[1]), r"Ids\.transform\.function\.lock"),
     ):
         with pytest.raises(errors.UnsendableError, match=f"^{path} is <unlocked") as caught:
             opened(batches)
@@ -712,12 +714,13 @@ def test_who_ignores_the_end_of_children_may_have_workers(method: str) -> None:
     script = """
         import signal, sys
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        from keras_npbatch.batches.work import Work
         from keras_npbatch.workers.processes.stream import ProcessStream
         from keras_npbatch.workers.processes.pool import Pool
         from tests import loaders
         batches = loaders.Ids(50, batch_size=4, seed=0)
         with Pool(batches, workers=2, start_method=sys.argv[1]) as pool:
-            print(len(list(ProcessStream(pool, batches.plan, 0, ahead=2))))
+            print(len(list(ProcessStream(pool, Work(batches.plan), 0, ahead=2))))
     """
     told, errors_told = run_script(script, method).communicate(timeout=WAIT_S)
     assert (told.split(), errors_told) == (["13"], "")
@@ -849,7 +852,7 @@ def test_a_batch_that_hangs_is_noticed_by_whoever_waits() -> None:
         next(stream)
         stream.close()
         plan = dataset(n=8).plan
-        assert len(list(ProcessStream(pool, plan, 0, ahead=2))) == 2
+        assert len(list(ProcessStream(pool, Work(plan), 0, ahead=2))) == 2
 
 
 def test_more_large_arrays_than_a_message_can_tell_of_come_through() -> None:
@@ -862,13 +865,14 @@ def test_more_large_arrays_than_a_message_can_tell_of_come_through() -> None:
 
 def test_a_forked_worker_does_not_repeat_what_waits_to_be_written() -> None:
     script = """
+        from keras_npbatch.batches.work import Work
         from keras_npbatch.workers.processes.stream import ProcessStream
         from keras_npbatch.workers.processes.pool import Pool
         from tests import loaders
         batches = loaders.Ids(50, batch_size=4, seed=0)
         print("once")
         with Pool(batches, workers=2, start_method="fork") as pool:
-            print(len(list(ProcessStream(pool, batches.plan, 0, ahead=2))))
+            print(len(list(ProcessStream(pool, Work(batches.plan), 0, ahead=2))))
     """
     buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
     told, errors_told = run_script(script, env=buffered).communicate(timeout=WAIT_S)
@@ -910,12 +914,13 @@ def run_script(script: str, *arguments: str, **settings_: Any) -> subprocess.Pop
 
 TRAINS = """
     import sys, time
+    from keras_npbatch.batches.work import Work
     from keras_npbatch.workers.processes.stream import ProcessStream
     from keras_npbatch.workers.processes.pool import Pool
     from tests import loaders
     batches = loaders.Slow(10**6, batch_size=4, seed=0, seconds=float(sys.argv[2]))
     pool = Pool(batches, workers=2, start_method=sys.argv[1])
-    stream = ProcessStream(pool, batches.plan, 0, ahead=6)
+    stream = ProcessStream(pool, Work(batches.plan), 0, ahead=6)
     if float(sys.argv[2]) < 1:
         next(stream)
     print(*pool.pids, flush=True)
@@ -1023,12 +1028,13 @@ def test_a_small_dev_shm_is_no_limit() -> None:
         exec "$0" -c '
         import numpy as np
         from keras_npbatch.batches.array_loader import ArrayBatches
+        from keras_npbatch.batches.work import Work
         from keras_npbatch.workers.processes.stream import ProcessStream
         from keras_npbatch.workers.processes.pool import Pool
         x = np.ones((64, 4 * 2**20), "uint8")  # 256 MiB, batches of 32 MiB
         batches = ArrayBatches(x, batch_size=8, seed=0)
         with Pool(batches, workers=2) as pool:
-            kept = list(ProcessStream(pool, batches.plan, 0, ahead=10))
+            kept = list(ProcessStream(pool, Work(batches.plan), 0, ahead=10))
         print(sum(batch.nbytes for batch in kept))
         '
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from keras_npbatch.batches.work import Work
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.stream import ProcessStream
 from tests import loaders
@@ -18,7 +19,7 @@ from tests import loaders
 def test_no_socket_can_be_reached_from_outside(method: str) -> None:
     batches = loaders.Ids(num_samples=64, batch_size=16, seed=0)
     with Pool(batches, workers=2, start_method=method) as pool:
-        stream = ProcessStream(pool, batches.plan, 0, ahead=4)
+        stream = ProcessStream(pool, Work(batches.plan), 0, ahead=4)
         next(stream)
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
         assert len(processes) >= 3

@@ -1,0 +1,452 @@
+"""`Core`: what a dataset is inside, behind the one private attribute that it has.
+
+    core = core_of(dataset)
+    make = core.maker(Work(core.plan))
+    make(epoch=2, step=7)          # the same bytes wherever it is called
+
+A dataset is subclassed, so its namespace belongs to the user: whatever attributes a loader has,
+`_pool` or `_plan`, they are its own. All that this library keeps is here, typed, and goes along
+when the dataset is copied or sent to a worker process.
+
+What higher rooms keep for a dataset (its workers, the calls of Keras that it serves) they put into
+`part`. It belongs to this very object, and is neither copied nor sent.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeAlias, TypeVar, cast
+
+from keras_npbatch import rng
+from keras_npbatch.batches.making import Making, making, now_making
+from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.batches.slots import PrivateMemory, Slots
+from keras_npbatch.batches.summary import summing
+from keras_npbatch.batches.transforms import Transform, wants_rng
+from keras_npbatch.batches.work import Work
+from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError
+from keras_npbatch.plan import position
+from keras_npbatch.plan.clock import Clock, Place
+from keras_npbatch.plan.permutation import Rows
+from keras_npbatch.plan.plan import Plan, Remainder
+from keras_npbatch.plan.shard import Shard
+from keras_npbatch.tree import Tree
+
+__all__ = [
+    "ATTRIBUTE",
+    "Core",
+    "Facts",
+    "Maker",
+    "WorkerSettings",
+    "core_of",
+    "refuse_empty_batches",
+]
+
+ATTRIBUTE = "_keras_npbatch"
+"""The name of the attribute of a dataset in which its core is."""
+
+Maker: TypeAlias = Callable[[int, int], Tree]
+"""`maker(epoch, step)`: the batch."""
+
+_Part = TypeVar("_Part")
+
+_SLOTS_BESIDE_QUEUE = 4
+"""Batches in the hands of the model and of the workers, beside those that wait in the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of how batches are made, without making one."""
+
+    are_gathered: bool = False
+    """Whether they are rows of arrays, and no code of the user's is called."""
+    are_arrays: bool = False
+    """Whether the data are NumPy arrays, memory maps among them."""
+    is_in_memory: bool = False
+    """Whether all data lie in memory."""
+    batch_bytes: int = 0
+    """The size of a full batch that is gathered."""
+
+
+@dataclass(slots=True)
+class WorkerSettings:
+    """Who makes batches, as the user has set it; see `BatchDataset`."""
+
+    workers: int = 0
+    use_multiprocessing: bool = False
+    max_queue_size: int = 1
+    start_method: str | None = None
+    timeout_s: float | None = None
+
+
+class Core:
+    """The plan of a dataset, its position, and how its batches are made.
+
+    Args:
+        owner: the dataset, whose `load` or `__getitem__` makes batches.
+        num_samples: as all that follows, see `BatchDataset`.
+        makes_whole_batches: whether the owner overrides `__getitem__`.
+        settings: who makes the batches; None: this thread, as in a worker process.
+    """
+
+    def __init__(
+        self,
+        owner: Any,
+        num_samples: int,
+        *,
+        makes_whole_batches: bool = False,
+        settings: WorkerSettings | None = None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        remainder: Remainder | None = None,
+        transform: Callable[..., Tree] | None = None,
+        augment: Callable[..., Tree] | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        shard: Shard | tuple[int, int] | None = None,
+    ) -> None:
+        self.makes_whole_batches = makes_whole_batches
+        self.settings = settings
+        self.has_own_remainder, self.has_own_seed = remainder is not None, seed is not None
+        if remainder is None:
+            remainder = self._default_remainder(is_part=shard is not None)
+        self.plan = Plan(
+            num_samples=num_samples,
+            batch_size=batch_size,
+            seed=rng.draw_seed() if seed is None else seed,
+            shuffle=shuffle,
+            remainder=remainder,
+            shard=Shard.of(shard),
+        )
+        """Which rows are in which batch of any epoch."""
+        self.is_part = shard is not None
+        """Whether it was given a shard."""
+        refuse_empty_batches(self.plan)
+        self.transform = None if transform is None else Transform(transform)
+        self.augment = None
+        if augment is not None:
+            self.augment = Transform(augment, "augment", rng.Purpose.AUGMENT)
+        self.class_weight = None if class_weight is None else ClassWeight(class_weight)
+        self.sent_class_weight: ClassWeight | None = None
+        """That of `fit(class_weight=...)`, as worker processes have it."""
+        self.load_draws = False
+        """Whether `load` takes a random generator as its second argument."""
+        if makes_whole_batches:
+            self._refuse_finishing(type(owner).__name__)
+        else:
+            self.load_draws = wants_rng(owner.load, f"{type(owner).__name__}.load", "rows")
+        self.endless = False
+        """Whether one epoch follows the other without an end."""
+        self.asked_for_rows = False
+        """Whether what makes batches has asked which rows are in one."""
+        self.is_agreed = False
+        """Whether the processes that train together have compared what they have."""
+        self.clock = Clock()
+        """Which batch comes next."""
+        self._begin(owner)
+
+    def _begin(self, owner: Any) -> None:
+        self._owner = weakref.ref(owner)
+        self._parts: dict[Callable[[Core], Any], Any] = {}
+        kept = 1
+        if self.settings is not None:
+            kept = self.settings.max_queue_size + self.settings.workers + _SLOTS_BESIDE_QUEUE
+        self.slots = Slots(PrivateMemory(kept=kept))
+        """The memory that batches are made in."""
+
+    @property
+    def owner(self) -> Any:
+        """The dataset, which lives as long as anybody uses it."""
+        return self._owner()
+
+    @property
+    def name(self) -> str:
+        """That of its class, for messages."""
+        return type(self.owner).__name__
+
+    def part(self, kind: Callable[[Core], _Part]) -> _Part:
+        """What `kind(core)` returned when it was first asked for."""
+        found = self._parts.get(kind)
+        if found is None:  # made by two threads at once, one of them is kept
+            found = self._parts.setdefault(kind, kind(self))
+        return cast(_Part, found)
+
+    # ---------------------------------------------------------------- copies
+
+    def copy_for(self, owner: Any) -> Self:
+        """The same for another dataset, at the same position; nothing is under way there."""
+        twin = copy.copy(self)
+        twin._begin(owner)
+        return twin
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_behind = {"_owner", "_parts", "slots"}
+        state = {name: value for name, value in vars(self).items() if name not in left_behind}
+        return state | {"clock": self.clock.copy(), "settings": copy.copy(self.settings)}
+
+    def sent_settings(self) -> dict[str, Any]:
+        """What a worker process has of it, and does not change as a dataset is used."""
+        state = self.__getstate__()
+        del state["clock"], state["asked_for_rows"], state["is_agreed"]
+        return state
+
+    # ---------------------------------------------------------------- batches
+
+    def maker(self, work: Work) -> Maker:
+        """What makes any batch."""
+        plan, _, summarise = work
+        if summarise is not None:
+            return summing(self.maker(work._replace(summarise=None)), plan, summarise)
+        recipe = self.recipe(work)
+        if recipe.finished:  # no code of the user's is called, which might ask
+            return recipe
+
+        def make(epoch: int, step: int) -> Tree:
+            with making(Making(self, plan, epoch, step)):
+                return recipe(epoch, step)
+
+        return make
+
+    def calls_user_code(self, work: Work) -> bool:
+        """Whether making a batch calls anything but this library."""
+        return work.summarise is not None or not self.recipe(work).finished
+
+    def recipe(self, work: Work) -> Recipe:
+        """How any batch is made."""
+        plan, training, _ = work
+        if self.makes_whole_batches:
+            recipe = Recipe(
+                plan,
+                self._make_by_index,
+                name="__getitem__(index)",
+                empty=self.slots.lease,
+                is_whole=True,
+            )
+        else:
+            recipe = self.loading(plan, bool(training))
+        of_fit = self.sent_class_weight if training == "sent" else training
+        if isinstance(of_fit, ClassWeight):
+            recipe = replace(recipe, class_weight=of_fit, finished=False)
+        return recipe
+
+    def loading(self, plan: Plan, training: bool = True) -> Recipe:
+        """How a batch is made of what `load` returns."""
+        return Recipe(
+            plan,
+            self.owner.load,
+            self.transform,
+            self.class_weight if training else None,
+            augment=self.augment if training else None,
+            load_draws=self.load_draws,
+            empty=self.slots.lease,
+        )
+
+    def use_slots(self, slots: Slots) -> None:
+        """Make arrays there: in a worker process, in the memory that it shares."""
+        self.slots = slots
+
+    def _make_by_index(self, _: Rows) -> Tree:
+        batch = now_making(self)
+        assert batch is not None
+        made = self.owner[batch.step]
+        if batch.plan.selection is not None and not self.asked_for_rows:
+            raise InvalidArgumentError(
+                f"{self.name}.__getitem__(index) made a batch without asking "
+                "self.rows(index) which rows are in it, so the parts of a split would have the "
+                "same samples. Read these rows, or override load(rows) instead."
+            )
+        ignored = [
+            name
+            for name, matters in (
+                ("shuffle=True", batch.plan.shuffle),
+                ("the shard", batch.plan.shard.count > 1),
+            )
+            if matters
+        ]
+        if ignored and not self.asked_for_rows:
+            self.asked_for_rows = True
+            warnings.warn(
+                f"{self.name}.__getitem__(index) made a batch without asking "
+                f"self.rows(index) which rows are in it, so {' and '.join(ignored)} "
+                "would change nothing. Read these rows, or say shuffle=False and no shard.",
+                stacklevel=2,
+            )
+        return made
+
+    # ---------------------------------------------------------------- rows and positions
+
+    def note_asking(self) -> None:
+        """Somebody asks for rows: whoever makes a batch, maybe."""
+        if now_making(self) is not None:  # others who ask say nothing of how batches are made
+            self.asked_for_rows = True
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that comes next; while a batch is made, the epoch it is in."""
+        batch = now_making(self)
+        return self.clock.epoch if batch is None else batch.epoch
+
+    def plan_of(self, epoch: int) -> Plan:
+        """Which rows an epoch has; while a batch is made, that by which it is."""
+        batch = now_making(self)
+        if batch is not None:
+            return batch.plan
+        return self.plan.in_data_order() if self.clock.is_in_order(epoch) else self.plan
+
+    def state_at(self, place: Place) -> dict[str, Any]:
+        """The state that says: the batch at `place` comes next."""
+        return position.write(self.fingerprint(), place, self.plan)
+
+    def place_of(self, state: Any) -> Place:
+        """The place of a state.
+
+        Raises:
+            InvalidStateError: if it is no state, or one of another dataset.
+        """
+        return position.read(state, self.fingerprint(), self.plan)
+
+    # ---------------------------------------------------------------- what it is
+
+    def fingerprint(self) -> position.Fingerprint:
+        """What decides which batches there are; see `position.Fingerprint`."""
+        plan = self.plan
+        weights = self.class_weight
+        return {
+            "class": self.name,
+            "num_samples": plan.num_samples,
+            # Not the shard: all processes write one state, and another number of them reads it.
+            "global_batch_size": plan.global_batch_size,
+            "shuffle": plan.shuffle,
+            # Without these the seed changes nothing, and one that was drawn must not be in the way.
+            "seed": plan.seed if self.draws else None,
+            "remainder": plan.remainder,
+            "transform": None if self.transform is None else self.transform.name,
+            "augment": None if self.augment is None else self.augment.name,
+            "class_weight": None if weights is None else weights.pairs,
+        } | ({} if plan.selection is None else {"split": plan.selection.described})
+
+    def description(self) -> dict[str, Any]:
+        """What processes that train together must have alike."""
+        return self.fingerprint() | self.data_digest() | {"position": list(self.clock.place)}
+
+    def data_digest(self) -> dict[str, Any]:
+        """What tells whether another process reads the same data, as far as that can be told."""
+        return {}
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything depends on the seed."""
+        functions = self.transform, self.augment
+        return self.plan.shuffle or self.load_draws or any(f is not None for f in functions)
+
+    @property
+    def for_training_alone(self) -> list[str]:
+        """The settings by which training has other batches than `evaluate` or `predict`."""
+        remainder = self.plan.remainder
+        reasons = {
+            f"remainder={remainder!r}": remainder in ("pad", "drop"),
+            "augment": self.augment is not None,
+            "class_weight": self.class_weight is not None,
+        }
+        return [reason for reason, matters in reasons.items() if matters]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Each array that is read, with `shape` and `dtype`, by a path such as `x['image']`."""
+        return {}
+
+    @property
+    def reads_arrays_alone(self) -> bool:
+        """Whether its samples are rows of `data`, whatever is done to them then."""
+        return False
+
+    def facts(self, plan: Plan) -> Facts:
+        """What is known of how batches are made."""
+        return Facts()
+
+    def check_class_weight(self) -> None:
+        """Refuses `fit(class_weight=...)` where it is known that no batch could be weighed by it.
+
+        Raises:
+            UnsupportedArgumentError: if there are weights already.
+        """
+        if self.class_weight is not None:
+            raise UnsupportedArgumentError(
+                f"fit(class_weight=...) was given with the dataset ({self.name}), which "
+                "has class_weight itself; expected one of them. Leave the one of fit out, or make "
+                "the dataset without."
+            )
+
+    # ---------------------------------------------------------------- changes
+
+    def be_shard(self, shard: Shard, seed: int) -> None:
+        """Be one of several, as if made with this shard and seed."""
+        plan = replace(self.plan, shard=shard, seed=seed)
+        if not self.has_own_remainder:
+            plan = replace(plan, remainder=self._default_remainder(is_part=True))
+        refuse_empty_batches(plan)
+        self.plan, self.is_part, self.is_agreed = plan, True, False
+
+    def be_split(self, plan: Plan) -> None:
+        """Be a part of the data, from epoch 0 on."""
+        refuse_empty_batches(plan)
+        self.plan, self.is_agreed = plan, False
+        self.asked_for_rows = False  # whatever the whole did: now it matters more
+        self.clock = Clock()
+
+    def _default_remainder(self, is_part: bool) -> Remainder:
+        # Processes that train together need batches of one size.
+        return "pad" if is_part and not self.makes_whole_batches else "keep"
+
+    def _refuse_finishing(self, owner: str) -> None:
+        for name, value in (
+            ("transform", self.transform),
+            ("augment", self.augment),
+            ("class_weight", self.class_weight),
+            ("remainder='pad'", self.plan.remainder == "pad" or None),
+        ):
+            if value is not None:
+                raise InvalidArgumentError(
+                    f"{name} was given to {owner}, which overrides __getitem__ and "
+                    "so returns finished batches; expected neither transform, augment, "
+                    "class_weight nor remainder='pad'. Override load(rows) instead."
+                )
+
+
+def core_of(dataset: Any) -> Core:
+    """The core of a dataset.
+
+    Raises:
+        InvalidArgumentError: if `super().__init__` was not called.
+    """
+    found = vars(dataset).get(ATTRIBUTE)
+    if not isinstance(found, Core):
+        raise InvalidArgumentError(
+            f"{type(dataset).__name__} was not initialised; call "
+            "super().__init__(num_samples=..., **kwargs) first in its __init__."
+        )
+    return found
+
+
+def refuse_empty_batches(plan: Plan) -> None:
+    """A batch of no samples has no mean: its loss would be NaN.
+
+    Raises:
+        InvalidArgumentError: if a shard has such a batch.
+    """
+    if plan.remainder == "pad":
+        return
+    last = plan.num_batches - 1
+    fewest, _ = plan.sizes(last)
+    if fewest == 0:
+        start, stop = plan.global_span(last)
+        raise InvalidArgumentError(
+            f"remainder={plan.remainder!r} leaves shards without a sample: the last batch has "
+            f"{stop - start} for {plan.shard.count} of them. Use remainder='pad', whose added "
+            "samples weigh nothing, 'drop', or another batch_size."
+        )

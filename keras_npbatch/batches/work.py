@@ -1,0 +1,27 @@
+"""`Work`: what a batch of any epoch and step is to be, wherever it is made.
+
+work = Work(plan)                        # batches of training
+make = core.maker(work)
+make(epoch=2, step=7)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from keras_npbatch.batches.parts import Training
+from keras_npbatch.batches.summary import Summarise
+from keras_npbatch.plan.plan import Plan
+
+__all__ = ["Work"]
+
+
+class Work(NamedTuple):
+    """How batches are made. It is hashable, and small enough to be sent with each task."""
+
+    plan: Plan
+    """Which rows are in which batch."""
+    training: Training = True
+    """Whether batches are augmented and classes weighed, as `fit` does, and by what."""
+    summarise: Summarise | None = None
+    """What is computed from each batch where it is made; the batches are then `Summed`."""

@@ -1,0 +1,59 @@
+"""The names that a dataset has: those of the user, and those that Keras and this library ask for.
+
+refuse_fixed_member(dataset, "plan", BatchDataset)     # dataset.plan = ... is refused
+refuse_hidden_members(Slides, BatchDataset)            # class Slides: epoch = 3 is refused
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras_npbatch.errors import InvalidArgumentError
+
+__all__ = ["refuse_fixed_member", "refuse_hidden_members"]
+
+
+def refuse_fixed_member(dataset: Any, name: str, base: type) -> None:
+    """Refuse to set what a dataset has and is made with.
+
+    Raises:
+        AttributeError: naming it; a batch would no longer be a function of (seed, epoch, step).
+    """
+    member = getattr(base, name, None)
+    is_fixed = member is not None and getattr(type(dataset), name) is member
+    can_be_set = isinstance(member, property) and member.fset is not None
+    if is_fixed and not can_be_set and _is_public(name):
+        raise AttributeError(
+            f"{type(dataset).__name__}.{name} can't be set. For another setting make a new "
+            "dataset, for another epoch call set_epoch(); an attribute of your own needs "
+            "another name."
+        )
+
+
+def refuse_hidden_members(kind: type, base: type) -> None:
+    """Refuse a class with an attribute in the place of a property or a method of a dataset.
+
+    A method may be overridden by another, which users call; this library calls its own.
+
+    Raises:
+        InvalidArgumentError: naming the attribute.
+    """
+    for name, value in vars(kind).items():
+        member = getattr(base, name, None)
+        if member is None or not _is_public(name):
+            continue
+        if isinstance(member, property) or not _is_method(value):
+            what = "a property" if isinstance(member, property) else "a method"
+            raise InvalidArgumentError(
+                f"the class {kind.__name__} has an attribute {name}, which is {what} of every "
+                "dataset; expected another name. Settings are arguments: "
+                "super().__init__(..., batch_size=32)."
+            )
+
+
+def _is_method(value: Any) -> bool:
+    return callable(value) or isinstance(value, classmethod | staticmethod)
+
+
+def _is_public(name: str) -> bool:
+    return not name.startswith(("_", "on_"))

@@ -1,0 +1,96 @@
+"""The settings of a dataset: what it is made with, and how it tells of them.
+
+begin_dataset(dataset, Core, num_samples, batch_size=32, ..., workers=1)
+described(core_of(dataset))        # what `repr` gives
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from keras_npbatch.batches.core import Core, WorkerSettings, core_of
+from keras_npbatch.batches.loader import Batches, begin
+from keras_npbatch.distributed.agreement import agreed_seed
+from keras_npbatch.distributed.rank import find_shard, has_others
+from keras_npbatch.plan.shard import Shard
+from keras_npbatch.workers.executor import check_max_queue_size, check_timeout, check_workers
+from keras_npbatch.workers.processes.launch import check_start_method
+
+__all__ = ["begin_dataset", "described", "settings_of"]
+
+_LEAVES_TOLD = 8
+"""So many leaves are in a `repr` at most."""
+
+
+def begin_dataset(
+    dataset: Batches,
+    kind: Callable[..., Core],
+    *arguments: Any,
+    workers: Any,
+    use_multiprocessing: Any,
+    max_queue_size: Any,
+    start_method: Any,
+    timeout: Any,
+    shard: Any,
+    **settings: Any,
+) -> None:
+    """Give a dataset its core, of this kind; for the settings see `BatchDataset`.
+
+    Raises:
+        InvalidArgumentError: for a value that makes no sense.
+    """
+    if use_multiprocessing or start_method is not None:
+        start_method = check_start_method(start_method)
+    who = WorkerSettings(
+        workers=check_workers(workers),
+        use_multiprocessing=bool(use_multiprocessing),
+        max_queue_size=check_max_queue_size(max_queue_size),
+        start_method=start_method,
+        timeout_s=check_timeout(timeout),
+    )
+    if shard is not None:
+        shard = find_shard() if shard == "auto" else Shard.of(shard)
+    begin(dataset, kind, *arguments, settings=who, shard=shard, **settings)
+    core = core_of(dataset)
+    if shard is not None and not core.has_own_seed and core.draws and has_others(shard):
+        core.plan = replace(core.plan, seed=agreed_seed(core.plan.seed, shard))
+        core.has_own_seed = True
+
+
+def settings_of(dataset: Batches) -> WorkerSettings:
+    """Who makes the batches of a dataset."""
+    settings = core_of(dataset).settings
+    assert settings is not None
+    return settings
+
+
+def described(core: Core) -> str:
+    """The data and the settings; not a seed that was drawn."""
+    plan, workers = core.plan, core.settings
+    assert workers is not None
+    shard = f", {plan.shard}" if core.is_part else ""
+    kind = " processes" if workers.use_multiprocessing and workers.workers else ""
+    selected = "" if plan.selection is None else f" ({plan.selection.described})"
+    seed = plan.seed if core.has_own_seed else None
+    functions = {"transform": core.transform, "augment": core.augment}
+    changes = "".join(
+        f", {setting}={function.name}"
+        for setting, function in functions.items()
+        if function is not None
+    )
+    return (
+        f"<{core.name}: {plan.num_samples} samples{selected} in {plan.num_batches} "
+        f"batches of {plan.batch_size} (remainder={plan.remainder!r}){_data(core)}"
+        f"{changes}, shuffle={plan.shuffle}, seed={seed}{shard}, workers={workers.workers}{kind}, "
+        f"next epoch {core.clock.epoch}{', endless' if core.endless else ''}>"
+    )
+
+
+def _data(core: Core) -> str:
+    data = core.data
+    leaves = [f"{path} {leaf.dtype} {tuple(leaf.shape)}" for path, leaf in data.items()]
+    if len(leaves) > _LEAVES_TOLD:
+        leaves = [*leaves[:_LEAVES_TOLD], f"... ({len(data)} arrays)"]
+    return "".join(f", {text}" for text in leaves)

@@ -1,0 +1,26 @@
+"""Whether Keras's own loop has time to make batches while the model computes.
+
+has_time_for(core.facts(plan))
+"""
+
+from __future__ import annotations
+
+import keras
+
+from keras_npbatch.batches.core import Facts
+
+__all__ = ["has_time_for"]
+
+
+def has_time_for(facts: Facts) -> bool:
+    """Whether a thread beside the loop would gain nothing.
+
+    On JAX the loop hands a step over and goes on; on a CPU the step takes the processors, and what
+    the loop does meanwhile costs no more than what a thread would do.
+    """
+    is_gathered = facts.are_gathered and facts.are_arrays and facts.is_in_memory
+    if not is_gathered or keras.backend.backend() != "jax":
+        return False
+    from keras_npbatch.tensors import jax
+
+    return jax.computes_on_cpu()
