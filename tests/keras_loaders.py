@@ -78,3 +78,31 @@ class WholeNumbers(keras_npbatch.BatchDataset):
     def __getitem__(self, index):
         rows = self.rows(index)
         return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
+
+
+class Refilling(keras_npbatch.BatchDataset):
+    """Fills one buffer again and again, and hands it on in one way or another.
+
+    48 samples in batches of 8, of 512 KiB each: in slots.
+    """
+
+    def __init__(self, way, **settings):
+        super().__init__(48, batch_size=8, seed=0, **settings)
+        self.way, self.buffer = way, None
+
+    def load(self, rows):
+        if self.buffer is None:
+            raw = np.zeros(8 * 16384 + 16, "float32")
+            # Aligned, since TensorFlow and JAX share such memory.
+            start = -raw.__array_interface__["data"][0] % 64 // 4
+            self.buffer = raw[start : start + 8 * 16384].reshape(8, 16384)
+        self.buffer[:] = rows[:, np.newaxis]
+        return self.way(self.buffer), rows.astype("int32")
+
+    @staticmethod
+    def itself(buffer):
+        return buffer
+
+    @staticmethod
+    def mirrored(buffer):
+        return buffer[:, ::-1]

@@ -7,6 +7,7 @@ A plugin for the tests that run once for each backend, in a process of their own
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -17,6 +18,23 @@ from keras import ops
 
 BACKEND = os.environ["KERAS_NPBATCH_BACKEND"]
 assert keras.backend.backend() == BACKEND
+
+
+NEUTRAL = frozenset(
+    (
+        *("test_arguments.py", "test_augment.py", "test_class_weight.py", "test_docstrings.py"),
+        *("test_failures.py", "test_first_batch.py", "test_fit_in_order.py", "test_owned.py"),
+        *("test_processes.py", "test_resuming.py", "test_shards.py", "test_with_keras.py"),
+    )
+)
+"""Files about what is the same on every backend: one runs them, the others with `-m more`."""
+
+
+def pytest_collection_modifyitems(items):
+    runs_all = "torch" if find_spec("torch") else "jax"
+    for item in items:
+        if runs_all != BACKEND and item.path.name in NEUTRAL:
+            item.add_marker(pytest.mark.more)
 
 
 @pytest.fixture

@@ -61,22 +61,15 @@ _SAYS = {
 
 _BY_DEFAULT = {
     "01_digits.py": "tensorflow",
-    "02_augmentation.py": "jax",
     "03_files.py": "torch",
-    "04_tf_data.py": "tensorflow",
-    "05_statistics.py": "jax",
-    "06_waiting.py": "torch",
-    "07_resume.py": "tensorflow",
+    "07_resume.py": "jax",
 }
 
 
 def test_every_example_is_tested():
     """Those without a number train in several processes: tests/distributed runs them."""
-    assert (
-        sorted(_SAYS)
-        == sorted(_BY_DEFAULT)
-        == sorted(path.name for path in _EXAMPLES.glob("[0-9]*.py"))
-    )
+    assert sorted(_SAYS) == sorted(path.name for path in _EXAMPLES.glob("[0-9]*.py"))
+    assert _BY_DEFAULT.keys() <= _SAYS.keys()
     tests = "".join(
         path.read_text() for path in (Path(__file__).parent / "distributed").glob("test_*.py")
     )
@@ -86,7 +79,7 @@ def test_every_example_is_tested():
 
 def _runs():
     for example, backend in itertools.product(sorted(_SAYS), ("tensorflow", "jax", "torch")):
-        is_default = _BY_DEFAULT[example] == backend
+        is_default = _BY_DEFAULT.get(example) == backend
         marks = [needs(backend), *([] if is_default else [pytest.mark.more])]
         yield pytest.param(example, backend, marks=marks)
 

@@ -1,8 +1,8 @@
 """The tests of `fit`, `tf_data` and the callbacks, run for each backend in a process of its own.
 
-Keras chooses its backend once a process, from `KERAS_BACKEND`. The callbacks see nothing of the
-backend but Keras's callbacks and the model's variables: by default they are tested on one, with
-`-m more` on the others.
+Keras chooses its backend once a process, from `KERAS_BACKEND`. What is the same on every backend
+(see tests/on_a_backend.py; the callbacks see nothing of it but Keras's callbacks and the model's
+variables) is tested on one by default, with `-m more` on the others.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimizat
 
 @pytest.mark.timeout(_LIMIT_S + 30)
 @pytest.mark.parametrize(
-    ("backend", "folders"),
+    ("backend", "folders", "chosen"),
     [
-        ("tensorflow", [_FIT, _TF_DATA]),
-        ("jax", [_FIT, _TF_DATA]),
-        pytest.param("torch", [_FIT, _TF_DATA, _CALLBACKS], marks=needs("torch")),
-        pytest.param("tensorflow", [_CALLBACKS], marks=pytest.mark.more),
-        pytest.param("jax", [_CALLBACKS], marks=pytest.mark.more),
+        pytest.param("torch", [_FIT, _TF_DATA, _CALLBACKS], "not more", marks=needs("torch")),
+        ("tensorflow", [_FIT, _TF_DATA], "not more"),
+        ("jax", [_FIT, _TF_DATA], "not more"),
+        pytest.param("tensorflow", [_FIT, _TF_DATA], "more", marks=pytest.mark.more),
+        pytest.param("jax", [_FIT, _TF_DATA], "more", marks=pytest.mark.more),
+        pytest.param("torch", [_FIT, _CALLBACKS], "more", marks=[pytest.mark.more, needs("torch")]),
+        pytest.param("tensorflow", [_CALLBACKS], "not more", marks=pytest.mark.more),
+        pytest.param("jax", [_CALLBACKS], "not more", marks=pytest.mark.more),
     ],
-    ids=["tensorflow", "jax", "torch", "callbacks on tensorflow", "callbacks on jax"],
 )
-def test_the_suite_passes_on(backend, folders, capsys, pytestconfig):
+def test_the_suite_passes_on(backend, folders, chosen, capsys, pytestconfig):
     environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_NPBATCH_BACKEND": backend}
     if backend == "jax" and "XLA_FLAGS" not in environment and jax_knows(_QUICK_TO_COMPILE):
         environment["XLA_FLAGS"] = _QUICK_TO_COMPILE
@@ -45,7 +47,7 @@ def test_the_suite_passes_on(backend, folders, capsys, pytestconfig):
     warnings = "filterwarnings=" + "\n".join(pytestconfig.getini("filterwarnings"))
     plugins = ["-p", "no:cacheprovider", "-p", "no:xdist"]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", *folders, *plugins, "-o", warnings],
+        [sys.executable, "-m", "pytest", *folders, "-m", chosen, *plugins, "-o", warnings],
         env=environment,
         capture_output=True,
         text=True,

@@ -145,7 +145,12 @@ def test_interrupted_and_started_again_all_go_on_from_the_backup_of_the_first(tw
 
 
 @pytest.mark.parametrize(
-    ("count", "shape", "shards"), [(2, "2x1", 2), (2, "1x2", 1), (4, "2x2", 2)]
+    ("count", "shape", "shards"),
+    [
+        (2, "2x1", 2),
+        (2, "1x2", 1),
+        pytest.param(4, "2x2", 2, marks=pytest.mark.more),
+    ],
 )
 def test_processes_that_hold_parts_of_one_model_read_the_same_shard(alone, count, shape, shards):
     ranks = said_by(count)
@@ -281,6 +286,7 @@ def test_waiting_for_a_process_that_never_comes_ends(two):
 # --- example -----------------------------------------------------------------------------------
 
 
+@pytest.mark.more
 def test_the_example_runs():
     example = str(_HERE.parents[1] / "examples" / "jax_fit.py")
     address = f"127.0.0.1:{free_port()}"

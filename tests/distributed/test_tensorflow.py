@@ -280,6 +280,7 @@ def of_each_rank_is_as_of_one(scenario: str, ranks: list[dict[str, dict[str, Any
         agree(said[scenario]["ours"]["weights"], one["weights"])
 
 
+@pytest.mark.more
 def test_the_example_runs() -> None:
     example = str(_HERE.parents[1] / "examples" / "tensorflow_fit.py")
     workers = ",".join(f"127.0.0.1:{free_port()}" for _ in range(2))

@@ -8,25 +8,9 @@ import pytest
 from keras import ops
 
 from keras_npbatch import BatchDataset
+from tests.keras_loaders import Refilling
 
-N, BATCH, WIDTH = 48, 8, 16384  # batches of 512 KiB: in slots
-
-
-class Refilling(BatchDataset):
-    """Fills one buffer again and again, and hands it on in one way or another."""
-
-    def __init__(self, way, **settings):
-        super().__init__(N, batch_size=BATCH, seed=0, **settings)
-        self.way, self.buffer = way, None
-
-    def load(self, rows):
-        if self.buffer is None:
-            raw = np.zeros(BATCH * WIDTH + 16, "float32")
-            # Aligned, since TensorFlow and JAX share such memory.
-            start = -raw.__array_interface__["data"][0] % 64 // 4
-            self.buffer = raw[start : start + BATCH * WIDTH].reshape(BATCH, WIDTH)
-        self.buffer[:] = rows[:, np.newaxis]
-        return WAYS[self.way](self.buffer), rows.astype("int32")
+N, BATCH = 48, 8
 
 
 def as_torch(buffer):
@@ -51,14 +35,9 @@ def as_array_of_torch(buffer):
     return as_torch(buffer).numpy()
 
 
-WAYS = {
-    "array": lambda buffer: buffer,
-    "view": lambda buffer: buffer[:, ::-1],
-    "tensor": {"torch": as_torch, "tensorflow": as_tensorflow, "jax": as_jax}.get(
-        keras.backend.backend()
-    ),
-    "array of a tensor": as_array_of_torch,
-}
+as_tensor = {"torch": as_torch, "tensorflow": as_tensorflow, "jax": as_jax}.get(
+    keras.backend.backend()
+)
 
 
 class Same(keras.Model):
@@ -92,7 +71,7 @@ def model():
 
 
 @pytest.mark.parametrize("workers", WORKERS)
-@pytest.mark.parametrize("way", ["array", "view"])
+@pytest.mark.parametrize("way", [Refilling.itself, Refilling.mirrored])
 def test_a_buffer_that_is_filled_again_is_seen_as_it_was_loaded(way, workers, model):
     with Refilling(way, **workers) as dataset:
         history = model.fit(dataset, epochs=2, validation_data=dataset, verbose=0).history
@@ -104,7 +83,7 @@ def test_a_buffer_that_is_filled_again_is_seen_as_it_was_loaded(way, workers, mo
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_tensor_over_a_buffer_is_seen_as_it_was_loaded(workers, model):
-    dataset = Refilling("tensor", workers=workers)
+    dataset = Refilling(as_tensor, workers=workers)
     assert model.fit(dataset, epochs=2, verbose=0).history["loss"] == [0, 0]
     for x, y in list(dataset):
         np.testing.assert_array_equal(ops.convert_to_numpy(x)[:, -1], y)
@@ -113,14 +92,14 @@ def test_a_tensor_over_a_buffer_is_seen_as_it_was_loaded(workers, model):
 def test_an_array_over_a_tensor_is_seen_as_it_was_loaded(backend, model):
     if backend != "torch":
         pytest.skip("that is Torch's")
-    dataset = Refilling("array of a tensor", workers=1)
+    dataset = Refilling(as_array_of_torch, workers=1)
     assert model.fit(dataset, epochs=2, verbose=0).history["loss"] == [0, 0]
 
 
 def test_a_tf_dataset_has_the_buffer_as_it_was_loaded(backend):
     if backend != "tensorflow":
         pytest.skip("it is TensorFlow's")
-    for way in ("array", "tensor"):
+    for way in (Refilling.itself, as_tensor):
         batches = Refilling(way, workers=1).to_tf_dataset()
         for x, y in list(batches):
             np.testing.assert_array_equal(x[:, -1], y)

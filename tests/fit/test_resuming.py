@@ -8,15 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch import ArrayDataset
 from tests.installed import needs_several_steps_at_once
+from tests.keras_loaders import Ids as Loader
 
 N, BATCH = 50, 8
-
-
-class Loader(BatchDataset):
-    def load(self, rows):
-        return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
 
 
 def rest_of(dataset, epoch, step=0):
