@@ -371,6 +371,7 @@ def test_killed_while_training_and_started_again(steady, tmp_path, backend):
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parents[3])!r})
         import keras
+        import tests.on_a_backend
         from tests.callbacks.backup.test_callback import BackupAndRestore, make_dataset, train
 
         class Kill(keras.callbacks.Callback):

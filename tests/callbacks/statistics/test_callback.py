@@ -486,7 +486,7 @@ def test_the_steps_of_images_are_the_epochs(tmp_path, monkeypatch):
     """The rest of an epoch that was resumed has no first batch."""
     written = []
     monkeypatch.setattr(
-        "keras_npbatch.callbacks.statistics.write_images",
+        "keras_npbatch.callbacks.statistics.callback.write_images",
         lambda folder, batch, samples, epoch: written.append((epoch, samples)),
     )
     dataset = make_dataset()
