@@ -34,10 +34,10 @@ from keras_npbatch.fit.adapter import Unserved, num_batches
 from keras_npbatch.fit.call import find_call
 from keras_npbatch.fit.call_batches import CallBatches
 from keras_npbatch.fit.requests import refuse_validation_split
-from keras_npbatch.fit.session import check_delivered
 from keras_npbatch.plan.plan import Kind, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.tree import Tree
+from keras_npbatch.workers.epoch import walk
 from keras_npbatch.workers.executor import Executor, check_max_queue_size, check_workers
 from keras_npbatch.workers.processes import stand_ins
 from keras_npbatch.workers.processes.launch import StartMethod
@@ -179,19 +179,17 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             place = clock.place
             epoch, first, times_set = place.epoch, place.step, clock.times_set
             work = Work(place.plan(core.plan))
-            step, last_step = first - 1, work.plan.num_batches - 1
-            clock.begin_iteration(place)
-            with contextlib.closing(executor.iteration(work, epoch, first)) as stream:
-                # Counted by hand: enumerate would hold the batch while it asks for the next.
-                for batch in stream:
-                    step += 1
+            last_step = work.plan.num_batches - 1
+            clock.begin_pass(epoch, place.in_order)
+            stream = executor.stream(work, epoch, first=first)
+            with contextlib.closing(walk(stream, first, last_step)) as steps:
+                for step, batch in steps:
                     if step == last_step:
                         clock.deliver(epoch, times_set)
                     else:
                         clock.reach(place._replace(step=step + 1), times_set)
                     yield batch
                     del batch  # the caller's alone, while the next is made
-            check_delivered(step, last_step)
             if not core.endless:
                 return
 

@@ -18,14 +18,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.distributed.checks import is_strategy
 from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.fit.call import (
-    Call,
     expect_steps,
     find_call,
     find_call_of,
@@ -33,7 +31,6 @@ from keras_npbatch.fit.call import (
     given_to,
     is_asked_by_keras,
     is_build,
-    running_frames,
 )
 from keras_npbatch.fit.requests import refuse_ignored, refuse_to_guess
 from keras_npbatch.fit.session import Session
@@ -115,12 +112,14 @@ class Serving(_Adapter):
     def __init__(self, dataset: Any, epoch_iterator: Any) -> None:
         super().__init__(dataset)
         self._epoch_iterator = weakref.ref(epoch_iterator)
-        self._is_asked = self._is_watched = False
+        self._is_asked = False
         self.number = next(_numbers)
         call = find_call_of(epoch_iterator)
         if call is None:
             refuse_ignored(dataset, "EpochIterator", given_to(epoch_iterator))
         self.session = Session(dataset, call, epoch_iterator.steps_per_epoch)
+        if self.session.rewired is not None:
+            weakref.finalize(epoch_iterator, self.session.rewired.end).atexit = False
 
     @property
     def epoch_iterator(self) -> Any:
@@ -179,24 +178,9 @@ class Serving(_Adapter):
         self, converted: Callable[[Iterator[Tree]], Iterator[Tree]] = iter
     ) -> Iterator[Tree]:
         """The pass that comes next."""
-        call = find_call()
-        self._watch(call)
-        batches = self.session.batches(call)
+        batches = self.session.batches(find_call())
         expect_steps(self.epoch_iterator, self.session.num_batches)
         return _telling(self.session, converted(batches))
-
-    def _watch(self, call: Call | None) -> None:
-        """Notice the end of a call of Keras, also by an exception.
-
-        Its iterator over epochs may live on in a cycle, until a garbage collection; its list of
-        callbacks does not.
-        """
-        callbacks = call.arguments.get("callbacks") if call is not None else None
-        if isinstance(callbacks, keras.callbacks.CallbackList) and not self._is_watched:
-            self._is_watched = True
-            weakref.finalize(
-                callbacks, _end, weakref.ref(core_of(self.dataset)), self.session
-            ).atexit = False
 
 
 class Calls:
@@ -207,16 +191,12 @@ class Calls:
 
     def serve(self, dataset: Any, epoch_iterator: Any) -> Serving:
         """Put what serves this call in the place of the dataset."""
-        running = running_frames()
-        for other in self._servings:
-            frame = other.session.frame
-            if frame is not None and frame not in running:
-                other.session.end()  # by an exception, whose traceback somebody keeps
         serving = Serving(dataset, epoch_iterator)
         self._servings.add(serving)
-        end = weakref.finalize(epoch_iterator, _end, weakref.ref(core_of(dataset)), serving.session)
-        end.atexit = False
         epoch_iterator.data_adapter = serving
+        # Keras drops the iterator when its call ends.
+        executor = core_of(dataset).part(Executor)
+        weakref.finalize(epoch_iterator, executor.expect_nothing).atexit = False
         return serving
 
     def newest(self, model: Any) -> Serving | None:
@@ -227,11 +207,6 @@ class Calls:
             if serving.session.model is model and serving.epoch_iterator is not None
         ]
         return max(found, key=lambda serving: serving.number, default=None)
-
-    @property
-    def have_ended(self) -> bool:
-        """Whether none is under way."""
-        return all(serving.session.has_ended for serving in self._servings)
 
 
 def num_batches(dataset: Any) -> int | None:
@@ -257,13 +232,6 @@ def _telling(session: Session, batches: Iterator[Tree]) -> Iterator[Tree]:
         if not getattr(error, "__notes__", None):  # one that was raised where it was made
             session.tell_place(error)
         raise
-
-
-def _end(core: weakref.ref[Core], session: Session) -> None:
-    session.end()
-    alive = core()
-    if alive is not None and alive.part(Calls).have_ended:
-        alive.part(Executor).all_calls_have_ended()
 
 
 class _TensorFlowEpochs:

@@ -28,8 +28,6 @@ __all__ = [
     "given_to",
     "is_asked_by_keras",
     "is_build",
-    "is_reset",
-    "running_frames",
     "show_steps",
 ]
 
@@ -47,8 +45,6 @@ class Call:
     """What it was given, by parameter name."""
     model: Any = None
     """Whose method it is."""
-    frame: int | None = None
-    """The identity of its frame."""
 
     def is_given(self, name: str, value: Any) -> bool:
         """Whether the argument `name` is this very object."""
@@ -97,27 +93,11 @@ def _call_in(frame: FrameType) -> Call | None:
     if not isinstance(owner, keras.Model) and not _is_code_of(frame, "keras"):
         return None
     given = {key: values[key] for key in parameters if key in values}
-    return Call(code.co_name, given, owner, id(frame))  # type: ignore[arg-type]
+    return Call(code.co_name, given, owner)  # type: ignore[arg-type]
 
 
 def _is_code_of(frame: FrameType, package: str) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith(f"{package}.")
-
-
-def running_frames() -> set[int]:
-    """The identities of all frames that are being executed, in any thread.
-
-    A call that has ended with an exception is none of them, though its traceback may keep its
-    frame, as in a notebook.
-    """
-    found = set()
-    for innermost in sys._current_frames().values():
-        frame: FrameType | None = innermost
-        while frame is not None:
-            found.add(id(frame))
-            frame = frame.f_back
-    del innermost  # this frame itself, maybe: it would keep all that called until a collection
-    return found
 
 
 def find_epoch_iterator(adapter: Any) -> Any | None:
@@ -150,17 +130,6 @@ def is_asked_by_keras() -> bool:
         if not _is_code_of(frame, "keras_npbatch"):
             return _is_code_of(frame, "keras")
     return False
-
-
-def is_reset(epoch_iterator: Any) -> bool:
-    """Whether Keras takes back the batches it used to build the model.
-
-    It then reads `num_batches` from the method `reset` of its iterator over epochs.
-    """
-    return any(
-        frame.f_code.co_name == "reset" and frame.f_locals.get("self") is epoch_iterator
-        for frame in _frames_of_keras()
-    )
 
 
 def is_build() -> bool:

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, told
-from keras_npbatch.fit.session import check_delivered
 from keras_npbatch.fit.weighing import weighed_for_evaluate
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.tree import Tree
+from keras_npbatch.workers.epoch import walk
 from keras_npbatch.workers.executor import Executor
 
 __all__ = ["CallBatches"]
@@ -57,14 +57,11 @@ class CallBatches:
 
     def __iter__(self) -> Iterator[Tree]:
         """One pass, through the dataset's workers."""
-        step, plan = -1, self._plan
-        executor = core_of(self._dataset).part(Executor)
-        with contextlib.closing(executor.iteration(self._work, 0)) as stream:
-            for batch in stream:
-                step += 1
+        stream = core_of(self._dataset).part(Executor).stream(self._work, 0, follows=False)
+        with contextlib.closing(walk(stream, 0, len(self) - 1)) as steps:
+            for _, batch in steps:
                 yield self._weighed(batch)
                 del batch  # the caller's alone, while the next is made
-        check_delivered(step, plan.num_batches - 1)
 
     def rows(self, step: int) -> Rows:
         """The rows of a batch, int64 of shape `(samples in it,)`; padding is not in it."""

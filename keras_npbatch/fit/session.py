@@ -16,8 +16,9 @@ Iterators are lazy: Keras makes some that it never uses, and a pass begins with 
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -30,7 +31,7 @@ from keras_npbatch.batches.work import Work
 from keras_npbatch.distributed.agreement import refuse_differences, tell_failure
 from keras_npbatch.distributed.checks import check_engine, check_rest, join_strategy, rewire
 from keras_npbatch.distributed.rank import has_others, mesh_place
-from keras_npbatch.errors import ClosedError, InvalidStateError, UnsupportedArgumentError, told_rows
+from keras_npbatch.errors import InvalidStateError, UnsupportedArgumentError, told_rows
 from keras_npbatch.fit.call import Call, find_call, is_build, show_steps
 from keras_npbatch.fit.deliveries import Delivery, Watch
 from keras_npbatch.fit.first_batch import look_at, note_if_jax_lost_the_model, warn_of_lone_samples
@@ -47,10 +48,11 @@ from keras_npbatch.fit.weighing import Weighing, without_weights
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Kind, Plan
 from keras_npbatch.tree import Tree
+from keras_npbatch.workers.epoch import walk
 from keras_npbatch.workers.executor import Executor
 from keras_npbatch.workers.stream import Stream
 
-__all__ = ["Session", "check_delivered"]
+__all__ = ["Session"]
 
 
 class Session:
@@ -71,7 +73,6 @@ class Session:
         self._dataset = dataset
         self._core = core = core_of(dataset)
         self._steps = steps
-        self.frame = None if call is None else call.frame
         self._model = None if call is None or call.model is None else weakref.ref(call.model)
         self._strategy: Any = None
         kind = kind_of(core, call)
@@ -89,27 +90,18 @@ class Session:
         self._next: Place | None = None
         self._clock_before = core.clock.place
         if self._kind == "fit":
-            core.clock.begin_fit(self._next_pass().epoch, self._in_order)
+            core.clock.begin_pass(self._next_pass().epoch, self._in_order)
         self._steps_shown = self.num_batches
         self._walks = 0
         self._passes = 0
-        self.has_ended = False
         self._has_begun = False
         self._last_pass: int | None = None
         self._stream: Stream | None = None
         # The metrics of a validation are those of `fit`.
         is_own_call = call is not None and call.kind == self._kind
         model = self.model if is_own_call else None
-        self._rewired = rewire(self._plan, self._kind, dataset, model)
-
-    def end(self) -> None:
-        """The call of Keras has ended; safe to call twice."""
-        if self._kind == "fit" and self._in_order and not self.has_ended:
-            self._core.clock.end_fit()
-        self.has_ended = True
-        if self._rewired is not None:
-            self._rewired.end()
-            self._rewired = None
+        self.rewired = rewire(self._plan, self._kind, dataset, model)
+        """What was changed of the model for this call."""
 
     @property
     def num_batches(self) -> int | None:
@@ -246,18 +238,19 @@ class Session:
 
     def _epochs(self) -> Iterator[Tree]:
         self._walks += 1
-        walk = self._walks
-        yield from self._one_epoch(walk)
-        while self._core.endless:
-            yield from self._one_epoch(walk)
+        number = self._walks
+        while True:
+            with contextlib.closing(self._one_epoch(number)) as epoch:
+                yield from epoch
+            if not self._core.endless:
+                return
 
-    def _one_epoch(self, walk: int) -> Iterator[Tree]:
+    def _one_epoch(self, number: int) -> Generator[Tree, None, None]:
         place = self._next = self._next_pass()
         epoch, first, plan = place.epoch, place.step, place.plan(self._plan)
         self._times_set = self._core.clock.times_set
         if self._kind == "fit":
-            self._core.clock.reached = None  # by an iteration that was left
-            self._core.clock.begin_fit(epoch, self._in_order)
+            self._core.clock.begin_pass(epoch, self._in_order)
         building = is_build()
         if not building:
             self._agree()
@@ -267,61 +260,59 @@ class Session:
         if not self._has_begun:
             warn_of_lone_samples(plan, self._kind, self.model, self._dataset)
         summarise = next((watch.summarise for watch in self.watches if watch.summarise), None)
-        work = Work(plan, self._training, summarise)
         stream = self._stream = self._core.part(Executor).stream(
-            work,
+            Work(plan, self._training, summarise),
             epoch,
             first=first,
             follows=self._another_follows(),
             caller_has_time=has_time_for(self._core.facts(plan)),
         )
-        step, last_step = first - 1, plan.num_batches - 1
+        last_step = plan.num_batches - 1
         ready, asked = stream.ready if self.watches else 0, perf_counter()
         try:
-            # Counted by hand: enumerate would hold the batch while it asks for the next.
-            for batch in stream:
-                step += 1
-                if step == last_step:
-                    # Before the last batch leaves, since Keras does not come back after it.
-                    self._passes += 1
-                    self._move_to(epoch + 1)
-                summary = None
-                if summarise is not None:
-                    batch, summary = batch  # the pair must not keep it
-                if building and plan.remainder == "pad":
-                    weighed = without_weights(batch)
-                else:
-                    weighed = self._weighing(plan, batch, step)
-                if self.watches:
-                    waited_s = 0.0 if ready else perf_counter() - asked
-                    delivery = Delivery(
-                        walk,
-                        plan,
-                        place._replace(step=step, in_order=self._in_order),
-                        first,
-                        weighed,
-                        summary,
-                        waited_s,
-                        ready,
-                        self._class_weight,
-                    )
-                    for watch in self.watches:
-                        watch.deliver(delivery)
-                    del delivery
-                self._at = plan, epoch, step
-                if not self._has_begun:
-                    look_at(weighed, self._kind, self.model, self._dataset)
-                    self._has_begun = True
-                yield weighed
-                del weighed, batch  # the caller's alone, while the next is waited for
-                ready, asked = stream.ready if self.watches else 0, perf_counter()
-            check_delivered(step, last_step)
+            with contextlib.closing(walk(stream, first, last_step)) as steps:
+                for step, batch in steps:
+                    if step == last_step:
+                        # Before the last batch leaves, since Keras does not come back after it.
+                        self._passes += 1
+                        self._move_to(epoch + 1)
+                    summary = None
+                    if summarise is not None:
+                        batch, summary = batch  # the pair must not keep it
+                    if building and plan.remainder == "pad":
+                        weighed = without_weights(batch)
+                    else:
+                        weighed = self._weighing(plan, batch, step)
+                    if self.watches:
+                        waited_s = 0.0 if ready else perf_counter() - asked
+                        self._tell(
+                            Delivery(
+                                number,
+                                plan,
+                                place._replace(step=step, in_order=self._in_order),
+                                first,
+                                weighed,
+                                summary,
+                                waited_s,
+                                ready,
+                                self._class_weight,
+                            )
+                        )
+                    self._at = plan, epoch, step
+                    if not self._has_begun:
+                        look_at(weighed, self._kind, self.model, self._dataset)
+                        self._has_begun = True
+                    yield weighed
+                    del weighed, batch  # the caller's alone, while the next is waited for
+                    ready, asked = stream.ready if self.watches else 0, perf_counter()
         except Exception as error:
             if self._kind == "fit":
                 note_if_jax_lost_the_model(error, self.model)
             raise
-        finally:
-            stream.close()
+
+    def _tell(self, delivery: Delivery) -> None:
+        for watch in self.watches:
+            watch.deliver(delivery)
 
     def _another_follows(self) -> bool:
         """Whether another epoch will be asked for, as far as can be told."""
@@ -369,16 +360,3 @@ class Session:
         if self._kind == "fit" and self._steps is None and steps != self._steps_shown:
             show_steps(find_call(), steps)
             self._steps_shown = steps
-
-
-def check_delivered(step: int, last_step: int) -> None:
-    """Refuses to take the end of a stream for the end of its epoch when batches are missing.
-
-    Raises:
-        ClosedError: if `step`, the last one delivered, is not the epoch's.
-    """
-    if step != last_step:
-        raise ClosedError(
-            f"the dataset was closed after {step + 1} of {last_step + 1} batches of an epoch that "
-            "was under way. Close it when all iteration is over."
-        )

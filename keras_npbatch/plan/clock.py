@@ -51,18 +51,13 @@ class Clock:
     """How often the user has set it; a session that sees a new number follows the clock."""
     reached: Place | None = None
     """The place after the batches that an iteration has delivered, if that is farther."""
-    fit_in_order: bool = False
-    """Whether a `fit(shuffle=False)` is under way."""
     _turns: list[int] = field(default_factory=list)
     """The epochs from which on the order is another than before them: that of the data, then the
     dataset's own again, and so on."""
 
     def copy(self) -> Clock:
         """One of its own at the same place, for a dataset that nothing is under way with."""
-        twin = Clock(self.epoch, self.step, self.skip, _turns=self._turns.copy())
-        if self.fit_in_order:
-            twin.end_fit()
-        return twin
+        return Clock(self.epoch, self.step, self.skip, _turns=self._turns.copy())
 
     @property
     def place(self) -> Place:
@@ -71,39 +66,25 @@ class Clock:
         return place._replace(in_order=place.is_rest and self.is_in_order(self.epoch))
 
     def is_in_order(self, epoch: int) -> bool:
-        """Whether an epoch was read in the order of the data by `fit(shuffle=False)`, or will be.
+        """Whether an epoch was last read in the order of the data, by `fit(shuffle=False)`.
 
         Else it has the dataset's own order.
         """
         return bisect_right(self._turns, epoch) % 2 == 1
 
-    def read_from(self, epoch: int, in_order: bool) -> None:
-        """Epochs from this one on are read so."""
-        del self._turns[bisect_left(self._turns, epoch) :]
-        if in_order != (len(self._turns) % 2 == 1):
-            self._turns.append(epoch)
-
-    def begin_fit(self, epoch: int, in_order: bool) -> None:
-        """A `fit` reads epochs from this one on so."""
-        self.fit_in_order = in_order
-        self.read_from(epoch, in_order)
-
-    def end_fit(self) -> None:
-        """What comes next has the dataset's own order again, unless it is the rest of an epoch."""
-        self.begin_fit(self.epoch, self.place.in_order)
-        self.fit_in_order = False
-
-    def begin_iteration(self, place: Place) -> None:
-        """A pass begins there that is no `fit`: whole epochs have the dataset's own order."""
+    def begin_pass(self, epoch: int, in_order: bool) -> None:
+        """Note in which order an epoch is read now; those after it have the dataset's own."""
         self.reached = None
-        if not self.fit_in_order:  # else that goes on
-            self.read_from(place.epoch, place.in_order)
+        del self._turns[bisect_left(self._turns, epoch) :]
+        is_in_order = len(self._turns) % 2 == 1
+        if is_in_order != in_order:
+            self._turns.append(epoch)
+        if in_order:
+            self._turns.append(epoch + 1)
 
     def set(self, epoch: int, step: int = 0, skip: int = 0, in_order: bool = False) -> None:
         """The user's word."""
         self.move_to(epoch, step, skip, in_order)
-        if not self.place.is_rest:
-            self.read_from(epoch, self.fit_in_order)
         self.times_set += 1
 
     def reach(self, place: Place, times_set: int) -> None:
@@ -123,4 +104,4 @@ class Clock:
         """The next pass begins there."""
         self.epoch, self.step, self.skip, self.reached = epoch, step, skip, None
         if step or skip:
-            self.read_from(epoch, in_order)
+            self.begin_pass(epoch, in_order)

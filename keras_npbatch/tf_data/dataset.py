@@ -29,11 +29,11 @@ from keras_npbatch.distributed.agreement import agree
 from keras_npbatch.distributed.checks import refuse_part, refuse_second_shard, warn_of_others
 from keras_npbatch.distributed.rank import find_in_strategy
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
-from keras_npbatch.fit.session import check_delivered
 from keras_npbatch.fit.weighing import weighed_for_evaluate, weighed_for_fit
 from keras_npbatch.plan.plan import Kind, Plan
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.choice import batches_at_once
+from keras_npbatch.workers.epoch import walk
 from keras_npbatch.workers.executor import Executor
 from keras_npbatch.workers.inline import InlineStream
 from keras_npbatch.workers.stream import Stream
@@ -245,17 +245,15 @@ class _Epochs:
                 f"Iterate over the dataset itself, or call set_epoch({clock.epoch}) and begin with "
                 f"batches.skip({clock.step})."
             )
-        clock.begin_iteration(clock.place)
+        clock.begin_pass(clock.epoch, in_order=False)
         yield from self._epoch(clock.epoch, clock.times_set)
 
     def _epoch(self, epoch: int, times_set: int | None) -> _Pass:
         """An epoch, which counts if it is known how often the user had set the clock before."""
-        core, work, step = core_of(self._dataset), self._work, -1
-        stream = core.part(Executor).iteration(work, epoch)
-        with contextlib.closing(stream):
-            # Counted by hand: zip would hold the batch while it asks for the next.
-            for batch in stream:
-                step += 1
+        core, work = core_of(self._dataset), self._work
+        stream = core.part(Executor).stream(work, epoch, follows=bool(work.training))
+        with contextlib.closing(walk(stream, 0, self._last_step)) as steps:
+            for step, batch in steps:
                 try:
                     arrays = self._layout.arrays(_weighed(work, batch, step))
                 except ValueError as error:
@@ -277,7 +275,6 @@ class _Epochs:
                 del arrays
                 if step == self._last_step:
                     break  # rows of a last batch that is dropped may follow
-        check_delivered(step, self._last_step)
 
 
 class _Passes:

@@ -24,6 +24,7 @@ from keras_npbatch.errors import InvalidArgumentError, told
 from keras_npbatch.workers.choice import choose, most_ahead
 from keras_npbatch.workers.inline import InlineStream
 from keras_npbatch.workers.processes.code import Code
+from keras_npbatch.workers.processes.idle import watch
 from keras_npbatch.workers.processes.launch import check_start_method
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.stream import ProcessStream
@@ -47,8 +48,6 @@ class Executor:
         self.pool: Pool | None = None
         """The worker processes, if there are any."""
         self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
-        self._iterations: weakref.WeakSet[Stream] = weakref.WeakSet()
-        """The passes that are no call of Keras's."""
         self._sent: Code | None = None
         """What was sent to the workers, but for large data."""
         self._times_entered = 0
@@ -129,15 +128,11 @@ class Executor:
         self._streams.add(stream)
         return stream
 
-    def iteration(self, work: Work, epoch: int, first: int = 0) -> Stream:
-        """An epoch for a caller other than Keras; the end of a `fit` does not end its workers."""
-        stream = self.stream(work, epoch, first=first, follows=bool(work.training))
-        self._iterations.add(stream)
-        return stream
-
     def enter(self) -> None:
         """Keep worker processes from call to call, until `leave`."""
         self._times_entered += 1
+        if self.pool is not None:
+            self.pool.stays = True
 
     def leave(self) -> None:
         """Close, at the end of the outermost `with`."""
@@ -152,11 +147,10 @@ class Executor:
             stream.close()
         self._core.slots.clear()
 
-    def all_calls_have_ended(self) -> None:
-        """The workers of a `fit` end with it, unless a `with` keeps them."""
-        # An iteration that is no call of Keras may be under way; its end is not told of.
-        if self._times_entered == 0 and not self._iterations:
-            self._let_pool_go()
+    def expect_nothing(self) -> None:
+        """A call has ended: batches that were made ahead for it are not waited for."""
+        if self.pool is not None:
+            self.pool.expect(False)
 
     # ---------------------------------------------------------------- processes
 
@@ -180,12 +174,15 @@ class Executor:
         self._sent = now
         if self.pool is not None:
             is_current = now == before and not (changed and method == "fork")
-            if self.pool.is_open and is_current:
+            if is_current and self.pool.claim():
                 return self.pool
             self.pool.close()
         self.pool = Pool(
             owner, workers=settings.workers, start_method=method, timeout_s=settings.timeout_s
         )
+        self.pool.stays = self._times_entered > 0
+        self.pool.claim()  # to start the workers may have taken long
+        watch(self.pool)
         return self.pool
 
     def _let_pool_go(self) -> None:

@@ -37,18 +37,20 @@ def test_moving_on_is_no_word_of_the_user_and_forgets_what_was_reached() -> None
 def test_the_order_of_an_epoch_is_that_it_was_last_read_in(
     reads: list[tuple[int, bool]],
 ) -> None:
+    """And those after it have the dataset's own, until they are read."""
     clock, expected = Clock(), [False] * 12
     for epoch, in_order in reads:
-        clock.read_from(epoch, in_order)
-        expected[epoch:] = [in_order] * (12 - epoch)
+        clock.begin_pass(epoch, in_order)
+        expected[epoch:] = [in_order] + [False] * (11 - epoch)
+        assert [clock.copy().is_in_order(epoch) for epoch in range(12)] == expected
     assert [clock.is_in_order(epoch) for epoch in range(12)] == expected
 
 
 def test_what_comes_after_a_fit_in_order_is_not() -> None:
     clock = Clock()
-    clock.begin_fit(0, in_order=True)
-    clock.move_to(2)
-    clock.end_fit()
+    for epoch in range(2):
+        clock.begin_pass(epoch, in_order=True)
+        clock.move_to(epoch + 1)
     assert [clock.is_in_order(epoch) for epoch in range(4)] == [True, True, False, False]
     assert clock.place == Place(2)
 

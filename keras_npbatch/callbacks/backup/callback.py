@@ -33,7 +33,7 @@ from keras_npbatch.callbacks.files import folder_path
 from keras_npbatch.distributed.agreement import refuse_different_backups
 from keras_npbatch.distributed.rank import has_others, is_first
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
-from keras_npbatch.fit.call import find_call, running_frames, show_steps
+from keras_npbatch.fit.call import find_call, show_steps
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.shard import Shard
@@ -138,7 +138,7 @@ class BackupAndRestore(Watcher):
             callbacks = keras.callbacks.CallbackList([self])
         self._last = LastInList(self, callbacks)
         try:
-            self._restore(callbacks, None if call is None else call.frame)
+            self._restore(callbacks)
         except BaseException:
             self._folder.release()
             raise
@@ -248,8 +248,8 @@ class BackupAndRestore(Watcher):
         if self._writes:
             self._folder.write(facts, arrays | kept, keep_previous=self.double_checkpoint)
 
-    def _restore(self, callbacks: Any, frame: int | None) -> None:
-        found = self._read_together(callbacks, frame)
+    def _restore(self, callbacks: Any) -> None:
+        found = self._read_together(callbacks)
         if found is None:
             return
         facts, arrays = found
@@ -322,14 +322,14 @@ class BackupAndRestore(Watcher):
             rule,
         )
 
-    def _read_together(self, callbacks: Any, frame: int | None) -> Found | None:
+    def _read_together(self, callbacks: Any) -> Found | None:
         """What `_read` returns or raises, when that is the same on all processes."""
         found, damage, told_of = None, None, "none"
         try:
             if self._writes:
                 told_of = "a folder that it can't use"
                 # A traceback may keep the callbacks of a fit that has ended.
-                self._folder.lock(lambda: frame is not None and frame not in running_frames())
+                self._folder.lock()
                 weakref.finalize(callbacks, self._folder.release)
             told_of = "none"
             found = self._read()

@@ -1,7 +1,7 @@
 """`BackupFolder`: the backups of one training, the last one and maybe the one before it.
 
 folder = BackupFolder(Path("backup"))
-folder.lock(is_over=lambda: False)              # another run is refused
+folder.lock()              # another run is refused
 found = folder.read(check)                      # (facts, arrays), or None
 folder.write(facts, arrays, keep_previous=True)
 folder.release()
@@ -42,13 +42,13 @@ class BackupFolder:
         self._lock: FolderLock | None = None
         self._latest_is_good = True
 
-    def lock(self, is_over: Callable[[], bool]) -> None:
+    def lock(self) -> None:
         """Be the one run that writes here; sweep up what those that were killed have left.
 
         Raises:
             InvalidStateError: if another run does, or the folder can't be written to.
         """
-        self._lock = FolderLock(self.path, is_over)
+        self._lock = FolderLock(self.path)
         remove_unfinished(self.path / _LATEST)
 
     def release(self) -> None:

@@ -1,6 +1,6 @@
 """`FolderLock`: one run at a time writes to a folder.
 
-    lock = FolderLock(Path("backup"), is_over=lambda: False)     # or InvalidStateError
+    lock = FolderLock(Path("backup"))     # or InvalidStateError
     lock.release()
 
 The lock is the operating system's, on an open file: a run that is killed lets go of it, whatever it
@@ -15,9 +15,9 @@ import importlib
 import os
 import socket
 import stat
+import threading
 import warnings
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,22 +44,21 @@ class FolderLock:
     """Held from when it is made until `release`, or the end of the process.
 
     Args:
-        folder: which; made if it is not there.
-        is_over: whether the run that holds it has ended, though nobody has released it: another
-            one in this process then takes it over.
+        folder: which; made if it is not there. A run that failed in this very thread, or in one
+            that has ended, may not have released it: this one takes it over.
 
     Raises:
         InvalidStateError: if another run holds it, or the folder can't be written to.
     """
 
-    def __init__(self, folder: Path, is_over: Callable[[], bool]) -> None:
-        self._is_over = is_over
+    def __init__(self, folder: Path) -> None:
+        self._thread = threading.current_thread()
         self._descriptor: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self.path = folder.resolve() / _NAME
             for other in list(_held):
-                if other.path == self.path and other._is_over():
+                if other.path == self.path and other._is_left_behind:
                     other.release()
             while self._descriptor is None:
                 self._descriptor = self._acquired()
@@ -94,6 +93,11 @@ class FolderLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)  # which does not unlock what the parent has open too
+
+    @property
+    def _is_left_behind(self) -> bool:
+        """Whether the run that holds it can't be under way."""
+        return self._thread is threading.current_thread() or not self._thread.is_alive()
 
     def _acquired(self) -> int | None:
         """The file, locked; None if it was removed meanwhile by who held it."""

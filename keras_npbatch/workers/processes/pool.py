@@ -15,6 +15,8 @@ while the other waits for it.
 
 Batches that are made but not asked for are kept: a stream that is left early and begun again, or
 the next epoch, whose first batches a stream asks for when its own are all under way, finds them.
+
+Workers that nobody asks for a while are ended (`rest`), and started again when somebody does.
 """
 
 from __future__ import annotations
@@ -46,6 +48,12 @@ from keras_npbatch.workers.processes.worker import BOARD_BYTES, STARTING, Extent
 
 __all__ = ["Pool"]
 
+_IDLE_S = 1.5
+"""How long workers stay when no stream is open and none is expected."""
+_UNUSED_S = 30.0
+"""How long they stay otherwise: a step or a validation may take long, and a stream may be held by
+the traceback of a call that has failed."""
+
 
 class Pool:
     """Worker processes of one dataset.
@@ -76,6 +84,12 @@ class Pool:
     ) -> None:
         self.readers: set[int] = set()
         """The streams that are open, each by its `id`."""
+        self.stays = False
+        """Whether its workers stay, however long nobody asks for a batch."""
+        self.changed = threading.Event()
+        """Set whenever `rests_in_s` may have become less."""
+        self._expects = False
+        self._used_s = time.monotonic()
         self._patience = Patience(timeout_s)
         self._lock = threading.RLock()
         self._leases = Leases()
@@ -117,8 +131,8 @@ class Pool:
             self._launcher = launcher_for(start_method, modules, self._patience.start_s)
             opened.callback(self._launcher.close)
             opened.callback(end_members, self._members)
-        for index in range(workers):
-            self._launch(index)
+        self._num_workers = workers
+        self._launch_all()
 
     def __enter__(self) -> Self:
         return self
@@ -138,8 +152,11 @@ class Pool:
 
     def close(self) -> None:
         """End the workers. Safe to call twice, and from another thread."""
-        if not self._end.alive or os.getpid() != self._owner:
+        if os.getpid() != self._owner:
             return
+        if not self._end.alive:
+            with self._lock:  # another thread may be at it
+                return
         self._closing = True
         self.ring()
         with self._lock, interrupts.deferred():  # an end that is interrupted is not begun again
@@ -147,10 +164,66 @@ class Pool:
             self._kept.clear()
             self._backlog.clear()
 
+    # ---------------------------------------------------------------- rest
+
+    def claim(self) -> bool:
+        """Whether it is open, and stays so for long enough to open a stream."""
+        with self._lock:
+            self._used_s = time.monotonic()
+            return self.is_open
+
+    def end_reading(self, reader: int, now: Callable[[], float] = time.monotonic) -> None:
+        """A stream has been closed."""
+        self.readers.discard(reader)
+        self._used_s = now()  # by an argument: a generator may end after modules have
+        self.changed.set()
+
+    def expect(self, more: bool) -> None:
+        """Whether somebody will ask for the next epoch."""
+        self._expects = more
+        self.changed.set()
+
+    @property
+    def rests_in_s(self) -> float:
+        """After how many seconds in which nobody asks for a batch its workers should rest."""
+        if self.stays:
+            return _UNUSED_S
+        limit_s = _UNUSED_S if self.readers or self._expects else _IDLE_S
+        return self._used_s + limit_s - time.monotonic()
+
+    def rest(self) -> None:
+        """End the workers; who asks for a batch gets others. With no stream open, close."""
+        if not self._lock.acquire(blocking=False):  # somebody waits for a batch
+            self._used_s = time.monotonic()
+            return
+        try:
+            if self.rests_in_s > 0:  # somebody has asked just now
+                return
+            if self.readers and self.is_open:
+                self._end_workers()
+            else:
+                self.close()
+        finally:
+            self._used_s = time.monotonic()
+            self._lock.release()
+
+    def _end_workers(self) -> None:
+        self.take_answers()
+        unfinished = [job for member in self._members for job in member.jobs]
+        with interrupts.deferred():
+            end_members(self._members)
+            self._members.clear()
+            self._launcher.close()
+        self._board[:] = STARTING, 0
+        for job in sorted(unfinished, key=lambda job: job.number, reverse=True):
+            job.member = None
+            self._backlog.appendleft(job)
+
     # ---------------------------------------------------------------- jobs
 
     def ask(self, key: Key) -> Job:
         """Have a batch made, or find it made."""
+        self._used_s = time.monotonic()
         with self._lock:
             job = self._kept.pop(key, None)
             if job is None:
@@ -228,6 +301,10 @@ class Pool:
 
     # ---------------------------------------------------------------- inside, under the lock
 
+    def _launch_all(self) -> None:
+        for index in range(self._num_workers):
+            self._launch(index)
+
     def _launch(self, index: int) -> None:
         with interrupts.deferred():
             process = self._launcher.launch()
@@ -249,6 +326,8 @@ class Pool:
 
     def _feed(self) -> None:
         """Hand out waiting jobs, each to the worker with the fewest."""
+        if self._backlog and not self._members:
+            self._launch_all()
         while self._backlog:
             member = min(self._members, key=lambda member: len(member.jobs))
             if not member.has_room:
@@ -261,6 +340,8 @@ class Pool:
         Only its own worker is listened to: each answer of another would wake this thread, and on
         few cores take the place of the worker that is waited for.
         """
+        if not self._members:  # they rest
+            self._feed()
         if job.member is not None:
             members, poll = [job.member], job.member.poll
         else:

@@ -57,6 +57,7 @@ class ProcessStream:
         self._pending: deque[Job] = deque()
         self._closed = False
         pool.forget_all_but(work, range(epoch, epoch + 2))
+        self._follows = follows if work.training else None
         pool.readers.add(id(self))
 
     def __iter__(self) -> Iterator[Tree]:
@@ -100,8 +101,11 @@ class ProcessStream:
 
         Safe to call twice, and from another thread: a consumer that waits comes to its end.
         """
-        self._closed = True
-        self._pool.readers.discard(id(self))
+        if not self._closed:
+            self._closed = True
+            self._pool.end_reading(id(self))
+            if self._follows is not None:  # evaluation says nothing of the next epoch of training
+                self._pool.expect(self._follows and self._left == 0)
         self._pool.ring()
         while self._pending:
             try:  # noqa: SIM105  # see `Pool.ring`
