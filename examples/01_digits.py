@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python examples/01_digits.py        # or tensorflow, or torch
 
-Prints the accuracy, and what the pipeline did: which rows made up an epoch, and where a sample was.
+Prints the accuracy, then what the pipeline did: the rows of an epoch, and where one sample was.
 """
 
 import argparse
@@ -19,7 +19,7 @@ parser.add_argument("--epochs", type=int, default=15)
 parser.add_argument("--batch-size", type=int, default=64)
 arguments = parser.parse_args()
 
-# --- data: NumPy arrays, as they come
+# --- data: plain NumPy arrays
 digits = load_digits()
 images = (digits.images / 16.0).astype("float32")[..., np.newaxis]
 labels = digits.target.astype("int32")
@@ -45,9 +45,9 @@ model = keras.Sequential(
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(train, validation_data=test, epochs=arguments.epochs, verbose=2)
 
-# --- what came of it
+# --- results
 _, accuracy = model.evaluate(test, verbose=0)
-# In the order of x, though train shuffles:
+# In the order of x, although train shuffles:
 predicted = model.predict(train, verbose=0).argmax(axis=1)
 print(f"\ntest accuracy: {accuracy:.3f}")
 print(f"training accuracy from predict(train): {(predicted == y).mean():.3f}")

@@ -1,10 +1,10 @@
-"""Random augmentation with `augment(batch, rng)`: new in every epoch, the same in every run.
+"""Random augmentation with `augment(batch, rng)`: new in each epoch, the same in each run.
 
     KERAS_BACKEND=jax python examples/02_augmentation.py
 
-`rng` is a function of (seed, epoch, step), so two trainings with 0 and with 4 workers end with the
-same weights, bit for bit. The example trains both and compares, on digits held out by `split`:
-validation, `evaluate` and `predict` are never augmented.
+`rng` is a function of (seed, epoch, step), so training with 0 workers and with 4 workers ends with
+the same weights, bit for bit. The example trains both ways and compares. It measures the accuracy
+on digits that `split` holds out: validation, `evaluate` and `predict` are never augmented.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def shift_and_fade(batch, rng):
 
 
 def train(workers):
-    """Train a small model on augmented digits; returns it and the two parts of the data."""
+    """Train a small model on augmented digits; return it and the two parts of the data."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -60,7 +60,7 @@ print(f"accuracy on {held_out.num_samples} other digits: {accuracy:.3f}")
 same = all(map(np.array_equal, model.get_weights(), other.get_weights()))
 print(f"4 workers and 0 workers give {'the same' if same else 'DIFFERENT'} weights, bit for bit")
 
-# Any batch of any epoch can be looked at, at any time: asking changes nothing.
+# You can look at any batch of any epoch at any time. Reading one changes nothing.
 dataset.set_epoch(3)
 x, y = dataset[5]
 print(f"batch 5 of epoch 3: labels {y[:8].tolist()}, mean {x.mean():.4f}")

@@ -1,9 +1,10 @@
-"""A custom loader: one `.npy` file a sample, read by threads.
+"""A custom loader: one `.npy` file per sample, read by threads.
 
     KERAS_BACKEND=jax python examples/03_files.py
 
-Writes scikit-learn's digits into a folder, one file each, and trains from the files. A loader is
-one method, `load(rows)`; order, batching, threads and exactly-once come with the class.
+Writes scikit-learn's digits to a folder, one file each, and trains from the files. A loader is one
+method, `load(rows)`. The class adds the order, the batches, the threads, and the promise that each
+sample comes exactly once an epoch.
 """
 
 import argparse
@@ -24,13 +25,13 @@ parser.add_argument("--workers", type=int, default=4)
 arguments = parser.parse_args()
 
 
-# Python 3.11 before 3.11.9 fails now and then when two threads parse at once, and the header of a
-# `.npy` file is parsed (https://github.com/python/cpython/issues/106905).
+# Python 3.11 before 3.11.9 sometimes fails when two threads parse at the same time, and `np.load`
+# parses the header of a `.npy` file (https://github.com/python/cpython/issues/106905).
 parsing = threading.Lock()
 
 
 def read(path):
-    """One image: reading takes the time, and happens in all threads at once."""
+    """Read one image. Reading takes most of the time, and all threads do it at once."""
     content = io.BytesIO(path.read_bytes())
     with parsing:
         return np.load(content)
@@ -44,7 +45,7 @@ class Files(npb.BatchDataset):
         self.paths, self.labels = list(paths), np.asarray(labels)
 
     def load(self, rows):
-        """The images and labels of these rows."""
+        """Read the images and labels of these rows."""
         images = np.stack([read(self.paths[row]) for row in rows])
         return images.astype("float32")[..., np.newaxis] / 16.0, self.labels[rows]
 
@@ -74,7 +75,7 @@ with tempfile.TemporaryDirectory() as folder:
     model.fit(train, validation_data=test, epochs=arguments.epochs, verbose=2)
     print(f"test accuracy: {model.evaluate(test, verbose=0)[1]:.3f}")
 
-    # What happens to a file that can't be read: the error names batch and rows.
+    # If a file can't be read, the error names the batch and its rows.
     paths[3].write_bytes(b"not an array")
     try:
         list(train)

@@ -1,9 +1,10 @@
-"""A training loop of your own over a `tf.data.Dataset`, a whole epoch inside one `tf.function`.
+"""Your own training loop over a `tf.data.Dataset`: a whole epoch inside one `tf.function`.
 
     python examples/04_tf_data.py
 
-Each iteration over `batches` is the next epoch of the dataset, in a new order: TensorFlow asks for
-it anew whenever the function runs. The same dataset then trains a Keras model on any backend.
+Each iteration over `batches` is the next epoch of the dataset, in a new order: TensorFlow starts a
+new iteration each time the function runs. The same dataset then trains a Keras model, on any
+backend.
 """
 
 import argparse
@@ -33,7 +34,7 @@ times_seen = tf.Variable(tf.zeros(1437, tf.int32))
 
 @tf.function
 def train_an_epoch():
-    """A step of gradient descent for each batch."""
+    """Take one step of gradient descent for each batch."""
     for images, targets in batches:
         with tf.GradientTape() as tape:
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -54,7 +55,7 @@ print(f"after {train.epoch} epochs each sample was seen {counts} times")
 predicted = tf.argmax(x[1437:] @ kernel + bias, axis=1).numpy()
 print(f"test accuracy of the loop: {np.mean(predicted == y[1437:]):.3f}")
 
-# What `tf.data` can do goes on from here; Keras takes it on every backend.
+# Add any `tf.data` operation from here on. Keras takes the result on every backend.
 model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10, activation="softmax")])
 model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 labelled = batches.map(lambda images, targets: (images, targets["label"])).prefetch(1)

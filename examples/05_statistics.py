@@ -1,9 +1,9 @@
-"""What was in the batches: statistics of each epoch, a receipt, and a picture.
+"""See what was in the batches: statistics of each epoch, a receipt, and a picture.
 
     KERAS_BACKEND=jax python examples/05_statistics.py --folder .
 
-Both callbacks count what the model was trained on, after the transform: not what Keras looked at to
-build the model, and not validation.
+Both callbacks count what the model was trained on, after the transform. They count neither the
+batch that Keras reads to build the model nor validation.
 """
 
 import argparse
@@ -38,7 +38,7 @@ audit = npb.callbacks.CoverageAudit(train)
 history = model.fit(
     train, epochs=arguments.epochs, verbose=0, callbacks=[statistics, audit]
 ).history
-assert np.isclose(history["data/x/mean"][-1], images[:1437].mean())  # the logs have it, too
+assert np.isclose(history["data/x/mean"][-1], images[:1437].mean())  # it is in the logs, too
 
 rich.print(statistics.table())
 counts = [f"{digit}: {statistics.history[f'data/y/class_{digit}'][-1]:.0f}" for digit in range(10)]

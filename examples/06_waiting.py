@@ -1,10 +1,10 @@
-"""Why is training slow? `InputMonitor` says whether it waits for data, where, and what to change.
+"""Is training slow? `InputMonitor` says if it waits for data, where, and what to change.
 
     KERAS_BACKEND=jax python examples/06_waiting.py
 
-The loader here takes 200 ms to "read" a batch, as a slow disk would. The example trains, gets the
-warning, does what it says, and trains again. How much that helps depends on what else the machine
-does meanwhile; where training still waits, the monitor says what to change next.
+The loader takes 200 ms to "read" a batch, like a slow disk. The example trains, gets the warning,
+follows its advice, and trains again. How much that helps depends on what else the machine is doing.
+If training still waits, the monitor says what to change next.
 """
 
 import argparse
@@ -22,7 +22,7 @@ arguments = parser.parse_args()
 
 
 class SlowDisk(npb.BatchDataset):
-    """Random images; reading them takes a while, whatever the processor does."""
+    """Random images that take a while to read, however fast the processor is."""
 
     def load(self, rows):
         time.sleep(0.2)
@@ -43,7 +43,7 @@ model.compile("adam", "sparse_categorical_crossentropy")
 
 
 def train(**settings):
-    """Train once; returns the monitor and how long each step of the last epoch waited, in ms."""
+    """Train once; return the monitor and how long each step of the last epoch waited, in ms."""
     dataset = SlowDisk(320, batch_size=32, seed=0, **settings)
     monitor = npb.callbacks.InputMonitor(dataset, patience=5)
     history = model.fit(dataset, epochs=arguments.epochs, verbose=0, callbacks=[monitor]).history

@@ -1,10 +1,10 @@
-"""Interrupt training in the middle of an epoch and go on: the same weights, bit for bit.
+"""Interrupt training in the middle of an epoch and resume it: the same weights, bit for bit.
 
     KERAS_BACKEND=jax python examples/07_resume.py
 
-Trains twice: without a break, and interrupted after some steps of epoch 1 and started again, as
-another process would do it, with another number of workers. The data are augmented at random and
-the model has dropout: neither may repeat or skip a number.
+Trains twice. The first run has no break. The second is interrupted after some steps of epoch 1 and
+started again, as a new process would do it, with another number of workers. The data are augmented
+at random and the model has dropout: neither may repeat or skip a random number.
 """
 
 import argparse
@@ -25,13 +25,13 @@ images, labels = digits.images.astype("float32") / 16.0, digits.target.astype("i
 
 
 def fade(batch, rng):
-    """Multiply each image by 0.7 to 1.3."""
+    """Multiply each image by a factor from 0.7 to 1.3."""
     x, y = batch
     return x * rng.uniform(0.7, 1.3, size=(len(x), 1, 1)).astype("float32"), y
 
 
 class Interrupt(keras.callbacks.Callback):
-    """Stands for whatever ends a process: a full disk, a time limit, a power cut."""
+    """Stands in for whatever ends a process: a full disk, a time limit, a power cut."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -42,7 +42,7 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def train(workers, folder=None, interrupt=False):
-    """Make everything anew, as at the start of a process, and train."""
+    """Make everything from scratch, as a new process would, and train."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [

@@ -1,11 +1,11 @@
-"""Several processes train one model with `fit`: JAX and keras.distribution.
+"""Train one model in several processes with `fit`: JAX and keras.distribution.
 
     for rank in 0 1; do
         python examples/jax_fit.py --address 127.0.0.1:29500 --processes 2 --rank $rank &
     done; wait
 
-On several machines the address is that of the first, and each process says its rank; where JAX
-knows them by itself (TPU pods, Slurm), `jax.distributed.initialize()` needs no arguments.
+On several machines, give the address of the first machine, and each process its own rank. Where JAX
+finds these by itself (TPU pods, Slurm), `jax.distributed.initialize()` needs no arguments.
 """
 
 import argparse
@@ -30,13 +30,13 @@ parser.add_argument("--rank", type=int, required=True)
 parser.add_argument("--epochs", type=int, default=10)
 arguments = parser.parse_args()
 
-# --- join the others
-jax.config.update("jax_cpu_collectives_implementation", "gloo")  # an early JAX has no default
+# --- join the other processes
+jax.config.update("jax_cpu_collectives_implementation", "gloo")  # early JAX has no default
 jax.distributed.initialize(arguments.address, arguments.processes, arguments.rank)
 keras.distribution.set_distribution(keras.distribution.DataParallel())
 keras.utils.set_random_seed(0)
 
-# --- data: all processes make the same datasets, and each reads its part
+# --- data: all processes make the same datasets; each reads its own part
 digits = load_digits()
 x, y = (digits.images / 16.0).astype("float32"), digits.target.astype("int32")
 is_test = np.arange(len(x)) % 5 == 0
@@ -53,7 +53,7 @@ model = keras.Sequential(
         keras.layers.Dense(10, activation="softmax"),
     ]
 )
-# Padding weighs nothing in a weighted metric.
+# Padded rows weigh nothing in a weighted metric.
 model.compile("adam", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
 history = model.fit(
     train,
@@ -62,7 +62,7 @@ history = model.fit(
     verbose=2 if arguments.rank == 0 else 0,
 )
 
-# --- what came of it; a line is one write, so that those of two processes don't mix
+# --- results; each line is one write, so that the lines of two processes don't mix
 digest = hashlib.sha256(b"".join(map(np.ndarray.tobytes, model.get_weights()))).hexdigest()
 accuracy = history.history["val_accuracy"][-1]
 print(

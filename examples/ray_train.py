@@ -4,8 +4,8 @@
     python examples/ray_train.py --processes 2
     RAY_ADDRESS=auto python examples/ray_train.py --processes 32 --storage s3://...  # on a cluster
 
-Ray starts the processes wherever there is room and joins them with torch.distributed;
-`shard="auto"` finds them there. Each reads its part of every batch of 128.
+Ray starts the processes wherever there is room and connects them with torch.distributed, where
+`shard="auto"` finds them. Each process reads its part of every global batch of 128 samples.
 """
 
 import argparse
@@ -20,7 +20,7 @@ arguments = parser.parse_args()
 
 
 def train_on_each(settings):
-    """What each process runs; it imports for itself, since Ray starts it afresh."""
+    """Run in each process. It has its own imports, since Ray starts a fresh process."""
     os.environ["KERAS_BACKEND"] = "torch"
     import keras
     import numpy as np
@@ -45,11 +45,11 @@ def train_on_each(settings):
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    # Padding weighs nothing in a weighted metric.
+    # Padded rows weigh nothing in a weighted metric.
     model.compile("adam", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
 
     def report(epoch, logs):
-        """Tell Ray how it goes; the first process saves the model, which all have."""
+        """Report the metrics to Ray; the first process saves the model, which all have."""
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if train.plan.shard.index == 0:
@@ -63,7 +63,7 @@ def train_on_each(settings):
         epochs=settings["epochs"],
         verbose=0,
         callbacks=[
-            npb.callbacks.TorchDataParallel(),  # the first of them
+            npb.callbacks.TorchDataParallel(),  # first in the list
             keras.callbacks.LambdaCallback(on_epoch_end=report),
         ],
     )

@@ -1,12 +1,12 @@
-"""Several processes train one model with `fit`: TensorFlow's MultiWorkerMirroredStrategy.
+"""Train one model in several processes with `fit`: MultiWorkerMirroredStrategy.
 
     workers=127.0.0.1:29501,127.0.0.1:29502
     for index in 0 1; do
         python examples/tensorflow_fit.py --workers $workers --index $index &
     done; wait
 
-On a cluster, `--workers` names a host and port of each process. On one machine with several
-devices, `tf.distribute.MirroredStrategy()` needs neither these nor the class of models below.
+On a cluster, `--workers` lists the host and port of each process. On one machine with several
+devices, use `tf.distribute.MirroredStrategy()`, which needs neither `--workers` nor `Model` below.
 """
 
 import argparse
@@ -33,7 +33,7 @@ arguments = parser.parse_args()
 
 
 class Model(keras.Sequential):
-    """Keras reduces the results of a step over their first axis, which its own don't have."""
+    """Gives the results of a step a first axis: Keras reduces over it, but its own have none."""
 
     def train_step(self, data):
         return {name: tf.expand_dims(value, 0) for name, value in super().train_step(data).items()}
@@ -42,13 +42,13 @@ class Model(keras.Sequential):
         return {name: tf.expand_dims(value, 0) for name, value in super().test_step(data).items()}
 
 
-# --- join the others
+# --- join the other processes
 task = {"type": "worker", "index": arguments.index}
 os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": arguments.workers}, "task": task})
 strategy = tf.distribute.MultiWorkerMirroredStrategy()
 keras.utils.set_random_seed(0)
 
-# --- data: all processes make the same datasets, and each reads its part
+# --- data: all processes make the same datasets; each reads its own part
 digits = load_digits()
 x, y = (digits.images / 16.0).astype("float32"), digits.target.astype("int32")
 is_test = np.arange(len(x)) % 5 == 0
@@ -66,7 +66,7 @@ with strategy.scope():
             keras.layers.Dense(10, activation="softmax"),
         ]
     )
-    # Padding weighs nothing in a weighted metric.
+    # Padded rows weigh nothing in a weighted metric.
     model.compile("adam", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
 history = model.fit(
     train,
@@ -75,7 +75,7 @@ history = model.fit(
     verbose=2 if arguments.index == 0 else 0,
 )
 
-# --- what came of it; a line is one write, so that those of two processes don't mix
+# --- results; each line is one write, so that the lines of two processes don't mix
 digest = hashlib.sha256(b"".join(map(np.ndarray.tobytes, model.get_weights()))).hexdigest()
 accuracy = float(np.mean(history.history["val_accuracy"][-1]))
 print(

@@ -1,9 +1,10 @@
-"""Several processes, a training loop of one's own: DistributedDataParallel around a Torch module.
+"""Your own training loop in several processes: DistributedDataParallel and a Torch module.
 
     KERAS_BACKEND=torch torchrun --standalone --nproc-per-node 2 examples/torch_loop.py
 
-A dataset is iterated over as it is; no `DataLoader`, no `DistributedSampler`. The loss is divided
-by the weights of the samples of all processes, so that each sample counts alike in the last batch.
+Iterate over the dataset itself: no `DataLoader`, no `DistributedSampler`. The loss is divided by
+the sum of the sample weights of all processes, so that each sample of the last batch counts the
+same as any other.
 """
 
 import argparse
@@ -33,7 +34,7 @@ rank, count = distributed.get_rank(), distributed.get_world_size()
 digits = load_digits()
 x, y = (digits.data / 16.0).astype("float32"), digits.target
 is_test = np.arange(len(x)) % 5 == 0
-# Padded to full batches: the third array of a batch, 0 for each added sample.
+# Batches are padded to full size. Their third array holds the weights: 0 for each added row.
 train = npb.ArrayDataset(x[~is_test], y[~is_test], batch_size=64, seed=0, shard="auto")
 
 torch.manual_seed(0)
@@ -56,7 +57,7 @@ for epoch in range(arguments.epochs):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        rows = train.rows(step, epoch)  # what this process has read
+        rows = train.rows(step, epoch)  # the rows that this process has read
         seen[torch.from_numpy(rows.copy()).to(device)] += 1
 
 distributed.all_reduce(seen)
@@ -65,6 +66,6 @@ with torch.no_grad():
 if rank == 0:
     print(f"{count} processes have seen each sample {seen.unique().tolist()} times")
     print(f"test accuracy of the loop: {(predicted == y[is_test]).mean():.3f}")
-# It ends the threads of the group, unless something still holds the group, as `parallel` does.
+# Ends the threads of the group, unless something still holds the group, as `parallel` does.
 del parallel, optimizer
 distributed.destroy_process_group()
