@@ -1,1 +1,1 @@
-"""Which process of how many this is, and whether all of them agree."""
+"""Which process this is, out of how many, and whether all of them agree."""

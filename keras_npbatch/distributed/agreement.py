@@ -1,11 +1,11 @@
-"""What the processes that train together tell each other.
+"""The messages that processes which train together exchange.
 
     seed = agreed_seed(seed, shard)             # the same on all
     refuse_differences(shard, description)      # an error on all, before the first step
 
-They talk by way of what they train with: the coordinator of JAX, a group of Torch, a strategy of
-TensorFlow. Each message says what it is about, since a process that is at another place of its
-program would be misunderstood.
+They communicate through what they train with: the JAX coordinator, a Torch process group, or a
+TensorFlow strategy. Each message names its topic, so that one from a process at another point of
+its program is not misunderstood.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ __all__ = [
 
 _MOST_TOLD = 5
 OTHERS_COME_WITHIN_S = 600.0
-"""Others may be late: they load data, or wait for a machine."""
+"""How long to wait for others, which may be late: they load data, or wait for a machine."""
 
 
 def agreed_seed(seed: int, shard: Shard) -> int:
     """The seed that the first process has drawn.
 
     Args:
-        seed: what this one has drawn.
-        shard: which of how many it is.
+        seed: the seed that this process has drawn.
+        shard: the shard of this process.
 
     Raises:
-        InvalidArgumentError: if the processes have no way to talk.
-        RanksDisagreeError: if another has been given a seed.
+        InvalidArgumentError: if the processes have no way to communicate.
+        RanksDisagreeError: if another process was given a seed.
     """
     said = say_to_all(json.dumps(["a seed", str(seed)]), shard.count)
     if said is None:
@@ -61,16 +61,16 @@ def agreed_seed(seed: int, shard: Shard) -> int:
 
 
 def refuse_differences(shard: Shard, description: Mapping[str, Any]) -> None:
-    """All processes tell theirs, and each complains if they are not the same.
+    """Compare the descriptions of all processes, and refuse differences.
 
-    Where they have no way to talk, nothing is done.
+    Does nothing if the processes have no way to communicate.
 
     Args:
-        shard: which of how many this is.
-        description: what must be the same on all, by name; as JSON takes it.
+        shard: the shard of this process.
+        description: what must be the same on all processes, by name; values that JSON takes.
 
     Raises:
-        RanksDisagreeError: on every process, telling what differs where.
+        RanksDisagreeError: on every process, if they differ; it says what differs, and where.
     """
     said = say_to_all(report(shard, description), shard.count)
     if said is not None:
@@ -78,10 +78,10 @@ def refuse_differences(shard: Shard, description: Mapping[str, Any]) -> None:
 
 
 def agree(core: Core) -> None:
-    """The processes that train together tell each other, once, that they have the same dataset.
+    """Check once that the processes which train together have the same dataset.
 
     Raises:
-        RanksDisagreeError: on every process, if they have not.
+        RanksDisagreeError: on every process, if they don't.
     """
     if not core.is_agreed and ranks.has_others(core.plan.shard):
         refuse_differences(core.plan.shard, core.description())
@@ -89,17 +89,17 @@ def agree(core: Core) -> None:
 
 
 def refuse_different_backups(shard: Shard, folder: Any, found: str) -> None:
-    """All processes tell which backup of training they have found, and must have the same.
+    """Check that all processes have found the same backup of training.
 
-    Where they have no way to talk, nothing is done.
+    Does nothing if the processes have no way to communicate.
 
     Args:
-        shard: which of how many this is.
-        folder: where the backup is looked for.
-        found: which it is, in words.
+        shard: the shard of this process.
+        folder: the folder that was searched for the backup.
+        found: the backup that was found, in words.
 
     Raises:
-        RanksDisagreeError: on every process, telling which has found what.
+        RanksDisagreeError: on every process, if they differ; it says which process found what.
     """
     said = say_to_all(json.dumps(["a backup", found]), shard.count)
     if said is None:
@@ -115,22 +115,22 @@ def refuse_different_backups(shard: Shard, folder: Any, found: str) -> None:
 
 
 def report(shard: Shard, description: Mapping[str, Any]) -> str:
-    """What a process tells of itself; see `compare`."""
+    """The message in which a process describes itself; see `compare`."""
     place = ranks.mesh_place()
     reader = None if place is None else place.shard.index
     return json.dumps(["a dataset", [shard.index, shard.count, reader, dict(description)]])
 
 
 def compare(said: Sequence[str], shards_expected: int | None = None) -> None:
-    """Complains if the reports of all processes, in their order, don't fit each other.
+    """Check that the reports of all processes fit together.
 
     Args:
-        said: the reports.
-        shards_expected: how many shards there must be; None: as many as they say, each read by
-            equally many processes.
+        said: the reports, in process order.
+        shards_expected: how many shards there must be; None: as many as the reports say, each read
+            by the same number of processes.
 
     Raises:
-        RanksDisagreeError: telling what differs where.
+        RanksDisagreeError: if they don't; it says what differs, and where.
     """
     reports = _contents(said)
     shards = [(index, count) for index, count, _, _ in reports]
@@ -167,11 +167,11 @@ def compare(said: Sequence[str], shards_expected: int | None = None) -> None:
 
 
 def tell_failure(shard: Shard, error: Exception) -> None:
-    """Those who wait for this process to say what it has hear that it fails, where they can.
+    """Tell the processes that wait for this one's report that it fails, if JAX connects them.
 
     Args:
-        shard: which of how many this is.
-        error: why.
+        shard: the shard of this process.
+        error: why it fails.
     """
     if ranks.can_talk_by_jax(shard.count):
         from keras_npbatch.distributed.jax import say
@@ -180,7 +180,7 @@ def tell_failure(shard: Shard, error: Exception) -> None:
 
 
 def _contents(said: Sequence[str]) -> list[Any]:
-    """What each process tells, of one topic."""
+    """The content of each message; all must be about one topic."""
     told_of = [json.loads(text) for text in said]
     topics = [topic for topic, _ in told_of]
     if len(set(topics)) == 1:
@@ -198,7 +198,7 @@ def _contents(said: Sequence[str]) -> list[Any]:
 def _first_of_each(
     name: str, descriptions: list[dict[str, Any]]
 ) -> list[tuple[int, dict[str, Any]]]:
-    """For each value there is of `name`, the first process that has it."""
+    """For each distinct value of `name`, the first process that has it."""
     firsts: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, each in enumerate(descriptions):
         firsts.setdefault(_text(each, name), (number, each))
@@ -210,9 +210,12 @@ def _text(description: dict[str, Any], name: str) -> str:
 
 
 def say_to_all(message: str, count: int) -> list[str] | None:
-    """The message of each of `count` processes, in their order; None if they can't talk.
+    """Exchange messages with the processes that read `count` shards.
 
-    All of them must call it, equally often.
+    All must call it, equally often.
+
+    Returns:
+        The message of each process, in process order; None if they can't communicate.
     """
     if ranks.can_talk_by_jax(count):
         from keras_npbatch.distributed.jax import say_to_all as say_by_jax
@@ -233,7 +236,7 @@ def say_to_all(message: str, count: int) -> list[str] | None:
 
 
 def say_in(strategy: Any, message: str) -> list[str]:
-    """The message of each process of a strategy of TensorFlow, in their order."""
+    """Exchange messages with all processes of a TensorFlow strategy; see `say_to_all`."""
     from keras_npbatch.distributed.tensorflow import say_to_all as say_by_tensorflow
 
     return say_by_tensorflow(strategy, message, OTHERS_COME_WITHIN_S)

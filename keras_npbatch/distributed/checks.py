@@ -1,9 +1,9 @@
-"""What the engines that train in several processes, or on several devices, take.
+"""Checks what the engines that train in several processes, or on several devices, accept.
 
     check_engine(plan, "fit", dataset)      # refuses what would hang, or train samples twice
 
-Each engine asks for other things, and says so late, or never: JAX waits for ever where processes
-have batches of different sizes. Here they are looked at before the first batch is made.
+Each engine has different requirements, and reports a violation late, or never: JAX waits forever if
+processes have batches of different sizes. The checks here run before the first batch is made.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ __all__ = [
 ]
 
 _KEEPS_ROWS = (3, 10)
-"""The first version of Keras whose JAX backend divides a batch among devices in their order."""
+"""The first version of Keras whose JAX backend divides a batch among devices in order."""
 
 
 def check_engine(
     plan: Plan, kind: Kind, dataset: Any, model: Any = None, callbacks: Any = None
 ) -> None:
-    """Look at what trains, before it does.
+    """Check the training engine before the first batch.
 
     Args:
         plan: which rows are in which batch.
-        kind: what is asked for.
-        dataset: whose batches they are, for messages.
-        model: what is trained, if that can be told.
-        callbacks: what `fit` was given: a callback, some of them, or Keras's list.
+        kind: the kind of call.
+        dataset: the dataset of the batches, for messages.
+        model: the model, if it is known.
+        callbacks: what `fit` was given: a callback, several of them, or Keras's list.
 
     Raises:
         UnsupportedArgumentError: if it would train samples twice, fail, or never end.
@@ -91,33 +91,33 @@ def check_engine(
 
 
 def rewire(plan: Plan, kind: Kind, dataset: Any, model: Any) -> Rewired | None:
-    """Have Keras's Torch trainer wait for others only where they have parts of the same data.
+    """Make Keras's Torch trainer wait for other processes only if they have parts of the same data.
 
     Args:
         plan: which rows are in which batch.
-        kind: what is asked for.
-        dataset: whose batches they are.
-        model: what `kind` is a call of, if that can be told.
+        kind: the kind of call.
+        dataset: the dataset of the batches.
+        model: the model on which `kind` was called, if it is known.
 
     Returns:
-        What ends it, or None where Keras is right.
+        The `Rewired` to end after the call, or None if Keras is right by itself.
     """
     if keras.backend.backend() != "torch" or model is None:
         return None
     is_alone = plan.shard.count == 1
     if kind == "fit" and not (is_alone and core_of(dataset).is_part):
-        return None  # without a word of a shard, all may train on all of the data
+        return None  # without any mention of a shard, all may train on all of the data
     from keras_npbatch.distributed.torch_trainer import Rewired, trains_together
 
     return Rewired(model, is_alone=is_alone) if trains_together(model) else None
 
 
 def refuse_part(plan: Plan, name: str) -> None:
-    """Where `predict` would read a shard.
+    """Refuse a `predict` that would read a shard.
 
     Args:
         plan: which rows are in which batch.
-        name: the dataset's.
+        name: the dataset's name.
 
     Raises:
         UnsupportedArgumentError: if it would.
@@ -132,16 +132,16 @@ def refuse_part(plan: Plan, name: str) -> None:
 
 
 def check_rest(plan: Plan, kind: Kind, strategy: Any = None) -> None:
-    """Look at the sizes of the batches that are left of a resumed epoch, before the first of them.
+    """Check the sizes of the remaining batches of a resumed epoch, before the first of them.
 
     Args:
         plan: which rows are in them.
-        kind: what is asked for.
-        strategy: the strategy of TensorFlow that trains, if one does.
+        kind: the kind of call.
+        strategy: the TensorFlow strategy that trains, if one does.
 
     Raises:
-        UnsupportedArgumentError: for sizes that the engine does not take; they are those of all
-            processes, so that each of them is refused.
+        UnsupportedArgumentError: for sizes that the engine does not accept. The check covers the
+            sizes on all processes, so it refuses on all of them.
     """
     if strategy is not None:
         from keras_npbatch.distributed import tensorflow as tf_strategy
@@ -163,11 +163,11 @@ def _keras_version() -> tuple[int, ...]:
 
 
 def refuse_second_shard(plan: Plan, name: str) -> None:
-    """Where Keras would divide a `tf.data.Dataset` that is a shard already.
+    """Refuse a `tf.data.Dataset` that is already a shard, if Keras would shard it again.
 
     Args:
         plan: which rows are in which batch.
-        name: the dataset's.
+        name: the dataset's name.
 
     Raises:
         UnsupportedArgumentError: if it would.
@@ -175,7 +175,7 @@ def refuse_second_shard(plan: Plan, name: str) -> None:
     if plan.shard.count == 1 or mesh_place() is None:
         return
     distribution = keras.distribution.distribution()
-    shards_again = getattr(distribution, "_auto_shard_dataset", True)  # in Keras 3.7 it is private
+    shards_again = getattr(distribution, "_auto_shard_dataset", True)  # private in Keras 3.7
     if getattr(distribution, "auto_shard_dataset", shards_again):
         raise UnsupportedArgumentError(
             f"the {name} is shard {plan.shard.index} of {plan.shard.count}, and a "
@@ -205,19 +205,19 @@ def join_strategy(
     model: Any,
     description: Mapping[str, Any],
 ) -> None:
-    """Look at what trains under a strategy of TensorFlow, before it does, in all its processes.
+    """Check a TensorFlow strategy before the first batch, on all of its processes.
 
     Args:
         strategy: the strategy.
         plan: which rows are in which batch.
-        kind: what is asked for.
-        dataset: whose batches they are, for messages.
-        model: what is trained, or None if that can't be told.
-        description: what must be the same on all processes, by name; as JSON takes it.
+        kind: the kind of call.
+        dataset: the dataset of the batches, for messages.
+        model: the model, or None if it is not known.
+        description: what must be the same on all processes, by name; values that JSON takes.
 
     Raises:
-        UnsupportedArgumentError: if it would train wrongly, or fail.
-        RanksDisagreeError: on every process, if they have not each a part of the same dataset.
+        UnsupportedArgumentError: if it would train incorrectly, or fail.
+        RanksDisagreeError: on every process, if they don't each have a part of the same dataset.
     """
     from keras_npbatch.distributed import tensorflow as tf_strategy
 
@@ -238,7 +238,7 @@ def join_strategy(
                 "the same kind, and give it the weights: other.set_weights(model.get_weights())."
             )
         _check_step(told, model, "train_step" if kind == "fit" else "test_step")
-        # Before what may go wrong on one alone, for which the others would wait.
+        # Before any check that may fail on one process alone, for which the others would wait.
         compare(say_in(strategy, report(plan.shard, description)), processes)
     if kind == "fit":
         _check_sizes(told, plan, kind, tf_strategy.num_local_replicas(strategy))
@@ -263,7 +263,7 @@ def _check_sizes(engine: str, plan: Plan, kind: Kind, parts: int) -> None:
             smallest = largest = plan.batch_size
         if smallest != largest:
             way_out = "Use remainder='pad', the default with a shard, or 'drop'"
-            if plan.skip:  # of a state with another remainder this would be another dataset
+            if plan.skip:  # not another remainder: the state would be that of another dataset
                 left = _told(plan.num_samples - plan.skip, "sample")
                 way_out = (
                     f"Of the epoch {left} were left: go on with another batch_size or number of "
@@ -288,11 +288,11 @@ def _check_sizes(engine: str, plan: Plan, kind: Kind, parts: int) -> None:
 
 
 def warn_of_others(name: str, found: Found | None) -> None:
-    """Warn of a dataset without a shard where others train too.
+    """Warn about a dataset without a shard if other processes train too.
 
     Args:
-        name: the dataset's.
-        found: what is known of this process.
+        name: the dataset's name.
+        found: what is known about this process.
     """
     if found is not None and found.shard.count > 1:
         warnings.warn(
@@ -326,7 +326,7 @@ def _warn_of_no_strategy(name: str, model: Any) -> None:
 
 
 def is_strategy(strategy: Any) -> bool:
-    """Whether it is a strategy of TensorFlow, and not what stands for having none."""
+    """Whether it is a real TensorFlow strategy, and not the default one that stands for none."""
     return strategy is not None and type(strategy).__name__ != "_DefaultDistributionStrategy"
 
 
@@ -339,7 +339,7 @@ def _told(number: int, what: str, plural: str = "s") -> str:
 
 
 def _warn_of_gradients(name: str, model: Any, given: Any) -> None:
-    """Keras's Torch trainer does not ask the others for gradients, or not for those of a model."""
+    """Warn if nothing averages the gradients: Keras's Torch trainer may not do it itself."""
     if keras.backend.backend() != "torch" or model is None or find_process() is None:
         return
     from keras_npbatch.distributed.torch_trainer import averages_gradients
@@ -347,11 +347,11 @@ def _warn_of_gradients(name: str, model: Any, given: Any) -> None:
     if averages_gradients(model):
         return
     callbacks = getattr(given, "callbacks", None)
-    if callbacks is None:  # Keras makes its list of them later
+    if callbacks is None:  # Keras has not made its CallbackList yet
         callbacks = keras.tree.flatten(given)
     if any(getattr(callback, "averages_gradients", False) for callback in callbacks):
         return
-    # Who has a step of his own, or hooks on gradients, may well average there.
+    # A custom train_step, or hooks on gradients, may average them.
     if type(model).train_step is not keras.Model.train_step or any(
         getattr(parameter, "_post_accumulate_grad_hooks", None) or parameter._backward_hooks
         for parameter in model.parameters()

@@ -1,10 +1,10 @@
-"""The processes of `jax.distributed`: who has which part of a batch, and what each says.
+"""The processes of `jax.distributed`: which part of a batch each reads, and their messages.
 
     place_of(keras.distribution.distribution())    # MeshPlace(Shard(1, 4), processes=4, parts=2)
     say_to_all("seed 17", within_s=60)                           # ["seed 17", "seed 17", ...]
 
-Messages go through the coordinator that all processes are connected to, not through the devices: it
-needs no compilation, works whatever the devices are busy with, and its waiting has an end.
+Messages go through the coordinator that all processes are connected to, not through the devices:
+this needs no compilation, works whatever the devices are doing, and its waits have a timeout.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from keras_npbatch.plan.shard import Shard
 __all__ = ["MeshPlace", "is_started", "place_of", "say", "say_to_all"]
 
 _conversations = itertools.count()
-"""All processes talk equally often, so that the same number is the same conversation."""
+"""All processes exchange messages equally often, so the same number means the same exchange."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeshPlace:
-    """What a `keras.distribution` gives this process to do."""
+    """The place of this process in the mesh of a `keras.distribution`."""
 
     shard: Shard
     """The part of each global batch that it reads; several processes may read the same one."""
     processes: int
     """How many processes there are."""
     parts: int
-    """Among how many of its devices it divides its batch."""
+    """The number of parts into which it divides its batch among its devices."""
 
 
 def is_started() -> bool:
     """Whether `jax.distributed` has been initialised."""
     is_initialized = getattr(jax.distributed, "is_initialized", None)
-    if is_initialized is None:  # an early JAX
+    if is_initialized is None:  # early versions of JAX
         return _coordinator() is not None
     return bool(is_initialized())
 
 
 def place_of(distribution: Any) -> MeshPlace:
-    """Where this process stands in the mesh of a `keras.distribution.Distribution`.
+    """The place of this process in the mesh of a `keras.distribution.Distribution`.
 
-    The axis of the mesh that divides batches has a number of positions; a process reads the part
-    of the batch of those that its devices stand at.
+    The mesh axis that divides batches has a number of positions; a process reads the part of the
+    batch for the positions of its devices.
 
     Raises:
-        UnsupportedArgumentError: if the processes have different numbers of them, or overlapping
-            ones.
+        UnsupportedArgumentError: if the processes have different numbers of positions, or if their
+            positions partly overlap.
     """
-    # Not `data_shard_id`: earlier versions of Keras have none, and it only counts processes.
+    # Not `data_shard_id`: earlier versions of Keras lack it, and it only counts processes.
     layout = distribution.get_data_layout((1,))
     mesh = layout.device_mesh
     axis = list(mesh.axis_names).index(layout.axes[0])
@@ -86,10 +86,10 @@ def place_of(distribution: Any) -> MeshPlace:
 
 
 def say(message: str) -> int:
-    """Say something to the other processes, who hear it when they talk, without waiting for them.
+    """Send a message to the other processes, which read it in `say_to_all`, without waiting.
 
     Returns:
-        Which conversation it was said in.
+        The number of the exchange that it belongs to.
     """
     number = next(_conversations)
     _coordinator().key_value_set(f"keras_npbatch/{number}/{jax.process_index()}", message)
@@ -97,10 +97,13 @@ def say(message: str) -> int:
 
 
 def say_to_all(message: str, within_s: float) -> list[str]:
-    """The message of each process of `jax.distributed`, in their order; all must call it.
+    """Exchange messages with all processes of `jax.distributed`; all must call it.
+
+    Returns:
+        The message of each process, in process order.
 
     Raises:
-        RanksDisagreeError: if one does not within so many seconds.
+        RanksDisagreeError: if a process does not call it within `within_s` seconds.
     """
     coordinator, own, count = _coordinator(), jax.process_index(), jax.process_count()
     number, said = say(message), []
@@ -112,28 +115,28 @@ def say_to_all(message: str, within_s: float) -> list[str]:
                 coordinator.blocking_key_value_get(f"keras_npbatch/{number}/{process}", left_ms)
             )
     except RuntimeError as error:
-        # Nobody who comes later shall think that all are here.
+        # A process that comes later must not find this message and conclude that all are here.
         coordinator.key_value_delete(f"keras_npbatch/{number}/{own}")
         raise RanksDisagreeError(
             f"process {len(said)} of {count} did not say which dataset it has within "
             f"{within_s:.0f} s, though process {own} waited for it; expected all to "
             "make the same datasets and calls of fit and evaluate. Look at what that one does."
         ) from error
-    # All have spoken in this conversation, so they have heard what was said in the one before.
+    # All have sent their message of this exchange, so all have read those of the one before.
     if number:
         coordinator.key_value_delete(f"keras_npbatch/{number - 1}/{own}")
     return said
 
 
 def _coordinator() -> Any:
-    # JAX has no public way to reach it. Libraries that checkpoint for several processes use it too.
+    # JAX has no public access to it. Libraries for multi-process checkpoints use the same path.
     from jax._src import distributed
 
     return distributed.global_state.client
 
 
 def _name(device: Any) -> str:
-    """A device as `keras.distribution.list_devices()` calls it: "cpu:0"."""
+    """The name of a device in `keras.distribution.list_devices()`, such as "cpu:0"."""
     if isinstance(device, jax.Device):
         return f"{device.platform}:{device.id}"
     return str(device) if ":" in str(device) else f"{device}:0"

@@ -1,9 +1,9 @@
-"""Which process of how many this is.
+"""Which process this is, out of how many.
 
     find_shard()        # Shard(index=1, count=4)
 
-Frameworks are asked only if they are loaded already, and never started: a process that trains with
-others has joined them before it makes its datasets.
+Only frameworks that are already imported are asked, and none is initialised: a process that trains
+with others has joined them before it makes its datasets.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ _log = logging.getLogger("keras_npbatch")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What somebody says of this process."""
+    """What a framework or the environment says about this process."""
 
     told_by: str
-    """Who."""
+    """The name of the framework or the variables."""
     shard: Shard
-    """Which of how many it is."""
+    """Which process it is, out of how many."""
     reads: Shard | None = None
-    """The part it reads, if that is another: several processes may hold one model together."""
+    """The part it reads, if that differs: several processes may hold one model together."""
 
 
 def find_shard() -> Shard:
-    """The shard of this process, as the framework or the environment tells it.
+    """Find the shard of this process, from the framework or the environment.
 
-    Asked are `keras.distribution` on JAX (else `jax.distributed`), `torch.distributed` (else the
-    variables `RANK` and `WORLD_SIZE`), and the strategy of TensorFlow in whose scope this is (else
-    `TF_CONFIG`). What was found is logged.
+    Asks `keras.distribution` on JAX (else `jax.distributed`), `torch.distributed` (else the
+    variables `RANK` and `WORLD_SIZE`), and the TensorFlow strategy whose scope is active (else
+    `TF_CONFIG`). Logs the result.
 
     Returns:
-        The shard; the only one if nobody tells of other processes.
+        The shard; the only one if no other processes are found.
 
     Raises:
-        InvalidArgumentError: if they tell different things.
+        InvalidArgumentError: if the answers differ.
         UnsupportedArgumentError: if the distribution does not divide batches evenly.
     """
     askers = (
@@ -98,12 +98,12 @@ def find_shard() -> Shard:
 
 
 def find_process() -> Found | None:
-    """What a framework that is started says of this process, or None; never an error."""
+    """What an initialised framework says about this process, or None; never raises."""
     return _ask_jax() or _ask_torch()
 
 
 def find_in_strategy() -> Found | None:
-    """What the strategy of TensorFlow in whose scope this is says of this process, or None."""
+    """What the TensorFlow strategy whose scope is active says about this process, or None."""
     strategy = entered_strategy()
     if strategy is None:
         return None
@@ -114,24 +114,24 @@ def find_in_strategy() -> Found | None:
 
 
 def has_others(shard: Shard) -> bool:
-    """Whether others train together with this process.
+    """Whether other processes train together with this one.
 
-    Of a model whose parts are in several processes, these may read one shard of one.
+    Processes that hold parts of one model may all read the same shard, even the only one.
     """
     return shard.count > 1 or mesh_place() is not None
 
 
 def is_first(shard: Shard) -> bool:
-    """Whether this process is the one, of all that train together, that writes files for all."""
+    """Whether this is the one process that writes files, of all that train together."""
     found = _ask_jax() if mesh_place() is not None else None
     return (shard if found is None else found.shard).index == 0
 
 
-# ---------------------------------------------------------------- who can be asked
+# ---------------------------------------------------------------- what can be asked
 
 
 def can_talk_by_jax(count: int) -> bool:
-    """Whether `count` processes are connected by `jax.distributed`."""
+    """Whether `jax.distributed` connects the processes that read `count` shards."""
     jax, here = _started_jax(), mesh_place()
     return bool(jax and jax.process_count() == (count if here is None else here.processes))
 
@@ -154,7 +154,7 @@ def started_torch() -> Any:
 
 
 def entered_strategy() -> Any:
-    """The strategy of TensorFlow in whose scope this is."""
+    """The TensorFlow strategy whose scope is active, or None."""
     tensorflow: ModuleType | None = sys.modules.get("tensorflow")
     if tensorflow is None or not tensorflow.distribute.has_strategy():
         return None
@@ -162,7 +162,7 @@ def entered_strategy() -> Any:
 
 
 def mesh_place() -> Any:
-    """What a `keras.distribution` over several processes gives this one to do, or None."""
+    """The `MeshPlace` of this process in a `keras.distribution` over several processes, or None."""
     keras = sys.modules.get("keras")
     if keras is None or keras.backend.backend() != "jax":
         return None

@@ -1,11 +1,12 @@
-"""Batches for the replicas of a `tf.distribute` strategy, and what its processes tell each other.
+"""Batches for the replicas of a `tf.distribute` strategy, and the messages of its processes.
 
     for batch in ReplicaEpochs(strategy, begin):        # each iteration is a pass
         strategy.run(train_step, args=(batch,))         # each replica gets its part of the batch
 
-Keras distributes what an adapter gives it, unless it is a `tf.distribute.DistributedDataset`. This
-is one, and divides each batch itself. So `fit` under a strategy is served as any other is, one
-batch at a time: exceptions, epochs and positions are the same, and no autosharder comes between.
+Keras distributes what an adapter gives it, unless it is a `tf.distribute.DistributedDataset`.
+`ReplicaEpochs` is one, and divides each batch itself. So `fit` under a strategy is served like any
+other, one batch at a time: exceptions, epochs and positions are the same, and no autosharder
+interferes.
 """
 
 from __future__ import annotations
@@ -31,19 +32,19 @@ __all__ = [
 ]
 
 STRATEGIES = ("MirroredStrategy", "MultiWorkerMirroredStrategy", "OneDeviceStrategy")
-"""Those under which `fit` is known to be served rightly."""
+"""The strategies under which `fit` is known to be served correctly."""
 
 _END = b"\0"
-"""Between the messages of processes; no message has it."""
+"""Separates the messages of processes; no message contains it."""
 
 
 class ReplicaEpochs(tf.distribute.DistributedDataset):  # type: ignore[misc]  # untyped
-    """Batches of tensors, each in parts: one for each replica in this process.
+    """Batches of tensors, each divided into one part for each replica in this process.
 
     Args:
-        strategy: whose replicas.
+        strategy: the strategy that has the replicas.
         begin: makes the iterator over the batches of a pass.
-        is_build: whether Keras takes a batch only to build a model.
+        is_build: returns whether Keras takes a batch only to build a model.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class ReplicaEpochs(tf.distribute.DistributedDataset):  # type: ignore[misc]  # 
         self._count = num_local_replicas(strategy)
 
     def __iter__(self) -> Iterator[Tree]:
-        """A pass."""
+        """One pass over the batches."""
         return tensor_batches(self._begin(), self._in_parts)
 
     def _in_parts(self, batch: Tree) -> Tree:
-        # Keras builds a model on the mean over the parts, which not all dtypes and sizes have, nor
-        # processes find. All that it wants to know there are shapes and dtypes.
+        # Keras builds a model on the mean over the parts. Not all dtypes and sizes have one, and
+        # not all processes reach it. It only needs shapes and dtypes there.
         if self._count == 1 or self._is_build():
             return to_tensors(batch)
         num_rows = leaves(batch)[0].shape[0]
@@ -72,7 +73,7 @@ class ReplicaEpochs(tf.distribute.DistributedDataset):  # type: ignore[misc]  # 
 
 
 def name_of(strategy: Any) -> str:
-    """What users call a strategy; the name of the class may be another."""
+    """The name of a strategy as users know it; that of its class may differ."""
     for name in STRATEGIES:
         if type(strategy) is getattr(tf.distribute, name):
             return name
@@ -85,14 +86,14 @@ def num_local_replicas(strategy: Any) -> int:
 
 
 def process_of(strategy: Any) -> Shard:
-    """Which process of how many this is in the strategy."""
+    """Which process of the strategy this is, out of how many."""
     replicas = _local_replicas(strategy)
     count = strategy.num_replicas_in_sync // len(replicas)
     return Shard(replicas[0] // len(replicas), count)
 
 
 def _local_replicas(strategy: Any) -> list[int]:
-    """The numbers that the replicas in this process have among all."""
+    """The numbers of this process's replicas among all replicas."""
     replicas: list[int] = []
 
     def note(context: Any) -> Any:
@@ -104,10 +105,13 @@ def _local_replicas(strategy: Any) -> list[int]:
 
 
 def say_to_all(strategy: Any, message: str, within_s: float) -> list[str]:
-    """The message of each process of a strategy, in their order; all must call it.
+    """Exchange messages with all processes of a strategy; all must call it.
+
+    Returns:
+        The message of each process, in process order.
 
     Raises:
-        tf.errors.OpError: if one does not within so many seconds.
+        tf.errors.OpError: if a process does not call it within `within_s` seconds.
     """
     text = np.frombuffer(message.encode() + _END, np.uint8).astype(np.int32)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=within_s)
@@ -118,5 +122,5 @@ def say_to_all(strategy: Any, message: str, within_s: float) -> list[str]:
 
     gathered = strategy.experimental_local_results(tf.function(partial(strategy.run, gather))())[0]
     said = gathered.numpy().astype(np.uint8).tobytes().split(_END)[:-1]
-    # Each replica of a process has said it.
+    # Each replica of a process has sent its message.
     return [each.decode() for each in said[:: num_local_replicas(strategy)]]

@@ -1,9 +1,9 @@
-"""What Keras's Torch trainer does of its own where there are several processes, from Keras 3.16 on.
+"""Adapts to Keras's Torch trainer, which from Keras 3.16 on handles several processes itself.
 
-As soon as there is a process group of `torch.distributed`, it wraps each model in
-`DistributedDataParallel`, which averages gradients, and at each step sums all variables of metrics
-over the processes, whatever their `aggregation`. A process that has all of the data to itself would
-wait for the others forever. Earlier versions know of no others.
+Once `torch.distributed` has a process group, the trainer wraps each model in
+`DistributedDataParallel`, which averages gradients. At each step it also sums all metric variables
+over the processes, whatever their `aggregation`. A process that reads all of the data alone would
+wait for the others forever. Earlier versions of Keras ignore other processes.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _BEFORE = "_keras_npbatch_before"
 
 
 def trains_together(model: Any) -> bool:
-    """Whether Keras lets all processes train and evaluate `model` together, by itself."""
+    """Whether Keras itself trains and evaluates `model` on all processes together."""
     if not distributed.is_available() or not distributed.is_initialized():
         return False
     return distributed.get_world_size() > 1 and hasattr(model, "ddp_model")
 
 
 def averages_gradients(model: Any) -> bool:
-    """Whether Keras itself averages the gradients in a `fit` of `model` that has begun, or begins.
+    """Whether Keras itself averages the gradients in a starting or running `fit` of `model`.
 
-    It wraps a model when it first makes the function that trains it. A step of the user's own may
-    go past the wrapper.
+    Keras wraps a model when it first makes its train function. A custom `train_step` may bypass the
+    wrapper.
     """
     if not trains_together(model) or type(model).train_step is not keras.Model.train_step:
         return False
@@ -47,10 +47,10 @@ def averages_gradients(model: Any) -> bool:
 
 
 def metrics_of_all(model: Any) -> dict[str, Any]:
-    """The metrics as one process would have them that had read what all have; as numbers.
+    """The metrics that a single process would have after reading all the data, as numbers.
 
-    All processes must call it. Keras sums all variables once more, maybe. So the first process gets
-    the values of all, and the others get zeros: the results of the first are right, however often
+    All processes must call it. Keras may sum all variables again. So the first process gets the
+    combined values, and the others get zeros: the results of the first are right, however often
     they are summed.
     """
     variables = model.metrics_variables
@@ -66,7 +66,7 @@ def metrics_of_all(model: Any) -> dict[str, Any]:
 
 
 def _values_of_all(variables: Iterable[Any]) -> list[tuple[Any, Any]]:
-    """Each variable with its value, put together over the processes as it says it is to be."""
+    """Each variable with its value over all processes, combined according to its `aggregation`."""
     pairs = []
     for variable in variables:
         value = variable.value.detach().clone()
@@ -81,13 +81,14 @@ def _values_of_all(variables: Iterable[Any]) -> list[tuple[Any, Any]]:
 
 
 class Rewired:
-    """A model with which Keras waits for nobody, or adds up rightly, until `end`.
+    """Until `end`, makes Keras wait for no other process, or combine metrics correctly.
 
-    Attributes of the instance go before those of its class. A model with a `get_metrics_result` of
-    its own keeps that. Several of these may be there at once, and end in any order.
+    It sets attributes on the instance, which take precedence over those of its class. A model with
+    its own `get_metrics_result` keeps it. Several of these may exist for a model at once, and end
+    in any order.
 
     Args:
-        model: what Keras evaluates, predicts with or trains.
+        model: the model that Keras evaluates, predicts with or trains.
         is_alone: whether this process has all of the data; if not, all evaluate together.
     """
 
@@ -98,7 +99,8 @@ class Rewired:
             before = _Before(model.ddp_model)
             object.__setattr__(model, _BEFORE, before)
             if is_alone:
-                # Keras wraps what is not wrapped yet. Set like this, it is no submodule of itself.
+                # Keras wraps a model that has no wrapper yet, so the model itself is set as its
+                # wrapper. `object.__setattr__` does not make it a submodule of itself.
                 object.__setattr__(model, "ddp_model", model)
             owner = next(each for each in type(model).__mro__ if _RESULT in vars(each))
             if owner.__module__ == _TRAINER:
@@ -108,7 +110,7 @@ class Rewired:
         before.users += 1
 
     def end(self) -> None:
-        """The model is as it was before, if this is the last of them."""
+        """Restore the model, if this is the last of its `Rewired` objects."""
         model, before = self._model, vars(self._model)[_BEFORE]
         before.users -= 1
         if before.users:
@@ -121,7 +123,7 @@ class Rewired:
 
 @dataclass(slots=True)
 class _Before:
-    """What a model was before it was rewired."""
+    """The state of a model before it was rewired."""
 
     wrapped: Any
     users: int = 0

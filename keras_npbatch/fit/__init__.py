@@ -1,1 +1,1 @@
-"""What Keras asks for, and what it is given."""
+"""Serves the calls of Keras: what each asks for, and what it is given."""

@@ -2,8 +2,8 @@
 
     for x, y in dataset.batches_for("evaluate"): ...
 
-`fit` shuffles, augments and weighs classes; the other calls do none of it. What they are given
-can be looked at here.
+`fit` shuffles, augments and applies class weights; the other calls do none of this. `CallBatches`
+shows what they are given.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["CallBatches"]
 
 
 class CallBatches:
-    """The batches of one call of `evaluate` or `predict`; see `BatchDataset.batches_for`.
+    """The batches that a call of `evaluate` or `predict` reads; see `BatchDataset.batches_for`.
 
     Args:
         dataset: the `BatchDataset`.
@@ -47,11 +47,11 @@ class CallBatches:
         self._work = Work(self._plan, training=False)
 
     def __len__(self) -> int:
-        """Batches in one pass over the data."""
+        """The number of batches in one pass over the data."""
         return self._plan.num_batches
 
     def __getitem__(self, index: int) -> Tree:
-        """Batch `index`, counted from the end where it is negative."""
+        """The batch of step `index`; a negative one counts from the end."""
         make = core_of(self._dataset).maker(self._work)
         return self._weighed(make(0, self._step(index)))
 
@@ -61,14 +61,14 @@ class CallBatches:
         with contextlib.closing(walk(stream, 0, len(self) - 1)) as steps:
             for _, batch in steps:
                 yield self._weighed(batch)
-                del batch  # the caller's alone, while the next is made
+                del batch  # the caller has the only reference while the next one is made
 
     def rows(self, step: int) -> Rows:
-        """The rows of a batch, int64 of shape `(samples in it,)`; padding is not in it."""
+        """The rows of a batch, without padding: int64 of shape `(samples in the batch,)`."""
         return self._plan.rows(0, self._step(step))
 
     def __repr__(self) -> str:
-        """Whose batches of which call they are."""
+        """The number of batches, the call, and the dataset."""
         return f"<{len(self)} batches for {self._call} of {self._dataset!r}>"
 
     def _step(self, index: Any) -> int:

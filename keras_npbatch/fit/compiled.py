@@ -1,9 +1,9 @@
-"""What a compiled model computes of a batch, as shapes: outputs, losses, weighted metrics.
+"""What a compiled model computes from a batch, as shapes: outputs, losses and weighted metrics.
 
     found = compiled(model, parts)
     found.outputs[0].losses[0].values       # (time,): the loss has a value for each position
 
-Nothing is computed: the model, its losses and metrics are traced, as Keras does to build them.
+Nothing is computed: the model, its losses and its metrics are traced, as Keras does to build them.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ class Loss:
     """A loss of one output."""
 
     name: str
-    """What the user calls it."""
+    """The user's name for it."""
     reduction: str | None
-    """What is made of its values."""
+    """How its values are reduced."""
     values: _Axes | None
-    """The axes of its values behind that of the samples; None if that is not their first axis."""
+    """The axes of its values after the sample axis; None if that is not their first axis."""
     is_joint: bool
     """Whether its values are known to depend on other samples of the batch."""
 
 
 @dataclass(slots=True)
 class Output:
-    """An output of the model, without the axis of the samples."""
+    """An output of the model; its axes don't include the sample axis."""
 
     index: int
-    """Which leaf of the targets it is compared with."""
+    """The leaf of the targets with which it is compared."""
     target: _Axes
     """The axes of that leaf."""
     prediction: _Axes
-    """The axes of what the model predicts."""
+    """The axes of the prediction."""
     is_masked: bool
     """Whether the prediction carries a mask."""
     losses: list[Loss] = field(default_factory=list)
-    """What is minimised of it."""
+    """The losses of this output."""
     metrics: list[tuple[Any, _Axes | None]] = field(default_factory=list)
-    """Each weighted metric, and the axes of the values that it takes the mean of, if it does."""
+    """Each weighted metric, and the axes of the values it averages; None if it averages none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +60,28 @@ class Compiled:
     """All outputs of a model."""
 
     outputs: list[Output]
-    """In the order in which Keras flattens them."""
+    """The outputs, in the order in which Keras flattens them."""
     structure: Any
-    """A nesting like theirs."""
+    """A nesting with the structure of the outputs."""
 
 
 def compiled(model: Any, parts: Parts) -> Compiled | None:
-    """What a compiled model computes of a batch; None if it can't be traced.
+    """Trace what a compiled model computes from a batch.
 
     Args:
-        model: the model; it is built if it is not.
+        model: the model; it is built if it is not yet.
         parts: the batch.
+
+    Returns:
+        The outputs; None if the batch has no targets, or if the model can't be traced or has
+        neither a loss nor metrics.
     """
     loss, metrics = model._compile_loss, model._compile_metrics
     if parts.y is None or (loss is None and metrics is None):
         return None
     try:
         return _traced(model, loss, metrics, parts)
-    except Exception:  # noqa: BLE001  # of the user's code; if it is an error, training raises it
+    except Exception:  # noqa: BLE001  # from the user's code; training raises it, if it matters
         return None
 
 
@@ -90,7 +94,7 @@ def _traced(model: Any, loss: Any, metrics: Any, parts: Parts) -> Compiled:
         if leaf is not None
         for size in leaf.shape[1:]
     }
-    # The axis of the samples is known from all others by its size.
+    # The sample axis gets a size that no other axis has, so it can be recognised.
     samples = next(size for size in count(3) if size not in sizes)
     targets, predicted = (_with_samples(tree, samples) for tree in (targets, predicted))
     flat = keras.tree.flatten(predicted)
@@ -126,8 +130,8 @@ def _traced(model: Any, loss: Any, metrics: Any, parts: Parts) -> Compiled:
 
 
 def _predictions(model: Any, x: Any) -> tuple[Any, list[bool]]:
-    """The outputs, as a nesting of symbolic tensors, and whether each of them has a mask."""
-    functional = getattr(model, "_functional", model)  # of a Sequential model
+    """The outputs, as a nesting of symbolic tensors, and whether each has a mask."""
+    functional = getattr(model, "_functional", model)  # a Sequential model has a `_functional`
     outputs = getattr(functional, "_outputs_struct", None)
     if outputs is not None and not any(
         None in leaf.shape[1:] for leaf in keras.tree.flatten(outputs)
@@ -164,7 +168,7 @@ def _note_loss(pair: Any, samples: int, loss: Any, target: Any, prediction: Any)
 
 
 class _Recording(CompileLoss):  # type: ignore[misc]  # Keras is untyped
-    """The losses of a model, found for each output by Keras itself and noted when called."""
+    """The losses of a model: Keras assigns them to the outputs, and each is noted when called."""
 
     _flat_losses: Any
 
@@ -177,7 +181,7 @@ class _Recording(CompileLoss):  # type: ignore[misc]  # Keras is untyped
         self._note = note
 
     def build(self, y_true: Any, y_pred: Any) -> None:
-        """As Keras does; then each loss is noted and called without weights."""
+        """Build as Keras does, then replace each loss by one that is noted, without weights."""
         super().build(y_true, y_pred)
 
         def noted(loss: Any) -> Any:
@@ -225,7 +229,7 @@ def _axes_of_values(metric: Any, target: Any, prediction: Any, samples: int) -> 
 
 
 def _differences(target: Any, prediction: Any) -> Any:
-    # `Accuracy` of Keras brings both to one rank as RootMeanSquaredError does.
+    # Keras's `Accuracy` brings both to the same rank, as RootMeanSquaredError does.
     return keras.metrics.Accuracy()._fn(target, prediction)
 
 

@@ -1,4 +1,4 @@
-"""What Keras was handed, batch by batch, for callbacks that watch.
+"""Records which batches Keras was given, for callbacks that watch.
 
     watch = Watch()
     session.watches.append(watch)       # from now on, until the session ends
@@ -6,9 +6,9 @@
     for delivery in watch.trained(1):   # the batch of the step that has just ended
         delivery.epoch, delivery.step, delivery.rows
 
-Handed over is not yet trained on: on accelerators Keras reads a batch ahead, and with
-`steps_per_execution` it takes several at once. So deliveries wait here until a callback is told
-that their step is over. Without a watch, nothing is recorded.
+A batch that Keras has taken is not yet trained on: on accelerators Keras reads one batch ahead, and
+with `steps_per_execution` it takes several at once. So deliveries wait here until Keras tells a
+callback that their step has ended. Without a watch, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ __all__ = ["Delivery", "Watch"]
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A batch that Keras was handed."""
+    """A batch that Keras was given."""
 
     walk: int
-    """Counts the iterators of Keras within a session; what one has read ahead, another drops."""
+    """The number of Keras's iterator in the session; a new one drops what another read ahead."""
     plan: Plan
     """Which rows are in which batch."""
     place: Place
-    """Where it is in the data."""
+    """The place of the batch in the data."""
     first: int
-    """The step that the pass began with: 0, unless it was resumed."""
+    """The step with which the pass began: 0, unless it was resumed."""
     batch: Tree
-    """The batch, its leaves as they left the dataset."""
+    """The batch, with its leaves as they left the dataset."""
     summary: Any
-    """What the maker of the batch has computed from it, if a watch asked for that."""
+    """What the worker that made the batch computed from it, if a watch asked for that."""
     waited_s: float
-    """Seconds from being asked for the batch to having it; 0 if it was ready."""
+    """Seconds from the request for the batch until it was available; 0 if it was ready."""
     ready: int
-    """Batches that were ready when it was asked for, this one too."""
+    """The number of batches that were ready at the request, including this one."""
     class_weight: ClassWeight | None = None
-    """That of `fit(class_weight=...)`."""
+    """The weights of `fit(class_weight=...)`."""
 
     @property
     def epoch(self) -> int:
@@ -62,7 +62,7 @@ class Delivery:
 
     @property
     def rows(self) -> Rows:
-        """The samples in the batch; padding is not in it."""
+        """The rows of the batch, without padding."""
         return self.plan.rows(self.epoch, self.step)
 
     @property
@@ -72,11 +72,11 @@ class Delivery:
 
 
 class Watch:
-    """The deliveries of one session that no step has ended with yet.
+    """The deliveries of one session whose step has not ended yet.
 
     Args:
-        summarise: what is to be computed from each batch, by the worker that makes it. All
-            watches of a session that ask for anything must ask for the same.
+        summarise: what the worker that makes a batch computes from it. All watches of a session
+            that set this must set the same.
     """
 
     def __init__(self, summarise: Summarise | None = None) -> None:
@@ -84,11 +84,11 @@ class Watch:
         self._waiting: deque[Delivery] = deque()
 
     def deliver(self, delivery: Delivery) -> None:
-        """Called by the session."""
+        """Record a delivery; the session calls this."""
         if self._waiting and self._waiting[-1].walk != delivery.walk:
-            self._waiting.clear()  # read ahead by an iterator that Keras has dropped since
+            self._waiting.clear()  # read ahead by an iterator that Keras has since dropped
         self._waiting.append(delivery)
 
     def trained(self, steps: int) -> list[Delivery]:
-        """The deliveries of so many further steps, in order; fewer at the end of the data."""
+        """Take the deliveries of the next `steps` steps, in order; fewer at the end of the data."""
         return [self._waiting.popleft() for _ in range(min(steps, len(self._waiting)))]

@@ -1,10 +1,10 @@
-"""What the first batch of a `fit` or `evaluate` shows to be wrong, before Keras fails on it.
+"""Checks the first batch of a `fit` or `evaluate`, before Keras fails on it.
 
     look_at(batch, "fit", model, dataset)
 
-Two inputs without targets are all right for `predict`, and texts for a model that looks them up.
-Whether they are wrong is known where the call is: a loss that Keras computes needs targets that
-are numbers, and Keras's own errors name neither.
+Two inputs without targets are fine for `predict`, and strings for a model that looks them up. Only
+the call decides whether they are wrong: a loss that Keras computes needs targets that are numbers,
+and Keras's own errors name neither cause.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ _STEPS = {"fit": "train_step", "evaluate": "test_step"}
 
 
 def look_at(batch: Tree, kind: Kind, model: Any, dataset: Any) -> None:
-    """Refuse targets that the loss of the model can't be computed from.
+    """Refuse targets from which the loss of the model can't be computed.
 
     Args:
-        batch: the first one.
-        kind: what is asked for.
-        model: whose; None if that can't be told.
-        dataset: whose batch it is.
+        batch: the first batch.
+        kind: the kind of call.
+        model: the model; None if it is not known.
+        dataset: the dataset of the batch.
 
     Raises:
-        InvalidBatchError: for no targets, or texts, where Keras's own step computes the loss.
+        InvalidBatchError: if Keras's own step computes the loss, and there are no targets, or they
+            are text.
     """
     if not _needs_targets(kind, model):
         return
@@ -57,14 +58,14 @@ def look_at(batch: Tree, kind: Kind, model: Any, dataset: Any) -> None:
 
 
 def _needs_targets(kind: Kind, model: Any) -> bool:
-    """Whether it is sure that Keras computes a loss that fails without targets."""
+    """Whether Keras certainly computes a loss that fails without targets."""
     if kind not in _STEPS or model is None:
         return False
     own = (_STEPS[kind], "compute_loss")
     if any(getattr(type(model), name) is not getattr(keras.Model, name) for name in own):
         return False
     losses = [loss for loss in keras.tree.flatten(model.loss) if loss is not None]
-    called = keras.losses.Loss.__call__  # converts the targets; another may do without
+    called = keras.losses.Loss.__call__  # converts the targets; an override may not need them
     return bool(losses) and all(
         not isinstance(loss, keras.losses.Loss) or type(loss).__call__ is called for loss in losses
     )
@@ -96,13 +97,13 @@ def _is_text(leaf: Any) -> bool:
 
 
 def warn_of_lone_samples(plan: Plan, kind: Kind, model: Any, dataset: Any) -> None:
-    """Warn of a batch of one sample, where a layer of Torch's refuses to normalise over it.
+    """Warn about a batch of one sample if a Torch layer refuses to normalise over it.
 
     Args:
         plan: which rows are in which batch.
-        kind: what is asked for.
-        model: whose; None if that can't be told.
-        dataset: whose batches they are.
+        kind: the kind of call.
+        model: the model; None if it is not known.
+        dataset: the dataset of the batches.
     """
     if kind != "fit" or model is None or keras.backend.backend() != "torch":
         return
@@ -111,7 +112,7 @@ def warn_of_lone_samples(plan: Plan, kind: Kind, model: Any, dataset: Any) -> No
         return
     import torch
 
-    # Keras's own BatchNormalization computes moments by itself, and takes one sample.
+    # Keras's own BatchNormalization computes the moments itself, and accepts one sample.
     kind_of_torch = torch.nn.modules.batchnorm._BatchNorm
     wrapped = [getattr(layer, "module", None) for layer in model._flatten_layers()]
     modules = [module for module in wrapped if isinstance(module, torch.nn.Module)]
@@ -125,10 +126,10 @@ def warn_of_lone_samples(plan: Plan, kind: Kind, model: Any, dataset: Any) -> No
 
 
 def note_if_jax_lost_the_model(error: Exception, model: Any) -> None:
-    """Say what to do with a built model when the first step of a `fit` fails for want of a batch.
+    """Add a note to the error on what to do with a model whose weights are lost.
 
-    On JAX, Keras takes the values out of the model's variables before that step, and puts them back
-    from what the step returns.
+    On JAX, Keras takes the values out of the model's variables before the first step of a `fit`,
+    and puts them back from the result of the step. If there is no batch for it, they are lost.
     """
     if model is None or keras.backend.backend() != "jax" or getattr(model, "_jax_state", None):
         return

@@ -1,11 +1,11 @@
-"""Which sample weights the losses and weighted metrics of a model take as weights of samples.
+"""Finds the shape in which a model's losses and weighted metrics take weights of samples.
 
     forms = forms_of(model, batch, plan, "fit")     # one for each output of the model
     forms[0].shaped(weights)                        # (n,) becomes (n, 1) for values of (n, time)
 
-Weights `(n,)` would weigh the last axis of the values `(n, time)` that the loss of a sequence has,
-and `F1Score` takes no others. So each loss is traced for the shape of its values, each metric of
-Keras is known for what it does, and a shape is chosen that all of them take. Keras's code on
+Weights `(n,)` would weight the last axis of the values `(n, time)` of a sequence's loss, but
+`F1Score` takes no other shape. So each loss is traced for the shape of its values, the behaviour of
+each Keras metric is known here, and a shape is chosen that all of them take. Keras's code for
 weights is in `losses/loss.py` (`reduce_weighted_values`), `metrics/reduction_metrics.py`,
 `metrics/metrics_utils.py`, `metrics/f_score_metrics.py` and `metrics/iou_metrics.py`.
 """
@@ -30,30 +30,30 @@ from keras_npbatch.tree import Tree
 __all__ = ["Form", "forms_of"]
 
 _Axes: TypeAlias = tuple[int, ...]
-"""Sizes of the axes behind that of the samples."""
+"""The sizes of the axes after the sample axis."""
 _Takes: TypeAlias = Callable[[_Axes], bool]
-"""Whether weights with these axes weigh the samples, and nothing else."""
+"""Whether weights with these axes weight the samples, and nothing else."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What sample weights for one output must look like."""
+    """The form that sample weights for one output must have."""
 
     target: int
-    """Which leaf of the targets the output is compared with."""
+    """The leaf of the targets with which the output is compared."""
     takers: tuple[_Takes, ...]
-    """The loss and the weighted metrics of the output."""
+    """The losses and the weighted metrics of the output."""
     candidates: tuple[_Axes, ...]
-    """The axes to give to weights that not all of them take; the first that fit."""
+    """The axes to try for weights that not all of them take, in this order."""
     is_sum: bool
-    """Whether the loss adds up the samples of a batch, and takes no mean."""
+    """Whether the loss is a sum over the samples of a batch, not a mean."""
     outputs: Any
-    """A nesting like that of the model's outputs."""
+    """A nesting with the structure of the model's outputs."""
 
     def shaped(self, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The weights with axes that the loss and all metrics take.
+        """The weights with axes that the losses and all metrics take.
 
-        What none of them would take as it is meant is left as it is: that is Keras's to refuse.
+        If no such axes exist, the weights stay unchanged, for Keras to refuse.
         """
         if self._is_taken(weights.shape[1:]):
             return weights
@@ -77,20 +77,20 @@ class Form:
 def forms_of(
     model: Any, batch: Tree, plan: Plan, kind: Literal["fit", "evaluate"]
 ) -> Sequence[Form] | None:
-    """What the weights for each output of a compiled model must look like.
+    """The forms that the weights for each output of a compiled model must have.
 
     Args:
         model: a compiled model.
-        batch: any batch; its shapes and dtypes are looked at.
+        batch: any batch; only its shapes and dtypes matter.
         plan: which rows are in which batch.
         kind: what the batches are for.
 
     Returns:
-        A form for each output, in the order of Keras's flattened outputs; None where the model
-        can't be traced, or has no loss of Keras's.
+        A form for each output, in the order of Keras's flattened outputs; None if the batch has no
+        targets, or if the model can't be traced or has neither a loss nor metrics.
 
     Raises:
-        UnsupportedArgumentError: if no weights leave padded rows out of what is computed.
+        UnsupportedArgumentError: if no weights exclude padded rows from what is computed.
     """
     found = compiled(model, unpack(batch, "the dataset"))
     if found is None:
@@ -164,7 +164,7 @@ def _refuse(what: str, instead: str) -> NoReturn:
 
 
 def _of_values(values: _Axes, whole: bool = False) -> _Takes:
-    """What the values of a loss are multiplied by as they should be."""
+    """A test for weights that multiply the values of a loss as they should."""
 
     def takes(axes: _Axes) -> bool:
         if len(values) == len(axes) + 1 and values[-1] == 1:
@@ -179,7 +179,7 @@ def _of_values(values: _Axes, whole: bool = False) -> _Takes:
 
 
 def _of_metric(metric: Any, values: _Axes | None, output: Output) -> _Takes | None:
-    """What a metric weighs samples with; None if that is not known."""
+    """A test for weights that a metric takes as weights of samples; None if that is not known."""
     metrics = keras.metrics
     if isinstance(metric, metrics.FBetaScore):
         return lambda axes: axes == ()
@@ -206,7 +206,7 @@ def _of_metric(metric: Any, values: _Axes | None, output: Output) -> _Takes | No
 
 
 def _fills(axes: _Axes, whole: _Axes) -> bool:
-    """Whether an array with the axes is broadcast to one with the axes `whole`, axis by axis."""
+    """Whether an array with these axes broadcasts, axis by axis, to one with the axes `whole`."""
     return len(axes) == len(whole) and all(
         axis in (1, size) for axis, size in zip(axes, whole, strict=True)
     )
@@ -231,5 +231,5 @@ def _counts(metric: Any) -> bool:
 
 
 def _sees_pairs(metric: Any) -> bool:
-    """Whether it compares each number of the targets with one of the predictions."""
+    """Whether the metric compares each number of the targets with one of the predictions."""
     return isinstance(metric, _PAIRS)

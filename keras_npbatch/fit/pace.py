@@ -1,4 +1,4 @@
-"""Whether Keras's own loop has time to make batches while the model computes.
+"""Decides whether Keras's own loop has time to make batches while the model computes.
 
 has_time_for(core.facts(plan))
 """
@@ -13,10 +13,10 @@ __all__ = ["has_time_for"]
 
 
 def has_time_for(facts: Facts) -> bool:
-    """Whether a thread beside the loop would gain nothing.
+    """Whether an additional thread would gain nothing.
 
-    On JAX the loop hands a step over and goes on; on a CPU the step takes the processors, and what
-    the loop does meanwhile costs no more than what a thread would do.
+    On JAX the loop dispatches a step and continues. On a CPU the step occupies the cores, and work
+    that the loop does meanwhile costs no more than the same work in a thread.
     """
     is_gathered = facts.are_gathered and facts.are_arrays and facts.is_in_memory
     if not is_gathered or keras.backend.backend() != "jax":

@@ -1,4 +1,4 @@
-"""What Keras was asked for, in terms of the dataset, and what it would ignore of it.
+"""What a call of Keras means for the dataset, and which of its arguments Keras would ignore.
 
 kind_of(core, call)          # "fit", "evaluate" or "predict"
 reads_in_order(core, call)   # fit(shuffle=False) reads in the order of the data
@@ -39,10 +39,10 @@ def kind_of(core: Core, call: Call | None) -> Kind:
     """What Keras does with the batches.
 
     Raises:
-        AmbiguousCallError: if it can't be told and matters.
+        AmbiguousCallError: if that can't be determined and matters.
     """
     if call is not None:
-        # While fit makes the iterator of its validation, fit itself is the innermost call.
+        # While fit makes the iterator for its validation, fit itself is the innermost call.
         if call.kind == "fit" and not call.is_given("x", core.owner):
             return "evaluate"
         return call.kind
@@ -51,10 +51,10 @@ def kind_of(core: Core, call: Call | None) -> Kind:
 
 
 def refuse_to_guess(core: Core) -> None:
-    """Where it can't be told which call asks.
+    """Refuse to serve an unknown call if it matters which call it is.
 
     Raises:
-        AmbiguousCallError: if the calls are not given the same batches.
+        AmbiguousCallError: if the calls are not all given the same batches.
     """
     differences = _differences(core)
     if differences:
@@ -68,7 +68,7 @@ def refuse_to_guess(core: Core) -> None:
 
 
 def _differences(core: Core) -> list[str]:
-    """Why `fit`, `evaluate` and `predict` are not given the same batches."""
+    """The settings for which `fit`, `evaluate` and `predict` are not given the same batches."""
     plan = core.plan
     draws = core.load_draws or (core.transform is not None and core.transform.draws)
     reasons = {
@@ -86,12 +86,12 @@ def _trains_on(core: Core, call: Call | None) -> bool:
 
 
 def reads_in_order(core: Core, call: Call | None) -> bool:
-    """Whether `fit(shuffle=False)` asks for another order than the dataset's own.
+    """Whether `fit(shuffle=False)` asks for an order other than the dataset's own.
 
     `shuffle=True` is the default of `fit`, so it leaves the order to the dataset.
 
     Raises:
-        UnsupportedArgumentError: for anything else, such as `"batch"`.
+        UnsupportedArgumentError: for any other value, such as `"batch"`.
     """
     if call is None or not _trains_on(core, call):
         return False
@@ -106,11 +106,11 @@ def reads_in_order(core: Core, call: Call | None) -> bool:
 
 
 def weights_of(core: Core, call: Call | None) -> ClassWeight | None:
-    """The weights of `fit(class_weight=...)`, if it was given.
+    """The weights of `fit(class_weight=...)`, or None if it was not given.
 
     Raises:
-        InvalidArgumentError: for keys that are no class numbers, or weights that are no weights.
-        UnsupportedArgumentError: if the dataset weighs its samples already.
+        InvalidArgumentError: for keys that are not class numbers, or values that are not weights.
+        UnsupportedArgumentError: if the dataset already has weights of its own.
     """
     if call is None or not _trains_on(core, call):
         return None
@@ -123,9 +123,9 @@ def weights_of(core: Core, call: Call | None) -> ClassWeight | None:
 
 
 def initial_epoch(core: Core, call: Call | None, steps: int | None) -> int | None:
-    """The epoch of the data that `fit(initial_epoch=...)` begins with, if it says so.
+    """The epoch of the data with which `fit(initial_epoch=...)` begins, or None.
 
-    Where an epoch of `fit` is not one of the data, because of `steps_per_epoch`, it does not.
+    None also if `steps_per_epoch` makes the epochs of `fit` differ from those of the data.
     """
     if call is None or not _trains_on(core, call):
         return None
@@ -135,7 +135,7 @@ def initial_epoch(core: Core, call: Call | None, steps: int | None) -> int | Non
 
 
 def passes_in_all(call: Call | None) -> int | None:
-    """After how many whole passes the last one begins, if the call tells."""
+    """The number of passes before the last one, or None if the call does not say."""
     if call is None or call.kind != "fit" or not isinstance(call.arguments.get("epochs"), int):
         return None
     first = call.arguments.get("initial_epoch") or 0
@@ -172,7 +172,7 @@ def _as_tuple(data: Any) -> tuple[Any, ...]:
 
 
 def refuse_validation_split(call: Call | None, dataset: Any) -> None:
-    """Refuse what `fit` does with arrays alone.
+    """Refuse `validation_split`, which Keras supports for arrays only.
 
     Raises:
         UnsupportedArgumentError: if the call is a `fit(validation_split=...)` of the dataset.
@@ -190,11 +190,11 @@ def refuse_validation_split(call: Call | None, dataset: Any) -> None:
 
 
 def refuse_ignored(dataset: Any, called: str, arguments: Mapping[str, Any]) -> None:
-    """Where Keras would ignore arguments silently.
+    """Refuse arguments that Keras would silently ignore.
 
     Args:
         dataset: the dataset that was given with them.
-        called: what was called.
+        called: the name of the method that was called.
         arguments: its arguments, by parameter name.
 
     Raises:
@@ -216,7 +216,7 @@ def refuse_ignored(dataset: Any, called: str, arguments: Mapping[str, Any]) -> N
 
 
 def check_arguments(core: Core, call: Call | None, steps: int | None) -> None:
-    """Refuses what Keras would ignore in silence when data come from an adapter."""
+    """Refuse what Keras would silently ignore because the data comes from an adapter."""
     if call is None:
         return
     dataset = core.name
@@ -233,7 +233,7 @@ def check_arguments(core: Core, call: Call | None, steps: int | None) -> None:
         _check_validation(call)
     if is_validation:
         return
-    refuse_validation_split(call, core.owner)  # beside a validation_data Keras ignores it
+    refuse_validation_split(call, core.owner)  # with a validation_data, Keras ignores it
     honoured = {"class_weight": None} if call.kind == "fit" else {}
     refuse_ignored(core.owner, call.kind, call.arguments | honoured)
     batch_size = call.arguments.get("batch_size")

@@ -1,11 +1,11 @@
-"""Sample weights in the shape and scale with which Keras leaves padded rows out.
+"""Sample weights in the shape and scale with which Keras excludes padded rows.
 
     weigh = Weighing("fit", model)
     weigh(plan, batch, step)        # the batch as that model is given it
 
 Keras multiplies the values of a loss by the sample weights, aligned at the *last* axis: weights of
-shape `(n,)` weigh the positions of values `(n, time)`, not the samples. Which shape is right
-depends on the values, and so on the loss and metrics of the model: `model_weights` finds it.
+shape `(n,)` weight the positions of values `(n, time)`, not the samples. The right shape depends on
+the values, and so on the loss and metrics of the model: `model_weights` finds it.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class Weighing:
 
     Args:
         kind: what the batches are for.
-        model: what is trained, or evaluated. None: it is not known, and the weights keep the
-            shapes that the targets suggest.
-        steps: how many batches `evaluate` reads in all; None: those of an epoch.
+        model: the model that is trained or evaluated. None if it is not known: then the weights
+            keep the shapes that the targets suggest.
+        steps: how many batches `evaluate` reads in total; None: those of an epoch.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class Weighing:
         self._model = None if model is None else weakref.ref(model)
         self._forms: Sequence[Form] | None = None
         self._unpadded: Plan | None = None
-        """The plan for which a model was found to be refused, were there any padded row."""
+        """A plan without padded rows, for which the model would be refused if it had any."""
 
     def __call__(self, plan: Plan, batch: Tree, step: int) -> Tree:
         """The batch of a step with the weights that the model is given.
 
         Raises:
-            UnsupportedArgumentError: if no weights leave padded rows out of what it computes.
+            UnsupportedArgumentError: if no weights exclude padded rows from what it computes.
         """
         if plan.remainder != "pad":
             return batch
         model = None if self._model is None else self._model()
-        if model is not None and plan != self._unpadded:  # to trace a model takes long
+        if model is not None and plan != self._unpadded:  # tracing a model is slow
             self._look_at(model, plan, batch)
         mean, total = self._factors(plan, step)
         if self._forms is None:
@@ -68,19 +68,19 @@ class Weighing:
         except UnsupportedArgumentError:
             if plan.pads:
                 raise
-            self._unpadded = plan  # all weigh the same; but a later epoch may be longer
+            self._unpadded = plan  # all rows weigh the same, but a later epoch may be longer
             return
         self._model = None
 
     def _factors(self, plan: Plan, step: int) -> tuple[float, float]:
-        """What to scale the weights of a step by: for a loss that is a mean, and for a sum.
+        """The factors for the weights of a step: for a loss that is a mean, and for a sum.
 
-        Keras divides the loss of a batch by all its rows, padded ones too, and then weighs that
-        batch by all its rows. For `fit` the gradient must be that of the real rows, so in a
-        padded batch they weigh `batch_size / real rows`. For `evaluate` the mean over the batches
-        that are read must be that over their real rows, so in each batch they weigh
-        `all rows / real rows`. A sum is not divided; but `evaluate` weighs the sums of batches by
-        all their rows, where it should by the real ones.
+        Keras divides the loss of a batch by the number of all its rows, including padded ones, and
+        then weights that batch by the same number. In `fit` the gradient must be that of the real
+        rows, so in a padded batch each weighs `batch_size / real rows`. In `evaluate` the mean over
+        the batches that are read must be that over their real rows, so in every batch each weighs
+        `all rows / real rows`, counted over all these batches. A sum is not divided, but `evaluate`
+        weights the sums of batches by all their rows instead of the real ones.
         """
         start, stop = plan.global_span(step)
         if self._kind == "fit":
@@ -92,25 +92,25 @@ class Weighing:
 
 
 def weighed_for_fit(plan: Plan, batch: Tree, step: int) -> Tree:
-    """The batch of a step of training as `fit` gives it to a model that is not known."""
+    """The batch of a training step as `fit` gives it to an unknown model."""
     return Weighing("fit")(plan, batch, step)
 
 
 def weighed_for_evaluate(plan: Plan, batch: Tree, steps: int) -> Tree:
-    """A batch as `evaluate`, which reads `steps` of them, gives it to a model that is not known."""
+    """A batch as `evaluate`, which reads `steps` of them, gives it to an unknown model."""
     return Weighing("evaluate", steps=steps)(plan, batch, 0)
 
 
 def without_weights(batch: Tree) -> Tree:
-    """The batch as Keras needs it to build a model."""
+    """The batch as Keras needs it to build a model, without sample weights."""
     return pack(unpack(batch, "the dataset")._replace(sample_weight=None))
 
 
 def _formed(weights: Tree, targets: Tree, forms: Sequence[Form], mean: float, total: float) -> Tree:
-    """The weights for each output: one array where all outputs take the same."""
+    """The weights for each output; a single array if all outputs take the same weights."""
     found = leaves(weights)
     is_nested = isinstance(weights, dict | list | tuple)
-    if is_nested and len(found) != len(leaves(targets)):  # Keras tells what is wrong with it
+    if is_nested and len(found) != len(leaves(targets)):  # Keras says what is wrong with it
         return map_leaves(lambda weight: scaled(weight, mean), weights)
     by_output = [
         form.shaped(scaled(found[form.target if is_nested else 0], total if form.is_sum else mean))

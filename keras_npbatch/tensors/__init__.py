@@ -1,1 +1,1 @@
-"""Batches in each framework's terms."""
+"""Batches as tensors of each framework."""

@@ -1,4 +1,4 @@
-"""A batch turned into tensors leaf by leaf; a leaf that can't be one is named.
+"""Converts a batch to tensors leaf by leaf; the error names a leaf that has no tensor.
 
 converted(batch, to_tensor, "Torch")
 # InvalidBatchError: x['day'] is ndarray of shape (8,) and dtype datetime64[D]; expected ...
@@ -23,23 +23,23 @@ def converted(batch: Tree, to_tensor: Callable[[Any], Any], framework: str) -> T
     """The batch with `to_tensor(leaf)` for each leaf.
 
     Raises:
-        InvalidBatchError: naming the first leaf that the framework does not take.
+        InvalidBatchError: if the framework does not take a leaf; it names the first such leaf.
     """
     try:
         return map_leaves(to_tensor, batch)
-    except Exception as error:  # each framework raises others
+    except Exception as error:  # each framework raises its own exceptions
         parts = unpack(batch, "the dataset")
         for name, part in zip(Parts._fields, parts, strict=True):
             for path, leaf in leaves_with_paths(part, name):
                 try:
                     to_tensor(leaf)
-                except Exception as of_leaf:  # noqa: BLE001  # each framework raises others
+                except Exception as of_leaf:  # noqa: BLE001  # each framework raises its own
                     refuse(path, leaf, framework, of_leaf)
         raise error
 
 
 def refuse(path: str, leaf: Any, framework: str, cause: Exception | None = None) -> NoReturn:
-    """Says what a framework does not take, and what to give it instead.
+    """Raise an error that says what a framework does not take, and what to give it instead.
 
     Raises:
         InvalidBatchError: always.
@@ -52,12 +52,12 @@ def refuse(path: str, leaf: Any, framework: str, cause: Exception | None = None)
 
 
 def in_native_order(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The array in the byte order of the machine; a copy if it has another."""
+    """The array in the machine's byte order; a copy if its own is another."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def remedy(leaf: Any) -> str:
-    """What to do about a leaf that a framework has no tensor for, as a sentence."""
+    """A sentence on what to do about a leaf for which a framework has no tensor."""
     if callable(getattr(leaf, "toarray", None)):
         return "Make sparse matrices dense, in load or in a transform: .toarray()."
     dtype = np.asarray(leaf).dtype

@@ -1,4 +1,4 @@
-"""Batches for JAX: NumPy arrays, which JAX on a CPU takes without a copy when they are aligned."""
+"""Batches for JAX: NumPy arrays, which JAX on a CPU takes without a copy if they are aligned."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["computes_on_cpu", "stacked", "to_arrays"]
 
 
 def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
-    """The batches with arrays for leaves; what is no array becomes what Keras makes of it."""
+    """The batches with arrays for leaves; Keras converts leaves that are not arrays."""
     for batch in batches:
         if all(type(leaf) is np.ndarray and _is_taken(leaf.dtype) for leaf in leaves(batch)):
             yield batch
@@ -25,11 +25,11 @@ def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
             yield converted(batch, _in_dtype_of_jax, "JAX")
         else:
             yield from data_adapter_utils.get_jax_iterator([batch])
-        del batch  # the caller's alone, while the next is made
+        del batch  # the caller has the only reference while the next one is made
 
 
 def stacked(batches: Iterator[Tree], number: int) -> Iterator[Any]:
-    """The batches, so many stacked into one; those left over as the list that Keras wants."""
+    """The batches, `number` of them stacked into one; those left over in the list Keras expects."""
     return cast(
         Iterator[Any],
         data_adapter_utils.super_batch_iterator(batches, number, stack_fn=np.stack),
@@ -38,7 +38,7 @@ def stacked(batches: Iterator[Tree], number: int) -> Iterator[Any]:
 
 @cache
 def _has_tensor(dtype: np.dtype[Any]) -> bool:
-    if dtype.kind == "V":  # bfloat16 and others of ml_dtypes
+    if dtype.kind == "V":  # bfloat16 and other dtypes of ml_dtypes
         return dtype.names is None
     return dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
 
@@ -55,5 +55,5 @@ def _in_dtype_of_jax(leaf: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def computes_on_cpu() -> bool:
-    """Whether a step runs on the processor: in JAX's threads, while Python goes on."""
+    """Whether a step runs on the CPU: in JAX's threads, while Python continues."""
     return bool(jax.default_backend() == "cpu")

@@ -1,4 +1,4 @@
-"""Batches as TensorFlow tensors, without a copy where TensorFlow can take the memory as it is."""
+"""Batches as TensorFlow tensors, without a copy where TensorFlow can use the array's memory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _SHARED_DTYPES = frozenset(
         *("float16", "float32", "float64", "complex64", "complex128"),
     )
 )
-"""The dtypes of NumPy, in the machine's byte order, whose memory TensorFlow shares."""
+"""The NumPy dtypes, in the machine's byte order, whose memory TensorFlow can share."""
 
 
 def to_tensors(batch: Tree) -> Tree:
     """The batch with a tensor for each leaf.
 
-    A tensor that shares an array's memory holds the array until TensorFlow has done with it.
+    A tensor that shares an array's memory keeps the array alive until TensorFlow is done with it.
     """
     return converted(batch, _to_tensor, "TensorFlow")
 
@@ -40,12 +40,12 @@ def tensor_batches(
     """The batches with tensors for leaves.
 
     Args:
-        batches: those with arrays.
-        convert: what makes tensors of one.
+        batches: the batches with arrays.
+        convert: converts one batch.
 
     Raises:
-        RuntimeError: for an `OutOfRangeError` of the user's code. It would reach Keras as the end
-            of the data.
+        RuntimeError: in place of an `OutOfRangeError` from the user's code, which Keras would take
+            for the end of the data.
     """
     while True:
         try:
@@ -58,16 +58,16 @@ def tensor_batches(
                 translated.add_note(note)
             raise translated from error
         yield convert(batch)
-        del batch  # the caller's alone, while the next is made
+        del batch  # the caller has the only reference while the next one is made
 
 
 def _to_tensor(leaf: Any) -> Any:
     if isinstance(leaf, np.ndarray):
         if leaf.dtype not in _SHARED_DTYPES:
-            if leaf.dtype.kind == "T":  # NumPy's StringDType, which TensorFlow does not know
+            if leaf.dtype.kind == "T":  # NumPy's StringDType, which TensorFlow doesn't support
                 leaf = leaf.astype(object)
             return tf.convert_to_tensor(in_native_order(leaf))
-        # Half the time of convert_to_tensor where it must be copied, a tenth where not.
+        # Takes half the time of convert_to_tensor with a copy, and a tenth without.
         shared = leaf if _is_shareable(leaf) else aligned_copy(leaf)
         return tf.experimental.dlpack.from_dlpack(shared.__dlpack__())
     if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor):
@@ -80,12 +80,12 @@ def _to_tensor(leaf: Any) -> Any:
 
 
 def _is_shareable(array: np.ndarray[Any, Any]) -> bool:
-    # TensorFlow's kernels abort the process on memory that is not aligned as its own is
-    # (tensorflow/core/framework/tensor.h, "Check failed: IsAligned()"), and nothing checks it
-    # on the way in: so it is checked here.
+    # TensorFlow's kernels abort the process on memory that is not aligned like its own
+    # (tensorflow/core/framework/tensor.h, "Check failed: IsAligned()"), and TensorFlow does not
+    # check this on conversion, so it is checked here.
     flags = array.flags
     return (
         flags.c_contiguous
-        and flags.writeable  # dlpack had no word for read-only memory before NumPy 2.1
+        and flags.writeable  # before NumPy 2.1, dlpack could not express read-only memory
         and array.__array_interface__["data"][0] % ALIGNMENT_BYTES == 0
     )

@@ -40,17 +40,17 @@ _SHARED_DTYPES = frozenset(
         "complex128",
     )
 )
-"""The dtypes that Torch and Keras have alike; Keras widens others (uint32 becomes int64)."""
+"""The dtypes that Torch and Keras have in common; Keras widens others (uint32 becomes int64)."""
 
 
 def gather(value: _T, within_s: float) -> list[_T]:
-    """What each process of `torch.distributed` gives, in their order; all must call it.
+    """Gather the value of each process of `torch.distributed`, in rank order; all must call it.
 
     Raises:
-        RuntimeError: if one does not within so many seconds.
+        RuntimeError: if one does not call it within `within_s` seconds.
     """
-    # A group of our own: it works between processors whatever the accelerators use, and its
-    # waiting has an end.
+    # A separate group: it communicates between CPUs whatever the accelerators use, and its waits
+    # have a timeout.
     group = distributed.new_group(timeout=timedelta(seconds=within_s), backend="gloo")
     try:
         of_all: list[Any] = [None] * distributed.get_world_size()
@@ -61,7 +61,7 @@ def gather(value: _T, within_s: float) -> list[_T]:
 
 
 def numbers(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Results as they stand in `logs`: without nesting, and single numbers as such."""
+    """Results in the form of `logs`: without nesting, and scalars as floats."""
     found = {}
     for name, value in results.items():
         if isinstance(value, Mapping):
@@ -73,9 +73,9 @@ def numbers(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def random_states() -> list[np.ndarray[Any, Any]]:
-    """The states of Torch's generators: the processor's, then each accelerator's.
+    """The states of Torch's generators: the CPU's, then each GPU's.
 
-    Keras's `Dropout` draws from them where it was given no seed.
+    Keras's `Dropout` draws from them if it has no seed.
     """
     states = [torch.get_rng_state()]
     if torch.cuda.is_available():
@@ -84,7 +84,7 @@ def random_states() -> list[np.ndarray[Any, Any]]:
 
 
 def set_random_states(states: list[np.ndarray[Any, Any]]) -> None:
-    """Restore `random_states`, as far as there are the same devices."""
+    """Restore `random_states`, for the devices that this machine has."""
     tensors = [torch.from_numpy(np.array(state)) for state in states]
     torch.set_rng_state(tensors[0])
     if torch.cuda.is_available():
@@ -93,10 +93,10 @@ def set_random_states(states: list[np.ndarray[Any, Any]]) -> None:
 
 
 def refuse_random_state(state: np.ndarray[Any, Any]) -> None:
-    """Refuses what is no state of the processor's generator.
+    """Check a state of the CPU's generator.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if the generator can't have this state.
     """
     try:
         torch.Generator().set_state(torch.from_numpy(np.array(state)))
@@ -107,7 +107,7 @@ def refuse_random_state(state: np.ndarray[Any, Any]) -> None:
 def to_tensors(batch: Tree) -> Tree:
     """The batch with a tensor for each leaf, on the device that Keras uses.
 
-    A tensor that shares an array's memory holds the array.
+    A tensor that shares an array's memory keeps the array alive.
     """
     return converted(batch, _to_tensor, "Torch")
 
@@ -117,7 +117,7 @@ def _to_tensor(leaf: Any) -> Any:
         leaf = in_native_order(leaf)
     if isinstance(leaf, np.ndarray) and leaf.dtype in _SHARED_DTYPES:
         # Keras would copy an array (`np.array` in its convert_to_tensor), but not a tensor.
-        # Torch refuses negative strides and warns of memory that must not be written to.
+        # Torch refuses negative strides, and warns about read-only memory.
         if not leaf.flags.c_contiguous or not leaf.flags.writeable:
             leaf = np.array(leaf, order="C")
         leaf = torch.from_numpy(leaf)

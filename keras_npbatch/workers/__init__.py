@@ -1,1 +1,1 @@
-"""When and where batches are made: by the consumer, in threads, in processes."""
+"""When and where batches are made: by the consumer, in threads, or in processes."""

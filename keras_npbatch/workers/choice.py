@@ -1,4 +1,4 @@
-"""Who makes the batches: one place that decides what `workers=1` means.
+"""Chooses who makes the batches: the one place that decides what `workers=1` means.
 
 kind = choose(settings, facts, caller_has_time=False, summarises=False)     # "threads"
 """
@@ -12,16 +12,16 @@ from keras_npbatch.batches.core import Facts, WorkerSettings
 __all__ = ["batches_at_once", "choose", "is_cheap", "most_ahead"]
 
 _CHEAP_BATCH_BYTES = 256 * 1024
-"""A gather of less than this costs less than handing its result over from another thread."""
+"""Gathering fewer bytes than this costs less than handing the result over from another thread."""
 
 
 def choose(
     settings: WorkerSettings, facts: Facts, *, caller_has_time: bool, summarises: bool
 ) -> Literal["inline", "threads", "processes"]:
-    """Who makes batches.
+    """Choose who makes the batches.
 
     Args:
-        settings: what the user has asked for.
+        settings: what the user asked for.
         facts: how the batches are made.
         caller_has_time: whether the consumer can make batches while the model computes.
         summarises: whether figures are computed from each batch, which is never cheap.
@@ -35,15 +35,15 @@ def choose(
 
 
 def is_cheap(facts: Facts) -> bool:
-    """Whether making a batch costs less than handing it over from another thread."""
+    """Whether making a batch costs less than handing it over from another thread does."""
     return facts.are_gathered and facts.is_in_memory and facts.batch_bytes <= _CHEAP_BATCH_BYTES
 
 
 def most_ahead(settings: WorkerSettings, facts: Facts) -> int:
-    """Batches that it pays to make ahead in threads, whatever `max_queue_size` allows.
+    """The most batches that are worth making ahead in threads, `max_queue_size` at most.
 
-    Gathers from memory take equally long. More than one that is ready, beside those that are being
-    made, would only drive other data from the processor's caches.
+    Gathers from memory all take about the same time. More than one ready batch, in addition to
+    those being made, would only evict other data from the processor's caches.
     """
     takes_equally_long = facts.is_in_memory and facts.are_gathered
     most = settings.max_queue_size
@@ -51,9 +51,9 @@ def most_ahead(settings: WorkerSettings, facts: Facts) -> int:
 
 
 def batches_at_once(facts: Facts) -> int:
-    """How many batches `tf.data` should be given at once, since each alone costs so little.
+    """How many batches to hand to `tf.data` at once; more than one where each costs little.
 
-    Not from storage whose reading may fail: the note would name several batches.
+    Always one for storage that can fail to read: the note on the error would name several batches.
     """
     is_small = facts.are_gathered and facts.batch_bytes <= _CHEAP_BATCH_BYTES
     if not (is_small and facts.are_arrays):

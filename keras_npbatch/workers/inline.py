@@ -1,4 +1,4 @@
-"""Batches made by the consumer itself, when it asks for them."""
+"""Batches that the consumer makes itself, each when it is requested."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class InlineStream(Generic[Task, Result]):
 
     @property
     def ready(self) -> int:
-        """Results that need not be waited for: none, each is made when it is asked for."""
+        """Always 0: each result is made when it is requested."""
         return 0
 
     def close(self) -> None:
-        """Forget what is not begun."""
+        """Drop the tasks that have not started."""
         self._results = iter(())

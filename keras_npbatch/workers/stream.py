@@ -1,4 +1,4 @@
-"""`Stream`: the seam between those who make batches ahead and those who take them.
+"""`Stream`: the seam between what makes batches ahead and what takes them.
 
 stream: Stream = InlineStream(make, steps)      # or ThreadedStream, ProcessStream
 for batch in stream: ...
@@ -16,12 +16,12 @@ __all__ = ["Stream"]
 
 
 class Stream(Protocol):
-    """Batches in order, which can be ended early.
+    """Batches in order; the iteration can be ended early.
 
-    A stream **must** deliver the batch of every step once and in order, raise the exception of a
-    batch in the turn of that batch, and then end. It **may** make batches ahead, anywhere, and make
-    one again. It **never** delivers a batch that it still refers to, so that the consumer has it
-    alone, and never waits for the consumer.
+    A stream **must** deliver the batch of every step once and in order. It **must** raise the
+    exception of a batch when that batch's turn comes, and then end. It **may** make batches ahead,
+    anywhere, and make one again. It **never** delivers a batch that it still refers to, so the
+    consumer owns the only reference, and it **never** waits for the consumer.
     """
 
     def __iter__(self) -> Iterator[Tree]: ...
@@ -30,7 +30,7 @@ class Stream(Protocol):
 
     @property
     def ready(self) -> int:
-        """Batches that need not be waited for."""
+        """The number of batches that are available without waiting."""
 
     def close(self) -> None:
-        """Forget the rest; safe to call twice, also from another thread."""
+        """Drop the remaining batches. Safe to call twice, and from another thread."""

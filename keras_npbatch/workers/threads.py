@@ -1,14 +1,14 @@
-"""Batches made ahead of the consumer by threads, delivered in order.
+"""Batches that threads make ahead of the consumer, delivered in order.
 
     for batch in ThreadedStream(make, tasks=range(100), workers=2, ahead=10):
         ...
 
-The consumer hands out the work: each time it takes a result it submits the next task, so that
-`ahead` tasks are under way. A thread runs submitted tasks and nothing else; with none left for
-`_IDLE_S` it ends, and the next submission starts another. So no thread ever waits for room in a
-queue, and whatever becomes of the consumer (an exception, Ctrl-C, an iterator forgotten in a
-traceback), its threads finish what was submitted and are gone. The interpreter waits for them,
-for a while, before it ends.
+The consumer hands out the work: each time it takes a result, it submits the next task, so that
+`ahead` tasks are under way. A thread runs submitted tasks and nothing else. After `_IDLE_S` without
+a task it ends, and the next submission starts another. So no thread ever waits for room in a queue,
+and whatever happens to the consumer (an exception, Ctrl-C, an iterator kept alive by a traceback),
+its threads finish what was submitted and end. On exit, the interpreter waits for them for up to
+`_ENDED_WITHIN_S`.
 """
 
 from __future__ import annotations
@@ -31,24 +31,23 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _IDLE_S = 0.2
-"""How long a thread without work stays; far longer than it takes to start another."""
+"""How long a thread waits for work before it ends; far longer than starting another takes."""
 _ENDED_WITHIN_S = 2.0
-"""How long the interpreter waits for threads that are at a task before it ends."""
+"""How long the interpreter waits on exit for threads that are running a task."""
 
 
 class ThreadedStream(Generic[Task, Result]):
     """The results of `make(task)` for each task, in the order of the tasks.
 
     The iterator belongs to one consumer; `make` is called from several threads at once. An
-    exception of `make` is raised to the consumer in its turn, and ends the stream.
+    exception from `make` reaches the consumer when its turn comes, and ends the stream.
 
     Args:
-        make: what computes a result.
-        tasks: what to compute; advanced by the consumer alone.
-        workers: threads at most, from 1 up.
-        ahead: results under way or ready at most, from 1 up.
-        errand: what a thread does besides, once the first tasks are under way; nobody is told what
-            becomes of it.
+        make: computes a result.
+        tasks: what to compute; only the consumer advances it.
+        workers: the maximum number of threads, at least 1.
+        ahead: the maximum number of results under way or ready, at least 1.
+        errand: an extra job for a thread, submitted after the first tasks; its outcome is ignored.
     """
 
     def __init__(
@@ -74,15 +73,16 @@ class ThreadedStream(Generic[Task, Result]):
     def __next__(self) -> Result:
         self._submit_ahead()
         self._submit_errand()
-        # Ctrl-C may come at any point: a job is taken off when it is done and can't be lost.
-        # Another thread may close the stream at any point: it says so, wakes us, and clears.
+        # Ctrl-C may come at any point: a job leaves the queue only when it is done, so none is
+        # lost. Another thread may close the stream at any point: it sets `_closed`, wakes this
+        # thread, then clears the queue.
         try:
             job = self._pending[0]
         except IndexError:
             raise StopIteration from None
         if not self._closed:
             job.done.acquire()
-            job.finish()  # not by `with`: another thread's close may have released it since
+            job.finish()  # not `with`: a close by another thread may have released it meanwhile
         if self._closed:
             raise StopIteration
         with contextlib.suppress(IndexError):
@@ -98,13 +98,13 @@ class ThreadedStream(Generic[Task, Result]):
 
     @property
     def ready(self) -> int:
-        """Results that need not be waited for."""
+        """The number of results that are available without waiting."""
         return leading(not job.done.locked() for job in list(self._pending))
 
     def close(self) -> None:
-        """Forget what is not begun; threads end with the task they are at.
+        """Drop the tasks that have not started; each thread ends after its current task.
 
-        Safe to call twice, and from another thread: a consumer that waits comes to its end.
+        Safe to call twice, and from another thread: it ends the iteration of a waiting consumer.
         """
         self._closed = True
         self._crew.dismiss()
@@ -123,7 +123,7 @@ class ThreadedStream(Generic[Task, Result]):
             self._pending.append(job)
             try:
                 self._crew.submit(job)
-            except BaseException:  # no thread can be started: the job would wait for ever
+            except BaseException:  # no thread can be started: the job would wait forever
                 self.close()
                 raise
 
@@ -135,7 +135,7 @@ class ThreadedStream(Generic[Task, Result]):
 
 
 def begin(errand: Job[Any, Any]) -> None:
-    """Have a thread of its own do it; nobody is told what becomes of it."""
+    """Run `errand` in a thread of its own; its outcome is ignored."""
     crew = _Crew(workers=1)
     with contextlib.suppress(RuntimeError):  # no thread can be started
         crew.submit(errand)
@@ -143,7 +143,7 @@ def begin(errand: Job[Any, Any]) -> None:
 
 
 def leading(finished: Iterable[bool]) -> int:
-    """How many come before the first that is not."""
+    """The number of true values before the first false one."""
     return sum(1 for _ in takewhile(bool, finished))
 
 
@@ -161,9 +161,9 @@ class Job(Generic[Task, Result]):
         self.done.acquire()
 
     def finish(self) -> None:
-        """Wakes who waits for the job; it was done, or the stream was closed, or both."""
-        # The other one may come first: then the lock is free already, and stays so. No contextlib:
-        # a generator may end with the interpreter, after the modules.
+        """Wake the thread that waits for this job: it is done, the stream is closed, or both."""
+        # On the second call the lock is already free and stays free. No contextlib: a generator
+        # may be finalised at interpreter exit, when modules are already gone.
         try:  # noqa: SIM105
             self.done.release()
         except RuntimeError:
@@ -173,10 +173,10 @@ class Job(Generic[Task, Result]):
 class _Crew:
     """The threads of one stream. They refer to the crew, never to the stream or its consumer.
 
-    `_lock` guards `_threads` alone; the rest is done by operations of `deque`, which are atomic. A
-    job is in the inbox before anyone looks for a thread that waits, or at how many there are; a
-    thread looks into the inbox once it has said that it waits, and under the lock before it leaves.
-    So one of both sees the other.
+    `_lock` guards `_threads` only; everything else uses operations of `deque`, which are atomic.
+    `submit` puts the job into the inbox before it looks for a waiting thread or reads the number of
+    threads. A thread checks the inbox after it has registered as waiting, and again under the lock
+    before it ends. So at least one of the two sees the other.
     """
 
     def __init__(self, workers: int) -> None:
@@ -202,25 +202,25 @@ class _Crew:
         try:
             thread.start()
             self._started.add(thread)
-        except RuntimeError:  # the system has no more threads: those there are will do
+        except RuntimeError:  # the system allows no more threads: the existing ones are enough
             with self._lock:
                 self._threads -= 1
                 if self._threads == 0:
                     raise
 
     def finish(self) -> None:
-        """Nothing more will be submitted: threads end after what was."""
+        """Let the threads end once all submitted jobs are done; no more will be submitted."""
         self._finished = True
         while self._wake_one():
             pass
 
     def dismiss(self) -> None:
-        """Threads end after the task they are at."""
+        """Let each thread end after its current task."""
         self._dismissed = True
         self.finish()
 
     def wait(self, until: float) -> None:
-        """Until they have ended, or it is that late."""
+        """Wait until the threads have ended, or until the time `until` (monotonic, in seconds)."""
         for thread in list(self._started):
             thread.join(max(0.0, until - time.monotonic()))
 
@@ -237,24 +237,24 @@ class _Crew:
                     self._threads -= 1
                     return
             if self._dismissed:
-                continue  # nobody asks for what has not begun
+                continue  # nobody wants the jobs that have not started
             try:
                 job.result = job.make(job.task)
-            except BaseException as error:  # noqa: BLE001  # handed to the consumer, whatever
+            except BaseException as error:  # noqa: BLE001  # the consumer gets it, whatever it is
                 job.error = error
             job.finish()
-            del job  # a result must not live on in a waiting thread
+            del job  # a waiting thread must not keep a result alive
 
     def _wait_for_work(self) -> bool:
-        """Whether this thread was chosen for work before its time was over."""
-        bell = Lock()  # a new one: whoever chose the last may yet come to ring it
+        """Wait up to `_IDLE_S`; return whether this thread was chosen for work."""
+        bell = Lock()  # a new one: the thread that took the previous bell may still ring it
         bell.acquire()
         self._waiting.append(bell)
         if not (self._inbox or self._finished) and bell.acquire(timeout=_IDLE_S):
             return True
         try:
             self._waiting.remove(bell)
-        except ValueError:  # it has just been chosen
+        except ValueError:  # this thread has just been chosen
             return True
         return False
 
@@ -269,12 +269,13 @@ class _Crew:
 
 _crews: weakref.WeakSet[_Crew] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_crews.clear)  # a fork has none of the threads
+    os.register_at_fork(after_in_child=_crews.clear)  # the threads don't exist in a fork
 
 
 @atexit.register
 def _end_all() -> None:
-    # The interpreter ends threads wherever they are; in C++ code that aborts the whole process.
+    # On exit, the interpreter kills threads wherever they are; within C++ code that aborts the
+    # whole process.
     crews = list(_crews)
     for crew in crews:
         crew.dismiss()

@@ -1,1 +1,1 @@
-"""Worker processes and the shared memory that their batches travel in."""
+"""Worker processes, and the shared memory in which their batches travel."""

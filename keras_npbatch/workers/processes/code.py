@@ -1,15 +1,15 @@
-"""The code that worker processes run, as bytes: what it reads besides the batch, too.
+"""Detects changes of the code that worker processes run, and of the values that this code reads.
 
     before = Code.of(parts)     # of a dataset: its class, its transform, its attributes
     scale = 2.0                 # a global that the transform reads
-    Code.of(parts) == before    # False: the workers have another one
+    Code.of(parts) == before    # False: the workers have the old value
 
-A worker got the code once, by cloudpickle, which sends functions of a script or notebook with the
-globals, closures and defaults that they read. The same pickle, made again, tells whether a worker
-would get anything else now. Large data are not read for that: the same object counts as unchanged.
+A worker receives the code once, by cloudpickle, which sends functions of a script or notebook with
+the globals, closures and defaults that they read. Pickling them again shows whether a worker would
+now receive something else. Large data is not read for this: the same object counts as unchanged.
 
-Functions of a module go by name, and a worker imports the module, with the globals that it begins
-with. A change of what they read there can't be sent, but it can be noticed: `changed_globals`.
+Functions of a module are sent by name: a worker imports the module, with the initial values of its
+globals. A later change of such a global can't be sent, but `changed_globals` detects it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from keras_npbatch.workers.processes.seeding import KINDS
 __all__ = ["Code"]
 
 _MOST_ITEMS = 1000
-"""A container of more is compared by identity."""
+"""A container with more items is compared by identity."""
 _MOST_BYTES = 1 << 20
-"""So is an array or a text of more."""
+"""An array or a string with more bytes is compared by identity."""
 _MOST_OBJECTS = 100_000
-"""So is what is made of more objects."""
+"""A part made of more objects is compared by identity."""
 
 _ATOMS = (bool, int, float, complex, type(None))
 _SIZED = (str, bytes, bytearray, tuple, list, dict, set, frozenset)
@@ -50,24 +50,24 @@ _DATA = frozenset(
         *("scipy", "tensorflow", "tensorstore", "torch", "xarray", "zarr"),
     )
 )
-"""Packages whose objects are data, large, or never change: compared by identity."""
+"""Packages whose objects are data, large, or immutable: these are compared by identity."""
 _NOT_THE_USERS = frozenset(("keras", "keras_npbatch", "numpy", "builtins"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Code:
-    """What the parts of a dataset are as code."""
+    """Digests of the parts of a dataset, and of the globals that their functions read."""
 
     digests: dict[str, bytes]
-    """Of what is sent, by the name of the part."""
+    """The digest of each part that is sent, by its name."""
     imported: dict[str, bytes]
-    """Of the globals that functions of modules read, by `module.name`."""
+    """The digests of the globals that functions of modules read, by `module.name`."""
     kept: list[Any] = field(repr=False)
-    """What is compared by identity: it lives as long as that."""
+    """The objects compared by identity, kept alive so that no other object gets the same id."""
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> Code:
-        """That of some parts, by their names."""
+        """The code of the parts of a dataset, given by their names."""
         digests: dict[str, bytes] = {}
         kept: list[Any] = []
         functions: dict[FunctionType, None] = {}
@@ -82,10 +82,10 @@ class Code:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Code) and self.digests == other.digests
 
-    __hash__ = None  # type: ignore[assignment]  # it is compared, and never a key
+    __hash__ = None  # type: ignore[assignment]  # it is only compared, never a key
 
     def changed_globals(self, before: Code) -> list[str]:
-        """The globals of modules that had other values before, by `module.name`."""
+        """The globals of modules whose values differ from those in `before`, by `module.name`."""
         both = self.imported.keys() & before.imported.keys()
         return sorted(name for name in both if self.imported[name] != before.imported[name])
 
@@ -96,7 +96,7 @@ def _digest(part: Any, kept: list[Any], functions: dict[FunctionType, None]) -> 
     pickler.kept, pickler.functions, pickler.objects = [], functions, 0
     try:
         pickler.dump(part)
-    except Exception:  # noqa: BLE001  # it is left out of what is sent, or that will tell
+    except Exception:  # noqa: BLE001  # it isn't sent, or sending it raises the error
         kept.append(part)
         return str(id(part)).encode()
     kept += pickler.kept
@@ -109,7 +109,7 @@ class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is
     objects: int
 
     def persistent_id(self, obj: Any) -> Any:
-        """What stands for an object that is not to be read, or None."""
+        """An id that replaces an object that is not read; None for one that is."""
         kind = type(obj)
         if kind in _ATOMS:
             return None
@@ -119,9 +119,9 @@ class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is
         if kind in _SIZED:
             most = _MOST_BYTES if kind in (str, bytes, bytearray) else _MOST_ITEMS
             return None if len(obj) <= most else self._identity(obj)
-        if issubclass(kind, Batches):  # a dataset, as that of a method: its parts are compared
+        if issubclass(kind, Batches):  # a dataset (of a bound method): its parts are compared
             return f"{kind.__qualname__} {id(obj)}"
-        if isinstance(obj, KINDS):  # workers seed them for each batch
+        if isinstance(obj, KINDS):  # workers reseed them for each batch
             return kind.__qualname__
         if isinstance(obj, np.ndarray):
             if obj.nbytes > _MOST_BYTES or obj.dtype.hasobject or kind is not np.ndarray:
@@ -145,7 +145,7 @@ class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is
 
 
 def _is_imported(code: FunctionType | type) -> bool:
-    """Whether a worker finds it in a module, as cloudpickle decides it."""
+    """Whether a worker imports it from a module; the same criterion as cloudpickle's."""
     module = code.__module__
     if module in (None, "__main__") or module in cloudpickle.list_registry_pickle_by_value():
         return False
@@ -166,7 +166,7 @@ def _methods(kind: type) -> list[FunctionType]:
 
 
 def _globals_of(functions: Mapping[FunctionType, None]) -> Iterator[tuple[str, str, Any]]:
-    """What functions, and those of the same module that they call, read of their modules."""
+    """The globals that functions, and those they call in the same module, read of their modules."""
     waiting, seen = list(functions), set(functions)
     while waiting:
         function = waiting.pop()
@@ -185,7 +185,7 @@ def _globals_of(functions: Mapping[FunctionType, None]) -> Iterator[tuple[str, s
 
 @lru_cache(maxsize=4096)
 def _names_read(code: CodeType) -> frozenset[str]:
-    """The globals that code reads and does not set: what it sets is a state of its process."""
+    """The globals that code reads and does not set: those it sets are state of its process."""
     read, written = set(), set()
     for instruction in dis.get_instructions(code):
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):

@@ -4,12 +4,11 @@
     process = server.launch()      # asks the template, which answers with a pidfd
     server.close()
 
-The template has no threads and has imported all that a worker needs, so its forks share the memory
-of what it imported. What the user's own modules start or open as they are imported can't be shared
-so: if that is a thread or a file, a template without them takes its place, and each worker imports
-them.
+The template has no threads and has imported everything that a worker needs, so its forks share the
+memory of those imports. A thread or a file that the user's modules start or open on import can't be
+shared that way: then a template without these modules takes over, and each worker imports them.
 
-A template that was killed, or that does not answer, is replaced. Its workers go on without it.
+A template that was killed, or that does not answer, is replaced. Its workers continue without it.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ _TEMPLATE_ANSWERS_S = 60.0
 _TELLS_OF_AN_END_WITHIN_S = 5.0
 _ENDS_WITHIN_S = 1.0
 _MOST_FAILURES, _MOST_KILLED = 3, 10
-"""After so many templates have failed at one launch, or so many were killed, it is an error."""
+"""How many templates may fail, or be killed, during one launch before it is an error."""
 _SIGNALS_WAIT_S = 0.05
 
 
 class _LostError(Exception):
-    """The template is gone; the text says why."""
+    """The template is gone; the message says why."""
 
     def __init__(self, why: str, was_killed: bool = False) -> None:
         super().__init__(why)
@@ -54,11 +53,11 @@ class _LostError(Exception):
 
 
 class ForkServer:
-    """The side of the parent; `template` is the other.
+    """The parent's side; `template` is the other side.
 
     Args:
-        modules: what the workers are going to import.
-        patience_s: how long the template may take to answer; None for a minute.
+        modules: the modules that the workers are going to import.
+        patience_s: how long the template may take to answer, in seconds; None for a minute.
     """
 
     def __init__(self, modules: Sequence[str], patience_s: float | None = None) -> None:
@@ -68,7 +67,7 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket
         self._line: Lifeline
-        with contextlib.suppress(_LostError):  # whatever their import does, the workers do it
+        with contextlib.suppress(_LostError):  # if the imports end it, the workers do them instead
             self._start()
             if self._ask(self._modules)[0]:
                 return
@@ -76,10 +75,10 @@ class ForkServer:
         self._modules = []
 
     def launch(self) -> Process:
-        """A new worker.
+        """Start a new worker.
 
         Raises:
-            WorkerStartError: if one template after the other fails, or the system refuses.
+            WorkerStartError: if one template after another fails, or the system refuses.
         """
         lost: Counter[bool] = Counter()
         while True:
@@ -119,7 +118,7 @@ class ForkServer:
         with Ends() as ends:
             pid, received = self._ask("launch", [ends.theirs.fileno(), ends.line.reader])
             with refusals.translated():
-                if not received:  # the system drops a descriptor that this process may not have
+                if not received:  # the system drops descriptors beyond this process's limit
                     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             (pidfd,) = received
             return ends.process(pid, pidfd, partial(self._reap, pid, pidfd, self._process))
@@ -128,15 +127,15 @@ class ForkServer:
         if parent is self._process:
             with contextlib.suppress(_LostError):
                 return int(self._ask(pid, within_s=_TELLS_OF_AN_END_WITHIN_S)[0])
-        return ended(pidfd)  # its parent is init now, and that may be this process
+        return ended(pidfd)  # its parent is now init, which may be this process
 
     def _ask(
         self, request: Any, descriptors: Sequence[int] = (), within_s: float | None = None
     ) -> tuple[Any, list[int]]:
-        """The answer of the template, and the descriptors that come with it."""
+        """The template's answer, and the descriptors that come with it."""
         try:
             answer, received = self._answer(request, descriptors, within_s or self._answers_s)
-        except BaseException:  # an answer that comes later would be taken for that to the next
+        except BaseException:  # a late answer would be taken for the answer to the next request
             self.close()
             raise
         with refusals.translated():
@@ -176,10 +175,10 @@ def _wait_for_answer(end: socket.socket, seconds: float) -> None:
 
 
 def template(descriptor: int, reader: int, parent: int) -> NoReturn:
-    """What the template does until its parent is gone: fork workers, tell how they ended.
+    """The template's main loop until its parent is gone: fork workers, report how they ended.
 
     A request is a list of modules to import, "launch" with the socket and the lifeline of a worker
-    to fork, or the number of one that has ended.
+    to fork, or the process number of a worker that has ended.
     """
     worker.survive_interrupts()
     trainer = os.pidfd_open(parent)
@@ -212,7 +211,7 @@ def template(descriptor: int, reader: int, parent: int) -> NoReturn:
             socket.send_fds(requests, [pickle.dumps(answer)], descriptors)
             for number in [*received, *descriptors]:
                 os.close(number)
-    os._exit(0)  # what the user's modules do at exit is the workers' affair
+    os._exit(0)  # exit handlers of the user's modules don't run here
 
 
 def _pidfd(pid: int) -> int:
@@ -225,11 +224,11 @@ def _pidfd(pid: int) -> int:
 
 
 def _import(modules: list[str]) -> bool:
-    """Import them; False if what they have started or opened is not for several processes."""
+    """Import the modules; False if they started or opened what forks can't share."""
     try:
         before = os.listdir("/proc/self/fd")
         for module in modules:
-            with contextlib.suppress(Exception):  # a worker that fails on it will tell
+            with contextlib.suppress(Exception):  # the worker that needs it will report the error
                 importlib.import_module(module)
         flush()
         return len(os.listdir("/proc/self/task")) == 1 and os.listdir("/proc/self/fd") == before

@@ -1,14 +1,14 @@
-"""Ctrl-C waits while processes and file descriptors change hands.
+"""Defers Ctrl-C while processes and file descriptors change hands.
 
     with interrupts.deferred():
-        process = start()          # no KeyboardInterrupt between the start
-        processes.append(process)  # and the note of it
+        process = start()          # no KeyboardInterrupt between starting it
+        processes.append(process)  # and recording it
     # a Ctrl-C that came meanwhile is raised here
 
-A signal handler that is written in Python runs between any two instructions of the main thread. If
-it raises there, what was just started or opened is lost. To block the signal is not enough: another
-thread of the process takes it, and the main thread runs the handler all the same. So the handlers
-themselves are exchanged, for as long as the block lasts.
+A signal handler written in Python runs between any two instructions of the main thread. If it
+raises there, whatever was just started or opened is lost. Blocking the signal is not enough:
+another thread of the process receives it, and the main thread still runs the handler. So the
+handlers themselves are replaced for the duration of the block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["deferred", "deliver", "restore"]
 
 
 class _Deferral:
-    """In place of handlers: notes the signals that come."""
+    """Replaces the signal handlers, and records the signals that arrive."""
 
     def __init__(self) -> None:
         self.handlers: dict[int, Callable[[int, FrameType | None], Any]] = {}
@@ -32,7 +32,7 @@ class _Deferral:
         self.is_over = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.is_over:  # a handler that raised while others were put back left this in its place
+        if self.is_over:  # a handler raised while others were restored, so this one is still set
             self.handlers[number](number, frame)
         elif number not in self.came:
             self.came.append(number)
@@ -56,10 +56,10 @@ _current: _Deferral | None = None
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Run a block in which no signal handler of Python's runs; they run behind it.
+    """Run a block in which no Python signal handler runs; they run after it.
 
-    Only short work belongs inside; what waits for long calls `deliver`. In threads other than the
-    main one, where such handlers never run, it does nothing.
+    Keep the block short; code in it that waits for long calls `deliver`. In threads other than the
+    main one, where Python signal handlers never run, this does nothing.
     """
     global _current
     if _current is not None or not _is_main_thread():
@@ -87,7 +87,7 @@ def _raise_all(numbers: list[int]) -> None:
 
 
 def deliver() -> None:
-    """Run the handlers of signals that have come, at a place where they may raise."""
+    """Run the handlers of the signals that have arrived; call it where they may raise."""
     deferral = _current
     if deferral is None or not _is_main_thread():
         return
@@ -97,7 +97,7 @@ def deliver() -> None:
 
 
 def restore() -> None:
-    """Put the handlers back, in a process that was forked within a block."""
+    """Restore the handlers in a process that was forked within a block."""
     global _current
     if _current is not None:
         _current.end()

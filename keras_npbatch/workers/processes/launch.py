@@ -6,15 +6,15 @@
     process.exit_code()      # -9
     launcher.close()
 
-Not `multiprocessing`: its spawn and forkserver import the user's main script anew in each worker,
-which runs a script that has no `if __name__ == "__main__"`, and a worker's exit is known to its
-fork server alone. Here a worker imports the layers of this package below Keras and what the
-user's own classes need, nothing else.
+This module doesn't use `multiprocessing`: its spawn and forkserver import the user's main script
+again in each worker, which runs a script that has no `if __name__ == "__main__"`, and only the fork
+server learns how a worker exited. Here a worker imports the layers of this package below Keras and
+what the user's own classes need, and nothing else.
 
-- `"forkserver"`: a small process forks them, see `fork_server`.
+- `"forkserver"`: a small process forks the workers; see `fork_server`.
 - `"spawn"`: a new interpreter for each worker.
-- `"fork"`: a copy of this process, as it is. On request only: a fork of a process with threads,
-  which every framework starts, may find locks held that nobody will release.
+- `"fork"`: a copy of this process. On request only: every framework starts threads, and a fork of a
+  process with threads may find locks held that nothing will ever release.
 
 Linux only.
 """
@@ -47,32 +47,32 @@ StartMethod: TypeAlias = Literal["forkserver", "spawn", "fork"]
 
 
 class Launcher(Protocol):
-    """Starts worker processes of one pool.
+    """Starts the worker processes of one pool.
 
-    All of it is called with interrupts deferred; what waits long lets them in.
+    All methods are called with interrupts deferred; one that waits for long lets them in.
     """
 
     def launch(self) -> Process:
-        """A new worker.
+        """Start a new worker.
 
         Raises:
-            WorkerStartError: where the system refuses it, and nothing is left of it.
+            WorkerStartError: if the system refuses; then nothing of the worker is left behind.
         """
 
     def close(self) -> None:
-        """Ends what was started beside the workers."""
+        """End whatever was started in addition to the workers."""
 
 
 def can_launch() -> bool:
-    """Whether this system has what worker processes need: Linux does, macOS and Windows don't."""
+    """Whether this system supports worker processes: Linux does, macOS and Windows don't."""
     return hasattr(os, "memfd_create") and hasattr(os, "pidfd_open")
 
 
 def check_start_method(value: object) -> StartMethod:
-    """`value`, or the default for None.
+    """Check `value` and return it, or the default for None.
 
     Raises:
-        InvalidArgumentError: for any other, and on systems without what processes need.
+        InvalidArgumentError: for any other value, and on systems that lack what processes need.
     """
     if not can_launch():
         raise InvalidArgumentError(
@@ -94,12 +94,13 @@ def check_start_method(value: object) -> StartMethod:
 def launcher_for(
     method: StartMethod, modules: Sequence[str], patience_s: float | None = None
 ) -> Launcher:
-    """A launcher of this kind.
+    """Make a launcher for a start method.
 
     Args:
         method: how workers are started.
-        modules: what they are going to import.
-        patience_s: how long a process that starts them may take to answer; None for a minute.
+        modules: the modules that the workers are going to import.
+        patience_s: how long a process that starts them may take to answer, in seconds; None for a
+            minute.
     """
     kinds: dict[StartMethod, Callable[[], Launcher]] = {
         "forkserver": partial(ForkServer, modules, patience_s),

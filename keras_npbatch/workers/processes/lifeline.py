@@ -1,18 +1,18 @@
-"""A pipe that ends a process: when its write end is gone, the kernel kills who holds the read end.
+"""A pipe that ends a process: once no write end is open, the kernel kills the read end's holder.
 
     line = Lifeline()                 # in the parent
     pid = os.fork()
     if pid == 0:
-        lifeline.hold(line.reader)    # in the child, which the parent's end will end
+        lifeline.hold(line.reader)    # in the child, which now ends when the parent does
     line.handed_on()                  # in the parent: the child has the read end
-    line.cut()                        # or the end of the parent, however it ends
+    line.cut()                        # kills the child, as the end of the parent does
 
-It works where nothing that the child runs would: in C code that holds the GIL, in a stopped
-process. (So does `PR_SET_PDEATHSIG`, but at the end of the *thread* that started the child, and any
+It works where no code of the child's could: in C code that holds the GIL, or in a stopped process.
+(So does `PR_SET_PDEATHSIG`, but that acts when the *thread* that started the child ends, and any
 thread may start workers.)
 
-Nobody ever writes to the pipe, so all that can happen to it is its end. A process that is forked
-off the parent closes its copies of the write ends.
+Nothing is ever written to the pipe, so the only event on it is its end. A process forked from the
+parent closes its copies of the write ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _held: set[int] = set()
 
 
 class Lifeline:
-    """A pipe; the parent's side of it."""
+    """The parent's side of the pipe."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe2(os.O_CLOEXEC)
@@ -43,7 +43,7 @@ class Lifeline:
             os.close(self.reader)
 
     def cut(self) -> None:
-        """End the child. Safe to call twice."""
+        """Kill the child. Safe to call twice."""
         self.handed_on()
         if self._writer in _held:
             _held.discard(self._writer)
@@ -51,14 +51,14 @@ class Lifeline:
 
 
 def hold(reader: int, pid: int | None = None) -> None:
-    """Let a process end with the pipe; the caller itself, or the one of number `pid`."""
-    import fcntl  # where it is missing there are no worker processes
+    """Make a process end with the pipe: the calling process, or the one with number `pid`."""
+    import fcntl  # systems without it have no worker processes
 
-    with contextlib.suppress(OSError):  # a sandbox without it: the worker's thread looks out alone
+    with contextlib.suppress(OSError):  # where a sandbox refuses, the worker's thread watches alone
         fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid() if pid is None else pid)
         fcntl.fcntl(reader, fcntl.F_SETFL, fcntl.fcntl(reader, fcntl.F_GETFL) | os.O_ASYNC)
-    if pid is None and _is_cut(reader):  # before it was held
+    if pid is None and _is_cut(reader):  # it was cut before it was held
         os._exit(1)
 
 

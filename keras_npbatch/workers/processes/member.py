@@ -1,10 +1,11 @@
-"""Worker processes as their parent knows them, and the jobs it has given them.
+"""Worker processes as their parent sees them, and the jobs it has given them.
 
-    member = Member(0, process, socket, bell)
-    member.give(job, returned_with_it)     # "make this batch"
-    member.hear()                          # what it says: Extent, Made, Failed; None if nothing
+    member = Member(0, process, bell)
+    member.give(job)     # "make this batch"
+    member.hear()        # its message: Extent, Made, Failed; None if there is none
 
-Who does what when is the pool's affair; here is what one member says, and how it ends.
+The pool decides which worker does what, and when. This module handles the messages of one worker,
+and its end.
 """
 
 from __future__ import annotations
@@ -36,17 +37,17 @@ from keras_npbatch.workers.processes.worker import MESSAGE_BYTES, Extent, Failed
 __all__ = ["Job", "Key", "Member", "end_members", "watching"]
 
 _MOST_UNDER_WAY = 16
-"""Tasks at one worker at most: they fit a socket's buffer, so that to send one never waits."""
+"""The most tasks at one worker: they fit into a socket's buffer, so sending one never waits."""
 _MOST_RETURNED = 500
-"""Numbers of slots in one message at most."""
+"""The most slot numbers in one message."""
 _GRACE_S = 0.2
 """How long a worker may take to end by itself."""
 _KILLED_WITHIN_S = 5.0
-"""How long the system may take to end a killed one."""
+"""How long the system may take to end a killed worker."""
 
 
 class Key(NamedTuple):
-    """Which batch."""
+    """Identifies a batch."""
 
     work: Work
     epoch: int
@@ -54,14 +55,14 @@ class Key(NamedTuple):
 
 
 class Job:
-    """A batch that was asked for."""
+    """A batch that was requested."""
 
     __slots__ = ("batch", "deaths", "error", "finished", "key", "member", "number", "wanted")
 
     def __init__(self, number: int, key: Key) -> None:
         self.number, self.key = number, key
         self.member: Member | None = None
-        """Who makes it; None while it waits in line."""
+        """The worker that makes it; None while it is queued."""
         self.batch: Tree = None
         self.error: BaseException | None = None
         self.finished = False
@@ -69,7 +70,7 @@ class Job:
         self.deaths = 0
 
     def a_worker_died(self, how: str, timed_out: bool) -> None:
-        """Count it; after `MOST_DEATHS` the job is finished, with an error."""
+        """Count the death; at `MOST_DEATHS` the job is finished, with an error."""
         self.deaths += 1
         if self.deaths == MOST_DEATHS:
             self.error = _died_over(self.key, how, timed_out)
@@ -77,38 +78,38 @@ class Job:
 
 
 class Member:
-    """A worker process, as the parent knows it.
+    """A worker process, as the parent sees it.
 
     Args:
-        index: its place on the board.
+        index: its row of the board.
         process: the process.
-        bell: a descriptor that is watched too.
+        bell: a further descriptor to watch.
     """
 
     def __init__(self, index: int, process: Process, bell: int) -> None:
         self.index, self.process, self.end = index, process, process.end
         self.descriptors = (self.end.fileno(), process.pidfd, bell)
-        """What is watched to hear of it."""
+        """The descriptors to watch for news of it."""
         self.poll = watching(self.descriptors)
         self.jobs: deque[Job] = deque()
-        """Sent to it and not answered, in order."""
+        """The jobs sent to it and not yet answered, in order."""
         self.launched_ns = time.monotonic_ns()
         self.heard_ns = self.launched_ns
-        """When it last answered, or was given a job while it had none."""
+        """When it last answered, or received a job while it had none."""
         self.hung: str | None = None
-        """How it was found to stand still."""
+        """How it was found to hang; None if it was not."""
         self.extents: list[Slot] = []
-        """Its memory, in the order that it told of it."""
+        """Its memory, in the order in which it announced it."""
         self._returned: deque[int] = deque()
-        """Slots it can have back; filled by leases that end, in any thread."""
+        """Slots to give back to it; leases add to it as they end, in any thread."""
 
     @property
     def has_room(self) -> bool:
-        """Whether it may be given a job."""
+        """Whether it can take another job."""
         return len(self.jobs) < _MOST_UNDER_WAY
 
     def give(self, job: Job) -> None:
-        """Send it a job, and the slots it can have back."""
+        """Send it a job, and give slots back to it."""
         if not self.jobs:
             self.heard_ns = time.monotonic_ns()
         self.jobs.append(job)
@@ -117,11 +118,11 @@ class Member:
         while self._returned and len(returned) < _MOST_RETURNED:
             returned.append(self._returned.popleft())
         task = Task(job.number, *job.key, returned)
-        with contextlib.suppress(ConnectionError):  # it has died: that is noticed later
+        with contextlib.suppress(ConnectionError):  # it has died; that is noticed later
             self.end.send(pickle.dumps(task))
 
     def hear(self) -> Extent | Made | Failed | None:
-        """Take one message; None if there is none, or never will be."""
+        """Take one message; None if there is none now, or never will be."""
         try:
             message, descriptors = _receive_now(self.end)
         except BlockingIOError:
@@ -134,7 +135,7 @@ class Member:
         said: Extent | Made | Failed = pickle.loads(message)
         if isinstance(said, Extent):
             with refusals.translated():
-                if not descriptors:  # the system drops one that this process may not have
+                if not descriptors:  # the system drops those beyond this process's limit
                     raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             (descriptor,) = descriptors
             try:
@@ -144,31 +145,31 @@ class Member:
         return said
 
     def borrow(self, place: Place, leases: Leases) -> Slot:
-        """Memory that it lends; it gets it back when nothing refers to it."""
+        """Memory that the worker lends, and gets back when nothing refers to it any more."""
         memory = self.extents[place.extent][place.start : place.stop]
-        # The callback must not hold the pool, or a batch that is kept would keep its workers.
+        # The callback must not refer to the pool, or a kept batch would keep the workers alive.
         return leases.lease(memory, partial(_give_back, self._returned, place.lent))
 
     def waits_since_ns(self, ready_ns: int) -> int | None:
-        """Since when it has owed an answer; None while it owes none.
+        """The time since which it has owed an answer; None if it owes none.
 
         Args:
-            ready_ns: when it became ready for a job, as the worker itself noted.
+            ready_ns: when it became ready for a job, as recorded by the worker itself.
         """
         return max(self.heard_ns, ready_ns) if self.jobs else None
 
     @property
     def was_killed(self) -> bool:
-        """Whether a signal has ended it, and not because it stood still."""
+        """Whether a signal ended it, other than the one that ends a hung worker."""
         return self.hung is None and self.process.exit_code() < 0
 
     def end_as_hung(self, told: str) -> None:
-        """Kill it; `told` is how it will have ended."""
+        """Kill it; `told` says how it ended."""
         self.hung = told
         self.process.kill()
 
     def how_it_ended(self) -> str:
-        """For a message. It has ended; nothing of it stays open."""
+        """How it ended, for a message; call it once it has. Closes all its descriptors."""
         code = self.process.exit_code()
         if self.hung is not None:
             return self.hung
@@ -178,7 +179,7 @@ class Member:
 
 
 def end_members(members: list[Member]) -> None:
-    """Let them end, then make them."""
+    """Ask the workers to exit, then kill those that have not."""
     for member in members:
         with contextlib.suppress(OSError):
             member.end.shutdown(socket.SHUT_RDWR)
@@ -192,11 +193,11 @@ def end_members(members: list[Member]) -> None:
     for member in members:
         member.process.ends_within(_KILLED_WITHIN_S)
         member.process.exit_code()
-        member.jobs.clear()  # which know their worker: its memory would wait for the collector
+        member.jobs.clear()  # breaks the cycle, else its memory would wait for the collector
 
 
 def watching(descriptors: Iterable[int]) -> select.poll:
-    """What tells when there is something to read."""
+    """A poll object that watches the descriptors for something to read."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
@@ -204,9 +205,9 @@ def watching(descriptors: Iterable[int]) -> select.poll:
 
 
 def _receive_now(end: socket.socket) -> tuple[bytes, list[int]]:
-    """A message that is there, and the descriptors that came with it.
+    """Receive a message without waiting, with the descriptors that came with it.
 
-    `socket.recv_fds` would wait: up to Python 3.12 it forgets its flags.
+    `socket.recv_fds` would wait: up to Python 3.12 it ignores its flags.
     """
     numbers = array.array("i")
     message, extras, _, _ = end.recvmsg(

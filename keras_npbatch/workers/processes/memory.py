@@ -1,4 +1,4 @@
-"""Memory that processes share: without a name, so that nothing can be left behind.
+"""Memory that processes share. It has no name, so nothing can be left behind.
 
     descriptor = new_segment(1 << 20)          # in the worker
     ...                                        # the descriptor goes to the parent through a socket
@@ -34,10 +34,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def new_segment(num_bytes: int) -> int:
-    """The file descriptor of a new segment; whoever gets it closes it.
+    """Create a segment and return its file descriptor; the caller closes it.
 
     Raises:
-        SharedMemoryError: where the system can't give that much.
+        SharedMemoryError: if the system can't provide that much.
     """
     try:
         descriptor = os.memfd_create("keras_npbatch", os.MFD_CLOEXEC)
@@ -52,15 +52,15 @@ def new_segment(num_bytes: int) -> int:
 
 
 def map_segment(descriptor: int, num_bytes: int, *, copied_on_write: bool = False) -> Slot:
-    """All of a segment, as an array of bytes.
+    """Map a whole segment, as an array of bytes.
 
     Args:
-        descriptor: of the segment; it may be closed afterwards.
+        descriptor: the segment's file descriptor; it may be closed afterwards.
         num_bytes: the size of the segment.
-        copied_on_write: whether what this process writes is seen by it alone.
+        copied_on_write: whether only this process sees what it writes.
 
     Raises:
-        SharedMemoryError: where the process has no room for it.
+        SharedMemoryError: if the process has no room for it.
     """
     access = mmap.ACCESS_COPY if copied_on_write else mmap.ACCESS_WRITE
     try:
@@ -70,10 +70,10 @@ def map_segment(descriptor: int, num_bytes: int, *, copied_on_write: bool = Fals
 
 
 def check_available(num_bytes: int) -> None:
-    """Refuses memory that is not there; to use it would end the process.
+    """Refuse a request for more memory than is available: using it would kill the process.
 
     Raises:
-        SharedMemoryError: telling how much was asked for and how much there is.
+        SharedMemoryError: if less is available; the message gives both figures.
     """
     available = _available_bytes()
     if num_bytes > available:
@@ -81,14 +81,15 @@ def check_available(num_bytes: int) -> None:
 
 
 class Arena:
-    """Slots in shared memory that grows; made by one thread of a worker process.
+    """Slots in shared memory that grows; used by one thread of a worker process.
 
-    It grows by extents, each as large as all before it, so that there are few segments. A request
-    takes the smallest free slot that is large enough and not more than twice as large: batches of
-    varying shape share slots, and none lies idle under a small array.
+    It grows by extents, each at least as large as all before it together, so there are few
+    segments. A request takes the smallest free slot that is large enough and at most twice as
+    large: batches of varying shape share slots, and no small array occupies a large slot.
 
     Args:
-        announce: called with the descriptor and the size of each new extent, in order; closes it.
+        announce: called with the descriptor and the size of each new extent, in order; it closes
+            the descriptor.
     """
 
     def __init__(self, announce: Callable[[int, int], None]) -> None:
@@ -99,7 +100,7 @@ class Arena:
         self._returned: deque[Slot] = deque()
 
     def take(self, num_bytes: int) -> Slot:
-        """An aligned slot of at least `num_bytes`, free or new."""
+        """Take an aligned slot of at least `num_bytes`, reused or new."""
         while self._returned:
             self._free.append(self._returned.popleft())
         fitting = [
@@ -107,23 +108,23 @@ class Arena:
             for number, slot in enumerate(self._free)
             if num_bytes <= slot.nbytes <= 2 * num_bytes
         ]
-        if fitting:  # the smallest, and of those the last one returned: it may be in a cache
+        if fitting:  # the smallest, and of equals the last returned: it may be in a cache
             return self._free.pop(-min(fitting)[1])
         # A power of two: else batches that are each a little larger than the one before would
-        # never find one. Pages that nothing is written to take no memory.
+        # never find a free slot. Pages that are never written take no memory.
         check_available(num_bytes)
         return self._new(max(_PAGE_BYTES, 1 << (num_bytes - 1).bit_length()))
 
     def give(self, slot: Slot) -> None:
-        """The slot is free."""
-        self._returned.append(slot)  # alone: it may interrupt `take`
+        """Return a slot, which is then free."""
+        self._returned.append(slot)  # nothing else: this may interrupt `take`
 
     def cleared(self) -> Arena:
-        """Itself: what is shared stays until the process ends."""
+        """This arena itself: shared memory stays until the process ends."""
         return self
 
     def find(self, address: int) -> tuple[int, int] | None:
-        """The number of the extent that holds an address, and the offset in it."""
+        """The number of the extent that holds an address, and the offset in it; None if none."""
         for number, (start, extent) in enumerate(self._extents):
             if start <= address < start + extent.nbytes:
                 return number, address - start
@@ -145,10 +146,10 @@ class Arena:
 
 
 def _available_bytes() -> int:
-    """What this process can still use: of the machine, and of its control group."""
+    """The memory this process can still use, limited by the machine and by its control group."""
     try:
         available = int(psutil.virtual_memory().available)
-    except OSError:  # /proc is hidden; what is too much is still refused when it is asked for
+    except OSError:  # /proc is hidden; the system still refuses a segment that is too large
         return sys.maxsize
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()

@@ -1,11 +1,12 @@
-"""A batch on its way from a worker process to the model's: large arrays stay where they are.
+"""Takes a batch from a worker process to the model's, with large arrays left where they are.
 
     message, slots = pack(batch, lend)      # in the worker
     batch = unpack(message, slots)          # in the parent: views of the same memory
 
-Pickle protocol 5 parts a batch into what it is (its structure, dtypes, shapes, small arrays: a few
-hundred bytes) and the memory of its large arrays, which is lent. So whatever can be pickled comes
-through as it is: arrays of any dtype, strings, objects, sparse matrices, named tuples.
+Pickle protocol 5 separates the description of a batch (its structure, dtypes, shapes and small
+arrays: a few hundred bytes) from the memory of its large arrays, which is lent. So anything that
+can be pickled arrives unchanged: arrays of any dtype, strings, objects, sparse matrices, named
+tuples.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from keras_npbatch.tree import Tree, map_leaves
 __all__ = ["Lend", "pack", "pack_as_one", "reduce_array", "unpack"]
 
 Lend: TypeAlias = Callable[[Slot], Slot]
-"""`lend(memory)`: shared memory with these bytes, which is `memory` itself if that is shared."""
+"""`lend(memory)` returns shared memory with the same bytes: `memory` itself if it is shared."""
 
 
 def pack(batch: Tree, lend: Lend) -> tuple[bytes, list[Slot]]:
-    """What `batch` is, and the shared memory that its large arrays lie in."""
+    """The description of `batch`, and the shared memory that holds its large arrays."""
     lent: list[Slot] = []
 
     def is_kept_inside(buffer: pickle.PickleBuffer) -> bool:
@@ -51,19 +52,19 @@ def pack(batch: Tree, lend: Lend) -> tuple[bytes, list[Slot]]:
 
 
 def pack_as_one(batch: Tree) -> bytes:
-    """All of `batch`, the memory of its arrays too."""
+    """All of `batch`, including the memory of its arrays."""
     return bytes(cloudpickle.dumps(map_leaves(_wrapped, batch), protocol=5))
 
 
 def unpack(message: bytes, memories: Sequence[Slot]) -> Tree:
-    """The batch; its large arrays are views of `memories`."""
+    """Rebuild the batch; its large arrays are views of `memories`."""
     return pickle.loads(message, buffers=memories)
 
 
 def reduce_array(array: npt.NDArray[Any]) -> tuple[Any, ...] | None:
-    """How pickle should part an array from its memory; None for one that is no plain memory.
+    """How pickle should separate an array from its memory; None if its dtype is not plain bytes.
 
-    NumPy's own way forgets the byte order of dates and of long doubles (NumPy 2.4), and copies a
+    NumPy's own way loses the byte order of dates and of long doubles (NumPy 2.4), and copies a
     strided array twice.
     """
     dtype = array.dtype
@@ -83,7 +84,7 @@ def _rebuilt(
 
 
 class _Array:
-    """An array that is pickled as `reduce_array` says."""
+    """An array that is pickled the way `reduce_array` describes."""
 
     __slots__ = ("reduced",)
 

@@ -1,11 +1,12 @@
-"""How long a worker may stand still, and how often one may fail as it starts.
+"""How long a worker may hang, and how often workers may fail to start.
 
     patience = Patience(timeout_s=30)
     patience.start_s                       # 90: user modules are imported meanwhile
     patience.note_failed_start(killed=False, hung=True, how="...")   # the third raises
 
-No batch can be the reason for a failed start. Whoever kills workers may stop, so killed ones are
-forgiven more often. Where one takes too long the machine may be busy, so the next may take longer.
+A failed start is never the fault of a batch. Whatever kills workers may stop doing so, so more
+killed ones are forgiven. A start that takes too long may mean a busy machine, so the next one may
+take longer.
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ from keras_npbatch.errors import WorkerStartError
 __all__ = ["MOST_DEATHS", "Patience"]
 
 MOST_DEATHS = 3
-"""After so many workers have died over one batch, or at their start, it is an error."""
+"""How many workers may die over one batch, or at their start, before it is an error."""
 _MOST_KILLED_AT_START = 10
 _START_TIMES, _LEAST_START_S = 3.0, 3.0
-"""A start may take so many times `timeout`, or so many seconds if that is more."""
+"""A start may take this multiple of `timeout`, or this many seconds if that is more."""
 
 
 class Patience:
-    """With the workers of one pool.
+    """The patience with the workers of one pool.
 
     Args:
-        timeout_s: how long a worker may owe a batch; None for ever.
+        timeout_s: how long a worker may owe a batch, in seconds; None for no limit.
     """
 
     def __init__(self, timeout_s: float | None) -> None:
         self.batch_s = timeout_s
         self._failed: Counter[bool] = Counter()
-        """Starts in a row: those that somebody killed, and others."""
+        """Failed starts in a row: of workers killed by a signal (True), and others (False)."""
 
     @property
     def start_s(self) -> float | None:
-        """How long a start may take; None for ever."""
+        """How long a start may take, in seconds; None for no limit."""
         if self.batch_s is None:
             return None
         again = 2 if self._failed[False] else 1
@@ -45,18 +46,18 @@ class Patience:
 
     @property
     def look_ms(self) -> float | None:
-        """How long to wait before the next look at who stands still; None for ever."""
+        """How long to wait before the next check for hung workers, in ms; None for no limit."""
         return None if self.batch_s is None else min(self.batch_s, 1.0) * 250
 
     def note_start(self) -> None:
-        """A worker was ready."""
+        """Record that a worker became ready."""
         self._failed.clear()
 
     def note_failed_start(self, how: str, *, killed: bool, hung: bool) -> None:
-        """A worker ended before it was ready.
+        """Record that a worker ended before it was ready.
 
         Raises:
-            WorkerStartError: if that has come too often since one was.
+            WorkerStartError: if that has happened too often since a worker was last ready.
         """
         self._failed[killed] += 1
         number = self._failed[killed]

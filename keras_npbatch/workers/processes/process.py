@@ -1,4 +1,4 @@
-"""A worker process as its parent holds it, and how an interpreter is started to become one.
+"""A worker process as its parent holds it, and the start of an interpreter that becomes one.
 
     with Ends() as ends:
         started = start_interpreter(worker.__name__, "main", ends)
@@ -6,7 +6,7 @@
     process.kill()
     process.exit_code()      # -9
 
-A process is held by a pidfd, so that a signal never meets another process of the same number.
+A process is held by a pidfd, so a signal never reaches another process of the same number.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ __all__ = [
 ]
 
 ENVIRONMENT = {
-    # A worker makes batches: the accelerators belong to the process of the model.
+    # A worker makes batches; the accelerators belong to the process that trains the model.
     "CUDA_VISIBLE_DEVICES": "-1",
     "HIP_VISIBLE_DEVICES": "-1",
     "JAX_PLATFORMS": "cpu",
 }
 _ENVIRONMENT_UNLESS_SET = {
-    # The workers are what runs at once; threads of BLAS within each would compete with them.
+    # The workers themselves are the parallelism; BLAS threads in each would compete with them.
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # The order of a set of strings is the same in all of them.
+    # Makes the order of a set of strings the same in all of them.
     "PYTHONHASHSEED": "0",
 }
 
@@ -58,9 +58,9 @@ class Process:
     """A worker process."""
 
     pid: int
-    """Its number, for messages."""
+    """The process number, for messages."""
     pidfd: int
-    """Readable when it has ended."""
+    """Becomes readable when the process has ended."""
     end: socket.socket
     """The parent's end of the socket between them."""
     _lifeline: Lifeline
@@ -68,14 +68,14 @@ class Process:
     _code: int | None = None
 
     def kill(self) -> None:
-        """SIGKILL; nothing if it has ended."""
+        """Send SIGKILL; does nothing if the process has ended."""
         if self._code is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def ends_within(self, seconds: float) -> bool:
-        """Whether it has ended, waiting for that so long at most."""
+        """Wait at most `seconds` for the process to end; return whether it has."""
         if self._code is not None:
             return True
         poll = select.poll()
@@ -83,9 +83,9 @@ class Process:
         return bool(poll.poll(seconds * 1000))
 
     def exit_code(self) -> int:
-        """The exit code of a process that has ended; -N if signal N ended it. Asks once.
+        """The exit code of a process that has ended; -N if signal N ended it.
 
-        All descriptors of the process are closed.
+        The first call fetches it and closes all descriptors of the process.
         """
         if self._code is None:
             self._code = self._reap()
@@ -96,10 +96,10 @@ class Process:
 
 
 class Ends:
-    """What connects a new process with its parent: a socket, and the pipe that it ends with.
+    """What connects a new process to its parent: a socket, and the lifeline that ends it.
 
-    At the end of the `with` the process's ends are closed here. If `process` was not called, so are
-    the parent's, and what may have been started ends.
+    Leaving the `with` closes the new process's ends in this process. If neither `process` nor
+    `take` was called, it also closes the parent's ends, which ends any process that was started.
     """
 
     def __enter__(self) -> Self:
@@ -114,12 +114,12 @@ class Ends:
         return self
 
     def process(self, pid: int, pidfd: int, reap: Callable[[], int]) -> Process:
-        """The process that was started with them."""
+        """Hand the parent's ends to the process that was started with the other ends."""
         self._are_taken = True
         return Process(pid, pidfd, self._ours, self.line, reap)
 
     def take(self) -> tuple[socket.socket, Lifeline]:
-        """The parent's ends, for whom they are to outlive the `with`."""
+        """The parent's ends, for a caller that keeps them after the `with`."""
         self._are_taken = True
         return self._ours, self.line
 
@@ -132,10 +132,10 @@ class Ends:
 
 
 def check_system() -> None:
-    """Try what each worker needs, before any is started.
+    """Try the system calls that each worker needs, before any worker is started.
 
     Raises:
-        OSError: where the system refuses it.
+        OSError: if the system refuses one.
     """
     own = os.pidfd_open(os.getpid())
     try:
@@ -145,25 +145,25 @@ def check_system() -> None:
 
 
 def start_interpreter(module: str, function: str, ends: Ends) -> subprocess.Popen[bytes]:
-    """A new interpreter with this one's options and path.
+    """Start a new interpreter with this one's options and path.
 
     It calls `function(socket, lifeline, parent)`: two descriptors, and the number of this process.
 
     Raises:
-        OSError: where the system refuses it.
+        OSError: if the system refuses.
     """
-    path = [entry for entry in sys.path if isinstance(entry, str)]  # others are ignored by Python
+    path = [entry for entry in sys.path if isinstance(entry, str)]  # Python ignores others
     end, reader = ends.theirs.fileno(), ends.line.reader
     program = (
         f"import sys; sys.path[:] = {path!a}; from {module} import {function}; "
         f"{function}({end}, {reader}, {os.getpid()})"
     ).encode()
-    # In a file, since the length of an argument is limited, and that of a path is not.
+    # In a file: the length of an argument is limited, and that of `sys.path` is not.
     file = new_segment(len(program))
     try:
         os.pwrite(file, program, 0)
         read = f"import os; p = os.read({file}, {len(program)}); os.close({file}); exec(p)"
-        # The options that multiprocessing hands on too: -E, -s, -W, -X, ...
+        # The same options that multiprocessing passes on: -E, -s, -W, -X, ...
         options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
         with interrupts_blocked():
             started = subprocess.Popen(
@@ -174,15 +174,15 @@ def start_interpreter(module: str, function: str, ends: Ends) -> subprocess.Pope
             )
     finally:
         os.close(file)
-    lifeline.hold(reader, started.pid)  # until it does so itself
+    lifeline.hold(reader, started.pid)  # until the new process does so itself
     return started
 
 
 def ended(pidfd: int) -> int:
-    """The exit code of a child that has ended, as far as this process can know it."""
+    """The exit code of a child that has ended; -9 (SIGKILL) if this process can't learn it."""
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    except ChildProcessError:  # somebody else's child, or somebody waits for all of ours
+    except ChildProcessError:  # not our child, or other code has already waited for it
         result = None
     if result is None:
         return -signal.SIGKILL
@@ -191,9 +191,9 @@ def ended(pidfd: int) -> int:
 
 @contextlib.contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """A process started in the block meets no Ctrl-C before it ignores them.
+    """Keep Ctrl-C from a process started in the block until it ignores the signal itself.
 
-    A new process has this thread's mask; `worker.survive_interrupts` opens it.
+    A new process inherits this thread's mask; `worker.survive_interrupts` unblocks the signal.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -203,7 +203,7 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 def flush() -> None:
-    """Before a fork: or the child would write, too, what waits to be written."""
+    """Flush stdout and stderr before a fork, else the child would write their buffers again."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -1,4 +1,4 @@
-"""Where the system refuses what worker processes need: one of our errors, with what helps.
+"""Turns the system's refusal of something that worker processes need into an error with advice.
 
 with refusals.translated():
     descriptor = os.pidfd_open(pid)     # OSError -> WorkerStartError
@@ -20,7 +20,7 @@ _THREADS = "use threads: use_multiprocessing=False."
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn an OSError of the block into an error that says what to do.
+    """Turn an OSError in the block into an error that says what to do.
 
     Raises:
         WorkerStartError: in its place.
@@ -32,7 +32,7 @@ def translated() -> Iterator[None]:
 
 
 def advice(error: OSError) -> str:
-    """What the system said, and what helps."""
+    """What the system said, and what to do about it."""
     said = error.strerror or str(error)
     if error.filename is not None:
         name = os.fsdecode(error.filename)
@@ -61,7 +61,7 @@ def advice(error: OSError) -> str:
 
 
 def _limit(name: str) -> str:
-    import resource  # where it is missing there are no worker processes
+    import resource  # systems without it have no worker processes
 
     limit, _ = resource.getrlimit(getattr(resource, name))
     return "any number of" if limit == resource.RLIM_INFINITY else f"{limit:,}"

@@ -1,8 +1,9 @@
-"""Random numbers in a worker process: its generators are seeded anew for each batch.
+"""Random numbers in a worker process: its generators are reseeded for each batch.
 
 Code that draws from `np.random`, from `random`, or from a generator that the dataset or its module
-holds, would draw the same numbers in every worker, and others with another number of them. Seeded
-by (seed, epoch, step) they are a function of the batch, as the `rng` of a transform is.
+holds would draw the same numbers in every worker, and the numbers would depend on how many workers
+there are. With generators seeded by (seed, epoch, step), they are a function of the batch, like the
+`rng` of a transform.
 """
 
 from __future__ import annotations
@@ -19,21 +20,21 @@ from keras_npbatch import rng
 __all__ = ["KINDS", "owned", "owned_by_modules", "seed_all"]
 
 KINDS = (np.random.Generator, np.random.RandomState, random.Random)
-"""What draws random numbers."""
+"""The types of random generators."""
 
 _owned: list[Any] = []
-"""The generators of the dataset that this process makes batches of, in the order it has them."""
+"""The generators of the dataset that this process makes batches of, in the order it got them."""
 
 
 def owned(make: Callable[..., Any], *arguments: Any) -> Any:
-    """A generator of the dataset, made again in this process."""
+    """Rebuild a generator of the dataset in this process, and register it."""
     generator = make(*arguments)
     _owned.append(generator)
     return generator
 
 
 def owned_by_modules(names: Iterable[str]) -> None:
-    """Those that stand in these modules as variables are the dataset's, too."""
+    """Register the generators among the variables of these modules as the dataset's, too."""
     ours = np.random.mtrand._rand  # the global one
     for name in names:
         for value in vars(sys.modules[name]).values() if name in sys.modules else ():

@@ -1,4 +1,4 @@
-"""A dataset on its way to worker processes: sent once, its arrays shared, its files reopened.
+"""Sends a dataset to worker processes: once, with its arrays shared and its files reopened.
 
     package = Package.of(dataset, opened)  # in the parent: one segment of shared memory
     dataset = unpack(descriptor, size)     # in a worker, from the segment's descriptor
@@ -6,13 +6,13 @@
 cloudpickle takes what pickle refuses: lambdas, closures, classes of `__main__` and of notebooks.
 Beyond that,
 
-- the memory of large arrays is put into the segment, and mapped by each worker copy-on-write: all
-  read the same memory, and what one writes it alone sees, as if it had a copy;
-- a memory map, and whatever is a view of one, becomes a memory map of the same file;
+- the memory of large arrays is put into the segment, and each worker maps it copy-on-write: all
+  read the same memory, and only the worker that writes to it sees the change, as if it had a copy;
+- a memory map, or a view of one, becomes a memory map of the same file;
 - datasets and files of h5py are opened by path in each worker, since HDF5 handles must not be
   shared;
-- a random generator is made again, and noted: it will be seeded anew for each batch;
-- a public class is replaced by its stand-in: so a `BatchDataset` becomes one without Keras.
+- a random generator is rebuilt and registered, so that it can be reseeded for each batch;
+- a public class is replaced by its stand-in, so a `BatchDataset` becomes one without Keras.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = ["Package", "unpack"]
 
 _SMALLEST_SHARED_BYTES = 4096
 _MOST_COPIED_BYTES = 8_000_000
-"""So much of a dataset may be copied into each worker before there is a warning."""
+"""How much of a dataset may be copied into each worker before a warning is issued."""
 _MAX_DEPTH = 12
 
 
@@ -57,22 +57,22 @@ class Package:
     """A pickled object and the memory of its arrays, in one segment."""
 
     descriptor: int
-    """Of the segment."""
+    """The file descriptor of the segment."""
     num_bytes: int
     """The size of the segment."""
     modules: tuple[str, ...]
-    """What a worker imports to unpack it."""
+    """The modules that a worker imports to unpack it."""
 
     @classmethod
     def of(cls, sent: Any, opened: ExitStack) -> Package:
-        """Packs an object.
+        """Pack an object.
 
         Args:
             sent: the object.
-            opened: closes the segment in the end; workers that have it keep it.
+            opened: closes the segment at its end; workers that have the segment keep it.
 
         Raises:
-            UnsendableError: if something in it can't be sent, naming it by its path.
+            UnsendableError: if a part of the object can't be sent; the message gives its path.
             SharedMemoryError: if there is no memory for its arrays.
         """
         buffers: list[pickle.PickleBuffer] = []
@@ -110,7 +110,7 @@ _LENGTH_BYTES = 8
 
 
 def unpack(descriptor: int, num_bytes: int) -> Any:
-    """The object in a segment; its arrays lie there."""
+    """Rebuild the object in a segment; its arrays are views of the segment."""
     segment = map_segment(descriptor, num_bytes, copied_on_write=True).data
     end = num_bytes - _LENGTH_BYTES
     length = int.from_bytes(segment[end:], "little")
@@ -125,7 +125,7 @@ def unpack(descriptor: int, num_bytes: int) -> Any:
 
 
 def _write(descriptor: int, memory: memoryview, start: int) -> None:
-    # Half the time, or a third, of a copy into a map: no page of it need be mapped here.
+    # Takes a half to a third of the time of a copy into a map: no page is mapped here.
     while memory:
         written = os.pwrite(descriptor, memory, start)
         start += written
@@ -148,7 +148,7 @@ def _dumps(sent: Any, buffers: list[pickle.PickleBuffer], modules: set[str]) -> 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     modules: set[str]
-    """Those of the classes and functions that are not sent themselves, by name alone."""
+    """The modules of the classes and functions that are sent by name only."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) and (stand_in := stand_in_for(obj)) is not None:
@@ -181,13 +181,13 @@ def _itself(value: Any) -> Any:
 
 
 def _reduce_array(array: npt.NDArray[Any]) -> Any:
-    """How an array is rebuilt, or None: as pickle does it, which copies."""
+    """How an array is rebuilt; None to leave it to pickle, which copies it."""
     if type(array) not in (np.ndarray, np.memmap) or array.dtype.hasobject:
         return None
     place = _place_in_file(array)
     if place is not None:
         return _map_file, (*place, array.shape, array.dtype, array.strides)
-    if 0 in array.strides and array.size:  # broadcast: its memory is smaller than it looks
+    if 0 in array.strides and array.size:  # broadcast: its memory is smaller than its size
         small = array[tuple(slice(0, 1 if step == 0 else None) for step in array.strides)]
         if small.nbytes < array.nbytes:
             return np.broadcast_to, (small, array.shape)
@@ -195,9 +195,10 @@ def _reduce_array(array: npt.NDArray[Any]) -> Any:
 
 
 def _place_in_file(array: npt.NDArray[Any]) -> tuple[str, int, int] | None:
-    """The file whose map the array is a view of: its path, inode, and where the array starts.
+    """The file whose memory map the array views: its path, its inode, and the array's offset.
 
-    A map that the program may have written to without changing the file (mode "c") is none.
+    None for other arrays, and for a map in mode "c", to which the program may have written without
+    changing the file.
     """
     base: Any = array
     while not isinstance(base, np.memmap):
@@ -210,7 +211,7 @@ def _place_in_file(array: npt.NDArray[Any]) -> tuple[str, int, int] | None:
     try:
         path = Path(base.filename).resolve(strict=True)
         inode = path.stat().st_ino
-    except OSError:  # deleted: the memory is all there is
+    except OSError:  # deleted: only the memory is left
         return None
     map_start = base.offset - base.offset % mmap.ALLOCATIONGRANULARITY
     address = np.frombuffer(mapped, np.uint8).__array_interface__["data"][0]
@@ -269,7 +270,7 @@ def _h5_file(path: str) -> Any:
 
 
 def _warn_of_copies(sent: Any, num_bytes: int) -> None:
-    """Say which attribute is large and lies in no array that workers could share."""
+    """Warn, naming the largest attribute, which is not in arrays that the workers could share."""
     sizes = {name: len(_dumps(part, [], set())) for name, part in _state(sent).items()}
     largest = max(sizes, key=sizes.__getitem__, default="")
     name = f"{type(sent).__name__}.{largest}" if largest else type(sent).__name__
@@ -293,18 +294,18 @@ def _refusal(sent: Any, error: Exception) -> UnsendableError:
 
 
 def _find_culprit(value: Any, path: str, depth: int = 0) -> tuple[str, Any]:
-    """The innermost part of `value` that can't be pickled, and how it is reached."""
+    """The path of the innermost part of `value` that can't be pickled, and the part itself."""
     if depth < _MAX_DEPTH:
         for step, part in _parts(value):
             try:
                 _dumps(part, [], set())
-            except Exception:  # noqa: BLE001  # whatever it is, it is the part that was looked for
+            except Exception:  # noqa: BLE001  # whatever the error is, this part is the culprit
                 return _find_culprit(part, path + step, depth + 1)
     return path, value
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What `value` holds, each with how it is written behind the path of `value`."""
+    """The parts that `value` holds, each with the suffix that its path adds to that of `value`."""
     if isinstance(value, dict):
         yield from ((f"[{key!r}]", part) for key, part in value.items())
     elif isinstance(value, list | tuple | set | frozenset):
@@ -322,17 +323,17 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _state(value: Any) -> dict[str, Any]:
-    """The attributes that are pickled, by name."""
+    """The attributes that are pickled, by their names."""
     try:
         state = value.__getstate__()
-    except Exception:  # noqa: BLE001  # no state can be had: what is wrong lies here
+    except Exception:  # noqa: BLE001  # it has no state: `value` itself is the culprit
         return {}
-    parts = state if isinstance(state, tuple) else (state,)  # that of slots is beside the other
+    parts = state if isinstance(state, tuple) else (state,)  # with slots: (dict, slots)
     named = {
         str(name): part
         for entries in parts
         if isinstance(entries, dict)
         for name, part in entries.items()
     }
-    core = named.pop(ATTRIBUTE, None)  # of a dataset: to the user they are its own
+    core = named.pop(ATTRIBUTE, None)  # of a dataset: users know its settings as its attributes
     return named if core is None else named | _state(core)

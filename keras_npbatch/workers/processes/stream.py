@@ -1,11 +1,11 @@
-"""The batches of one epoch, made ahead of the consumer by worker processes, delivered in order.
+"""The batches of one epoch, made ahead of the consumer by worker processes and delivered in order.
 
     with Pool(dataset, workers=2) as pool:
         for batch in ProcessStream(pool, Work(dataset.plan), epoch=0, ahead=10):
             ...
 
-The contract is that of `ThreadedStream`. The stream asks the pool for so many batches ahead and
-waits for the first of them; when its own are all under way it asks for those of the next epoch.
+The contract is that of `ThreadedStream`. The stream requests `ahead` batches from the pool and
+waits for the first of them. Once all of its own are under way, it requests those of the next epoch.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class ProcessStream:
     """The batches of one epoch, in order; the same contract as `ThreadedStream`.
 
     Args:
-        pool: who makes them.
+        pool: makes them.
         work: how the batches are made.
         epoch: which epoch.
-        ahead: batches under way or ready at most, from 1 up.
-        follows: whether the next epoch will be asked for too.
+        ahead: the maximum number of batches under way or ready, at least 1.
+        follows: whether the next epoch will be requested too.
         first: the first step.
     """
 
@@ -70,7 +70,7 @@ class ProcessStream:
             raise StopIteration
         try:
             job = self._pending[0]
-        except IndexError:  # closed by another thread just now
+        except IndexError:  # another thread has just closed the stream
             raise StopIteration from None
         if not self._pool.wait_for(job, lambda: self._closed) or self._closed:
             self.close()
@@ -81,7 +81,7 @@ class ProcessStream:
         if job.error is not None:
             error, job.error = job.error, None  # breaks the cycle through its traceback
             self.close()
-            if not self._pool.readers:  # others may go on: the error is of a batch, not of workers
+            if not self._pool.readers:  # else other streams continue: a batch failed, no worker did
                 self._pool.close()
             try:
                 raise error
@@ -92,14 +92,14 @@ class ProcessStream:
 
     @property
     def ready(self) -> int:
-        """Batches that need not be waited for."""
+        """The number of batches that are available without waiting."""
         self._pool.take_answers()
         return leading(job.finished for job in list(self._pending))
 
     def close(self) -> None:
-        """Stop asking; what is under way is kept for whoever asks next.
+        """Stop requesting batches; those under way are kept for the next stream.
 
-        Safe to call twice, and from another thread: a consumer that waits comes to its end.
+        Safe to call twice, and from another thread: it ends the iteration of a waiting consumer.
         """
         if not self._closed:
             self._closed = True

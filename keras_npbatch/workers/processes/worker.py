@@ -1,19 +1,19 @@
-"""What a worker process does: get the dataset, then make batches, one after the other.
+"""What a worker process does: receive the dataset, then make batches, one after another.
 
-Between parent and worker is one socket that keeps messages apart (SOCK_SEQPACKET), each at most
+Parent and worker share one socket that keeps messages apart (SOCK_SEQPACKET), each at most
 `MESSAGE_BYTES` long:
 
     parent  ->  worker    Hello, with the segments of the dataset and of the board; then Tasks
-    worker  ->  parent    Extent, with its segment: shared memory in which batches will lie
+    worker  ->  parent    Extent, with its segment: shared memory that will hold batches
                           Made, or Failed: the answer to a task, in the order of the tasks
 
-The worker writes into slots of its own extents and lends them. It counts a slot as free when the
-parent has given it back (in a later task) and nothing in the worker refers to it either.
+The worker writes into slots of its own extents and lends them to the parent. A slot is free again
+when the parent has given it back (in a later task) and nothing in the worker refers to it either.
 
-On the board, shared by all workers of a pool, each writes the number of the task it is at. So the
-parent knows over which batch a worker has died.
+On the board, which all workers of a pool share, each worker writes the number of its current task.
+So if a worker dies, the parent knows which batch it was making.
 
-A worker ends when the socket does, or when the process that trains is gone, whatever it is doing.
+A worker ends when the socket is closed, or when the training process is gone, whatever it is doing.
 """
 
 from __future__ import annotations
@@ -59,23 +59,23 @@ __all__ = [
 
 MESSAGE_BYTES = 64 * 1024
 _LONGEST_INSIDE = 32 * 1024
-"""What is longer goes through shared memory."""
+"""Anything longer goes through shared memory."""
 
 STARTING = -1
-"""On the board: it has not unpacked the dataset yet."""
+"""On the board: the worker has not unpacked the dataset yet."""
 IDLE = -2
-"""On the board: it has no task."""
+"""On the board: the worker has no task."""
 
 BOARD_BYTES = 16
-"""On the board, of each worker: the task it is at, and when it began its last (int64 each)."""
+"""Bytes per worker on the board: its current task, and when it began its last (int64 each)."""
 
 
 @dataclass(slots=True)
 class Hello:
-    """To a worker, first."""
+    """The first message to a worker."""
 
     index: int
-    """Its place on the board."""
+    """Its row of the board."""
     dataset_bytes: int
     """Size of the first segment."""
     board_bytes: int
@@ -87,9 +87,9 @@ class Task:
     """To a worker: make a batch."""
 
     number: int
-    """Its number, different for each task of a pool."""
+    """The number of the task, unique within a pool."""
     work: Work
-    """How it is made."""
+    """How the batch is made."""
     epoch: int
     step: int
     returned: list[int] = field(default_factory=list)
@@ -98,19 +98,19 @@ class Task:
 
 @dataclass(slots=True)
 class Extent:
-    """From a worker: memory in which batches will lie."""
+    """From a worker: memory that will hold batches."""
 
     num_bytes: int
 
 
 @dataclass(slots=True)
 class Place:
-    """Where lent memory lies."""
+    """Where lent memory is."""
 
     lent: int
-    """The number to give it back by."""
+    """The number under which it is given back."""
     extent: int
-    """The number of the extent, in the order they were told of."""
+    """The number of the extent, in the order in which they were announced."""
     start: int
     stop: int
 
@@ -120,9 +120,9 @@ class Made:
     """From a worker: a batch."""
 
     number: int
-    """Of the task."""
+    """The number of the task."""
     message: bytes | None
-    """What `packing.unpack` needs; None if it lies in the last of the places."""
+    """The input of `packing.unpack`; None if it is in the last of the places."""
     places: list[Place]
 
 
@@ -131,56 +131,56 @@ class Failed:
     """From a worker: an exception."""
 
     number: int
-    """Of the task; `STARTING` if the dataset could not be unpacked."""
+    """The number of the task; `STARTING` if the dataset could not be unpacked."""
     message: bytes | None
-    """What `failures.restore` needs; None if it lies in the place."""
+    """The input of `failures.restore`; None if it is in the only one of the places."""
     places: list[Place]
 
 
 def main(descriptor: int, reader: int, parent: int) -> NoReturn:
-    """The whole life of a worker in a new interpreter; see `main_of_fork`."""
+    """Run a worker in a new interpreter, to its end; see `main_of_fork`."""
     main_of_fork(socket.socket(fileno=descriptor), reader, os.pidfd_open(parent))
 
 
 def main_of_fork(end: socket.socket, reader: int, trainer: int) -> NoReturn:
-    """The whole life of a worker in a forked process: nothing of the parent's is run at its end.
+    """Run a worker in a forked process, to its end; no exit handler of the parent runs.
 
     Args:
         end: the worker's end of the socket.
-        reader: the end of the lifeline that it holds.
+        reader: the worker's end of the lifeline.
         trainer: a pidfd of the process that it works for.
     """
     code = 1
     try:
         survive_interrupts()
         lifeline.hold(reader)
-        # Where the lifeline does not do: in a sandbox, or held by what C code has forked off.
-        with contextlib.suppress(RuntimeError):  # as many threads as the user may have
+        # For where the lifeline fails: in a sandbox, or kept open by a fork that C code made.
+        with contextlib.suppress(RuntimeError):  # the user may have no more threads
             threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
         _Worker(end).run()
         code = 0
     except (BrokenPipeError, ConnectionResetError):  # the parent is gone
         code = 0
-    except BaseException:  # noqa: BLE001  # told on standard error, as Python does
+    except BaseException:  # noqa: BLE001  # printed to standard error, as Python does
         sys.excepthook(*sys.exc_info())
     finally:
         try:
             sys.stdout.flush()
             sys.stderr.flush()
-        finally:  # whatever becomes of that: above are the frames of the process it is a fork of
+        finally:  # even if that fails: the frames above belong to the process this is a fork of
             os._exit(code)
 
 
 def survive_interrupts() -> None:
-    """Ctrl-C goes to all processes of a terminal; the parent decides what becomes of workers."""
+    """Ignore Ctrl-C, which reaches all processes of a terminal: the parent ends its workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # who ignores it can't wait for a child
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see launch
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, waiting for a child fails
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see process.interrupts_blocked
 
 
 def wait_for(end: socket.socket, trainer: int) -> bool:
-    """Waits for a message; False if the process of that pidfd has ended."""
+    """Wait for a message; False if the process behind the pidfd has ended."""
     poll = select.poll()
     poll.register(end, select.POLLIN)
     poll.register(trainer, select.POLLIN)
@@ -219,7 +219,7 @@ class _Worker:
             self._dataset = sending.unpack(dataset, hello.dataset_bytes)
             self._core = core_of(self._dataset)
             self._core.use_slots(self._slots)
-        except BaseException as error:  # noqa: BLE001  # handed to the parent, whatever it is
+        except BaseException as error:  # noqa: BLE001  # the parent gets it, whatever it is
             error.add_note("keras_npbatch: raised while a worker process unpacked the dataset")
             self._end.send(self._failed(STARTING, error))
             return
@@ -232,7 +232,7 @@ class _Worker:
             del task
 
     def _next_task(self) -> Task | None:
-        # All that waits is read at once, since it tells which slots have become free.
+        # Reads all waiting messages at once, since they say which slots have become free.
         while not self._inbox or self._poll.poll(0):
             message = self._end.recv(MESSAGE_BYTES)
             if not message:
@@ -252,7 +252,7 @@ class _Worker:
                 randomness.seed_all(task.work.plan.seed, task.epoch, task.step)
             batch = maker(task.epoch, task.step)
             answer = self._made(task.number, batch)
-        except BaseException as error:  # noqa: BLE001  # handed to the parent, whatever it is
+        except BaseException as error:  # noqa: BLE001  # the parent gets it, whatever it is
             answer = self._failed(task.number, error)
         self._end.send(answer)
         self._board[0] = IDLE
@@ -266,7 +266,7 @@ class _Worker:
         answer = self._answer(Made, number, *packing.pack(batch, self._lend))
         if len(answer) <= MESSAGE_BYTES:
             return answer
-        # A thousand large arrays: to tell of each takes too long, so all go as one.
+        # A thousand large arrays: the list of their places is too long, so all go as one.
         return self._answer(Made, number, packing.pack_as_one(batch), [])
 
     def _failed(self, number: int, error: BaseException) -> bytes:
@@ -281,7 +281,7 @@ class _Worker:
             inside = None
         places = [self._place(memory) for memory in memories]
         answer = pickle.dumps(kind(number, inside, places))
-        if len(answer) > MESSAGE_BYTES:  # it will not be sent: what it lends comes back
+        if len(answer) > MESSAGE_BYTES:  # it won't be sent, so nothing is lent
             for place in places:
                 del self._lent[place.lent]
         return answer
