@@ -1,10 +1,10 @@
-"""Callbacks for `fit` that know the dataset: each takes the dataset it watches first.
+"""Callbacks for `fit` that know the dataset: the first argument is the dataset to watch.
 
     backup = keras_npbatch.callbacks.BackupAndRestore(train, "backup")
     model.fit(train, epochs=10, callbacks=[backup])
 
-They work on every backend, but for `TorchDataParallel`, which takes no dataset either. Callbacks
-that write what they find in `logs` (`CSVLogger`, `TensorBoard`) come after them in the list.
+They work on every backend, except `TorchDataParallel`, which also takes no dataset. Put callbacks
+that write out the `logs` (`CSVLogger`, `TensorBoard`) after them in the list.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""`Watcher`: what the callbacks of this package have in common.
+"""`Watcher`: the base class of the callbacks of this package.
 
-It knows which batches of the dataset each step was trained on: not those that Keras looked at to
-build the model, nor those it has read ahead, nor those of validation.
+It knows which batches of the dataset each step was trained on. Batches that Keras only took to
+build the model, has read ahead, or uses for validation are not among them.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ __all__ = ["Watcher"]
 
 
 class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
-    """A callback that is told the batches its dataset has given to training.
+    """A callback that gets the batches of its dataset that were trained on.
 
-    A copy, also a deep one, watches the same dataset. What belongs to a `fit` under way is neither
-    copied nor pickled.
+    A copy, even a deep one, watches the same dataset. State that belongs to a running `fit` is
+    neither copied nor pickled.
 
     Args:
-        dataset: the dataset that `fit` is given.
+        dataset: the dataset passed to `fit`.
 
     Raises:
-        InvalidArgumentError: if it is none of ours.
+        InvalidArgumentError: if it is not a dataset of this library.
     """
 
     _of_one_fit: ClassVar[frozenset[str]] = frozenset(
         ("_epoch_iterator", "_model", "_session", "_watch")
     )
-    """Attributes that stay behind when a callback is copied."""
+    """Attributes that are not copied with a callback."""
     _session: Session
-    """What serves this `fit`. (Asking for `self.model` at each step would take JAX long.)"""
+    """The session of this `fit`. (Reading `self.model` at each step would be slow on JAX.)"""
     _epoch_iterator: weakref.ref[Any]
-    """What Keras walks over epochs with."""
+    """The iterator over epochs of this `fit`."""
 
     def __init__(self, dataset: Any) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
         )
 
     def _forget_fit(self) -> None:
-        """Be as before the first `fit`, in what belongs to one."""
+        """Reset the state that belongs to a `fit`."""
         self._model = None
         self._watch = self._new_watch()
 
@@ -79,15 +79,15 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
         state = self.__getstate__()
         for value in state.values():
             if isinstance(value, BatchDataset):
-                # Shared, unless it has been copied already with what holds both. As KerasTuner
-                # does for each trial: fit is given the original.
+                # Shared, unless it has already been copied along with an object that holds both.
+                # KerasTuner copies callbacks for each trial and passes the original to fit.
                 memo.setdefault(id(value), value)
         new = memo[id(self)] = type(self).__new__(type(self))
         new.__setstate__(copy.deepcopy(state, memo))
         return new
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin to watch."""
+        """Start watching."""
         served = session_of(self.dataset, self.model)
         if served is None:
             raise InvalidArgumentError(
@@ -101,11 +101,11 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
         self._session.watches.append(self._watch)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Keras counts steps anew."""
+        """Restart the step count, as Keras does."""
         self._last_step = -1
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Tell the batches of the steps that have ended; with `steps_per_execution` several."""
+        """Report the batches of the steps that ended; several with `steps_per_execution`."""
         steps, self._last_step = batch - self._last_step, batch
         for delivery in self._watch.trained(steps):
             self.trained(delivery)
@@ -114,4 +114,4 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
         return Watch()
 
     def trained(self, delivery: Delivery) -> None:
-        """A step on this batch has ended."""
+        """Called when the step on this batch has ended."""

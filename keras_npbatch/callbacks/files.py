@@ -1,12 +1,12 @@
-"""Files that are there whole or not at all, in folders that others may write to.
+"""Files that are written completely or not at all, in folders that others may write to.
 
     with replacing(path) as file:
         file.write(data)            # at the end of the block `path` holds it
-    with opened(path) as file:      # a regular file, or an error: never a wait
+    with opened(path) as file:      # a regular file, or an error: never waits
         file.read()
 
-An unfinished file has a name that nobody can guess and is opened exclusively, so two processes
-never write to one, and a link that somebody has planted is never followed.
+An unfinished file has a name that can't be guessed and is opened exclusively, so two processes
+never write to the same file, and a planted link is never followed.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from keras_npbatch.errors import InvalidArgumentError, told
 
 __all__ = ["folder_path", "opened", "remove", "remove_unfinished", "replace_file", "replacing"]
 
-# Windows has neither of the last three, and opens in text mode unless told otherwise.
+# Windows lacks O_CLOEXEC, O_NOFOLLOW and O_NONBLOCK, and opens in text mode without O_BINARY.
 _ALWAYS = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | _ALWAYS
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _ALWAYS
 
 
 def folder_path(name: str, value: Any) -> Path:
-    """An argument that names a folder.
+    """The folder that an argument names, as a `Path`.
 
     Raises:
-        InvalidArgumentError: if it can't.
+        InvalidArgumentError: if the value can't be a path.
     """
     if value and isinstance(value, str | os.PathLike):
         with contextlib.suppress(TypeError):  # a path of bytes
@@ -45,10 +45,10 @@ def folder_path(name: str, value: Any) -> Path:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A new file, which takes the place of `path` when the block ends, and is then on disk.
+    """A new file that replaces `path` when the block ends, and is then on disk.
 
-    Killed at any point, or left by an exception, it leaves what was at `path` as it was. A link at
-    `path` is replaced, not followed; a folder is moved aside.
+    If the process is killed at any point, or the block raises, whatever was at `path` is unchanged.
+    A link at `path` is replaced, not followed; a folder is moved aside.
     """
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(8)}.unfinished")
     descriptor = os.open(unfinished, _NEW, 0o666)
@@ -67,9 +67,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(source: Path, target: Path) -> None:
-    """Move a file to the name of another, at once, and see that the names are on disk."""
+    """Rename a file to the name of another, atomically, and sync the names to disk."""
     os.replace(source, target)
-    # Windows opens no folder, some file systems sync none: the names are as safe as they get.
+    # Windows can't open folders, and some file systems can't sync them: nothing more can be done.
     with contextlib.suppress(OSError):
         folder = os.open(target.parent, os.O_RDONLY)
         try:
@@ -80,10 +80,10 @@ def replace_file(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file to read.
+    """A regular file, open for reading.
 
     Raises:
-        OSError: if there is none, or it is a folder, a pipe or a device.
+        OSError: if it does not exist, or is a folder, a pipe or a device.
     """
     descriptor = os.open(path, _READ)  # without waiting for the other end of a pipe
     try:
@@ -100,13 +100,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file if it is there; a folder of that name is none of ours."""
+    """Remove a file if it exists; a folder of that name is not ours and stays."""
     if not _is_folder(path):
         path.unlink(missing_ok=True)
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what killed processes have left of `replacing(path)`; nobody may be writing now."""
+    """Remove files that killed processes left in `replacing(path)`; no process may be writing."""
     pattern = re.compile(rf"{re.escape(path.name)}\.[0-9a-f]{{16}}\.unfinished")
     for found in list(path.parent.iterdir()):
         if pattern.fullmatch(found.name):

@@ -4,10 +4,10 @@
     train = ArrayDataset(x, y, batch_size=64, shard="auto")
     model.fit(train, epochs=10, callbacks=[TorchDataParallel()])
 
-Up to version 3.15, Keras's Torch trainer knows nothing of other processes: each would train a model
-of its own. What must be alike is made so where Keras offers a place: weights when training begins,
+Up to version 3.15, Keras's Torch trainer does not know about other processes: each would train its
+own model. This callback makes them equal where Keras allows it: weights when training begins,
 gradients where the optimizer takes them, metrics when an epoch ends. Later versions average the
-gradients, and sum all metrics; the rest is left to do.
+gradients and sum all metrics; the callback does the rest.
 """
 
 from __future__ import annotations
@@ -26,29 +26,31 @@ __all__ = ["TorchDataParallel"]
 class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
     """Train one model in all processes of `torch.distributed`, with `fit` and the Torch backend.
 
-    With a dataset that has a `shard`, training is that of one process with the same global batch:
+    If the dataset has a `shard`, training equals that of one process with the same global batch:
 
-    - As training begins, all take the weights and the optimizer of the first process.
+    - When training begins, all processes take the weights and optimizer state of the first one.
     - At each step, the optimizer gets the mean of the gradients of all processes (from Keras 3.16
-      on Keras itself sees to that).
-    - As an epoch ends, `logs` get the metrics of all samples, on every process the same, so that
-      `EarlyStopping` and the like decide alike; this callback therefore comes first in the list.
-      Up to Keras 3.15 the progress bar shows those of one process until then. A metric's variables
-      are put together as they say (`aggregation`, nearly always their sum).
+      on, Keras itself averages them).
+    - When an epoch ends, the metrics of all samples are written to `logs`, the same on every
+      process, so that callbacks such as `EarlyStopping` decide the same everywhere. So put this
+      callback first in the list. Up to Keras 3.15 the progress bar shows the metrics of one process
+      until then. The variables of a metric are combined by their `aggregation`, nearly always
+      their sum.
     - Weights that are not trained, such as the moving statistics of `BatchNormalization`, are
-      averaged as an epoch ends, and before validation.
+      averaged at the end of each epoch and before validation.
 
-    Within an epoch a process may see the loss of its own part alone. A callback that ends training
-    there (`TerminateOnNaN`, `stop_training` set in `on_train_batch_end`) does so on one process
-    alone, and the others fail or wait: let it raise an exception instead, as `NaNReport` does.
+    Within an epoch, a process may see the loss of its own part only. A callback that ends training
+    there (`TerminateOnNaN`, or one that sets `stop_training` in `on_train_batch_end`) does so on
+    one process only, and the others fail or wait: let it raise an exception instead, as `NaNReport`
+    does.
 
-    Where the batches of a step differ in size (`remainder="keep"` or `"spread"`) each process's
-    mean counts alike, as in `DistributedDataParallel`; with `"pad"` and `"drop"` each sample does.
-    Only one process should write files: give `ModelCheckpoint` to the first.
+    If the batches of a step differ in size (`remainder="keep"` or `"spread"`), the mean of each
+    process has equal weight, as in `DistributedDataParallel`; with `"pad"` and `"drop"`, each
+    sample has. Only one process should write files: give `ModelCheckpoint` to the first.
 
-    A process that gives `evaluate` a dataset without a shard evaluates alone. With a shard, Keras
-    up to 3.15 returns the metrics of what this process has read; later versions return those of
-    all, so all processes must call it.
+    With a dataset without a shard, `evaluate` runs on this process alone. With a shard, Keras up to
+    3.15 returns the metrics of what this process has read; later versions return those of all
+    processes, so all of them must call it.
 
     Example:
 
@@ -84,14 +86,14 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         self._is_fit = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copied and pickled without the model of a `fit`."""
+        """The state without the model of a `fit`, for copies and pickles."""
         return self.__dict__ | {"_model": None}
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Take the weights of the first process, and let the optimizer ask for all gradients.
+        """Take the weights of the first process, and make the optimizer average all gradients.
 
         Raises:
-            InvalidArgumentError: if there are no other processes, or another callback comes first.
+            InvalidArgumentError: if there is no process group, or another callback comes first.
         """
         from torch import distributed
 
@@ -108,26 +110,26 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         self._training, self._validation = {}, {}
         optimizer = self.model.optimizer
         _from_first([*self.model.weights, *optimizer.variables])
-        # An instance's own `apply` goes before that of its class. One may be left of a `fit` that
-        # has ended with an exception.
+        # An instance's own `apply` takes precedence over that of its class. One may be left from a
+        # `fit` that ended with an exception.
         if isinstance(optimizer.apply, _Averaging):
             del optimizer.apply
         if not torch_trainer.averages_gradients(self.model):
             optimizer.apply = _Averaging(optimizer.apply)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Validation begins in `fit`: Keras is about to reset the metrics of training."""
+        """Store the training metrics before validation in `fit`, which resets them."""
         if self._is_fit:
             _average_floats(self.model.non_trainable_weights)
             self._training = _metrics_of_all(self.model)
 
     def on_test_end(self, logs: Any = None) -> None:
-        """Note the metrics of validation."""
+        """Store the metrics of validation."""
         if self._is_fit:
             self._validation = _metrics_of_all(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Put the metrics of all processes into `logs`, for the callbacks that follow."""
+        """Write the metrics of all processes to `logs`, for the callbacks that follow."""
         if not self._training:
             _average_floats(self.model.non_trainable_weights)
             self._training = _metrics_of_all(self.model)
@@ -137,7 +139,7 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
         self._training, self._validation = {}, {}
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Let the optimizer be what it was."""
+        """Restore the optimizer."""
         self._is_fit = False
         if isinstance(self.model.optimizer.apply, _Averaging):
             del self.model.optimizer.apply
@@ -152,8 +154,8 @@ def _metrics_of_all(model: Any) -> dict[str, Any]:
 class _Averaging:
     """`optimizer.apply` on the mean of the gradients of all processes.
 
-    It stands before the optimizer's own clipping and accumulation, which then see what those of
-    one process with the global batch would.
+    It runs before the optimizer's own clipping and accumulation, which so get the gradients that
+    one process would have with the global batch.
     """
 
     def __init__(self, apply: Callable[..., Any]) -> None:
@@ -176,13 +178,13 @@ def _refuse_another_first(callback: TorchDataParallel) -> None:
 
 
 def _average(tensors: Iterable[Any]) -> None:
-    """Put the mean of all processes in the place of each tensor."""
+    """Replace each tensor by its mean over all processes."""
     import torch
     from torch import distributed
 
     count = distributed.get_world_size()
     with torch.no_grad():
-        # All at once under way; in the order of the model's weights, which is the same on all.
+        # All run at once, in the order of the model's weights, which is the same on all processes.
         pairs = [(tensor, distributed.all_reduce(tensor, async_op=True)) for tensor in tensors]
         for tensor, work in pairs:
             work.wait()
@@ -194,7 +196,7 @@ def _average_floats(variables: Iterable[Any]) -> None:
 
 
 def _from_first(variables: Iterable[Any]) -> None:
-    """Put the value that the first process has in the place of each variable."""
+    """Replace the value of each variable by that of the first process."""
     from torch import distributed
 
     for variable in variables:

@@ -1,4 +1,4 @@
-"""`ArrayDataset`: batches from arrays, memory maps, tables and whatever has rows.
+"""`ArrayDataset`: batches from arrays, memory maps, tables and anything else with rows.
 
     train = ArrayDataset({"image": images, "age": ages}, labels, batch_size=256, seed=0)
     model.fit(train, epochs=10)
@@ -27,9 +27,9 @@ __all__ = ["ArrayDataset"]
 
 
 class ArrayDataset(BatchDataset):
-    """Batches from arrays: what `fit(x, y)` takes, read by rows, reshuffled every epoch.
+    """Batches from arrays: takes what `fit(x, y)` takes, and reshuffles it every epoch.
 
-    The data stay where they are: nothing is copied but the rows of the batches that are made.
+    The data stay where they are. Only the rows of the batches being made are copied.
 
     Example:
 
@@ -40,21 +40,23 @@ class ArrayDataset(BatchDataset):
     ```
 
     Args:
-        x: inputs: any nesting of dict, tuple and list of NumPy arrays, memory maps, pandas
-            columns, scipy sparse matrices, or anything with `shape`, `dtype` and row indexing
-            (HDF5 and Zarr datasets); each of shape `(num_samples, *feature_shape)`.
-        y: targets, nested likewise, or None.
-        sample_weight: weights, nested as `y` is, or None. Not together with `class_weight`.
-        batch_size: samples in a full batch. This and all other settings are those of
+        x: inputs: any nesting of dicts, tuples and lists of NumPy arrays, memory maps, pandas
+            columns, scipy sparse matrices, or anything else with `shape`, `dtype` and row
+            indexing (such as HDF5 and Zarr datasets), each of shape
+            `(num_samples, *feature_shape)`.
+        y: targets, nested in the same ways, or None.
+        sample_weight: weights, nested like `y`, or None. Can't be combined with `class_weight`.
+        batch_size: samples in a full batch. For this and all other settings, see
             `BatchDataset`.
-        workers: threads that make batches. From arrays in memory, batches up to 256 KB that
-            nothing is done to are made by the caller whatever `workers` is, and with `workers=1`
-            larger ones too in Keras's loop on JAX on a CPU, which has time for it.
+        workers: threads that make batches. If the arrays are in memory and no function is
+            applied, the caller makes batches of up to 256 KB itself, whatever `workers` is.
+            With `workers=1` it also makes larger ones in Keras's loop on JAX on a CPU, which
+            has time for it.
 
     Raises:
         InvalidDataError: if the data can't be read by rows or differ in length; the message
-            names the leaf by its path.
-        InvalidArgumentError: for a setting that makes no sense.
+            gives the path of the leaf.
+        InvalidArgumentError: for an invalid setting.
     """
 
     @refuses_unknown_settings
@@ -104,18 +106,18 @@ class ArrayDataset(BatchDataset):
         """Read rows of the arrays.
 
         Args:
-            rows: whole numbers of shape `(n,)`, each a row of the data, in any order.
+            rows: integers of shape `(n,)`: row numbers, in any order.
 
         Returns:
             The batch of these rows: `x`, `(x, y)` or `(x, y, sample_weight)`.
 
         Raises:
-            IndexError: for a row that is not there.
+            IndexError: for a row that does not exist.
         """
         return array_core_of(self).load(rows)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As in a `BatchDataset`; what a class of your own may have is a setting here."""
+        """Refuse to set functions and weights; an `ArrayDataset` takes them as arguments."""
         if name in ("augment", "class_weight", "transform") and type(self) is ArrayDataset:
             raise AttributeError(
                 f"ArrayDataset.{name} can't be set after construction. Make a new dataset, or "

@@ -1,4 +1,4 @@
-"""`BatchDataset`: the facade that users subclass and `model.fit` takes.
+"""`BatchDataset`: the class that users subclass and pass to `model.fit`.
 
     class Slides(BatchDataset):
         def load(self, rows):
@@ -6,9 +6,9 @@
 
     model.fit(Slides(...), epochs=10)
 
-A dataset is a `keras.utils.PyDataset`, and it is its own Keras `DataAdapter`: `get_data_adapter`
-returns such an object as it is (Keras 3.7 and later, "Allow passing a custom data adapter"), so
-`fit` takes its batches straight from here on every backend, in our order, from our executor.
+A dataset is a `keras.utils.PyDataset` and its own Keras `DataAdapter`. `get_data_adapter` returns
+a `DataAdapter` unchanged (Keras 3.7 and later, "Allow passing a custom data adapter"), so on every
+backend `fit` takes its batches directly from here, in our order, from our executor.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ __all__ = ["BatchDataset"]
 
 
 class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore[misc]  # untyped
-    """Batches of a user's data, each sample exactly once an epoch, reshuffled every epoch.
+    """Batches from your own loader: every sample exactly once per epoch, in a new order each time.
 
-    Subclass it and write one method, `load(rows)`. A batch is a function of (seed, epoch, step)
-    alone, so the model sees the same batches whatever `workers` is, on every backend.
+    Subclass it and write one method, `load(rows)`. A batch depends only on (seed, epoch, step), so
+    the model sees the same batches on every backend and with any number of workers.
 
     Example:
 
@@ -67,58 +67,59 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     model.fit(Slides(paths, labels, batch_size=64, workers=4), epochs=10)
     ```
 
-    Overriding `__getitem__(index)` instead, as for a `PyDataset`, works too: use
-    `self.rows(index)` for the rows of that batch, or do without them. What it returns is taken as
-    it is: parts may have other numbers of samples, such as 16 labelled and 48 unlabelled ones.
+    You can override `__getitem__(index)` instead, as in a `PyDataset`; `self.rows(index)` gives
+    the rows of that batch, if you need them. Its batches are used unchanged: `transform`,
+    `augment`, `class_weight` and `remainder="pad"` are refused, and the parts of a batch may have
+    different numbers of samples, such as 16 labelled and 48 unlabelled ones.
 
     Args:
         num_samples: samples in the data, from 1 to 2**62.
         batch_size: samples in a full batch.
-        shuffle: a new permutation of all samples each epoch, or the order of the data.
-            `evaluate` and `predict` always read in the order of the data, and so does
+        shuffle: whether each epoch is a new permutation of all samples, or keeps the order of the
+            data. `evaluate` and `predict` always read in the order of the data, and so does a
             `fit(shuffle=False)`, for that call.
-        seed: a whole number from 0 up. `None` draws one from NumPy's global state, so that
-            `keras.utils.set_random_seed` makes it reproducible; `seed` then tells it.
+        seed: an integer, at least 0. `None` draws one from NumPy's global state, so that
+            `keras.utils.set_random_seed` makes it reproducible; read it from `dataset.seed`.
         remainder: what happens to `num_samples % batch_size`. `"keep"`: a short last batch.
-            `"drop"`: those samples are left out of the epoch (others in the next; `evaluate`
-            always leaves out the last ones). `"pad"`: a full last batch whose added rows have a
-            `sample_weight` of 0; `evaluate` pads only with a `shard`. `"spread"`: no batch
-            is much shorter than another; sizes differ by at most one. `predict` always gets
-            every sample once. None: `"keep"`, and `"pad"` for a dataset with a `shard`, since
-            processes that train together need batches of one size.
-        transform: `transform(batch)` or `transform(batch, rng)`, which returns the batch for the
-            model; `rng` depends on (seed, epoch, step) alone. It is applied in `evaluate` and
-            `predict` too: decode, normalise, select here.
-        augment: `augment(batch)` or `augment(batch, rng)`, applied after `transform`, in training
-            alone: never in `evaluate`, `predict` or validation, also where these read a part of a
-            `split` or the dataset that is trained on. `for batch in ds` and `ds[i]` are batches of
-            training; `batches_for("evaluate")` are the others. Not a Keras layer: its random
-            numbers are its own.
-        class_weight: dict from class number to weight, which becomes the `sample_weight` of the
-            batches of training, as `fit(class_weight=...)` does for arrays; `evaluate` does not
-            weigh. A class that is not in it weighs 1. `fit(class_weight=...)` does the same for one
-            call.
-        shard: the part of each global batch that this process reads, where several train
+            `"drop"`: the epoch leaves these samples out (the next one leaves out others, and
+            `evaluate` always the last ones). `"pad"`: a full last batch whose added rows have a
+            `sample_weight` of 0; `evaluate` pads only with a `shard`. `"spread"`: batch sizes
+            differ by at most one. `predict` always gets every sample once. None: `"keep"`, or
+            `"pad"` with a `shard`, since processes that train together need batches of the same
+            size.
+        transform: `transform(batch)` or `transform(batch, rng)`, returns the batch for the model;
+            `rng` depends only on (seed, epoch, step). It is applied in `evaluate` and `predict`
+            too, so decode, normalise and select here.
+        augment: `augment(batch)` or `augment(batch, rng)`, applied after `transform` in training
+            only: never in `evaluate`, `predict` or validation, even if these read a part of a
+            `split` or the training dataset itself. `for batch in ds` and `ds[i]` give training
+            batches; `batches_for("evaluate")` gives the others. Don't use a Keras layer here: it
+            draws its own random numbers, not those of `rng`.
+        class_weight: dict from class number to weight. The weights become the `sample_weight` of
+            training batches, as with `fit(class_weight=...)` for arrays; `evaluate` does not use
+            them. A class that is not in the dict has weight 1. `fit(class_weight=...)` does the
+            same for one call.
+        shard: the part of each global batch that this process reads when several processes train
             together: `Shard(index, count)`, or `"auto"` to ask the framework. `batch_size` is
-            that of one process; the samples of a step are the same ones for every number of
-            processes with the same global batch. All have the same number of steps. Give every
-            process the whole of the data, the same list of files: what `load` reads can't be
-            compared, and of `paths[rank::count]` each would read a part of its part.
-        workers: threads that make batches. 0: none, the caller makes each batch when it asks.
-            1: one thread makes batches ahead. More: so many at once. What costs less to make than
-            to hand over is always made by the caller: see `ArrayDataset`.
+            per process. Each step has the same samples for any number of processes with the same
+            global batch, and all processes have the same number of steps. Give every process the
+            whole data, such as the same list of files. What `load` reads can't be compared, and
+            given `paths[rank::count]`, each process would read a part of its part.
+        workers: threads that make batches. 0: none; the caller makes each batch when it needs
+            it. 1: one thread makes batches ahead. N: N threads make batches at once. The caller
+            always makes batches that cost less to make than to hand over; see `ArrayDataset`.
         use_multiprocessing: whether the workers are processes, for a `load` or transform that is
             mostly Python. They are started once for a `fit`, get a copy of the dataset (arrays are
             shared), and import neither Keras nor a framework unless your class does. Linux only.
-        max_queue_size: batches made ahead at most.
-        start_method: how worker processes are started: `"forkserver"` (None), `"spawn"`, or
+        max_queue_size: maximum number of batches made ahead.
+        start_method: how worker processes are started: `"forkserver"` (the default), `"spawn"` or
             `"fork"`.
-        timeout: seconds; a worker process that owes a batch for longer, whatever it is doing, is
-            ended and its batch made again. Its start, with the import of your modules, may take
-            three times as long, and at least 3 seconds. None: no limit.
+        timeout: seconds after which a worker process that owes a batch, whatever it is doing, is
+            ended and its batch made again. Its start, which imports your modules, may take three
+            times as long, and at least 3 seconds. None: no limit.
 
     Raises:
-        InvalidArgumentError: for a value that makes no sense; the message tells what to do.
+        InvalidArgumentError: for an invalid value; the message says what to do.
     """
 
     @refuses_unknown_settings
@@ -160,7 +161,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         )
 
     def __init_subclass__(cls, **arguments: Any) -> None:
-        """Refuse a class that would hide what Keras or this library asks a dataset for."""
+        """Refuse a class that would hide a member that Keras or this library uses."""
         super().__init_subclass__(**arguments)
         if cls.__module__.partition(".")[0] != "keras_npbatch":
             refuse_hidden_members(cls, BatchDataset)
@@ -194,12 +195,12 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
                 return
 
     def repeat(self) -> BatchDataset:
-        """The same data without an end: one epoch follows the other, each in a new order.
+        """The same data endlessly: epoch after epoch, each in a new order.
 
         For `fit(steps_per_epoch=...)` with any number of steps: the short epochs of one `fit`
-        walk one order without gap or repeat, and then the next. Another `fit` begins anew with
-        the epoch that was not delivered whole. Both count the same epochs: `fit(ds.repeat(), ...)`
-        once more goes on where `ds.epoch` tells.
+        read one order after another, without gaps or repeats. The next `fit` restarts the epoch
+        that was not delivered whole. The endless dataset and this one share their epoch counter,
+        so another `fit(ds.repeat(), ...)` starts at `ds.epoch`.
         """
         endless = copy.copy(self)
         core = core_of(endless)
@@ -209,9 +210,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     def shard(self, index: int, count: int) -> BatchDataset:
         """The part of each global batch that one of several processes reads; see `Shard`.
 
-        The same data with the same settings, in batches of `batch_size` for each process: what
-        `shard=(index, count)` gives. So a `remainder` that was not given is `"pad"`, and on a seed
-        that was not given all processes agree.
+        The same data and settings, with `batch_size` samples per process, as `shard=(index, count)`
+        gives. So `remainder` defaults to `"pad"`, and if no seed was given, all processes agree on
+        one.
 
         Args:
             index: which process, from 0 to `count - 1`.
@@ -219,7 +220,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
 
         Raises:
             InvalidArgumentError: if `remainder` leaves a process without a sample at some step,
-                or no seed was given and the processes can't talk.
+                or if no seed was given and the processes can't communicate.
         """
         shard = Shard(index, count)
         part = copy.copy(self)
@@ -231,18 +232,17 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         return part
 
     def split(self, *fractions: float, seed: int = 0) -> tuple[BatchDataset, ...]:
-        """Disjoint parts of the data that together are all of it: for training, for validation.
+        """Split the data into disjoint parts, such as training and validation data.
 
-        Which part a row is in depends on the fractions, `seed` and the number of the row alone. So
-        it is the same in every run, whatever `self.seed` and the other settings are, and rows that
-        are appended to the data later move none of the rows before them: what was validated with
-        is never trained on. Each part is spread evenly over the data: of its first n rows, for
-        every n, each part has its fraction, give or take two rows for each cut. Nothing is copied.
+        Which part a row is in depends only on the fractions, `seed` and the row number. So it is
+        the same in every run, whatever `self.seed` and the other settings are, and appending rows
+        to the data moves none of the earlier rows: a row used for validation is never trained on.
+        Each part is spread evenly over the data: of the first n rows, for any n, each part has its
+        fraction, give or take two rows for each cut. Nothing is copied.
 
-        A part is a dataset with the same data and settings, at epoch 0. Its `num_samples` is its
-        own, but rows are numbers of rows of the whole data, as they are given to `load` and told by
-        `rows` and `locate`. `evaluate` and `predict` read them in the order of the data:
-        `rows_in_order()`.
+        A part is a dataset with the same data and settings, at epoch 0. It has its own
+        `num_samples`, but `load`, `rows` and `locate` use the row numbers of the whole data.
+        `evaluate` and `predict` read its rows in the order of the data: `rows_in_order()`.
 
         Example:
 
@@ -250,7 +250,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         train, validation = keras_npbatch.ArrayDataset(x, y, batch_size=256).split(0.8)
         model.fit(train, validation_data=validation, epochs=10)
 
-        # With augmentation, which training alone applies:
+        # With augmentation, which is applied in training only:
         def fade(batch, rng):
             x, y = batch
             return x * rng.uniform(0.8, 1.2), y
@@ -258,24 +258,24 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         train, validation = keras_npbatch.ArrayDataset(x, y, augment=fade).split(0.8)
         ```
 
-        It goes by row numbers alone. Rows that belong together (pictures of one patient, windows
-        that overlap) fall into different parts: split such data by hand. Of a rare class a small
-        part may have no sample. A file that is inserted into a sorted list moves all that follow
-        it to other rows, and so to other parts: append it.
+        Only row numbers count. Rows that belong together (pictures of one patient, overlapping
+        windows) end up in different parts: split such data by hand. A small part may have no
+        sample of a rare class. Inserting a file into a sorted list moves all files after it to
+        other rows, and so to other parts: append it instead.
 
         Args:
-            *fractions: of the samples in each part, above 0 and below 1, to six digits, of at most
-                100 parts. If they sum to less than 1 the rest is a last part: `split(0.8)` gives
-                two. Keep them as they are: a fraction that is computed from a number of samples
-                which grows gives other parts.
-            seed: a whole number from 0 up; another one gives other parts.
+            *fractions: fraction of the samples in each part, between 0 and 1 (exclusive), to six
+                digits, for at most 100 parts. If they sum to less than 1, the rest is a last part:
+                `split(0.8)` gives two. Keep them constant: a fraction computed from a growing
+                number of samples gives other parts.
+            seed: an integer, at least 0; another seed gives other parts.
 
         Returns:
-            A dataset for each part.
+            One dataset for each part.
 
         Raises:
-            InvalidArgumentError: for fractions that can't be had, or where a part has too few
-                samples for a batch.
+            InvalidArgumentError: for invalid fractions, or if a part has too few samples for a
+                batch.
         """
         core = core_of(self)
         if core.transform is not None and core.transform.draws:
@@ -293,12 +293,12 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         return tuple(parts)
 
     def batches_for(self, call: Literal["evaluate", "predict"]) -> CallBatches:
-        """The batches that `evaluate` or `predict` reads, to look at or to loop over.
+        """The batches that `evaluate` or `predict` reads, to inspect or to loop over.
 
-        They are in the order of the data, without augmentation and class weights. Those of
-        `"predict"` hold every row once, whatever `remainder` is. `for batch in ds` and `ds[i]` are
-        batches of training. Reading them moves no epoch on. `model.evaluate` and `model.predict`
-        take the dataset itself.
+        They are in the order of the data, without augmentation and class weights. Those for
+        `"predict"` have every row once, whatever `remainder` is. Reading them does not advance the
+        epoch. `for batch in ds` and `ds[i]` give training batches instead. `model.evaluate` and
+        `model.predict` take the dataset itself.
 
         Example:
 
@@ -311,48 +311,49 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             call: `"evaluate"` or `"predict"`.
 
         Returns:
-            A sequence: `len(batches)`, `batches[step]`, `batches.rows(step)`, and as often as you
-            like `for batch in batches`, through the dataset's workers.
+            A sequence with `len(batches)`, `batches[step]` and `batches.rows(step)`. You can loop
+            over it any number of times; the dataset's workers make the batches.
 
         Raises:
-            InvalidArgumentError: for another `call`.
+            InvalidArgumentError: for any other `call`.
         """
         return CallBatches(self, call)
 
     def to_tf_dataset(self, element_spec: Any = None, *, call: Kind | None = None) -> Any:
-        """The batches as a `tf.data.Dataset`, each of whose iterations is an epoch.
+        """The batches as a `tf.data.Dataset`; each iteration over it is an epoch.
 
         See `keras_npbatch.to_tf_dataset`.
 
         Args:
-            element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch.
-            call: what they are for: `"fit"` (None), `"evaluate"` or `"predict"`.
+            element_spec: a nesting of `tf.TensorSpec` with the structure of a batch. None takes
+                the specs from one batch.
+            call: what the batches are for: `"fit"` (the default), `"evaluate"` or `"predict"`.
         """
         from keras_npbatch.tf_data.dataset import to_tf_dataset
 
         return to_tf_dataset(self, element_spec, call=call)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute of your own, or one of Keras's: `workers`, `max_queue_size`.
+        """Set an attribute of your own, or one of Keras's, such as `workers` or `max_queue_size`.
 
         Raises:
-            AttributeError: for what every dataset has and is made with; a batch would no longer be
-                a function of (seed, epoch, step).
+            AttributeError: for a setting or method of every dataset; if it changed, a batch would
+                no longer be a function of (seed, epoch, step).
         """
         refuse_fixed_member(self, name, BatchDataset)
         super().__setattr__(name, value)
 
-    if not TYPE_CHECKING:  # which know no missing attribute then
+    if not TYPE_CHECKING:  # with it, type checkers would accept every attribute
 
         def __getattr__(self, name: str) -> Any:
-            """Only a name that is not there comes here: if it is another library's, tell ours."""
+            """Called for missing attributes only: for a name of another library, suggest ours."""
             if name == "__array__":  # fit(validation_split=...) asks whether it can be split
                 refuse_validation_split(find_call(), self)
             of_a_mixin = getattr(super(), "__getattr__", None)
             if of_a_mixin is not None:
                 return of_a_mixin(name)
             if name not in METHODS or hasattr(type(self), name):
-                return super().__getattribute__(name)  # raises, as a property has maybe before
+                return super().__getattribute__(name)  # raises, as a property may have done
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}. {METHODS[name]}",
                 name=name,
@@ -360,14 +361,14 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             )
 
     def __repr__(self) -> str:
-        """The data and the settings; a seed that was drawn is not told here, but by `seed`."""
+        """The data and the settings; a seed that was drawn is only in `seed`."""
         return described(core_of(self))
 
     # ---------------------------------------------------------------- workers
 
     @property
     def workers(self) -> int:
-        """Threads, or processes, that make batches."""
+        """Number of threads, or processes, that make batches."""
         return settings_of(self).workers
 
     @workers.setter
@@ -385,7 +386,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
 
     @property
     def max_queue_size(self) -> int:
-        """Batches made ahead at most."""
+        """Maximum number of batches made ahead."""
         return settings_of(self).max_queue_size
 
     @max_queue_size.setter
@@ -393,19 +394,19 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         settings_of(self).max_queue_size = check_max_queue_size(value)
 
     def close(self) -> None:
-        """End all passes under way and the workers, let their memory go. Safe to call twice.
+        """End the workers and all running iterations, and free their memory. Safe to call twice.
 
         The dataset stays usable: the next iteration or `fit` starts what it needs.
         """
         core_of(self).part(Executor).close()
 
     def __enter__(self) -> Self:
-        """`with dataset:` keeps worker processes from call to call, and closes it at the end."""
+        """`with dataset:` keeps worker processes between calls, then closes the dataset."""
         core_of(self).part(Executor).enter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close, at the end of the outermost `with`."""
+        """Close the dataset at the end of the outermost `with`."""
         core_of(self).part(Executor).leave()
 
     # ---------------------------------------------------------------- what Keras asks for
@@ -416,23 +417,23 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         return num_batches(self)
 
     def get_numpy_iterator(self) -> Iterator[Tree]:
-        """Batches with NumPy arrays."""
+        """Batches of NumPy arrays."""
         return Unserved(self).get_numpy_iterator()
 
     def get_jax_iterator(self, super_batch: int | None = None) -> Iterator[Any]:
         """Batches that JAX takes.
 
         Args:
-            super_batch: how many of them are stacked into one, on a new first axis.
+            super_batch: how many batches to stack into one, along a new first axis.
         """
         return Unserved(self).get_jax_iterator(super_batch)
 
     def get_torch_dataloader(self) -> Iterator[Tree]:
-        """Batches with Torch tensors."""
+        """Batches of Torch tensors."""
         return Unserved(self).get_torch_dataloader()
 
     def get_tf_dataset(self) -> Any:
-        """Batches with TensorFlow tensors, as an iterable; each iteration is an epoch."""
+        """An iterable of batches of TensorFlow tensors; each iteration over it is an epoch."""
         return Unserved(self).get_tf_dataset()
 
     @property
@@ -441,10 +442,10 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         return self.partial_batch_size is not None
 
     def on_epoch_begin(self) -> None:
-        """A hook for subclasses, called when and as often as Keras pleases."""
+        """A hook for subclasses; Keras alone decides when and how often to call it."""
 
     def on_epoch_end(self) -> None:
-        """A hook for subclasses, called when and as often as Keras pleases."""
+        """A hook for subclasses; Keras alone decides when and how often to call it."""
 
 
 stands_for(BatchDataset, stand_ins.BatchDataset)

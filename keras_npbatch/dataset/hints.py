@@ -1,9 +1,9 @@
-"""What users of other libraries write, and what it is called here.
+"""Names of settings and methods in other libraries, and what they are called here.
 
     ArrayDataset(x, y, num_workers=2)
     # UnknownSettingError: ArrayDataset has no setting num_workers. Write workers=2.
 
-A word of torch, `tf.data`, grain or Keras leads to ours; a misspelt setting to the nearest one.
+A name from torch, `tf.data`, grain or Keras leads to ours, a misspelt setting to the closest one.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ SETTINGS = {
     "labels": "Write y=labels, the second argument of an ArrayDataset.",
     "targets": "Write y=targets, the second argument of an ArrayDataset.",
 }
-"""The words of others for a setting; `{value}` is what was given."""
+"""Names of other libraries for a setting, with the advice; `{value}` is the value given."""
 
 METHODS = {
     # tf.data.Dataset, grain
@@ -143,13 +143,13 @@ METHODS = {
     # Keras
     "flow": "Give the dataset itself to fit.",
 }
-"""The words of others for a method or an attribute that is missing here."""
+"""Names of other libraries for a method or an attribute that a dataset lacks, with the advice."""
 
 
 def refuses_unknown_settings(init: _Init) -> _Init:
-    """An `__init__` that names the class of the user and the right word for one it doesn't know.
+    """Make an `__init__` answer an unknown setting with the user's class and the right setting.
 
-    Its signature stays as it is, for `inspect`, `help` and type checkers.
+    The signature is kept, for `inspect`, `help` and type checkers.
     """
     parameters = inspect.signature(init).parameters
     by_position = [name for name, it in parameters.items() if it.kind is not it.KEYWORD_ONLY]

@@ -1,4 +1,4 @@
-"""The names that a dataset has: those of the user, and those that Keras and this library ask for.
+"""The names of a dataset: the user's, and those that Keras and this library use.
 
 refuse_fixed_member(dataset, "plan", BatchDataset)     # dataset.plan = ... is refused
 refuse_hidden_members(Slides, BatchDataset)            # class Slides: epoch = 3 is refused
@@ -14,10 +14,11 @@ __all__ = ["refuse_fixed_member", "refuse_hidden_members"]
 
 
 def refuse_fixed_member(dataset: Any, name: str, base: type) -> None:
-    """Refuse to set what a dataset has and is made with.
+    """Refuse to set a public attribute that every dataset has and that can't be set.
 
     Raises:
-        AttributeError: naming it; a batch would no longer be a function of (seed, epoch, step).
+        AttributeError: naming the attribute; if it changed, a batch would no longer be a function
+            of (seed, epoch, step).
     """
     member = getattr(base, name, None)
     is_fixed = member is not None and getattr(type(dataset), name) is member
@@ -31,9 +32,9 @@ def refuse_fixed_member(dataset: Any, name: str, base: type) -> None:
 
 
 def refuse_hidden_members(kind: type, base: type) -> None:
-    """Refuse a class with an attribute in the place of a property or a method of a dataset.
+    """Refuse a class with an attribute that hides a property or a method of a dataset.
 
-    A method may be overridden by another, which users call; this library calls its own.
+    A method may be overridden by another method, which users call; this library calls its own.
 
     Raises:
         InvalidArgumentError: naming the attribute.

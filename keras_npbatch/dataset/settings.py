@@ -1,4 +1,4 @@
-"""The settings of a dataset: what it is made with, and how it tells of them.
+"""The settings of a dataset: its arguments, checked, and their text in its `repr`.
 
 begin_dataset(dataset, Core, num_samples, batch_size=32, ..., workers=1)
 described(core_of(dataset))        # what `repr` gives
@@ -21,7 +21,7 @@ from keras_npbatch.workers.processes.launch import check_start_method
 __all__ = ["begin_dataset", "described", "settings_of"]
 
 _LEAVES_TOLD = 8
-"""So many leaves are in a `repr` at most."""
+"""Maximum number of leaves in a `repr`."""
 
 
 def begin_dataset(
@@ -36,10 +36,10 @@ def begin_dataset(
     shard: Any,
     **settings: Any,
 ) -> None:
-    """Give a dataset its core, of this kind; for the settings see `BatchDataset`.
+    """Give a dataset its core, made by `kind`; for the settings see `BatchDataset`.
 
     Raises:
-        InvalidArgumentError: for a value that makes no sense.
+        InvalidArgumentError: for an invalid value.
     """
     if use_multiprocessing or start_method is not None:
         start_method = check_start_method(start_method)
@@ -60,14 +60,14 @@ def begin_dataset(
 
 
 def settings_of(dataset: Batches) -> WorkerSettings:
-    """Who makes the batches of a dataset."""
+    """The settings of the workers that make the batches of a dataset."""
     settings = core_of(dataset).settings
     assert settings is not None
     return settings
 
 
 def described(core: Core) -> str:
-    """The data and the settings; not a seed that was drawn."""
+    """The data and the settings, without a seed that was drawn."""
     plan, workers = core.plan, core.settings
     assert workers is not None
     shard = f", {plan.shard}" if core.is_part else ""

@@ -1,12 +1,11 @@
-"""Tests for datasets: `check_dataset` finds what is wrong with one.
+"""Checks for datasets: `check_dataset` finds what is wrong with one.
 
     from keras_npbatch import testing
 
     testing.check_dataset(Slides(paths, labels)).raise_for_findings()
 
-`testing.strategies` has hypothesis strategies for tests of your own; it needs the extra `testing`,
-the rest of this package does not. Neither Keras nor a framework is imported before a dataset is
-checked.
+`testing.strategies` has hypothesis strategies for your own tests. It needs the extra `testing`; the
+rest of this package does not. Keras and the framework are imported only when a dataset is checked.
 """
 
 from __future__ import annotations

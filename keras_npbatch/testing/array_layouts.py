@@ -1,6 +1,6 @@
-"""Arrays of every dtype and memory layout that NumPy has, with values that tell rows apart.
+"""Arrays of every NumPy dtype and memory layout, with values that distinguish rows.
 
-array = filled((9, 4), np.dtype("float32"))     # NaN, infinities and -0.0 among them
+array = filled((9, 4), np.dtype("float32"))     # including NaN, infinities and -0.0
 laid_out(array, "negative")                     # the same rows, backwards in memory
 """
 
@@ -19,10 +19,10 @@ PLAIN_DTYPES = [
     *map(np.dtype, ["float16", "float32", "float64", "longdouble"]),
     *map(np.dtype, ["complex64", "complex128", "clongdouble"]),
     *map(np.dtype, ["datetime64[D]", "datetime64[ns]", "timedelta64[s]", "timedelta64[us]"]),
-    # Texts of a fixed length: stacked into a shorter one they would be cut off.
+    # Strings of a fixed length: stacking them into a shorter dtype would truncate them.
     *map(np.dtype, ["S1", "S7", "U1", "U5", "V3"]),
 ]
-"""Fixed-size dtypes of one value each."""
+"""Dtypes of a fixed size with a single value per element."""
 
 _SWAPPED_DTYPES = [
     dtype.newbyteorder()
@@ -32,11 +32,11 @@ _SWAPPED_DTYPES = [
 _STRUCTURED_DTYPES = [
     # Packed: the second field starts at an odd address.
     np.dtype([("flag", "i1"), ("value", "f8")]),
-    # Aligned: bytes between the fields that hold nothing, and must not be compared.
+    # Aligned: the bytes between the fields hold nothing and must not be compared.
     np.dtype([("flag", "i1"), ("value", "f8")], align=True),
-    # Fields in fields, with a shape of their own.
+    # Nested fields, and a field with its own shape.
     np.dtype([("at", [("x", "<f4"), ("y", ">f4")]), ("name", "U3"), ("pixels", "u1", (2, 2))]),
-    # A field of Python objects: the whole must be treated as objects.
+    # A field of Python objects: the whole array must be treated as objects.
     np.dtype([("number", "i4"), ("thing", "O")]),
 ]
 _REFERRING_DTYPES = [np.dtype(object)]
@@ -44,11 +44,11 @@ if hasattr(np.dtypes, "StringDType"):  # NumPy 2
     _REFERRING_DTYPES.append(np.dtypes.StringDType())
 
 ALL_DTYPES = PLAIN_DTYPES + _SWAPPED_DTYPES + _STRUCTURED_DTYPES + _REFERRING_DTYPES
-"""One of each kind that NumPy has."""
+"""One dtype of each kind that NumPy has."""
 
 
 def filled(shape: tuple[int, ...], dtype: np.dtype[Any], seed: int = 0) -> npt.NDArray[Any]:
-    """A C-contiguous array of values that tell rows apart, special values among them."""
+    """A C-contiguous array of values that distinguish rows, including special values."""
     rng = np.random.default_rng(seed)
     array = np.zeros(shape, dtype)
     if dtype.names is not None:
@@ -64,7 +64,7 @@ def filled(shape: tuple[int, ...], dtype: np.dtype[Any], seed: int = 0) -> npt.N
         array[...] = rng.standard_normal(shape)
         if dtype.kind == "c":
             array[...] += 1j * rng.standard_normal(shape)
-        array[...] /= 3  # of a longdouble the bits that no float64 has
+        array[...] /= 3  # sets the bits of a longdouble that a float64 lacks
         array[rng.random(shape) < 0.1] = np.nan
         array[rng.random(shape) < 0.1] = -0.0
         array[rng.random(shape) < 0.1] = np.inf
@@ -72,7 +72,7 @@ def filled(shape: tuple[int, ...], dtype: np.dtype[Any], seed: int = 0) -> npt.N
         array[...] = rng.integers(-(2**40), 2**40, shape).astype(dtype)
         array[rng.random(shape) < 0.1] = "NaT"
     elif dtype.kind in "SUT":
-        # Lengths differ, up to what the dtype holds; for StringDType far beyond its inline 15.
+        # Lengths up to what the dtype holds; for StringDType far more than the 15 it keeps inline.
         longest = 40 if dtype.kind == "T" else dtype.itemsize // (4 if dtype.kind == "U" else 1)
         letters = "abcß漢" if dtype.kind != "S" else "abc"
         texts = [
@@ -94,7 +94,7 @@ def filled(shape: tuple[int, ...], dtype: np.dtype[Any], seed: int = 0) -> npt.N
 
 LAYOUTS = (
     "contiguous",
-    # The layout of what pandas and MATLAB give: rows are scattered.
+    # The layout of arrays from pandas and MATLAB: rows are scattered.
     "fortran",
     # Every second row, every second feature: strides that no `reshape` can hide.
     "strided",
@@ -102,17 +102,17 @@ LAYOUTS = (
     "negative",
     # One row in memory, many in the shape: strides of 0.
     "broadcast",
-    # One field of packed records: rows apart, at odd addresses.
+    # One field of packed records: gaps between rows, odd addresses.
     "packed",
-    # Contiguous, at an odd address: an array in the middle of a file.
+    # Contiguous, at an odd address: like an array in the middle of a file.
     "unaligned",
-    # What an mmap_mode="r" gives: writing into it must not even be tried.
+    # As with mmap_mode="r": writing to it must not even be tried.
     "read-only",
 )
 
 
 def laid_out(array: npt.NDArray[Any], layout: str) -> npt.NDArray[Any]:
-    """An array of the same rows (of the first row for "broadcast") in another layout."""
+    """An array of the same rows (for "broadcast", of the first row only) in another layout."""
     if layout == "contiguous":
         return array.copy()
     if layout == "fortran":
@@ -131,7 +131,7 @@ def laid_out(array: npt.NDArray[Any], layout: str) -> npt.NDArray[Any]:
         memory[:] = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
         return memory.view(array.dtype).reshape(array.shape)
     if layout in ("packed", "unaligned"):
-        if array.dtype.hasobject:  # objects can't be: NumPy would not make it
+        if array.dtype.hasobject:  # NumPy can't make unaligned arrays of objects
             return array.copy()
         packed = np.zeros(array.shape, np.dtype([("odd", "i1"), ("it", array.dtype)]))
         packed["it"] = array

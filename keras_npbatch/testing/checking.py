@@ -1,11 +1,11 @@
-"""`check_dataset`: everything that is wrong with a dataset, in one call.
+"""`check_dataset`: finds everything that is wrong with a dataset, in one call.
 
     report = check_dataset(Slides(paths, labels))
     report.raise_for_findings()
 
-Each check is a rule (see `rules`) that is looked at in a thread of its own, for as long as
-`timeout` says: a dataset that hangs is a finding, and no hang. The dataset is read on copies, and
-the global random generators are given back as they were.
+Each check applies a rule (see `rules`) in its own thread, for at most `timeout` seconds: if the
+dataset hangs, that is a finding, and the check does not hang. Only copies of the dataset are read,
+and the global random generators are restored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "check_dataset", "checks_for"]
 
 _GRACE_S = 2.0
-"""So much longer than its time may a check take to notice that it is over."""
+"""Extra time for a check to notice that its time is over."""
 
 
 def check_dataset(
@@ -43,11 +43,11 @@ def check_dataset(
     ignore: Iterable[str] = (),
     timeout: float = 60.0,
 ) -> Report:
-    """Look for all that is wrong with a dataset.
+    """Check a dataset for mistakes that loaders make, and report what is wrong with it.
 
-    It reads two epochs of it, some batches several times, in threads and worker processes, and
-    trains one step of a small model, on copies. The larger part needs no argument; each argument
-    makes the checks sharper.
+    Reads two epochs, and some batches several times, in threads and worker processes, and trains a
+    small model for one step. All of this happens on copies of the dataset. Most checks need no
+    argument; each argument makes them stricter.
 
     Example:
 
@@ -57,23 +57,23 @@ def check_dataset(
     ```
 
     Args:
-        dataset: any finite `keras.utils.PyDataset`, a `BatchDataset` or another.
-        sample_id: a function of a batch that tells which sample each row is, as an array of shape
-            `(n,)`, or `(n, k)` if it is read from k parts of the batch (of x and of y), which must
-            agree. Without it, samples are known by their contents.
-        num_samples: samples that an epoch should have. A `BatchDataset` tells it itself.
-        shuffles: whether epochs should differ in their order. By default what the attribute
-            `shuffle` of the dataset says, if there is one.
-        with_seed: a function of a seed that makes the dataset with it, to check that the seed
-            decides the order: `with_seed=lambda seed: Slides(paths, labels, seed=seed)`.
-        ignore: names of checks that are not to be made.
-        timeout: seconds that one check may take.
+        dataset: any finite `keras.utils.PyDataset`, such as a `BatchDataset`.
+        sample_id: a function that takes a batch and returns the id of the sample in each row, as an
+            array of shape `(n,)`, or `(n, k)` if the ids are read from k parts of the batch (such
+            as x and y), which must agree. Without it, samples are identified by their contents.
+        num_samples: number of samples that an epoch should have. A `BatchDataset` provides it.
+        shuffles: whether epochs should differ in their order. Defaults to the attribute `shuffle`
+            of the dataset, if it has one.
+        with_seed: a function that takes a seed and makes the dataset with it, to check that the
+            seed decides the order: `with_seed=lambda seed: Slides(paths, labels, seed=seed)`.
+        ignore: names of checks to leave out.
+        timeout: maximum number of seconds for each check.
 
     Returns:
         A report with `ok`, `findings`, `remarks` and `raise_for_findings()`.
 
     Raises:
-        InvalidArgumentError: for what is no finite PyDataset, and for arguments that make no sense.
+        InvalidArgumentError: for anything but a finite PyDataset, and for invalid arguments.
     """
     checks = checks_for(
         dataset,
@@ -112,7 +112,7 @@ def checks_for(
     ignore: Iterable[str] = (),
     timeout: float = 60.0,
 ) -> list[Check]:
-    """The checks of a dataset, one by one, for `pytest.mark.parametrize`.
+    """The checks of a dataset as a list, for `pytest.mark.parametrize`.
 
     Example:
 
@@ -123,17 +123,17 @@ def checks_for(
     ```
 
     Args:
-        dataset: see `check_dataset`, for all of them.
-        sample_id: see there.
-        num_samples: see there.
-        shuffles: see there.
-        with_seed: see there.
-        ignore: see there.
-        timeout: see there.
+        dataset: see `check_dataset`.
+        sample_id: see `check_dataset`.
+        num_samples: see `check_dataset`.
+        shuffles: see `check_dataset`.
+        with_seed: see `check_dataset`.
+        ignore: see `check_dataset`.
+        timeout: see `check_dataset`.
 
     Returns:
-        Callables without arguments. Each raises a `FaultyDatasetError` if it finds something, and
-        `unittest.SkipTest`, which pytest knows, if it can't tell.
+        Callables without arguments. Each raises a `FaultyDatasetError` if it finds something, or
+        `unittest.SkipTest`, which pytest understands, if it can't check this dataset.
     """
     from keras_npbatch.testing.rules.all import RULES  # Keras is imported here, not before
     from keras_npbatch.testing.subject.subject import Subject
@@ -163,16 +163,16 @@ def checks_for(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a check."""
+    """The result of a check."""
 
     findings: tuple[Finding, ...] = ()
-    """What it found."""
+    """The faults that it found."""
     remarks: tuple[Finding, ...] = ()
-    """What it saw that is no fault."""
+    """Observations that are not faults."""
     skipped: str | None = None
-    """Why it could not be made."""
+    """Why the check was skipped; None if it was not."""
     blocked_by: tuple[str, ...] = ()
-    """The checks because of whose findings those that build on it mean nothing."""
+    """The checks whose findings make the checks that build on this one meaningless."""
 
 
 class Check:
@@ -183,15 +183,15 @@ class Check:
 
     def __init__(self, rule: Rule, examination: _Examination) -> None:
         self.name = rule.name
-        """What it is called: what is true of a good dataset."""
+        """The name: a statement that is true of a good dataset."""
         self._rule, self._examination = rule, examination
 
     def __call__(self) -> None:
-        """Make it.
+        """Run the check.
 
         Raises:
-            FaultyDatasetError: an `AssertionError` that tells what was found.
-            unittest.SkipTest: if it can't be made for this dataset.
+            FaultyDatasetError: an `AssertionError` that says what was found.
+            unittest.SkipTest: if this dataset can't be checked.
         """
         outcome = self.outcome()
         if outcome.findings:
@@ -200,7 +200,7 @@ class Check:
             raise unittest.SkipTest(f"{self.name}: {outcome.skipped}")
 
     def outcome(self) -> Outcome:
-        """What became of it; it is made once."""
+        """The result of the check, which runs only once."""
         return self._examination.outcome(self._rule)
 
     def __str__(self) -> str:
@@ -208,7 +208,7 @@ class Check:
 
 
 class _Examination:
-    """All checks of one dataset: each is made once, after those it builds on."""
+    """All checks of one dataset; each runs once, after those it builds on."""
 
     def __init__(self, subject: Subject, timeout: float) -> None:
         self._subject, self._timeout_s = subject, float(timeout)
@@ -230,7 +230,7 @@ class _Examination:
         return self._outcomes[rule]
 
     def _found_by(self, rules: Iterable[Rule]) -> tuple[str, ...]:
-        """Which rules found something because of which those rules do not hold."""
+        """The rules whose findings make one of these rules fail or be skipped."""
         found = [name for rule in rules for name in self.outcome(rule).blocked_by]
         return tuple(dict.fromkeys(found))
 
@@ -255,7 +255,7 @@ class _Examination:
             thread.start()
             thread.join(self._timeout_s + _GRACE_S)
         if thread.is_alive():
-            # Its time stays over, so that it ends when the dataset comes back; nobody else reads.
+            # Its deadline stays, so the thread ends if the dataset returns. No other check runs.
             self._hangs = True
             memory.restore()
             seen = [f"it did not come back within {self._timeout_s:g} seconds"]

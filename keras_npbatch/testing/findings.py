@@ -1,8 +1,8 @@
-"""What a check of a dataset found, and the report of all checks.
+"""The findings of a check of a dataset, and the report of all checks.
 
 report = check_dataset(dataset)
 report.ok                    # no finding
-report.raise_for_findings()  # an AssertionError that tells each of them
+report.raise_for_findings()  # an AssertionError that lists all findings
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Finding:
     seen: str
     """What was seen."""
     why: str
-    """Why that matters in training."""
+    """Why it matters in training."""
     mend: str
-    """How to mend it."""
+    """How to fix it."""
 
     def __repr__(self) -> str:
         return f"<Finding {self.check}: {self.seen}>"
@@ -37,29 +37,29 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What all checks of a dataset found."""
+    """The results of all checks of a dataset."""
 
     dataset: str
-    """Which dataset."""
+    """The class of the dataset."""
     findings: tuple[Finding, ...]
-    """Its faults, the most basic first."""
+    """The faults, the most basic first."""
     passed: tuple[str, ...]
     """The checks that found nothing."""
     skipped: Mapping[str, str]
-    """The checks that could not be made, and why: they say nothing about the dataset."""
+    """The skipped checks, and why: they say nothing about the dataset."""
     remarks: tuple[Finding, ...] = ()
-    """What is worth knowing and is no fault; `ok` and `raise_for_findings` ignore it."""
+    """Worth knowing, but not faults; `ok` and `raise_for_findings` ignore them."""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
     def raise_for_findings(self) -> None:
-        """Nothing for a dataset without findings.
+        """Raise an error if there are findings.
 
         Raises:
-            FaultyDatasetError: an `AssertionError` that tells every finding.
+            FaultyDatasetError: an `AssertionError` that lists all findings.
         """
         if self.findings:
             raise FaultyDatasetError(str(self))
@@ -68,7 +68,7 @@ class Report:
         return str(self)
 
     def __str__(self) -> str:
-        """All that there is to tell; `python -m keras_npbatch check` shows it in colours."""
+        """The whole report as text; `python -m keras_npbatch check` prints it in colours."""
         count = len(self.findings)
         parts = [f"{self.dataset}: {count or 'no'} finding{'' if count == 1 else 's'}"]
         parts += map(str, self.findings)

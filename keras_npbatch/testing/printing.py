@@ -1,4 +1,4 @@
-"""A report for people, in the colours of a terminal.
+"""Prints a report in a terminal, with colours.
 
 print_report(check_dataset(dataset), Console())
 """
@@ -14,11 +14,11 @@ __all__ = ["print_report"]
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Findings and remarks with why they matter and what to do, then what passed or was skipped.
+    """Print findings and remarks with reasons and fixes, then the passed and skipped checks.
 
     Args:
-        report: of a dataset.
-        console: where to; lines are left for the terminal to break, so that they can be searched.
+        report: the report of a dataset.
+        console: the console. The terminal wraps long lines, so that they can be searched.
     """
 
     def write(line: str = "") -> None:

@@ -2,8 +2,8 @@
 
     for x, y in to_tf_dataset(dataset).repeat(3): ...     # three epochs, three orders
 
-What is here does not know TensorFlow's graphs (`graph.py` does), but what a pass is: an
-epoch of a dataset of this library, or one of any other `keras.utils.PyDataset`.
+This module defines what a pass is: an epoch of a dataset of this library, or of any other
+`keras.utils.PyDataset`. TensorFlow's graphs are the business of `graph.py`.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _Pass: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
 def to_tf_dataset(
     dataset: keras.utils.PyDataset, element_spec: Any = None, *, call: Kind | None = None
 ) -> Any:
-    """The batches of a dataset as a `tf.data.Dataset`, for whatever takes one.
+    """The batches of a dataset as a `tf.data.Dataset`; each iteration over it is an epoch.
 
-    Each iteration is an epoch: what `for batch in dataset` gives, made by the same workers, in the
-    same order; with `call="evaluate"` or `"predict"`, what these read. Nothing is copied into the
-    graph, and batches enter TensorFlow as they are. The dataset tells exact shapes (`element_spec`;
-    the size of a batch too where all have the same) and its exact `cardinality()`.
+    An iteration gives what `for batch in dataset` gives, made by the same workers, in the same
+    order; with `call="evaluate"` or `"predict"`, it gives what these calls read. Nothing is copied
+    into the graph, and TensorFlow takes the batches as they are. Shapes (`element_spec`, including
+    the batch size if all batches have the same) and `cardinality()` are exact.
 
     Example:
 
@@ -65,18 +65,19 @@ def to_tf_dataset(
             train_step(x, y)
     ```
 
-    **Epochs.** An iteration reads the epoch that comes next (`dataset.epoch`) when its first batch
-    is asked for. The epoch counts when its last batch leaves: `repeat(k)` walks k epochs, and an
-    iteration that is left early is begun anew by the next, as is one after `take(k)`. Iterations
-    at once (`zip`, two iterators) don't disturb each other: those that begin before an epoch has
-    been delivered read the same one. `cache()` keeps the epoch that it saw first. What reads ahead
-    of its consumer (your own `prefetch` or `shuffle`, that of Keras for `fit(class_weight=...)`, a
-    strategy) may take the last batch before the consumer does, and then the epoch counts even if
-    the consumer stops short of it: so `fit` under a strategy, which looks at a batch before it
-    trains, may begin an epoch of few batches with the next order.
+    **Epochs.** When its first batch is requested, an iteration reads the next epoch
+    (`dataset.epoch`). The epoch counts when its last batch is delivered: `repeat(k)` reads k
+    epochs. If you break out of an iteration, or end it with `take(k)`, the next one starts the same
+    epoch again. Simultaneous iterations (`zip`, two iterators) don't disturb each other: those that
+    begin before an epoch has been delivered read the same one. `cache()` keeps the first epoch it
+    sees. Anything that reads ahead of its consumer (your own `prefetch` or `shuffle`, the
+    `prefetch` of Keras for `fit(class_weight=...)`, a strategy) may take the last batch before the
+    consumer does, and then the epoch counts even if the consumer stops before that batch. So if an
+    epoch has few batches, `fit` under a strategy, which looks at a batch before it trains, may
+    start with the next order.
 
     **Keras.** `model.fit(batches)` trains as `model.fit(dataset)` does, on every backend. A
-    `tf.data.Dataset` is not told who asks, so say it:
+    `tf.data.Dataset` can't know which call reads it, so name the call:
 
     ```python
     validation = test.to_tf_dataset(call="evaluate")
@@ -84,70 +85,70 @@ def to_tf_dataset(
     model.predict(test.to_tf_dataset(call="predict"))
     ```
 
-    These two read in the order of the data, without class weights, and move no epoch on;
-    `"predict"` reads every row once, whatever `remainder` is. Give `fit(initial_epoch=n)` a dataset
-    whose epoch you set; and where there is a single batch, build the model before, since JAX and
-    Torch would build it on that batch, which is epoch 0.
+    `"evaluate"` and `"predict"` read in the order of the data, without class weights, and don't
+    advance the epoch; `"predict"` reads every row once, whatever `remainder` is. Before
+    `fit(initial_epoch=n)`, call `dataset.set_epoch(n)`. If an epoch has a single batch, build the
+    model first: JAX and Torch would build it on that batch and so use up epoch 0.
     `sample_weight` with `remainder="pad"` is scaled as in `fit(dataset)`: the loss of a padded
-    batch is the mean over its real rows. Lists of inputs become tuples, since `tf.data` takes a
-    list for a tensor; a part that is None stays None.
+    batch is the mean over its real rows. Lists of inputs become tuples, since `tf.data` treats a
+    list as a tensor; a part that is None stays None.
 
-    **Errors.** An exception of Python arrives as TensorFlow's own (`InvalidArgumentError`,
-    `UnknownError`), whose text has its type, message and note, with epoch, step and rows. Nothing
-    follows it: whoever goes on with the same iteration gets an error for each batch that is left.
+    **Errors.** A Python exception becomes one of TensorFlow's (`InvalidArgumentError`,
+    `UnknownError`), whose text has the original type, message and note, with epoch, step and rows.
+    It ends the iteration: if you continue it anyway, each remaining batch raises an error.
 
     **Strategies.** `strategy.experimental_distribute_dataset(batches)` gives each replica of one
-    process its part of each batch. In several processes give the dataset a shard, and hand each
+    process its part of each batch. With several processes, give the dataset a shard and give each
     replica whole batches:
 
     ```python
-    with strategy.scope():              # where processes compare what they have
+    with strategy.scope():              # in which the processes compare their datasets
         train = keras_npbatch.ArrayDataset(x, y, batch_size=64, seed=0, shard="auto")
         batches = strategy.distribute_datasets_from_function(lambda _: train.to_tf_dataset())
     ```
 
-    There `batch_size` is that of a replica. Autosharding is off, so that each sample comes once.
-    Where the sizes of parts differ (`"keep"`, `"spread"`), divide the loss by the samples of all
-    replicas: Keras's own `fit(batches)` takes the mean of their means.
+    There `batch_size` is per replica. Autosharding is off, so that each sample comes once. If the
+    parts differ in size (`"keep"`, `"spread"`), divide the loss by the samples of all replicas:
+    Keras's own `fit(batches)` takes the mean of their means.
 
-    A `keras.distribution` over several processes shards by itself, unless it is made with
-    `auto_shard_dataset=False`: set it before, and a shard is refused.
+    With several processes, a `keras.distribution` shards the batches itself unless it is made with
+    `auto_shard_dataset=False`, and a dataset with a shard is refused. Set the distribution before
+    you call this function.
 
-    **Worker processes** stay for the iteration that comes next, also after `fit(batches)`:
-    `dataset.close()` ends them, and `with dataset:` at its end.
+    **Worker processes** stay alive for the next iteration, also after `fit(batches)`, until
+    `dataset.close()` or the end of `with dataset:`.
 
-    **Options.** TensorFlow adds no `prefetch` of its own to what follows; write one where you want
-    it.
+    **Options.** TensorFlow's automatic `prefetch` is off; add one where you want it.
 
-    **Python makes the batches,** in this process. So what runs elsewhere can't take them: not
-    `tf.data`'s service, a SavedModel, or an iterator saved in a `tf.train.Checkpoint` (resume with
-    `dataset.set_epoch`). `batches.save(path)`, `cache(path)` and `snapshot(path)` write the batches
-    of one epoch, and what is read back is that epoch for ever.
+    **Python makes the batches,** in this process. So code that runs elsewhere can't take them: not
+    the `tf.data` service, a SavedModel, or an iterator saved in a `tf.train.Checkpoint` (resume
+    with `dataset.set_epoch`). `batches.save(path)`, `cache(path)` and `snapshot(path)` write the
+    batches of one epoch, and read that same epoch every time.
 
     Args:
-        dataset: a `BatchDataset`, or any other finite `keras.utils.PyDataset`. Of the latter each
+        dataset: a `BatchDataset`, or any other finite `keras.utils.PyDataset`. For the latter, each
             iteration calls `on_epoch_begin`, then `__getitem__` for each index in order (in
-            `workers` threads, if there are more than one), and `on_epoch_end` as the last batch
-            leaves. Its batches keep no promise but its own; each is copied as it is made, since it
-            may be a view of data that a hook changes.
-        element_spec: a nesting of `tf.TensorSpec` like a batch; None: that of one batch, which is
-            made for it, with any number of samples where they differ. Say it where other axes
-            differ between batches, or to spare that batch.
+            `workers` threads, if more than one), and `on_epoch_end` when the last batch is
+            delivered. Only the dataset itself decides what is in its batches. Each is copied when
+            it is made, since it may be a view of data that a hook changes.
+        element_spec: a nesting of `tf.TensorSpec` with the structure of a batch. None makes one
+            batch and takes the specs from it, with a variable number of samples if batch sizes
+            differ. Give it if other axes vary between batches, or to avoid making that batch.
         call: what the batches are for: `"fit"`, `"evaluate"` or `"predict"`. None: `"fit"`, with a
-            warning where a dataset with `shuffle=False`, as one for evaluation has, would be
-            padded, lose rows or be weighed as in training. Another `PyDataset` has the same batches
-            for all.
+            warning for a dataset with `shuffle=False`, which is probably for evaluation, if `"fit"`
+            would pad, drop, augment or weight its samples. Any other `PyDataset` has the same
+            batches for all three.
 
     Returns:
-        A `tf.data.Dataset`; an infinite one for an endless dataset (`repeat()`).
+        A `tf.data.Dataset`; infinite if the dataset is endless (`repeat()`).
 
     Raises:
         MissingExtraError: if TensorFlow is not installed.
-        InvalidArgumentError: if it is no such dataset, `element_spec` does not fit it, or `call` is
-            none of these.
-        InvalidDataError: if TensorFlow has no dtype for a leaf; the message names its path.
-        UnsupportedArgumentError: if Keras would shard once more what is a shard already, or
-            `"predict"` is to read a shard.
+        InvalidArgumentError: for anything but a finite `PyDataset`, an invalid `element_spec`, or
+            an unknown `call`.
+        InvalidDataError: if TensorFlow has no dtype for a leaf; the message gives its path.
+        UnsupportedArgumentError: if the dataset has a shard and Keras would shard it again, or
+            `call` is `"predict"`.
     """
     if call is not None and call not in get_args(Kind):
         raise InvalidArgumentError(

@@ -1,16 +1,16 @@
-"""Passes over Python's batches as a `tf.data.Dataset`: the graph, and what it calls.
+"""Passes over Python's batches as a `tf.data.Dataset`: the graph, and the Python it calls.
 
     dataset = epochs(passes, element_spec)
     for x, y in dataset.repeat(3): ...      # three passes, begun one after the other
 
-An iterator of TensorFlow's asks for one batch after the other with one call of Python each, and
-hands along a state from call to call (`Dataset.scan`). The state is a ticket: the number of the
-pass, in memory that Python has lent. TensorFlow holds a ticket for as long as the iterator may go
-on, so Python knows when a pass is let go: at its end, or when the iterator is dropped early.
+A TensorFlow iterator gets each batch with one call of Python and passes a state from call to call
+(`Dataset.scan`). The state is a ticket: the number of the pass, in memory that Python has lent.
+TensorFlow holds a ticket as long as the iterator may continue, so Python knows when a pass is
+released: at its end, or when the iterator is dropped early.
 
-What runs in TensorFlow's threads hands over arrays that it has ready. It takes their memory as it
-is (where it is aligned), and holds them until it has done. Nothing reads ahead here: so Python
-knows, as it hands over the last batch, that it leaves.
+Python hands over finished arrays in TensorFlow's threads. TensorFlow uses their memory in place
+(if it is aligned) and holds it until it is done. Nothing here reads ahead, so when Python hands
+over the last batch, it knows that the batch is delivered.
 """
 
 from __future__ import annotations
@@ -35,30 +35,30 @@ from keras_npbatch.tree import leaves, map_with_none
 __all__ = ["Passes", "epochs"]
 
 _Pass: TypeAlias = Generator[list[npt.NDArray[Any]], None, None]
-"""A pass: each batch as its flat arrays, in the order of the spec; closed when it is let go."""
+"""A pass: each batch as flat arrays, in the order of the spec; closed when it is released."""
 
 _Ticket: TypeAlias = npt.NDArray[np.int64]
 
 _SETTLED_S = 0.05
-"""Without a call for so long, TensorFlow's threads have taken note that no more batches come."""
+"""After this long without a call, TensorFlow's threads have noticed that no more batches come."""
 _SETTLED_WITHIN_S = 2.0
-"""How long the interpreter waits for that before it ends."""
+"""How long the interpreter waits for that before it exits."""
 
 
 class Passes(Protocol):
-    """What is walked over, in TensorFlow's threads; a pass is advanced by one of them at a time.
+    """Where batches come from; each pass is advanced by one TensorFlow thread at a time.
 
-    The last batch leaves the dataset as it is asked for: nothing here reads ahead.
+    Nothing here reads ahead: the last batch is delivered when it is requested.
     """
 
     def __iter__(self) -> _Pass:
         """A new pass."""
 
     def __len__(self) -> int:
-        """How many lists of arrays there are in a pass."""
+        """Number of lists of arrays in a pass."""
 
     def close(self) -> None:
-        """End the passes under way, from another thread: who waits in one is woken."""
+        """End the running passes, from another thread; a thread that waits in one is woken."""
 
 
 def epochs(
@@ -68,15 +68,15 @@ def epochs(
     endless: bool = False,
     cut_into: tuple[int, int] | None = None,
 ) -> Any:
-    """The `tf.data.Dataset` each of whose iterations is a pass.
+    """A `tf.data.Dataset` of which each iteration is a pass.
 
     Args:
         passes: where batches come from.
-        element_spec: what a batch is: a nesting of `tf.TensorSpec` and None, without lists.
-        endless: whether one pass follows the other without an end.
-        cut_into: samples in a batch and batches in a pass, if `passes` gives several batches in
-            one, since a call of Python costs more than they do; None: it gives batches. The last
-            one comes alone.
+        element_spec: a nesting of `tf.TensorSpec` and None, without lists, that describes a batch.
+        endless: whether passes follow each other without an end.
+        cut_into: samples in a batch and batches in a pass, if `passes` gives several batches at
+            once because a call of Python costs more than they do; the last batch then comes alone.
+            None: `passes` gives single batches.
     """
     none_spec = tf.type_spec_from_value(None)
     spec = map_with_none(lambda leaf: none_spec if leaf is None else leaf, element_spec)
@@ -92,9 +92,9 @@ def epochs(
 
 def _options() -> Any:
     options = tf.data.Options()
-    # Sharding among the workers of a strategy would cut away samples: each worker gets a dataset.
+    # Sharding among the workers of a strategy would lose samples: each worker gets its own dataset.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    # A prefetch that nobody wrote would read ahead of whoever counts epochs.
+    # A prefetch that TensorFlow injects would read ahead of the counting of epochs.
     options.experimental_optimization.inject_prefetch = False
     return options
 
@@ -102,14 +102,14 @@ def _options() -> Any:
 def _scanned(passes: Passes, specs: list[Any], in_chunks: bool) -> Any:
     """A dataset of the arrays of a pass.
 
-    TensorFlow optimises the functions of a dataset each time an iterator begins, which takes it
-    milliseconds for each: so there is this one, and no more around it.
+    TensorFlow optimises the functions of a dataset each time an iterator is created, which takes
+    milliseconds for each function. So there is only this one.
     """
     iterations = _Iterations(passes)
     shapes = [[None, *spec.shape[1:]] if in_chunks else spec.shape for spec in specs]
     dtypes = [tf.int64, *(spec.dtype for spec in specs)]
-    # TensorFlow never forgets a function that it may call: what it is given must not hold the data.
-    # The first ticket holds them, for as long as a dataset or iterator of TensorFlow's holds it.
+    # TensorFlow keeps a function that it may call forever, so the function must not hold the data.
+    # The first ticket holds them, as long as a TensorFlow dataset or iterator holds the ticket.
     weakly = weakref.ref(iterations)
 
     def following(ticket: _Ticket, step: np.int64) -> list[npt.NDArray[Any]]:
@@ -129,10 +129,10 @@ def _scanned(passes: Passes, specs: list[Any], in_chunks: bool) -> Any:
 
 
 class _Iterations:
-    """The passes under way over one dataset, known to TensorFlow by their tickets.
+    """The running passes over one dataset; TensorFlow knows them by their tickets.
 
-    Each is advanced by one thread at a time; passes meet only in operations of dicts and a
-    counter, which are atomic.
+    Each is advanced by one thread at a time. Passes share only dicts and a counter, whose
+    operations are atomic.
     """
 
     def __init__(self, passes: Passes) -> None:
@@ -140,17 +140,17 @@ class _Iterations:
         self._last_step = len(passes) - 1
         self._numbers = itertools.count(1)
         self._running: dict[int, _Pass] = {}
-        # What TensorFlow calls with is not what was lent, but a view that it has made.
+        # TensorFlow does not call with the array that was lent, but with a view of it.
         self._tickets: weakref.WeakValueDictionary[int, _Ticket] = weakref.WeakValueDictionary()
         self._leases = Leases()
         _calls.users.add(self)
 
     def first_ticket(self) -> _Ticket:
-        """What each iterator begins with: the ticket of no pass, which holds this object."""
+        """The ticket with which each iterator begins: it is of no pass, and holds this object."""
         return self._ticket(0)
 
     def following(self, ticket: _Ticket, step: np.int64) -> list[npt.NDArray[Any]]:
-        """The ticket of the pass, begun with the first step, and its next batch."""
+        """The ticket of the pass, which begins at step 0, and its next batch."""
         if step == 0:
             ticket = self._begin()
         number = int(ticket[0])
@@ -172,7 +172,7 @@ class _Iterations:
         return [self._tickets[number], *arrays]
 
     def close(self) -> None:
-        """End the passes under way, from another thread."""
+        """End the running passes, from another thread."""
         self._passes.close()
 
     def _begin(self) -> _Ticket:
@@ -189,17 +189,17 @@ class _Iterations:
         return ticket
 
     def _let_go(self, number: int, _: npt.NDArray[np.uint8]) -> None:
-        """The pass is over, at its end or before it."""
+        """End a pass that TensorFlow has released, at its end or before it."""
         running = self._running.pop(number, None)
         if running is not None:
             running.close()
 
 
 class _Calls:
-    """The calls of Python by TensorFlow's threads.
+    """The calls of Python from TensorFlow's threads.
 
-    A thread that calls as the interpreter ends would wait for it for ever, and TensorFlow, as it
-    ends an iterator that reads ahead, for that thread. So they are over before.
+    A thread that calls while the interpreter exits would wait for it forever, and TensorFlow, while
+    it ends an iterator that reads ahead, would wait for that thread. So the calls end first.
     """
 
     def __init__(self) -> None:
@@ -211,11 +211,11 @@ class _Calls:
     def call(
         self, following: Callable[..., list[npt.NDArray[Any]]], ticket: _Ticket, step: np.int64
     ) -> list[npt.NDArray[Any]]:
-        """What `following` returns.
+        """Call `following`.
 
         Raises:
-            StopIteration: once the interpreter is about to end: no error, which TensorFlow would
-                write to the log, behind the one that the program may have ended with.
+            StopIteration: once the interpreter is about to exit. TensorFlow would log an error,
+                after the one with which the program may have ended.
         """
         caller = threading.get_ident()
         self._callers.add(caller)
@@ -223,7 +223,7 @@ class _Calls:
             if self._has_ended:
                 raise StopIteration
             return following(ticket, step)
-        except Exception:  # of a batch that the end has cut off, which nobody waits for
+        except Exception:  # of a batch that the exit has cut off; nobody waits for it
             if self._has_ended:
                 raise StopIteration from None
             raise
@@ -232,7 +232,7 @@ class _Calls:
             self._last_s = time.monotonic()
 
     def end(self) -> None:
-        """No more of them."""
+        """End all running passes, and wait until TensorFlow's threads stop calling."""
         self._has_ended = True
         users = list(self.users)
         if not users:
@@ -240,7 +240,7 @@ class _Calls:
         for iterations in users:
             iterations.close()
         began_s = self._last_s = time.monotonic()
-        # Nothing tells that no other call will come: only that none has come for a while.
+        # There is no sign that no more calls will come, only that none has come for a while.
         while time.monotonic() < began_s + _SETTLED_WITHIN_S:
             time.sleep(_SETTLED_S / 5)
             if not self._callers and time.monotonic() > self._last_s + _SETTLED_S:

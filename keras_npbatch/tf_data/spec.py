@@ -1,11 +1,11 @@
-"""What the batches of a dataset look like to TensorFlow, and each batch as arrays of that form.
+"""The form in which TensorFlow gets the batches of a dataset, and each batch as arrays of it.
 
     layout = Layout(None, lambda: ({"image": images}, labels), batch_size=None, told_by="load")
     layout.element_spec      # ({"image": TensorSpec((None, 32, 32, 3), uint8)}, TensorSpec(...))
     layout.arrays(batch)     # [array, array], checked: never cast, never of another shape
 
-TensorFlow would cast an array that has another dtype, or fail in a later op on one of another
-shape. Here it is refused by its path, with what came and what was expected.
+TensorFlow would cast an array of another dtype, or fail in a later op on one of another shape.
+Here such an array is refused, and the message gives its path, what came and what was expected.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Layout:
     """The form of every batch of a dataset.
 
     Args:
-        element_spec: a nesting of `tf.TensorSpec`, or None for that of an example.
+        element_spec: a nesting of `tf.TensorSpec`, or None for the specs of an example.
         example: makes a batch, if one is needed.
-        batch_size: samples in a batch if all have as many, None if they differ or who knows.
-        told_by: what makes batches, for messages.
+        batch_size: samples in each batch; None if sizes differ or are unknown.
+        told_by: the name of what makes batches, for messages.
 
     Raises:
-        InvalidArgumentError: for an `element_spec` that is none.
-        InvalidDataError: for a leaf of the example that TensorFlow has no dtype for.
+        InvalidArgumentError: for an invalid `element_spec`.
+        InvalidDataError: for a leaf of the example for which TensorFlow has no dtype.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Layout:
         self._specs, self._structure = flatten(element_spec)
         self._forms = [_form(spec) for spec in self._specs]
         is_flat_spec = type(element_spec) is tuple and list(element_spec) == self._specs
-        # Texts are not handed over as they are: whose arrays they are might write to them.
+        # Arrays of strings are not handed over as they are: their owner might write to them.
         self._is_flat = is_flat_spec and not any(dtype.hasobject for dtype, _ in self._forms)
 
     def of_chunks(self) -> Layout:
-        """The layout of several batches in one, with any number of samples."""
+        """The layout of several batches joined into one, with any number of samples."""
         spec = map_leaves(
             lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype), self.element_spec
         )
@@ -70,9 +70,9 @@ class Layout:
         """The leaves of a batch as arrays.
 
         Raises:
-            InvalidBatchError: if it has another form.
+            InvalidBatchError: if the batch has another form.
         """
-        # Most batches, without optree; see `tree`.
+        # The fast path of most batches, without optree; see `tree`.
         may_be_flat = self._is_flat and is_flat(batch) and len(batch) == len(self._forms)
         if may_be_flat and all(map(_fits, batch, self._forms)):
             return list(batch)
@@ -112,14 +112,14 @@ def _fits(array: npt.NDArray[Any], form: _Form) -> bool:
     shape = array.shape
     if array.dtype != dtype or len(shape) != len(axes):
         return False
-    # As a rule the samples alone vary; a loop over the axes takes longer.
+    # Usually only the number of samples varies; a loop over the axes takes longer.
     return axes in (shape, (None, *shape[1:])) or all(
         axis in (None, size) for axis, size in zip(axes, shape, strict=True)
     )
 
 
 def as_nest(tree: Tree) -> Tree:
-    """The nesting that `tf.data` knows: a list there is a tensor, so lists become tuples."""
+    """The same tree with tuples in place of lists, which `tf.data` treats as tensors."""
     if isinstance(tree, dict):
         return {key: as_nest(value) for key, value in tree.items()}
     if isinstance(tree, list):
@@ -133,7 +133,7 @@ def as_nest(tree: Tree) -> Tree:
 def _as_array(leaf: Any) -> npt.NDArray[Any]:
     array: npt.NDArray[Any] = np.asarray(leaf)
     kind = array.dtype.kind
-    if kind in "OUST":  # TensorFlow's own conversion fails on what is not ASCII
+    if kind in "OUST":  # TensorFlow's own conversion fails on non-ASCII text
         return _as_bytes(array)
     if not array.dtype.isnative:
         return array.astype(array.dtype.newbyteorder("="))

@@ -1,1 +1,1 @@
-"""Training that goes on where it was interrupted."""
+"""The callback that backs up training and resumes it where it was interrupted."""

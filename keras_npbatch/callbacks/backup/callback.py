@@ -1,11 +1,11 @@
-"""`BackupAndRestore`: training goes on where it was interrupted, to the very batch.
+"""`BackupAndRestore`: resumes training where it was interrupted, at exactly the right batch.
 
     backup = BackupAndRestore(train, "backup", save_freq=100)
     model.fit(train, epochs=10, callbacks=[backup])
 
-Keras's callback of this name saves weights and the epoch. The dataset's position is added here, and
-all the state that decides the next step: the optimizer, the seeds of random layers, and within an
-epoch the metrics, so that the logs of that epoch are those of the whole. All of it is one file.
+Keras's callback of this name saves weights and the epoch. This one adds the dataset's position and
+all other state that decides the next step: the optimizer, the seeds of random layers, and within an
+epoch the metrics, so that the logs cover the whole epoch. All of it is in one file.
 """
 
 from __future__ import annotations
@@ -42,30 +42,30 @@ __all__ = ["BackupAndRestore"]
 
 
 class BackupAndRestore(Watcher):
-    """Save the state of training and the position in the dataset; go on from it after a restart.
+    """Save the state of training and the position in the dataset; resume from it after a restart.
 
-    Interrupted after any step (an exception, a kill, a power cut) and started again, also several
-    times in one epoch, `fit` trains on exactly the batches that were not trained on when the last
-    backup was made, and ends with the same weights as if it had never been interrupted, where
-    the backend itself computes the same twice. The number of workers may change in between.
+    If `fit` is interrupted after any step (an exception, a kill, a power cut) and started again,
+    even several times in one epoch, it trains on exactly the batches that had not been trained on
+    when the last backup was made. It ends with the same weights as without interruption, if the
+    backend computes deterministically. The number of workers may change in between.
 
     Build everything as in the first run and call `fit` with the same arguments. Seeds of layers are
     restored; give the dataset a `seed`.
 
-    Restored too are what `EarlyStopping` (with its best weights), `ReduceLROnPlateau`,
-    `ModelCheckpoint` and `TensorBoard` have counted and the best that they have seen, in any order
-    of the list; a callback that has no counterpart in the backup is told in a warning. If training
-    was stopped when the backup was made, as by `EarlyStopping`, `fit` ends at once. What is not
-    restored: the state of other callbacks (a `CSVLogger` needs `append=True`), `history`, and
-    random numbers that do not come from Keras.
+    The counts and best values of `EarlyStopping` (with its best weights), `ReduceLROnPlateau`,
+    `ModelCheckpoint` and `TensorBoard` are also restored, in any order of the list; a warning names
+    a callback without a counterpart in the backup. If training had been stopped when the backup was
+    made, for example by `EarlyStopping`, `fit` ends immediately. The state of other callbacks (a
+    `CSVLogger` needs `append=True`), `history`, and random numbers that do not come from Keras are
+    not restored.
 
-    One run at a time uses a folder: another one is refused, also in another process. A run that
-    was killed is in nobody's way.
+    Only one run at a time can use a folder; another is refused, even in another process. A killed
+    run does not block the folder.
 
-    Where several processes train together (a dataset with a `shard`), give it to all of them, with
-    one folder that all can read: the first writes the backup, and all go on from it. Their number
-    may change in between; then metrics and moving statistics are put together, and random layers
-    draw other numbers.
+    If several processes train together (a dataset with a `shard`), give the callback to all of
+    them, with one folder that all can read: the first writes the backup, and all resume from it.
+    Their number may change in between; then metrics and moving statistics are combined, and random
+    layers draw other numbers.
 
     Example:
 
@@ -76,20 +76,20 @@ class BackupAndRestore(Watcher):
     ```
 
     Args:
-        dataset: the dataset that `fit` is given.
-        backup_dir: a folder for the backup of this one training.
-        save_freq: `"epoch"`: at the end of each epoch, after validation; a whole number N: after
-            every N batches.
-        double_checkpoint: keep the backup before the last one, too, and use it if the last one
+        dataset: the dataset passed to `fit`.
+        backup_dir: a folder for the backup of this training only.
+        save_freq: `"epoch"` saves at the end of each epoch, after validation; an integer N saves
+            after every N batches.
+        double_checkpoint: whether to also keep the previous backup, and use it if the last one
             can't be read.
-        delete_checkpoint: remove the backup when `fit` has come to its end.
+        delete_checkpoint: whether to remove the backup when `fit` has finished.
 
     Raises:
-        InvalidArgumentError: for a `save_freq` or `backup_dir` that makes no sense.
-        InvalidStateError: when `fit` begins: if the backup can't be read or is of another model
-            or dataset, if another run uses the folder, or it can't be written to; the message
-            tells which.
-        RanksDisagreeError: when `fit` begins: if the processes don't find the same backup.
+        InvalidArgumentError: for an invalid `save_freq` or `backup_dir`.
+        InvalidStateError: when `fit` begins, if the backup can't be read or is of another model
+            or dataset, if another run uses the folder, or if it can't be written to; the message
+            says which.
+        RanksDisagreeError: when `fit` begins, if the processes don't find the same backup.
     """
 
     _of_one_fit = Watcher._of_one_fit | {"_folder", "_last"}

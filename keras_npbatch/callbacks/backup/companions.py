@@ -1,12 +1,12 @@
-"""The state of Keras's callbacks beside a `BackupAndRestore`: what they have counted, and the best.
+"""The state of Keras's callbacks next to a `BackupAndRestore`: their counts and best values.
 
     companions = found_in(callbacks)            # EarlyStopping, ReduceLROnPlateau, ...
     facts, arrays = described(companions)       # for a snapshot
-    refuse_nonsense(facts, arrays, weights)     # before it is believed
+    refuse_nonsense(facts, arrays, weights)     # before it is used
     restore(companions, facts, arrays)          # in another process, after their on_train_begin
 
-Keras keeps no state of callbacks. What decides how training goes on is a few plain attributes of
-these classes; settings are not touched, and other attributes neither.
+Keras does not save the state of callbacks. A few plain attributes of these classes decide how
+training continues; their settings and other attributes are left alone.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ _STATES: tuple[tuple[type, dict[str, Kind]], ...] = (
         {"_global_train_batch": "count", "_global_test_batch": "count"},
     ),
 )
-"""By class, the attributes that are its state; all but counts may be None too."""
+"""For each class, the attributes that are its state; all but counts can also be None."""
 
 
 def found_in(callbacks: Iterable[Any]) -> list[Any]:
-    """Those of the callbacks whose state can be kept."""
+    """The callbacks whose state can be kept."""
     return [callback for callback in callbacks if _state_of(callback)]
 
 
 def described(companions: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Their state: facts for JSON, and arrays by name."""
+    """The state of the callbacks: facts for JSON, and arrays by name."""
     facts, arrays = [], {}
     for number, callback in enumerate(companions):
         state: dict[str, Any] = {}
@@ -85,18 +85,18 @@ def described(companions: Sequence[Any]) -> tuple[list[dict[str, Any]], dict[str
 
 
 def refuse_nonsense(facts: Any, arrays: Arrays, weights: Sequence[Any]) -> set[str]:
-    """What `described` told, when it was read from a file.
+    """Check facts and arrays read from a file: whether `described` can have returned them.
 
     Args:
         facts: the facts.
-        arrays: all there are.
+        arrays: all arrays in the file.
         weights: name, shape and dtype of each variable of the model.
 
     Returns:
-        The names of the arrays that are theirs.
+        The names of the arrays that belong to the callbacks.
 
     Raises:
-        ValueError: if it can't have come from there.
+        ValueError: if `described` can't have returned them.
         LookupError: the same.
         TypeError: the same.
     """
@@ -117,7 +117,7 @@ def refuse_nonsense(facts: Any, arrays: Arrays, weights: Sequence[Any]) -> set[s
                 continue
             found = [_array_name(number, name, weight) for weight in range(min(value, 10**6))]
             names.update(found)
-            # Not all: get_weights leaves out the states of random layers.
+            # There may be fewer: get_weights leaves out the states of random layers.
             if Counter(arrays[array].shape for array in found) - Counter(shapes):
                 raise ValueError(f"{name} has weights of other shapes than the model")
     return names
@@ -126,10 +126,11 @@ def refuse_nonsense(facts: Any, arrays: Arrays, weights: Sequence[Any]) -> set[s
 def restore(
     companions: Sequence[Any], facts: Sequence[Mapping[str, Any]], arrays: Arrays
 ) -> list[str]:
-    """Give them their state back, each to the callback of the same class and metric.
+    """Restore the state of each callback from that of the same class and metric.
 
     Returns:
-        What can't be, in words: callbacks that had no state then, or are not there now.
+        Texts that name what can't be restored: callbacks without a state in the backup, and states
+        without a callback now.
     """
     left = dict(enumerate(facts))
     not_restored = []

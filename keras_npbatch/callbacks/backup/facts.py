@@ -1,10 +1,10 @@
-"""What a backup says of a training, checked before it is believed.
+"""Checks the facts of a backup before they are used.
 
     refuse_nonsense(facts, arrays, dataset, epochs=10, steps_per_epoch=None)     # or ValueError
 
-A file may be whole and say what no training was: a step of a thousand millions, the epoch -1, an
-array of another shape than the variable it is of. That is damage too, and the backup before it
-serves. That it is of another model or dataset is for others to tell: it may be right there.
+A file may be complete and still describe an impossible training: step 1,000,000,000, epoch -1, an
+array with another shape than its variable. That is damage too, and the backup before it is used.
+Whether the backup is of another model or dataset is checked elsewhere: that is not damage.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def refuse_nonsense(
     epochs: int | None,
     steps_per_epoch: int | None,
 ) -> None:
-    """Refuse what no backup says.
+    """Refuse facts and arrays that no backup has.
 
     Args:
-        facts: of a snapshot.
-        arrays: of the same.
-        dataset: the dataset that goes on.
-        epochs: what `fit` was given, if that is known.
+        facts: the facts of a snapshot.
+        arrays: its arrays.
+        dataset: the dataset that resumes.
+        epochs: the argument of `fit`, if known.
         steps_per_epoch: the same.
 
     Raises:
-        ValueError: for what makes no sense.
+        ValueError: for an invalid value.
         LookupError: if something is missing.
-        TypeError: if something is of another type.
+        TypeError: if something has the wrong type.
     """
     fit, state = facts["fit"], facts["dataset"]
     most = None if steps_per_epoch is None else steps_per_epoch - 1
@@ -94,5 +94,5 @@ def refuse_nonsense(
 
 def _fits(dtype: np.dtype[Any], of_variable: str) -> bool:
     expected = np.dtype(of_variable)
-    # Keras gives the values of small floats that NumPy does not know as float32.
+    # Keras returns small floats that NumPy does not know, such as bfloat16, as float32.
     return dtype == expected or (expected.kind == "V" and dtype == np.float32)

@@ -1,4 +1,4 @@
-"""`BackupFolder`: the backups of one training, the last one and maybe the one before it.
+"""`BackupFolder`: the backups of one training, the latest and optionally the one before it.
 
 folder = BackupFolder(Path("backup"))
 folder.lock()              # another run is refused
@@ -31,7 +31,7 @@ _LATEST, _PREVIOUS = "latest.snapshot", "previous.snapshot"
 
 
 class BackupFolder:
-    """Where one process writes backups, and others may read them.
+    """The folder in which one process writes backups that others may read.
 
     Args:
         path: the folder.
@@ -43,25 +43,25 @@ class BackupFolder:
         self._latest_is_good = True
 
     def lock(self) -> None:
-        """Be the one run that writes here; sweep up what those that were killed have left.
+        """Lock the folder for this run, and remove the unfinished files of killed runs.
 
         Raises:
-            InvalidStateError: if another run does, or the folder can't be written to.
+            InvalidStateError: if another run has the lock, or the folder can't be written to.
         """
         self._lock = FolderLock(self.path)
         remove_unfinished(self.path / _LATEST)
 
     def release(self) -> None:
-        """Let other runs write here."""
+        """Unlock the folder for other runs."""
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
 
     def read(self, check: Callable[..., None]) -> Found | None:
-        """The newest backup that can be read, or None if there is none.
+        """The newest readable backup, or None if there is no backup.
 
         Args:
-            check: called with facts and arrays; an exception says that they make no sense.
+            check: called with facts and arrays; raises an exception if they are invalid.
 
         Raises:
             InvalidStateError: if there are backups, but none of them is good.
@@ -90,11 +90,11 @@ class BackupFolder:
         arrays: Mapping[str, npt.NDArray[Any]],
         keep_previous: bool,
     ) -> None:
-        """Write a backup, whole or not at all."""
+        """Write a backup, completely or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
         latest = self.path / _LATEST
         if keep_previous and self._latest_is_good and latest.is_file():
-            # Killed between this and the next line, there is the previous one, which is good.
+            # If the process is killed after this line, the previous backup is there and is good.
             replace_file(latest, self.path / _PREVIOUS)
         snapshot.write(latest, facts, arrays)
         self._latest_is_good = True
@@ -112,6 +112,6 @@ def _read(path: Path, check: Callable[..., None]) -> Found:
     facts, arrays = snapshot.read(path)
     try:
         check(facts, arrays)
-    except Exception as error:  # whatever comes of looking for what is not there
+    except Exception as error:  # whatever a lookup of missing facts may raise
         raise snapshot.damaged(path, f"{type(error).__name__}: {error}") from error
     return facts, arrays

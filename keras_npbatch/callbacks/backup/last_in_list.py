@@ -1,11 +1,11 @@
-"""`LastInList`: lets a `BackupAndRestore` act when all other callbacks have acted.
+"""`LastInList`: lets a `BackupAndRestore` act after all other callbacks have acted.
 
     last = LastInList(backup, callbacks)        # in on_train_begin of the backup
     last.to_restore = facts, arrays             # given to the others when all have begun
 
-Keras calls callbacks one after the other. One that comes after the backup in the list begins after
-it, forgetting what it was given, and counts an epoch after it. So the backup puts this one at the
-end of the list.
+Keras calls callbacks one after the other. A callback after the backup in the list begins after it,
+so it would forget a restored state, and it counts an epoch after the backup has saved. So the
+backup puts this callback at the end of the list.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ __all__ = ["LastInList"]
 
 
 class LastInList(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
-    """The last callback of a `fit`: what the others do at a step or an epoch's end is done.
+    """The last callback of a `fit`; when it is called, the others have finished theirs.
 
     Args:
         backup: the `BackupAndRestore` that it works for.
-        callbacks: Keras's list, which it appends itself to.
+        callbacks: Keras's list, to which it appends itself.
     """
 
     def __init__(self, backup: Any, callbacks: Any) -> None:
         super().__init__()
         self.companions = companions.found_in(callbacks.callbacks)
-        """Those whose state is kept."""
+        """The callbacks whose state is kept."""
         self.to_restore: tuple[Any, Any] | None = None
-        """Their state in the backup that training goes on from."""
+        """Their state in the backup from which training resumes."""
         self.saves: bool
-        """Whether it is told to save, since some of them come after the backup in the list."""
+        """Whether it saves for the backup, since a companion comes after the backup in the list."""
         self._backup = weakref.ref(backup)
         given = list(callbacks.callbacks)
         place = given.index(backup) if backup in given else 0
         self.saves = any(each in self.companions for each in given[place:])
         for stale in [each for each in given[place:] if isinstance(each, LastInList)]:
-            if stale._backup() in (backup, None):  # of a fit that has ended with an exception
+            if stale._backup() in (backup, None):  # from a fit that ended with an exception
                 callbacks.callbacks.remove(stale)
-        # Keras is calling on_train_begin of one after the other: of this one, when all have begun.
+        # Keras is calling on_train_begin along this list, and calls that of this callback last.
         callbacks.callbacks.append(self)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Give the other callbacks their state; they have forgotten that of an earlier `fit`."""
+        """Restore the state of the other callbacks, which have just reset themselves."""
         if self.to_restore is None:
             return
         to_restore, self.to_restore = self.to_restore, None
@@ -63,13 +63,13 @@ class LastInList(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is un
             )
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Save, if the other callbacks had to count first."""
+        """Save a backup, if it had to wait for the other callbacks."""
         backup = self._backup()
         if self.saves and backup is not None:
             backup._save_within_epoch()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Save, if the other callbacks had to count first."""
+        """Save a backup, if it had to wait for the other callbacks."""
         backup = self._backup()
         if self.saves and backup is not None:
             backup._save_after_epoch()

@@ -1,12 +1,11 @@
-"""What the processes that train together have each for themselves, in one backup of all.
+"""The states that differ between the processes that train together, in one backup for all.
 
     others = states_of_others(shard, own)       # {"processes/1/metrics/0": array}
     own_state(arrays, "metrics/0", processes=2, shard=Shard(1, 2), group="metrics", rule="sum")
 
-On JAX and TensorFlow the framework keeps all variables alike. On Torch, within an epoch, each
-process has metrics, moving statistics and random numbers of its own, and only weights are those of
-all. The first process writes the file: its own arrays, and of the others those that are not the
-same.
+On JAX and TensorFlow, the framework keeps all variables equal. On Torch, within an epoch, each
+process has its own metrics, moving statistics and random numbers; only the weights are equal. The
+first process writes the file: its own arrays, and the arrays of the others that differ.
 """
 
 from __future__ import annotations
@@ -29,19 +28,19 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def keeps_own_states(shard: Shard) -> bool:
-    """Whether the processes have states of their own, and can tell each other of them."""
+    """Whether the processes have their own states and can exchange them."""
     return keras.backend.backend() == "torch" and shard.count > 1 and started_torch() is not None
 
 
 def states_of_others(shard: Shard, own: Arrays) -> dict[str, npt.NDArray[Any]]:
-    """What the other processes have that the first has not. All must call it.
+    """The differing arrays of all processes but the first. All processes must call it.
 
     Args:
-        shard: which of how many this is.
-        own: its arrays, by name; the names are those of all.
+        shard: the shard of this process.
+        own: the arrays of this process, by name; all processes have the same names.
 
     Returns:
-        The arrays by `processes/INDEX/NAME`.
+        The arrays, by `processes/INDEX/NAME`.
     """
     from keras_npbatch.tensors.torch import gather
 
@@ -59,25 +58,25 @@ def states_of_others(shard: Shard, own: Arrays) -> dict[str, npt.NDArray[Any]]:
 def own_state(
     arrays: Arrays, name: str, processes: int, shard: Shard, group: str, rule: str
 ) -> npt.NDArray[Any]:
-    """What a process begins with that goes on from a backup.
+    """The state with which a process resumes from a backup.
 
-    It is what it had. If there are more or fewer than there were, metrics and statistics are put
-    together such that in the end they are those of all samples; random numbers are those of
-    another process.
+    With the same number of processes, it is the state that the process had. Otherwise metrics and
+    statistics are combined so that in the end they are those of all samples, and random numbers
+    may be those of another process.
 
     Args:
-        arrays: those of the backup.
-        name: of the array.
-        processes: how many have made the backup.
-        shard: which of how many this is.
-        group: of which the array is.
-        rule: how Keras puts the values of a metric together: `"sum"`, `"mean"` or another.
+        arrays: the arrays of the backup.
+        name: the name of the array.
+        processes: number of processes that made the backup.
+        shard: the shard of this process.
+        group: the group of the array.
+        rule: how Keras combines the values of a metric: `"sum"`, `"mean"` or another.
     """
     each = [arrays.get(_name(index, name), arrays[name]) for index in range(processes)]
     if shard.count == processes:
         return each[shard.index]
     if group == "metrics" and rule == "sum":
-        # Once for all: as an epoch ends, those of the processes are added.
+        # One process has the total: at the end of an epoch, the values of all are added.
         total = np.sum(each, axis=0, dtype=each[0].dtype)
         return total if shard.index == 0 else np.zeros_like(total)
     if group == "metrics" and rule != "mean":

@@ -1,11 +1,11 @@
-"""A snapshot of training in one file, written so that it is there whole or not at all.
+"""A snapshot of training in one file, written completely or not at all.
 
     arrays = {"model/0": kernel, "model/1": bias}
     write(path, {"epoch": 3}, arrays)
     facts, arrays = read(path)
 
-The file is an uncompressed zip: `facts.json`, and the bytes of each array. Its directory stands at
-its end and each member has a checksum, so that a file that was cut off or changed is noticed.
+The file is an uncompressed zip: `facts.json`, and the bytes of each array. The directory is at the
+end and each member has a checksum, so a truncated or changed file is detected.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  # makes bfloat16 and its like known to NumPy by name
+import ml_dtypes  # noqa: F401  # registers bfloat16 and the like with NumPy by name
 import numpy as np
 import numpy.typing as npt
 
@@ -32,9 +32,9 @@ _VERSION = 2
 
 
 def write(path: Path, facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write a snapshot to `path`, in the place of one that is there, and see that it is on disk.
+    """Write a snapshot to `path`, replacing an existing one, and sync it to disk.
 
-    Killed at any point, it leaves the file that was there as it was.
+    If the process is killed at any point, the existing file is unchanged.
     """
     described = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
     text = json.dumps({"format": _FORMAT, "version": _VERSION, "facts": facts, "arrays": described})
@@ -49,8 +49,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     """The facts and arrays of a snapshot.
 
     Raises:
-        InvalidStateError: if the file is damaged, or no snapshot at all.
-        FileNotFoundError: if there is none.
+        InvalidStateError: if the file is damaged or not a snapshot.
+        FileNotFoundError: if the file does not exist.
     """
     try:
         with opened(path) as file, zipfile.ZipFile(file) as archive:
@@ -67,7 +67,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
                 }
     except (FileNotFoundError, MemoryError):
         raise
-    except Exception as error:  # whatever zipfile, json and NumPy may raise of a damaged file
+    except Exception as error:  # whatever zipfile, json and NumPy may raise for a damaged file
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     raise InvalidStateError(
         f"{path} has version {told(version)}; this keras_npbatch reads version {_VERSION}. Read it "
@@ -76,7 +76,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
 
 
 def damaged(path: Path, why: str) -> InvalidStateError:
-    """The error for a file that is no snapshot of training, or no longer one."""
+    """The error for a file that is damaged or not a snapshot of training."""
     return InvalidStateError(
         f"{path} is damaged, or not written by keras_npbatch ({why}); expected a snapshot of "
         "training. Remove it to begin anew."
@@ -97,6 +97,6 @@ def _array(archive: zipfile.ZipFile, name: str, dtype: Any, shape: Any) -> npt.N
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
-        # It could be a thousand times as large as the file.
+        # Decompressed, it could be a thousand times as large as the file.
         raise ValueError(f"{name} is compressed")
     return archive.read(name)

@@ -1,10 +1,10 @@
-"""What decides the next step of training, apart from the data: variables and random generators.
+"""The state that decides the next training step besides the data: variables and generators.
 
     groups = variables(model, with_metrics=True)      # {"model": [...], "optimizer": [...], ...}
     facts = described(model, groups)                  # for JSON, next to the arrays
     refuse_another_model(other, variables(other, with_metrics=True), facts)
 
-All of it is put back with `assign` and `set_generator_states`.
+`assign` and `set_generator_states` restore it.
 """
 
 from __future__ import annotations
@@ -35,24 +35,25 @@ __all__ = [
 Groups: TypeAlias = dict[str, list[Any]]
 
 _GLOBAL_SEEDS = "global_seed_generator"
-"""Keras's name of the generator that random functions without a seed draw from."""
+"""Keras's name for the generator of random functions without a seed."""
 
 
 def variables(model: Any, *, with_metrics: bool, with_seeds: bool | None = None) -> Groups:
-    """Keras's variables that decide the steps to come, by what they are of.
+    """Keras's variables that decide the coming steps, in groups.
 
     Args:
         model: a compiled model.
-        with_metrics: whether an epoch is under way, whose logs they make.
-        with_seeds: whether that of Keras's global random generator is wanted; None: if there is
-            one.
+        with_metrics: whether to include the metrics; for an epoch in progress, whose logs they
+            make.
+        with_seeds: whether to include the state of Keras's global random generator; None: if the
+            generator exists.
     """
     if with_seeds:
         global_seed_generator()  # makes it
     optimizer = getattr(model, "optimizer", None)
     seeds = None if with_seeds is False else global_state.get_global_attribute(_GLOBAL_SEEDS)
     return {
-        # Not `weights`: the states of random layers are variables alone.
+        # Not `weights`: the states of random layers are only in `variables`.
         "model": list(model.variables),
         "optimizer": [] if optimizer is None else list(optimizer.variables),
         "metrics": list(model.metrics_variables) if with_metrics else [],
@@ -61,7 +62,7 @@ def variables(model: Any, *, with_metrics: bool, with_seeds: bool | None = None)
 
 
 def described(model: Any, groups: Groups) -> dict[str, Any]:
-    """The optimizer's name, and name, shape and dtype of each variable: for JSON."""
+    """The name of the optimizer, and the name, shape and dtype of each variable, for JSON."""
     return {
         "optimizer": type(getattr(model, "optimizer", None)).__name__,
         "variables": {
@@ -75,10 +76,10 @@ def described(model: Any, groups: Groups) -> dict[str, Any]:
 
 
 def refuse_another_model(model: Any, groups: Groups, facts: Mapping[str, Any]) -> None:
-    """Compares a model with what `described` told of the one that was.
+    """Compare a model with what `described` returned for the model of the backup.
 
     Raises:
-        InvalidStateError: if they differ in more than the names of variables, which Keras counts.
+        InvalidStateError: if they differ in more than the names of variables, which Keras numbers.
     """
     now, differences = described(model, groups), []
     if facts["optimizer"] != now["optimizer"]:
@@ -101,22 +102,22 @@ def refuse_another_model(model: Any, groups: Groups, facts: Mapping[str, Any]) -
 
 
 def assign(found: Iterable[Any], values: Iterable[npt.NDArray[Any]]) -> None:
-    """Gives each variable its value."""
+    """Assign each variable its value."""
     for variable, value in zip(found, values, strict=True):
         variable.assign(value)
 
 
 def build(model: Any, dataset: Any) -> None:
-    """Makes the variables that Keras on TensorFlow makes in the first step only."""
+    """Create the variables that Keras on TensorFlow creates only in the first step."""
     if keras.backend.backend() == "tensorflow":
         batch = dataset[0]
-        if dataset.remainder == "pad":  # the weights have the shape for the model only in `fit`
+        if dataset.remainder == "pad":  # only in `fit` do the weights have the shape for the model
             batch = without_weights(batch)
         model._symbolic_build(data_batch=batch)
 
 
 def generator_states() -> list[npt.NDArray[np.uint8]]:
-    """The random state outside of variables: Torch's generators."""
+    """The random state that is not in variables: that of Torch's generators."""
     if keras.backend.backend() != "torch":
         return []
     from keras_npbatch.tensors import torch
@@ -125,7 +126,7 @@ def generator_states() -> list[npt.NDArray[np.uint8]]:
 
 
 def set_generator_states(states: list[npt.NDArray[np.uint8]]) -> None:
-    """What `generator_states` gave; of another backend, nothing."""
+    """Restore what `generator_states` returned; does nothing on a backend other than Torch."""
     if states and keras.backend.backend() == "torch":
         from keras_npbatch.tensors import torch
 
@@ -133,10 +134,10 @@ def set_generator_states(states: list[npt.NDArray[np.uint8]]) -> None:
 
 
 def refuse_generator_states(states: list[npt.NDArray[Any]]) -> None:
-    """Refuses what can't be the states of generators.
+    """Check that these can be the states of generators.
 
     Raises:
-        ValueError: if it can't.
+        ValueError: if they can't.
     """
     for state in states:
         if state.dtype != np.uint8 or state.ndim != 1:

@@ -1,1 +1,1 @@
-"""Which samples each epoch was trained on."""
+"""The callback that counts which samples each epoch was trained on."""

@@ -1,11 +1,11 @@
-"""`CoverageAudit`: a receipt for each epoch of which samples the model was trained on.
+"""`CoverageAudit`: a receipt for each epoch that says which samples the model was trained on.
 
     audit = CoverageAudit(train)
     model.fit(train, epochs=10, callbacks=[audit])
     audit.receipts[-1].order_digest     # the same in each run with this seed
 
-That each sample comes once an epoch holds by construction; this is for those who want to see it,
-for datasets that build their own batches, and for what callbacks and wrappers do to training.
+Each sample comes once per epoch by construction. The audit is for those who want evidence, for
+datasets that build their own batches, and for the effects of callbacks and wrappers.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = ["CoverageAudit"]
 
 
 class CoverageAudit(Watcher):
-    """Count which samples training has seen, and complain if it is not each of them once.
+    """Count the samples that training has seen, and complain unless it has seen each exactly once.
 
-    Counted are the batches whose step has ended: not those that Keras takes to build a model, reads
-    ahead, or validates with. An epoch that training was stopped in gets a receipt of the part that
-    was to be trained on until then; one that was left while training goes on is a violation.
-    After an exception or Ctrl-C the receipt is there when the same object is given to `fit` again;
-    steps that are then trained again, from a backup made before them, count twice.
+    Counts the batches whose step has ended, not those that Keras takes to build a model, reads
+    ahead, or uses for validation. If training stops within an epoch, the epoch's receipt covers the
+    part due until then; if training leaves an epoch and continues, that is a violation. After an
+    exception or Ctrl-C, the receipt is added when the same callback is passed to `fit` again. Steps
+    that are then trained again, from a backup made before them, count twice.
 
-    `logs` get `coverage/seen`, `coverage/missing`, `coverage/repeated` of the epochs of the data
-    that ended in this epoch of Keras.
+    At the end of each Keras epoch, writes to `logs`: `coverage/seen`, `coverage/missing` and
+    `coverage/repeated`, for the epochs of the data that ended in it.
 
     Example:
 
@@ -47,15 +47,15 @@ class CoverageAudit(Watcher):
     ```
 
     Args:
-        dataset: the dataset that `fit` is given.
+        dataset: the dataset passed to `fit`.
         on_violation: `"raise"` a `CoverageError`, or `"warn"`.
-        rows_of: `rows_of(batch)` reads from a batch itself which rows are in it, an integer for
-            each sample, for example from a column of numbers. By default a batch is taken to
-            hold the rows that the dataset was to load for it.
+        rows_of: a function: `rows_of(batch)` returns the row number of each sample as it stands in
+            the batch itself, for example in a column of numbers. By default the audit assumes that
+            a batch has the rows that the dataset was asked to load for it.
 
     Raises:
         CoverageError: during `fit`, naming the rows.
-        InvalidArgumentError: for an argument that makes no sense.
+        InvalidArgumentError: for an invalid argument.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class CoverageAudit(Watcher):
             )
         self.on_violation = on_violation
         self.receipts: list[Receipt] = []
-        """A receipt of each epoch of the data, in the order in which they ended."""
+        """One receipt for each epoch of the data, in the order in which the epochs ended."""
         self._rows_of = rows_of
         self._tally: Tally | None = None
         self._walk = 0
@@ -79,10 +79,10 @@ class CoverageAudit(Watcher):
 
     @staticmethod
     def merge(receipts: Sequence[Receipt | dict[str, Any]]) -> Receipt:
-        """One receipt of an epoch from those of its parts.
+        """Merge the receipts of the parts of an epoch into one.
 
-        Parts are those of the processes that trained together, and those before and after an
-        interruption. That of the whole `is_whole` if together they have seen each sample once.
+        The parts are those of processes that trained together, or those before and after an
+        interruption. The merged receipt `is_whole` if together they have seen each sample once.
 
         Example:
 
@@ -94,7 +94,7 @@ class CoverageAudit(Watcher):
         ```
 
         Args:
-            receipts: of the parts, also as `as_dict()` gives them.
+            receipts: the receipts of the parts, or the dicts that their `as_dict()` returned.
 
         Raises:
             InvalidArgumentError: for receipts of different epochs or data.
@@ -104,7 +104,7 @@ class CoverageAudit(Watcher):
         )
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin anew; receipts of an earlier `fit` stay, also of a part that it broke off after."""
+        """Start a new count; receipts of earlier `fit` calls stay, even of an interrupted one."""
         super().on_train_begin(logs)
         self.on_train_end()
         self._told = len(self.receipts)
@@ -126,14 +126,14 @@ class CoverageAudit(Watcher):
             self._close(tally, tally.plan.num_batches)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write into the logs what has ended since the last time."""
+        """Write the counts of the receipts since the last call to `logs`."""
         closed, self._told = self.receipts[self._told :], len(self.receipts)
         if logs is not None:
             for name in ("seen", "missing", "repeated"):
                 logs[f"coverage/{name}"] = sum(getattr(receipt, name) for receipt in closed)
 
     def on_train_end(self, logs: Any = None) -> None:
-        """The receipt of an epoch that training was stopped in."""
+        """Add the receipt of an epoch in which training was stopped."""
         if self._tally is not None:
             self._close(self._tally, self._tally.stop)
 

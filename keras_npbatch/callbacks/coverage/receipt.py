@@ -1,13 +1,13 @@
-"""`Receipt`: which samples an epoch was trained on, in a few numbers that can be compared.
+"""`Receipt`: the samples an epoch was trained on, as a few numbers that can be compared.
 
     tally = Tally(plan, epoch=3, first=0)
     tally.count(step=0, rows=plan.rows(3, 0))
     receipt = tally.receipt(stop=1)
 
-Two digests tell more than counts do. Each is a sum over the samples of a 128-bit hash, of
-`(position in the epoch, row)` for the order and of the row alone for the set. Sums don't depend on
-who adds when: they are equal for any batch size, number of workers and backend, and those of the
-parts of an epoch add up to that of the whole.
+Two digests show more than counts do. Each is the sum of a 128-bit hash of every sample: a hash of
+`(position in the epoch, row)` for the order, and of the row alone for the set. Sums don't depend on
+the order of adding: they are equal for any batch size, number of workers and backend, and the
+digests of the parts of an epoch add up to that of the whole.
 """
 
 from __future__ import annotations
@@ -29,51 +29,51 @@ from keras_npbatch.rng import mixed
 __all__ = ["Receipt", "Tally"]
 
 _MOST_NAMED = 100
-"""Rows that a receipt names at most, of each kind."""
+"""Maximum number of rows of each kind that a receipt names."""
 _ROWS_AT_ONCE = 2**20
 _HALF = 2**64 - 1
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of the samples of an epoch, or of a part of it: some steps, one shard."""
+    """The samples trained on in an epoch, or in a part of it: some steps, or one shard."""
 
     epoch: int
     """The epoch of the data."""
     shard: tuple[int, int]
-    """Which of how many processes it is of; (0, 1) for all of them."""
+    """Index of the process and number of processes; (0, 1) for all of them."""
     steps: tuple[int, int]
-    """The first step, and the one after the last, of what was to be trained on."""
+    """The first step that was to be trained on, and the one after the last."""
     until: int
-    """Samples of the epoch, of all processes, up to the last of those steps."""
+    """Samples of the epoch, over all processes, up to the last of those steps."""
     num_samples: int
     """Samples in the data, or in the part of a split."""
     total: int
-    """Samples in the whole epoch, of all processes, if it goes on with the same batches."""
+    """Samples in the whole epoch, over all processes, if it continues with the same batches."""
     expected: int
     """Samples in those steps."""
     seen: int
-    """Samples trained on, each counted as often as it was."""
+    """Samples trained on, each counted as often as it was trained on."""
     missing: int
-    """Expected samples that were not."""
+    """Expected samples that were not trained on."""
     repeated: int
-    """Samples that were more than once."""
+    """Samples that were trained on more than once."""
     unexpected: int
-    """Samples that were, but belong to other steps or to none."""
+    """Samples that were trained on but belong to other steps or to none."""
     missing_rows: tuple[int, ...]
-    """The first 100 of the missing."""
+    """The first 100 missing rows."""
     repeated_rows: tuple[int, ...]
-    """The first 100 of the repeated."""
+    """The first 100 repeated rows."""
     unexpected_rows: tuple[int, ...]
-    """The first 100 of the unexpected."""
+    """The first 100 unexpected rows."""
     order_digest: str
-    """Of rows and their positions: equal for two runs that saw the same rows in the same order."""
+    """Digest of rows and their positions: equal for runs that saw the same rows in one order."""
     rows_digest: str
-    """Of rows alone."""
+    """Digest of the rows alone."""
     total_digest: str
-    """What `rows_digest` is when each sample of the whole epoch is seen once."""
+    """The `rows_digest` if each sample of the whole epoch is seen once."""
     epoch_digest: str
-    """What `order_digest` is of all samples in the order of the epoch, by which it is known."""
+    """The `order_digest` of all samples in the order of the epoch; it identifies the epoch."""
 
     def __repr__(self) -> str:
         first, stop = self.steps
@@ -104,12 +104,12 @@ class Receipt:
         return not (self.missing or self.repeated or self.unexpected)
 
     def as_dict(self) -> dict[str, Any]:
-        """For `json.dump`."""
+        """The receipt as a dict for `json.dump`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, entries: dict[str, Any]) -> Receipt:
-        """What `as_dict` was called on."""
+        """The receipt from the dict that `as_dict` returned."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in entries.items()
@@ -118,13 +118,13 @@ class Receipt:
 
     @classmethod
     def merged(cls, receipts: Sequence[Receipt]) -> Receipt:
-        """One receipt of the whole epoch from those of its parts.
+        """Merge the receipts of the parts of an epoch into one.
 
-        Parts are those of the processes that trained together, and those before and after an
-        interruption, also with another number of processes.
+        The parts are those of processes that trained together, or those before and after an
+        interruption, even if the number of processes has changed.
 
         Raises:
-            InvalidArgumentError: for receipts of different epochs or data, or none.
+            InvalidArgumentError: for receipts of different epochs or data, or an empty sequence.
         """
         epochs = {(each.epoch, each.num_samples, each.epoch_digest) for each in receipts}
         if len(epochs) != 1:
@@ -133,7 +133,7 @@ class Receipt:
                 f"the receipts are of {len(epochs)} different epochs, (epoch, samples): {told}; "
                 "expected parts of one epoch of one dataset. Merge those of each epoch."
             )
-        # Which samples are dropped at the end is decided by the batches that come last.
+        # The last batches decide which samples are dropped at the end.
         last = max(receipts, key=lambda receipt: (receipt.until, receipt.total))
         total, total_digest = last.total, last.total_digest
 
@@ -147,7 +147,7 @@ class Receipt:
         missing = sum(receipt.missing for receipt in receipts)
         unexpected = sum(receipt.unexpected for receipt in receipts)
         if not (missing or repeated or unexpected) and rows_digest != total_digest:
-            # The parts are right, but don't make up the epoch.
+            # Each part is right, but together they are not the epoch.
             missing, repeated = max(total - seen, 0), max(seen - total, 0)
             if seen == total:
                 missing = repeated = 1  # at least
@@ -177,18 +177,18 @@ class Receipt:
 
 
 class Tally:
-    """Counts the samples of one pass; one byte for each that an epoch may have.
+    """Counts the samples of one pass, with one byte for each sample of an epoch.
 
     Args:
         plan: which rows are in which batch.
         epoch: the epoch.
-        first: the step that the pass begins with.
+        first: the step with which the pass begins.
     """
 
     def __init__(self, plan: Plan, epoch: int, first: int) -> None:
         self.plan, self.epoch, self.first = plan, epoch, first
         self.stop = first
-        """The step after the last that was counted."""
+        """The step after the last one counted."""
         self._times = np.zeros(plan.num_samples, np.uint8)
         self._strangers: Counter[int] = Counter()
         """Rows of other parts of a split."""
@@ -196,11 +196,11 @@ class Tally:
         self._order = self._rows = 0
 
     def count(self, step: int, rows: Rows) -> None:
-        """A batch was trained on.
+        """Count a batch that was trained on.
 
         Args:
-            step: which.
-            rows: the samples that were in it, in their order.
+            step: its step.
+            rows: the rows in it, in their order.
         """
         rows = np.asarray(rows, np.int64)
         numbers = self.plan.numbers(rows)
@@ -214,7 +214,7 @@ class Tally:
         self.stop = step + 1
 
     def receipt(self, stop: int) -> Receipt:
-        """The receipt, of a pass that was to be trained on up to the step before `stop`."""
+        """The receipt of a pass that was to be trained on up to the step before `stop`."""
         missing: list[int] = []
         num_missing = expected = 0
         times = self._times.copy()
@@ -227,7 +227,7 @@ class Tally:
             times[numbers] = 0
         repeated = self._rows_where(self._times > 1, least=2)
         unexpected = self._rows_where(times > 0, least=1)
-        # Also what other processes read, and what was read before a resume with other batches.
+        # Includes what other processes read, and what was read before a resume with other batches.
         _, total = self.plan.global_span(self.plan.num_batches - 1)
         total_digest, epoch_digest = _digests(self.plan, self.epoch, total)
         return Receipt(
@@ -252,7 +252,7 @@ class Tally:
         )
 
     def _rows_where(self, is_it: npt.NDArray[np.bool_], least: int) -> Rows:
-        """The rows of samples of which it is so, and those of others seen so often at least."""
+        """The rows where `is_it`, and the rows of other parts seen at least `least` times."""
         rows = np.flatnonzero(is_it)
         if self.plan.selection is not None:
             rows = self.plan.selection.rows(rows)
@@ -261,7 +261,7 @@ class Tally:
 
 
 def _digests(plan: Plan, epoch: int, total: int) -> tuple[int, int]:
-    """That of the first `total` rows of an epoch, and that of the order of all its rows."""
+    """The digest of the first `total` rows of an epoch, and that of the order of all its rows."""
     of_rows = of_order = start = 0
     for rows in _ordered(plan.order(epoch), 0, plan.num_samples):
         numbers = rows.astype(np.uint64)
@@ -273,11 +273,11 @@ def _digests(plan: Plan, epoch: int, total: int) -> tuple[int, int]:
 
 
 def _planned(plan: Plan, epoch: int, first: int, stop: int) -> Iterator[Rows]:
-    """The rows of these steps, as the order of the epoch has them, some at a time."""
+    """The rows of these steps in the order of the epoch, some at a time."""
     if first >= stop:
         return
     order = plan.order(epoch)
-    if plan.shard.count > 1:  # the batches of a shard do not stand one after the other
+    if plan.shard.count > 1:  # the batches of a shard are not adjacent in the order
         for step in range(first, stop):
             yield order.rows(*plan.span(step))
         return
@@ -291,7 +291,7 @@ def _ordered(order: Order, begin: int, end: int) -> Iterator[Rows]:
 
 
 def _hashed(rows: npt.NDArray[np.uint64], positions: npt.NDArray[np.uint64] | None = None) -> int:
-    """The sum over the rows, each with its position, of a 128-bit hash."""
+    """The sum of a 128-bit hash of each row, with its position if given."""
     digest = 0
     for salt in (0x243F6A8885A308D3, 0x13198A2E03707344):  # digits of pi
         hashes = mixed(rows + np.uint64(salt))
@@ -302,7 +302,7 @@ def _hashed(rows: npt.NDArray[np.uint64], positions: npt.NDArray[np.uint64] | No
 
 
 def _sum(one: int, other: int) -> int:
-    """Two digests, each a pair of sums of 64 bits, added."""
+    """The sum of two digests, each a pair of 64-bit sums."""
     high, low = (one >> 64) + (other >> 64), one + other
     return (high & _HALF) << 64 | low & _HALF
 

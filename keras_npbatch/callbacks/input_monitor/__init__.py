@@ -1,1 +1,1 @@
-"""Whether training waits for data."""
+"""The callback that measures whether training waits for data."""

@@ -1,4 +1,4 @@
-"""`InputMonitor`: whether training waits for data, where the time goes, what to change.
+"""`InputMonitor`: whether training waits for data, where the time goes, and what to change.
 
 monitor = InputMonitor(train)
 model.fit(train, epochs=10, callbacks=[monitor])
@@ -21,21 +21,22 @@ from keras_npbatch.fit.deliveries import Delivery
 __all__ = ["InputMonitor"]
 
 _EXPLAINED = 0.5
-"""If making a batch takes less than this share of the wait for one, that is not waited for."""
+"""If making a batch takes less than this share of the wait, it does not explain the wait."""
 
 
 class InputMonitor(Watcher):
-    """Measure how long each step of training waits for its batch, and say so if it is long.
+    """Measure how long each training step waits for its batch, and warn if that is too long.
 
-    Warns once, with both numbers, the place (reading, transform, transport) and the one setting of
-    the dataset to change. To find the place it makes one batch again; until then it takes a few
-    clock readings a step. Where that batch takes much less time than was waited (a busy machine,
-    steps of a millisecond) it does not warn, since no setting would help.
+    Warns once, with the waiting time, the step time, where the time goes (reading, transform,
+    transport), and the one setting of the dataset to change. To find the place it makes one batch
+    again; until then it only reads the clock a few times per step. If making that batch takes much
+    less time than the wait (a busy machine, steps of a millisecond), it does not warn, since no
+    setting would help.
 
-    `logs` get, at each epoch's end: `data_wait_time_ms`, the mean wait of a step in milliseconds (0
-    for a batch that was ready); `data_wait_share`, from 0 to 1, of the time of the epoch;
-    `samples_per_second`; `data_queue_depth`, the mean number of batches that were ready. At each
-    batch's end `data_wait_time_ms` of that step.
+    At the end of each epoch, it writes to `logs`: `data_wait_time_ms`, the mean wait of a step in
+    milliseconds (0 for a batch that was ready); `data_wait_share`, the share of the epoch's time,
+    from 0 to 1; `samples_per_second`; and `data_queue_depth`, the mean number of batches that were
+    ready. After each batch, it writes the `data_wait_time_ms` of that step.
 
     Example:
 
@@ -45,12 +46,13 @@ class InputMonitor(Watcher):
     ```
 
     Args:
-        dataset: the dataset that `fit` is given.
-        warn_above: the share of the time of a step, from 0 to 1, above which waiting is too long.
-        patience: over how many steps it must be so. The first step of an epoch does not count.
+        dataset: the dataset passed to `fit`.
+        warn_above: warn if a step waits for more than this share of its time, from 0 to 1.
+        patience: number of steps over which the share is measured. The first step of an epoch does
+            not count.
 
     Raises:
-        InvalidArgumentError: for a value that makes no sense.
+        InvalidArgumentError: for an invalid value.
     """
 
     _of_one_fit = Watcher._of_one_fit | {"_last"}
@@ -66,28 +68,28 @@ class InputMonitor(Watcher):
         self.warn_above = warn_above
         self.patience = whole_number("patience", patience, least=1)
         self.costs: Costs | None = None
-        """What a batch was found to cost, if there was a warning."""
+        """The measured costs of a batch, if there was a warning."""
         self.advice: tuple[str, Any] | None = None
-        """The setting to change and its value, if there was a warning."""
+        """The setting to change and its new value, if there was a warning."""
         self._recent: deque[tuple[float, float]] = deque(maxlen=self.patience)
         self._epoch_began = self._step_began = 0.0
         self._waited = self._waited_now = 0.0
         self._samples = self._ready = self._batches = 0
         self._looked = False
-        """Whether a batch was made in this epoch to see what it costs."""
+        """Whether the costs of a batch were already measured in this epoch."""
 
     def _forget_fit(self) -> None:
         super()._forget_fit()
         self._last: Delivery | None = None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin to watch."""
+        """Start watching."""
         super().on_train_begin(logs)
         self.costs = self.advice = None
         self._recent.clear()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begin to measure an epoch."""
+        """Start measuring an epoch."""
         super().on_epoch_begin(epoch, logs)
         self._epoch_began = self._step_began = perf_counter()
         self._waited = 0.0
@@ -95,7 +97,7 @@ class InputMonitor(Watcher):
         self._looked = False
 
     def trained(self, delivery: Delivery) -> None:
-        """Add a batch up."""
+        """Add the figures of a batch."""
         self._waited_now += delivery.waited_s
         self._samples += len(delivery.rows)
         self._ready += delivery.ready
@@ -103,7 +105,7 @@ class InputMonitor(Watcher):
         self._last = delivery
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Add a step up; warn if it is time."""
+        """Add the figures of a step; warn if the wait is too long."""
         batches_before = self._batches
         self._waited_now = 0.0
         super().on_train_batch_end(batch, logs)
@@ -118,7 +120,7 @@ class InputMonitor(Watcher):
             self._warn_if_it_is_time()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write the figures of the epoch into the logs."""
+        """Write the figures of the epoch to `logs`."""
         if logs is None:
             return
         took_s = max(self._step_began - self._epoch_began, 1e-9)
@@ -139,10 +141,10 @@ class InputMonitor(Watcher):
         if self._looked:
             return
         self._looked = True
-        # Half an epoch on, so that no cache of the system has just read it.
+        # Half an epoch away, so that the rows are not in a system cache because of this step.
         step = (last.step + last.plan.num_batches // 2) % last.plan.num_batches
         costs = measure(self.dataset, last.plan, last.epoch, step)
-        self._step_began = perf_counter()  # the measurement is no part of a step
+        self._step_began = perf_counter()  # the measurement is not part of a step
         if costs.total_s < _EXPLAINED * waited_s:
             return
         self.costs = costs

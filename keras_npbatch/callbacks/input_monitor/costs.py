@@ -1,11 +1,11 @@
-"""What a batch costs, and what to change when training waits for it.
+"""The time a batch takes, and what to change when training waits for it.
 
     costs = measure(dataset, dataset.plan, epoch=0, step=7)     # makes that batch once more
     costs.dearest           # "reading"
     advice(dataset, costs, compute_s=0.005)     # ("workers", 7)
 
-A batch is a function of (seed, epoch, step), so it can be made again at any time, here, to see
-where its time goes: nothing has to be measured in the workers while all is well.
+A batch is a function of (seed, epoch, step), so this process can make it again at any time to
+measure where its time goes. Until training waits, nothing is measured in the workers.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from keras_npbatch.workers.processes import packing
 __all__ = ["Costs", "advice", "measure"]
 
 _WORK = 0.7
-"""A batch that takes more than this share of its time on a processor is work, not waiting."""
+"""If a batch spends more than this share of its time on a processor, it is work, not waiting."""
 _MOST_WORKERS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds that one batch takes."""
+    """The time, in seconds, that one batch takes."""
 
     reading_s: float
-    """In `load` (or `__getitem__`); all of it where there is neither transform nor augment."""
+    """In `load` (or `__getitem__`); all the making if there is no transform and no augment."""
     transform_s: float
     """In the transform and the augmentation."""
     transport_s: float
     """From a worker process to this one; 0 with threads."""
     busy: float
-    """Which share of reading and transforming was work of a processor, from 0 to 1."""
+    """Share of reading and transforming that was processor time, from 0 to 1."""
 
     @property
     def total_s(self) -> float:
-        """All of it."""
+        """The sum of the three times."""
         return self.reading_s + self.transform_s + self.transport_s
 
     @property
     def dearest(self) -> str:
-        """The place that most time goes to: `"reading"`, `"transform"` or `"transport"`."""
+        """Where most time goes: `"reading"`, `"transform"` or `"transport"`."""
         costs = {
             "reading": self.reading_s,
             "transform": self.transform_s,
@@ -62,7 +62,7 @@ class Costs:
 
 
 def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
-    """Make a batch once more, in this thread, and see what takes how long."""
+    """Make a batch again, in this thread, and measure its parts."""
     core = core_of(dataset)
     recipe = core.recipe(Work(plan))
     reading_s = 0.0
@@ -77,7 +77,7 @@ def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
 
     with making(Making(core, plan, epoch, step)):
         began, began_working = perf_counter(), thread_time()
-        # By the recipe itself, so that a transform gets a copy of what `load` keeps here too.
+        # With the recipe itself, so that the transform gets a copy of what `load` keeps, as usual.
         batch = replace(recipe, load=load)(epoch, step)
         took_s, worked_s = perf_counter() - began, thread_time() - began_working
     if (recipe.transform, recipe.augment) == (None, None):
@@ -92,30 +92,30 @@ def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
 
 
 def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any]:
-    """The one setting of the dataset to change, and its value.
+    """The one setting of the dataset to change, and its new value.
 
     Args:
-        dataset: what training waits for.
-        costs: of one of its batches.
-        compute_s: how long a step takes without the waiting.
+        dataset: the dataset that training waits for.
+        costs: the costs of one of its batches.
+        compute_s: seconds that a step takes without waiting.
     """
     if costs.dearest == "transport":
         return "use_multiprocessing", False
     facts = core_of(dataset).facts(dataset.plan)
-    if is_cheap(facts):  # made at once in any case: what is slow is the number of steps
+    if is_cheap(facts):  # the caller makes it in any case: it is the number of steps that is slow
         return "batch_size", 2 * dataset.batch_size
     workers = dataset.workers
     threads = 0 if dataset.use_multiprocessing else workers
-    if threads == 1 and has_time_for(facts):  # there was no thread
+    if threads == 1 and has_time_for(facts):  # then the caller made the batches, not a thread
         return "workers", 2
-    # While it was measured, threads may have competed for Python's lock: each gets its share.
+    # During the measurement, threads may have competed for the GIL, each with an equal share.
     is_work = costs.busy * (1 + threads) > _WORK
     if is_work and threads:
         return "use_multiprocessing", True
-    # No more are at work at once than batches may be made ahead.
+    # At most as many workers are busy at once as batches may be made ahead.
     if workers >= dataset.max_queue_size:
         return "max_queue_size", 2 * dataset.max_queue_size
-    # So many at once make as many batches as training takes, and one more for the waves.
+    # Enough workers to make batches as fast as training takes them, and one more for variations.
     needed = math.ceil(costs.total_s / max(compute_s, 1e-6)) + 1
     most = (os.cpu_count() or 1) if is_work else _MOST_WORKERS
     return "workers", max(workers + 1, min(needed, most, dataset.max_queue_size))

@@ -1,1 +1,1 @@
-"""Which batch made the loss NaN."""
+"""The callback that reports which batch made the loss NaN."""

@@ -1,10 +1,10 @@
-"""The report of a `NaNReport`: the batches of some steps in a folder, written and read.
+"""The report of a `NaNReport`: writes the batches of some steps to a folder, and reads them.
 
     write(folder, dataset, deliveries, number=0, reasons=["the loss is nan"], logs={"loss": nan})
     found, number = read_report(folder, None)       # {"state": ..., "rows": ..., "leaves": ...}, 0
     read_arrays(arrays_path(folder, number), len(found["leaves"]))
 
-`report.json` is written last, and names no arrays that are not there.
+`report.json` is written last, so every array it names exists.
 """
 
 from __future__ import annotations
@@ -50,21 +50,21 @@ def write(
     reasons: list[str],
     logs: Mapping[str, Any],
 ) -> None:
-    """Write a report, in the place of one that is there.
+    """Write a report, and replace an existing one.
 
     Args:
-        folder: where; made if it is not there.
-        dataset: whose batches they are.
+        folder: the folder, created if it does not exist.
+        dataset: the dataset of the batches.
         deliveries: the batches.
-        number: which of them the report is about; None if that can't be told.
-        reasons: for the report, in words.
+        number: which of them the report is about; None if that is unknown.
+        reasons: texts that say why the report is written.
         logs: the metrics so far.
 
     Raises:
         OSError: if the folder can't be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    remove(folder / _REPORT)  # of other arrays than those that are written now
+    remove(folder / _REPORT)  # it describes other arrays than those written now
     batches = []
     for each, delivery in enumerate(deliveries):
         named, weights = named_leaves(delivery.batch), delivery.class_weight
@@ -98,7 +98,7 @@ def write(
 
 
 def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
-    """What a report says of a batch, and the number of that batch."""
+    """The entry of a batch in a report, and the number of that batch."""
     try:
         with opened(folder / _REPORT) as file:
             report = json.load(file)
@@ -138,7 +138,7 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
 
 
 def read_arrays(path: Path, number: int) -> list[npt.NDArray[Any]]:
-    """The arrays of a report."""
+    """The arrays of one batch of a report."""
     try:
         with opened(path) as file, np.load(file, allow_pickle=False) as kept:
             return [kept[f"leaf-{leaf}"] for leaf in range(number)]
@@ -155,7 +155,7 @@ def arrays_path(folder: Path, number: int) -> Path:
 
 
 def as_text(value: Any) -> Any:
-    """A value of `logs` for JSON, which has no word for NaN; one with several values as a list."""
+    """A value of `logs` as text, since JSON has no NaN; several values as a list of texts."""
     with contextlib.suppress(TypeError, ValueError):
         array = np.asarray(keras.ops.convert_to_numpy(value), np.float64)
         return str(float(array)) if array.ndim == 0 else array.astype(str).tolist()
@@ -165,9 +165,9 @@ def as_text(value: Any) -> Any:
 def storable(leaf: Any) -> npt.NDArray[Any]:
     """The leaf as an array that can be written without pickling."""
     array = np.asarray(leaf)
-    if array.dtype.kind in "OT":  # text, as frameworks and NumPy 2 have it
+    if array.dtype.kind in "OT":  # strings of frameworks and of NumPy 2
         return array.astype(np.str_)
-    if array.dtype.kind == "V":  # bfloat16 and its like, which NumPy reads back as mere bytes
+    if array.dtype.kind == "V":  # bfloat16 and the like, which NumPy reads back as plain bytes
         return array.view(np.dtype((np.void, array.dtype.itemsize)))
     return array
 
@@ -183,7 +183,7 @@ def named_leaves(batch: Tree) -> list[tuple[str, Any]]:
 
 
 def _numbered(batch: Tree) -> Tree:
-    """The nesting of the sample weights, with the numbers of their leaves in the batch."""
+    """The tree of sample weights, with each leaf replaced by its number in the batch."""
     *others, weights = unpack(batch, "the dataset")
     numbers = itertools.count(len(leaves(others)))
     return map_leaves(lambda _: next(numbers), weights)

@@ -1,7 +1,7 @@
-"""`NaNReport`: which batch made the loss NaN, kept so that it can be looked at and made again.
+"""`NaNReport`: finds the batch that made the loss NaN, and saves it to inspect or make again.
 
 model.fit(train, callbacks=[NaNReport(train, "nan")])      # raises NonFiniteError
-batch = replay("nan", train)                               # the very batch, in a later session
+batch = replay("nan", train)                               # the same batch, in a later session
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ __all__ = ["NaNReport", "replay"]
 
 
 class NaNReport(Watcher):
-    """When the loss or an input turns NaN or infinite, write down what made it, and end training.
+    """When the loss or an input becomes NaN or infinite, save the batch and end training.
 
-    Looks at the loss of each step, and at each array of floats in its batch. Written to `folder`
-    are `report.json` (epoch, step, rows, the reason, the metrics so far) and the arrays of the
-    batch, `arrays-0.npz`.
+    Checks the loss of each step, and each float array in its batch. Writes to `folder`:
+    `report.json` (epoch, step, rows, the reason, the metrics so far) and the arrays of the batch,
+    `arrays-0.npz`.
 
-    With `steps_per_execution=N` Keras gives one loss for N steps, and the batches of all of them
-    are written. Named is the first step whose batch has such a value. Where all batches are finite
-    and the loss is not, the message names all N steps, and the report has the step `null`: only a
-    `fit` with `steps_per_execution=1` can tell them apart.
+    With `steps_per_execution=N`, Keras gives one loss for N steps, and the batches of all N are
+    written. The report names the first step whose batch has a NaN or infinite value. If all batches
+    are finite and the loss is not, the message names all N steps and the step in the report is
+    `null`: only a `fit` with `steps_per_execution=1` can tell them apart.
 
     Example:
 
@@ -60,15 +60,15 @@ class NaNReport(Watcher):
     ```
 
     Args:
-        dataset: the dataset that `fit` is given.
-        folder: where the report is written; made if it is not there.
-        on_nan: `"raise"` a `NonFiniteError`, or `"stop"` training after the step. Of several
-            processes that train together one may find what the others don't, and they would wait
-            for it: there only `"raise"` is taken. Give each process a folder of its own.
+        dataset: the dataset passed to `fit`.
+        folder: the folder to write the report to, created if it does not exist.
+        on_nan: `"raise"` a `NonFiniteError`, or `"stop"` training after the step. If several
+            processes train together, one may stop while the others wait for it, so they accept only
+            `"raise"`. Give each process its own folder.
 
     Raises:
         NonFiniteError: during `fit`.
-        InvalidArgumentError: for a value that makes no sense.
+        InvalidArgumentError: for an invalid value.
     """
 
     _of_one_fit = Watcher._of_one_fit | {"_deliveries"}
@@ -95,16 +95,16 @@ class NaNReport(Watcher):
         self._deliveries: list[Delivery] = []
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin to watch."""
+        """Start watching."""
         super().on_train_begin(logs)
         self._is_written = False
 
     def trained(self, delivery: Delivery) -> None:
-        """Keep the batches of the step that has ended, until it is looked at."""
+        """Keep a batch whose step has ended until it is checked."""
         self._deliveries.append(delivery)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the loss and the batch; write a report if there is reason to."""
+        """Check the loss and the batch; write a report if either is not finite."""
         self._deliveries = []
         super().on_train_batch_end(batch, logs)
         deliveries, self._deliveries = self._deliveries, []
@@ -160,23 +160,23 @@ class NaNReport(Watcher):
 
 
 def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
-    """The batch of a report, made again by the dataset, as the model got it.
+    """The batch of a report as the model got it, made again by the dataset.
 
-    With `remainder="pad"` the sample weights are read from the report: their shape and scale
+    With `remainder="pad"`, the sample weights are read from the report: their shape and scale
     depend on the losses and metrics of the model.
 
     Args:
-        folder: where `NaNReport` has written.
-        dataset: with the same data and settings.
-        number: which batch, of an execution of several steps, counted from 0; by default that
-            of the step that the report names.
+        folder: the folder that `NaNReport` wrote to.
+        dataset: a dataset with the same data and settings.
+        number: with `steps_per_execution`, the number of the batch, counted from 0. By default, the
+            batch of the step that the report names.
 
     Returns:
         `x`, `(x, y)` or `(x, y, sample_weight)`, as NumPy arrays.
 
     Raises:
-        InvalidStateError: if there is no report, it is damaged or one of another dataset, or the
-            data have changed since; the message tells what differs.
+        InvalidStateError: if the report is missing, damaged or of another dataset, or if the data
+            have changed since; the message says what differs.
         InvalidArgumentError: if the report names no step and `number` is not given.
     """
     if not isinstance(dataset, BatchDataset):
@@ -195,7 +195,7 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     training = True if pairs is None else ClassWeight(dict(pairs))
     batch = core.maker(Work(plan, training))(epoch, step)
     kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
-    if plan.remainder == "pad":  # the model decides on shape and scale of the weights
+    if plan.remainder == "pad":  # the model determines the shape and scale of the weights
         weights = map_leaves(kept.__getitem__, found["weights"])
         batch = pack(unpack(batch, "the dataset")._replace(sample_weight=weights))
     named = named_leaves(batch)
@@ -228,25 +228,25 @@ def _span(deliveries: list[Delivery]) -> str:
 
 
 def _loss(logs: Mapping[str, Any]) -> str | None:
-    """The loss as text if it is NaN or infinite; one with several values if any of them is."""
+    """The loss as text if it, or any of its values, is NaN or infinite."""
     loss = logs.get("loss")
     if loss is None:
         return None
     try:
         values = np.asarray(keras.ops.convert_to_numpy(loss), np.float64)
-    except (TypeError, ValueError):  # a train_step of the user's may return anything
+    except (TypeError, ValueError):  # a user's train_step may return anything
         return None
     return None if np.isfinite(values).all() else str(as_text(loss))
 
 
 def _non_finite(batch: Tree) -> list[tuple[str, int]]:
-    """The leaves with values that are NaN or infinite, and how many they have."""
+    """The leaves with NaN or infinite values, and the number of these values."""
     found = []
     for path, leaf in named_leaves(batch):
         array = np.asarray(leaf)
         if array.dtype.kind not in "fcV":
             continue
-        if array.dtype.kind == "V":  # bfloat16 and its like, or a record
+        if array.dtype.kind == "V":  # bfloat16 and the like, or a record
             if array.dtype.names is not None:
                 continue
             array = array.astype(np.float32)

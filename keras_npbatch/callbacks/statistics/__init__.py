@@ -1,1 +1,1 @@
-"""What was in the batches that training has seen."""
+"""The callback that computes statistics of the batches that training has seen."""

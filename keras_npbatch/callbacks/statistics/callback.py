@@ -1,4 +1,4 @@
-"""`BatchStatistics`: what was in the batches that training has seen.
+"""`BatchStatistics`: statistics of the batches that training has seen.
 
     statistics = BatchStatistics(train)
     model.fit(train, epochs=10, callbacks=[statistics])
@@ -6,7 +6,7 @@
     rich.print(statistics.table())
     statistics.plot().savefig("data.png")   # with the extra: pip install 'keras_npbatch[plot]'
 
-The figures come with the batches, from the workers that make them; here they are put together.
+The workers that make the batches compute the figures, and this callback merges them.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from keras_npbatch.fit.deliveries import Delivery, Watch
 __all__ = ["BatchStatistics"]
 
 _MOST_CLASSES_LOGGED = 20
-"""Of a leaf with more classes, the counts of each are in `history` alone."""
+"""For a leaf with more classes, the counts of the classes are only in `history`."""
 
 
 class BatchStatistics(Watcher):
-    """Statistics of the data of each epoch, of what the model was trained on alone.
+    """Statistics, for each epoch, of the data that the model was trained on.
 
-    Counted are the batches whose step has ended, after the transform, without padding. The workers
-    that make the batches compute the figures; with `workers=0` training does. Names:
+    Counts the batches whose step has ended, after the transform and without padding. The workers
+    that make the batches compute the figures; with `workers=0`, training does. Names:
 
     - `data/batches`, `data/samples`, `data/bytes`, `data/samples_per_second`, `data/wait_share`;
     - for each leaf of numbers, such as `x`, `x/image`, `y`: `data/x/mean`, `std`, `min`, `max` of
-      its finite values, `zeros` (the share that is 0), `nan` and `inf` (how many are). Sample
-      weights are those of the dataset, before `fit` scales those of padded batches;
-    - for each leaf of class numbers or one-hot rows in `y`: `data/y/class_3`, how many there are,
-      and `data/y/drift`, the total variation distance (0 to 1) of the shares of the classes in
-      this epoch from those in the whole data.
+      its finite values, `zeros` (the share of zeros), `nan` and `inf` (their number). Sample
+      weights are those of the dataset, before `fit` scales the weights of padded batches;
+    - for each leaf of class numbers or one-hot rows in `y`: `data/y/class_3`, the number of samples
+      of that class, and `data/y/drift`, the total variation distance (0 to 1) between the class
+      shares in this epoch and those in the whole data.
 
-    What validation has read is called `val_data/...`, and compared with the whole data of training.
+    Figures of validation are named `val_data/...`; their drift is from the whole training data.
 
-    All of them are in `history`. At the end of each epoch those that `log` names are in `logs` too,
-    where the progress bar, `CSVLogger` and `TensorBoard` find them. The bar prints all that it
-    finds, so by default these are `data/samples_per_second` and `data/wait_share` alone.
+    All figures are in `history`. At the end of each epoch, those selected by `log` are also written
+    to `logs`, for the progress bar, `CSVLogger` and `TensorBoard`. The bar prints everything in
+    `logs`, so the default is only `data/samples_per_second` and `data/wait_share`.
 
     Example:
 
@@ -65,25 +65,25 @@ class BatchStatistics(Watcher):
     ```
 
     Args:
-        dataset: the dataset that `fit` is given.
-        per_batch: also keep the statistics of each batch of training, in `batches`.
-        image_dir: a folder for TensorBoard: the images of the first batch of each epoch, as the
-            model got them, are written there: leaves of `x` of shape `(n, height, width,
-            channels)` with 1, 3 or 4 channels, uint8 or floats from 0 to 1. Their steps are the
-            epochs in `epochs`; the rest of an epoch that was resumed has none. Needs TensorFlow,
-            as Keras's own `TensorBoard` callback does.
-        validation: the dataset that `fit` is given as `validation_data`, to be told of it too.
+        dataset: the dataset passed to `fit`.
+        per_batch: whether to also keep the statistics of each training batch, in `batches`.
+        image_dir: a folder for TensorBoard. The images of the first batch of each epoch are written
+            there, as the model got them: leaves of `x` of shape `(n, height, width, channels)`
+            with 1, 3 or 4 channels, uint8 or floats from 0 to 1. Their steps are the epochs in
+            `epochs`; the rest of a resumed epoch has no images. Needs TensorFlow, as Keras's own
+            `TensorBoard` callback does.
+        validation: the dataset passed to `fit` as `validation_data`, to include its figures.
         class_counts: the counts (or shares) of the classes in the whole data, by leaf:
-            `{"y": {0: 900, 1: 100}}`. By default those in the arrays of an `ArrayDataset`, read
-            once before training. For other datasets, those of the first epoch that is trained on
-            from its first batch to its last; `drift` is NaN until then.
-        log: which figures are in `logs`: a name or several, with `*`, `?` and `[...]` as in
-            `fnmatch`. `"*"` is all of them, but the counts of more than 20 classes only by their
-            full names; `()` is none.
+            `{"y": {0: 900, 1: 100}}`. By default, counts the classes in the arrays of an
+            `ArrayDataset`, once before training. For other datasets, uses the first epoch that is
+            trained on from its first batch to its last; `drift` is NaN until then.
+        log: the figures to write to `logs`: one name or several, with `*`, `?` and `[...]` as in
+            `fnmatch`. `"*"` selects all, except that the counts of more than 20 classes need their
+            full names; `()` selects none.
 
     Raises:
-        InvalidArgumentError: for an argument that makes no sense; in `fit`, for a dataset that it
-            was not given.
+        InvalidArgumentError: for an invalid argument, or in `fit` for a dataset that was not passed
+            to it.
     """
 
     _of_one_fit = Watcher._of_one_fit | {"_validation_watch"}
@@ -107,9 +107,9 @@ class BatchStatistics(Watcher):
         self.image_dir = image_dir
         self.validation: Any = validation
         self.history: dict[str, list[float]] = {}
-        """By name, a number for each epoch; NaN where an epoch had nothing of it."""
+        """For each name, a number for each epoch; NaN if an epoch did not have that figure."""
         self.epochs: list[int] = []
-        """Which epochs these are. They go on after a resume and in a second `fit`."""
+        """The numbers of these epochs. They continue after a resume and in a second `fit`."""
         self.batches: list[dict[str, float]] = []
         """With `per_batch`, the statistics of each batch, with its `epoch` and `step`."""
         self.log = _patterns(log)
@@ -125,19 +125,19 @@ class BatchStatistics(Watcher):
         self._validation_watch = self._new_watch()
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Begin to watch; count the classes in the whole data."""
+        """Start watching; count the classes in the whole data."""
         super().on_train_begin(logs)
         self._validation_watch = self._new_watch()
         self._whole.begin()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Begin to count."""
+        """Start counting an epoch."""
         super().on_epoch_begin(epoch, logs)
         self._keras_epoch, self._epoch = epoch, None
         self._training, self._validated = EpochFigures(), None
 
     def trained(self, delivery: Delivery) -> None:
-        """Add a batch."""
+        """Add the figures of a batch."""
         found: Summary = delivery.summary
         if self._training.batches == 0:
             self._epoch = epoch = self._number(delivery)
@@ -158,7 +158,7 @@ class BatchStatistics(Watcher):
         self._training.add(found, delivery.waited_s)
 
     def on_test_begin(self, logs: Any = None) -> None:
-        """Begin to count what a validation reads."""
+        """Start counting what validation reads."""
         if self.validation is None or not hasattr(self, "_session"):  # evaluate, outside of fit
             return
         served = session_of(self.validation, self._session.model)
@@ -173,14 +173,14 @@ class BatchStatistics(Watcher):
         self._validated, self._last_test_step = EpochFigures(), -1
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Add the batches of the steps of a validation that have ended."""
+        """Add the batches of the validation steps that have ended."""
         if self._validated is not None:
             steps, self._last_test_step = batch - self._last_test_step, batch
             for delivery in self._validation_watch.trained(steps):
                 self._validated.add(delivery.summary, delivery.waited_s)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write the figures of the epoch into the logs and the history."""
+        """Write the figures of the epoch to `logs` and `history`."""
         figures, counts = self._figures("data", self._training)
         if self._validated is not None:
             of_validation = self._figures("val_data", self._validated)
@@ -188,7 +188,7 @@ class BatchStatistics(Watcher):
         if logs is not None:
             logs.update(self._logged(figures, counts))
         for name, value in (figures | counts).items():
-            # A class that was not seen before was there 0 times.
+            # A class seen for the first time had a count of 0 in the epochs before.
             before = 0.0 if name in counts else math.nan
             self.history.setdefault(name, [before] * len(self.epochs)).append(value)
         self.epochs.append(self._number(None) if self._epoch is None else self._epoch)
@@ -218,9 +218,9 @@ class BatchStatistics(Watcher):
         return {name: everything[name] for name in everything if name in found | {*self.log}}
 
     def _number(self, delivery: Delivery | None) -> int:
-        """The number of the epoch of Keras that begins with this batch.
+        """The number of the Keras epoch that begins with this batch.
 
-        Keras counts from 0 in each `fit`; the data go on, also in another process.
+        Keras counts from 0 in each `fit`; the epochs of the data continue, even in another process.
         """
         found = [self._keras_epoch]
         if self.epochs:
@@ -233,12 +233,12 @@ class BatchStatistics(Watcher):
         return max(found)
 
     def _is_rest(self, delivery: Delivery) -> bool:
-        """Whether it is not the first batch of an epoch, which was resumed."""
+        """Whether the batch is not the first of its epoch, because the epoch was resumed."""
         is_whole = self._session.steps_per_epoch is None
         return is_whole and (delivery.step > 0 or delivery.plan.skip > 0)
 
     def _figures(self, root: str, tally: EpochFigures) -> tuple[dict[str, float], dict[str, float]]:
-        """What is logged, and the counts of all classes."""
+        """The figures to log, and the counts of all classes."""
         figures = tally.overall(root) | of_leaves(tally.moments, root)
         counts: dict[str, float] = {}
         for name, found in tally.classes.items():
@@ -254,7 +254,7 @@ class BatchStatistics(Watcher):
         return figures, counts
 
     def table(self) -> Any:
-        """The last epoch as a `rich.table.Table`: a row for each leaf, also of validation."""
+        """The last epoch as a `rich.table.Table`, with a row for each leaf, also of validation."""
         from rich.table import Table
 
         names = ["mean", "std", "min", "max", "zeros", "nan", "inf", "drift"]
@@ -269,16 +269,16 @@ class BatchStatistics(Watcher):
         return table
 
     def plot(self) -> Any:
-        """One picture as a matplotlib `Figure`: classes, throughput, waiting, and each leaf.
+        """A matplotlib `Figure` of classes, throughput, waiting, and each leaf.
 
         Raises:
-            MissingExtraError: without matplotlib.
+            MissingExtraError: if matplotlib is not installed.
         """
         return draw(self.history, self.epochs)
 
     @property
     def _leaves(self) -> list[tuple[str, str]]:
-        """What to call each leaf, and what its figures' names begin with."""
+        """The display name of each leaf, and the prefix of the names of its figures."""
         found = []
         for name in self.history:
             match = re.fullmatch(r"((val_)?data/(.*))/mean", name)

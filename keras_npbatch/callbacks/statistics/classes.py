@@ -1,10 +1,10 @@
-"""How the classes of some batches differ from those of the whole data.
+"""How the class shares of some batches differ from those of the whole data.
 
     whole = classes_of(dataset)             # {"y": {0: 900, 1: 100}}
     drift({0: 30, 1: 2}, whole["y"])        # 0.0375
 
-The whole data are what the dataset's arrays hold, where it has arrays. Of any other dataset one
-epoch that was read from its first batch to its last tells the same, since each sample is in it
+For a dataset of arrays, the classes of the whole data are counted in the arrays. For any other
+dataset they are those of one epoch read from its first batch to its last, which has each sample
 once.
 """
 
@@ -28,10 +28,10 @@ _ROWS_AT_ONCE = 64 * 1024
 
 
 def classes_of(dataset: Any) -> dict[str, Counts]:
-    """The counts of each leaf of classes in the targets of an `ArrayDataset`.
+    """The class counts of each leaf of classes in the targets of an `ArrayDataset`.
 
-    Read are arrays and memory maps, a part at a time, once; not what lies in files of another
-    kind, nor what a `load` of the user's makes.
+    Reads arrays and memory maps once, a part at a time; not other kinds of files, nor what a user's
+    `load` returns.
     """
     core = core_of(dataset)
     if not core.reads_arrays_alone:
@@ -63,27 +63,27 @@ def _counted(source: Source, plan: Plan) -> Counts | None:
 
 
 def add_counts(total: Counts, counts: Counts) -> None:
-    """Add to a total."""
+    """Add counts to a total, in place."""
     for number, count in counts.items():
         total[number] = total.get(number, 0) + count
 
 
 def drift(counts: Counts, whole: Mapping[int, float]) -> float:
-    """The total variation distance, from 0 to 1, of two distributions given by counts."""
+    """The total variation distance, from 0 to 1, between two distributions given by counts."""
     here, there = sum(counts.values()), sum(whole.values())
     numbers = counts.keys() | whole.keys()
     return 0.5 * sum(abs(counts.get(n, 0) / here - whole.get(n, 0) / there) for n in numbers)
 
 
 class WholeData:
-    """The counts of the classes in the whole data, as soon as they are known.
+    """The class counts in the whole data, as soon as they are known.
 
     Args:
-        dataset: of which data.
-        given: by leaf, what the user knows of them, or None.
+        dataset: the dataset.
+        given: the counts that the user gives, by leaf, or None.
 
     Raises:
-        InvalidArgumentError: if that is nothing of the kind.
+        InvalidArgumentError: if `given` is invalid.
     """
 
     def __init__(self, dataset: Any, given: Any) -> None:
@@ -91,19 +91,19 @@ class WholeData:
         self.counts: dict[str, Mapping[int, float]] = {
             name: _checked(name, counts) for name, counts in _items(given)
         }
-        """By leaf, those that are known."""
+        """The known counts, by leaf."""
         self._is_counted = self._is_read = False
         self._next: tuple[int, int] | None = None
         self._so_far: dict[str, Counts] = {}
 
     def begin(self) -> None:
-        """Count what can be counted, once."""
+        """Count the classes in the arrays, once."""
         if not self._is_counted:
             self._is_counted = True
             self.counts = dict(classes_of(self._dataset)) | self.counts
 
     def learn(self, delivery: Delivery, summary: Summary) -> None:
-        """Take in a batch; after all those of an epoch, the other leaves are known too."""
+        """Add a batch; after a whole epoch, the other leaves are known too."""
         if self._is_read:
             return
         if delivery.step == 0 and not delivery.plan.skip:

@@ -1,4 +1,4 @@
-"""`EpochFigures`: the figures of an epoch, or of a validation, from those of its batches.
+"""`EpochFigures`: merges the figures of batches into those of an epoch, or of a validation.
 
 figures = EpochFigures()
 figures.add(summary, waited_s=0.0)      # of each batch
@@ -31,7 +31,7 @@ class EpochFigures:
         """Leaves with too many values to be classes."""
 
     def add(self, found: Summary, waited_s: float) -> None:
-        """Add a batch."""
+        """Add the figures of a batch."""
         self.batches += 1
         self.samples += found.samples
         self.num_bytes += found.num_bytes
@@ -49,7 +49,7 @@ class EpochFigures:
         self.ended = perf_counter()
 
     def overall(self, root: str) -> dict[str, float]:
-        """Of all leaves together."""
+        """The figures that are not of a single leaf."""
         took_s = max(self.ended - self.began, 1e-9)
         return {
             f"{root}/batches": float(self.batches),
@@ -61,7 +61,7 @@ class EpochFigures:
 
 
 def of_leaves(moments: Mapping[str, Moments], root: str = "data") -> dict[str, float]:
-    """The figures of each leaf by their names."""
+    """The figures of each leaf, by name."""
     return {
         f"{root}/{name}/{figure}": value
         for name, found in moments.items()
@@ -70,7 +70,7 @@ def of_leaves(moments: Mapping[str, Moments], root: str = "data") -> dict[str, f
 
 
 def of_classes(classes: Mapping[str, Counts], root: str = "data") -> dict[str, float]:
-    """The counts of each class by their names."""
+    """The counts of each class, by name."""
     return {
         f"{root}/{name}/class_{number}": float(count)
         for name, counts in classes.items()

@@ -1,4 +1,4 @@
-"""The images of a batch, as TensorBoard shows them.
+"""Writes the images of a batch for TensorBoard.
 
 write_images("logs/images", batch, samples=64, epoch=3)
 """
@@ -15,10 +15,10 @@ __all__ = ["write_images"]
 
 
 def write_images(folder: str, batch: Tree, samples: int, epoch: int) -> None:
-    """Write each leaf of images, of its first `samples` rows.
+    """Write the first `samples` rows of each leaf of images.
 
     Raises:
-        MissingExtraError: without TensorFlow.
+        MissingExtraError: if TensorFlow is not installed.
     """
     try:
         import tensorflow as tf

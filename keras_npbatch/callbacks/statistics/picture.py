@@ -1,4 +1,4 @@
-"""The figures of `BatchStatistics` as one picture: classes, ranges, throughput and waiting.
+"""Draws the figures of `BatchStatistics`: classes, ranges, throughput and waiting.
 
 draw(statistics.history, statistics.epochs).savefig("data.png")    # needs matplotlib
 """
@@ -17,24 +17,24 @@ from keras_npbatch.errors import MissingExtraError
 __all__ = ["draw"]
 
 _MOST_NAMED = 30
-"""More classes than these have no room for their numbers."""
+"""There is no room to label more classes than this."""
 _MOST_EPOCHS = 20
-"""Ranges are drawn of the last epochs, so that the lines can be told apart."""
+"""Ranges are drawn for this many last epochs, so that the lines can be distinguished."""
 _MOST_LEAVES = 12
-"""More than these would have no room."""
+"""There is no room for more leaves than this."""
 _VALIDATION = 0.45
-"""The opacity of what is of validation; its colour is that of the same leaf in training."""
+"""The opacity of validation figures; their colour is that of the same leaf in training."""
 
 
 def draw(history: Mapping[str, list[float]], epochs: Sequence[int]) -> Any:
-    """A matplotlib `Figure`: classes, throughput and waiting, and a panel for each leaf.
+    """A matplotlib `Figure` with classes, throughput, waiting, and a panel for each leaf.
 
     Args:
-        history: by name, a number for each epoch, as `BatchStatistics.history`.
+        history: a number for each epoch, by name, as in `BatchStatistics.history`.
         epochs: the numbers of these epochs.
 
     Raises:
-        MissingExtraError: without matplotlib.
+        MissingExtraError: if matplotlib is not installed.
     """
     try:
         from matplotlib.figure import Figure
@@ -75,7 +75,7 @@ def _opacity(name: str) -> float:
 
 
 def _draw_classes(axes: Any, history: Mapping[str, list[float]], colors: Mapping[str, str]) -> None:
-    """A bar for each class: its share in the last epoch; a line from the least to the most."""
+    """A bar for each class, its share in the last epoch, and a line from the least to the most."""
     counts: dict[str, dict[int, list[float]]] = defaultdict(dict)
     for name, values in history.items():
         match = re.fullmatch(r"(val_)?data/(.*)/class_(-?\d+)", name)
@@ -105,7 +105,7 @@ def _draw_classes(axes: Any, history: Mapping[str, list[float]], colors: Mapping
 def _draw_range(
     axes: Any, history: Mapping[str, list[float]], epochs: Sequence[int], root: str, color: str
 ) -> None:
-    """The range, mean and spread of a leaf in each epoch, the last one lowest."""
+    """The range, mean and spread of a leaf in each epoch, with the last epoch at the bottom."""
     mean, std, low, high = (
         np.array(history[f"{root}/{figure}"][-_MOST_EPOCHS:])
         for figure in ("mean", "std", "min", "max")
@@ -123,7 +123,7 @@ def _draw_range(
 
 
 def _draw_key(figure: Any, axes: Any, left_out: int) -> None:
-    """What the lines in the panels of leaves mean."""
+    """The legend of the panels of leaves."""
     from matplotlib.lines import Line2D
 
     lines = [
@@ -141,11 +141,11 @@ def _draw_key(figure: Any, axes: Any, left_out: int) -> None:
 def _draw_epochs(
     axes: Any, values: list[float], epochs: Sequence[int], title: str, unit: str
 ) -> None:
-    """The first epoch, in which Keras compiles, is drawn apart and does not set the scale."""
+    """A value for each epoch; the first, in which Keras compiles, is separate and sets no scale."""
     axes.plot(epochs, values, "o", color="C0", fillstyle="none", label="first epoch: compiles")
     later = values[1:]
     axes.plot(epochs[1:], later, "-o", color="C0")
-    scale = max((value for value in later or values if value > 0), default=0)  # of no NaN
+    scale = max((value for value in later or values if value > 0), default=0)  # ignores NaN
     axes.set_ylim(0, 1.15 * scale if scale > 0 else 1)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(title, fontsize="medium")

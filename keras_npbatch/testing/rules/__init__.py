@@ -1,1 +1,1 @@
-"""What is true of a good dataset: a rule each."""
+"""The rules: what is true of a good dataset."""

@@ -1,4 +1,4 @@
-"""All rules, the most basic first: in this order they are looked at and told."""
+"""All rules, the most basic first: the order in which they are checked and reported."""
 
 from __future__ import annotations
 

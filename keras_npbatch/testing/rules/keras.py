@@ -1,4 +1,4 @@
-"""The rule about Keras itself: it trains on the dataset, on the backend that is installed."""
+"""The rule about Keras itself: it trains on the dataset, on the current backend."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TRAINING_BACKENDS = ("tensorflow", "jax", "torch")
     after=(all_batches_have_one_structure, lengths_agree),
 )
 def keras_trains_one_step(subject: Subject) -> Iterator[str]:
-    """A small model that takes the batches as they are, for one step of `fit`."""
+    """Trains a small model that takes any batch, for one step of `fit`."""
     backend = keras.backend.backend()
     if backend not in _TRAINING_BACKENDS:
         raise NotChecked(f"the backend {backend} does not train")
@@ -48,25 +48,25 @@ def keras_trains_one_step(subject: Subject) -> Iterator[str]:
 
 
 class _Model(keras.Model):  # type: ignore[misc]  # Keras is untyped
-    """Takes any nesting of inputs of any shape, and has an output for each target."""
+    """A model that takes any nesting of inputs of any shape, with an output for each target."""
 
     def __init__(self, targets: Tree) -> None:
         super().__init__(name="keras_npbatch_check")
         ranks = map_leaves(lambda leaf: len(leaf.shape), targets)
 
         def outputs(out: Any) -> Tree:
-            """`(n, 1, ..., 1)` for each target: of its rank, whatever its shape."""
+            """An output of shape `(n, 1, ..., 1)` for each target, with the target's rank."""
             if targets is None:
                 return out
             return map_leaves(lambda rank: ops.reshape(out, (-1,) + (1,) * (rank - 1)), ranks)
 
-        self._outputs = outputs  # a function: Keras would put a dict into one of its own
+        self._outputs = outputs  # a function: Keras would wrap a dict
         self._has_targets = targets is not None
         self._factor = self.add_weight(shape=(), initializer="ones", name="factor")
-        self.built = True  # Keras would build it on a batch, and a None in x is no input to it
+        self.built = True  # Keras would build it on a batch, and a None in x is no input to Keras
 
     def call(self, x: Tree) -> Any:
-        """The outputs."""
+        """The outputs, each a sum of all inputs."""
         inputs = [_summed(leaf) for leaf in keras.tree.flatten(x) if leaf is not None]
         out = reduce(ops.add, inputs) * self._factor
         if not self._has_targets:
@@ -75,10 +75,10 @@ class _Model(keras.Model):  # type: ignore[misc]  # Keras is untyped
 
 
 def _losses(targets: Tree, weights: Tree) -> Tree:
-    """A loss for each target, with a value for each of its weights: as `(n, steps)` for them."""
+    """A loss for each target, whose values have the shape of its weights, such as `(n, steps)`."""
     ranks = [len(leaf.shape) for leaf in leaves(weights)] or [1]
     found, structure = flatten(targets)
-    if len(ranks) != len(found):  # one for all of them
+    if len(ranks) != len(found):  # one weight for all targets
         ranks = [max(ranks)] * len(found)
     return structure.unflatten([partial(_squared, rank) for rank in ranks])
 
@@ -97,7 +97,7 @@ def _summed(leaf: Any) -> Any:
 
 
 def _squared(rank: int, y: Any, predicted: Any) -> Any:
-    """The mean squared error over the axes from `rank` on; a prediction stands for all of y."""
+    """The mean squared error over the axes from `rank` on; predictions are broadcast over `y`."""
     error = ops.square(ops.cast(y, "float32") - predicted)
     axes = tuple(range(rank, len(error.shape)))
     return ops.mean(error, axis=axes) if axes else error

@@ -1,4 +1,4 @@
-"""Rules about epochs: which samples are in one, and in which order."""
+"""Rules about epochs: which samples an epoch has, and in which order."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _FEWEST_SHUFFLED = 8
-"""Fewer samples stand in the same order again by chance now and then."""
+"""With fewer samples, two epochs have the same order by chance now and then."""
 _EPOCHS = 6
 _ROWS = 16
 
@@ -46,7 +46,7 @@ _ROWS = 16
     steady=PURE,
 )
 def batches_differ(subject: Subject) -> Iterator[str]:
-    """Not all are one batch, nor most of them the one before."""
+    """Not all batches are the same, and most differ from the one before."""
     if subject.reads_arrays:
         return
     batches = [_samples_of(subject, seen) for seen in subject.known_again(0)]
@@ -75,9 +75,9 @@ def _samples_of(subject: Subject, seen: Seen) -> list[Hashable]:
     steady=PURE,
 )
 def every_sample_comes_once(subject: Subject) -> Iterator[str]:
-    """By the user's ids, all different; else by inputs that epochs have in common."""
+    """By the user's ids, which must all differ; otherwise by comparing the inputs of two epochs."""
     count = sum(len(seen.inputs) for seen in subject.epoch(0))
-    beyond = samples_beyond(subject)  # another rule tells of them
+    beyond = samples_beyond(subject)  # another rule reports them
     if subject.num_samples not in (None, count, count + beyond):
         yield f"{count} samples came in an epoch; expected {subject.num_samples}"
         return
@@ -100,10 +100,13 @@ def every_sample_comes_once(subject: Subject) -> Iterator[str]:
 
 
 def need_to_be_the_same_samples(subject: Subject, count: int) -> None:
-    """Before contents that an epoch has and the next has not are taken for samples that are gone.
+    """Check that contents missing in the next epoch are lost samples, not changed ones.
 
-    Where some are flipped or cropped in each epoch, others in each, there are more of them with
-    every epoch, beyond what a loader that leaves out a part of a batch could have.
+    If a loader flips or crops some samples, others in each epoch, the number of different contents
+    grows with every epoch, beyond that of a loader that leaves out a part of a batch.
+
+    Raises:
+        NotChecked: if samples are identified by contents and these seem to change.
     """
     if subject.sample_id is not None:
         return
@@ -119,7 +122,7 @@ def need_to_be_the_same_samples(subject: Subject, count: int) -> None:
 
 
 def moved(here: Counter[Any], there: Counter[Any]) -> str:
-    """How many samples came less often and more often, in words."""
+    """How many samples came less often and more often, as text."""
     return f"{(here - there).total()} came less often and {(there - here).total()} more often"
 
 
@@ -131,7 +134,7 @@ def moved(here: Counter[Any], there: Counter[Any]) -> str:
     steady=PURE,
 )
 def samples_keep_their_targets(subject: Subject) -> Iterator[str]:
-    """The same input has the same target in the next epoch; ids from several parts agree."""
+    """An input has the same target in the next epoch, and ids from several parts agree."""
     for seen in subject.epoch(0):
         for position, key in enumerate(seen.ids):
             if isinstance(key, tuple) and len(set(key)) > 1:
@@ -149,14 +152,14 @@ def samples_keep_their_targets(subject: Subject) -> Iterator[str]:
         of_epoch.append(targets)
     here, there = of_epoch
     gone = Counter({x: _moved_of(here[x], there[x]) for x in here.keys() & there.keys()})
-    # Of samples with equal inputs, each epoch may leave out another.
+    # Of samples with equal inputs, each epoch may leave out a different one.
     if gone.total() > subject.left_out + samples_beyond(subject):
         subject.need_equal_widths(subject.contents(0), subject.contents(1))
         yield f"{len(+gone)} of {len(here)} inputs have other targets in the next epoch"
 
 
 def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
-    """Targets of one input that are gone in the next epoch, and not for coming less often."""
+    """Targets of an input that the next epoch lacks, except because the input is rarer there."""
     return (here - there).total() - max(0, here.total() - there.total())
 
 
@@ -174,7 +177,7 @@ def _moved_of(here: Counter[bytes], there: Counter[bytes]) -> int:
     steady=PURE,
 )
 def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
-    """Asked in another order, or for fewer of them, it returns the same samples."""
+    """Asked for rows in another order, or for fewer rows, `load` returns the same samples."""
     if not subject.is_ours or core_of(subject.dataset).makes_whole_batches:
         raise NotChecked("the dataset has no load(rows)")
     twin = subject.at_epoch(0)
@@ -195,7 +198,7 @@ def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
         except Exception as error:  # noqa: BLE001  # whatever the dataset raises
             yield str(Unreadable(f"load({rows.tolist()})", error))
             return
-        # A sample that is padded to the longest of other rows is another array.
+        # A sample padded to the longest of other rows is a different array.
         widths = tuple(np.shape(leaf)[1:] for leaf in leaves(batch))
         for row, key in zip(rows.tolist(), digests.samples(batch, len(rows)), strict=True):
             if known.setdefault((row, widths), key) != key:
@@ -212,7 +215,7 @@ def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
     steady=PURE,
 )
 def shuffling_changes_the_order(subject: Subject) -> Iterator[str | Told]:
-    """Of samples, from one epoch to the next, where the dataset says that it shuffles."""
+    """The order of samples differs between epochs exactly if the dataset says that it shuffles."""
     here, there = (subject.keys(subject.known_again(number)) for number in (0, 1))
     if len(set(here)) < _FEWEST_SHUFFLED:
         raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} different samples")
@@ -233,7 +236,7 @@ def shuffling_changes_the_order(subject: Subject) -> Iterator[str | Told]:
 
 
 def _is_in_data_order(subject: Subject, here: list[Any], there: list[Any]) -> bool:
-    """By ids that count up, or by an attribute that counts up and does not in the next epoch."""
+    """Whether ids, or the values of an attribute, are increasing now and not in the next epoch."""
     if subject.is_ours:
         return False
     if subject.sample_id is not None:
@@ -246,7 +249,7 @@ def _is_in_data_order(subject: Subject, here: list[Any], there: list[Any]) -> bo
 
 
 def _counts_up(value: Any) -> bool:
-    """Whether it is an array, or list, of the numbers from 0 up."""
+    """Whether it is an array or list of consecutive increasing integers."""
     if not isinstance(value, np.ndarray | list) or len(value) < _FEWEST_SHUFFLED:
         return False
     array = np.asarray(value)

@@ -1,4 +1,4 @@
-"""Rules about `dataset[i]` as a function: of the index and the epoch, and of nothing else."""
+"""Rules about `dataset[i]` as a function of the index and the epoch, and of nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _STEPS = 8
 _THREADS = 4
 _OF_PYTHON = "AST constructor recursion depth mismatch"
 _SWITCH_S = 1e-5
-"""Threads take turns so often, to meet where they should not."""
+"""Interval at which threads switch, short enough to provoke races."""
 
 
 @rule(
@@ -41,7 +41,7 @@ _SWITCH_S = 1e-5
     after=(batches_have_a_form_that_keras_takes, every_row_of_a_batch_is_filled),
 )
 def a_batch_is_the_same_when_read_again(subject: Subject) -> Iterator[str]:
-    """Twice, one right after the other."""
+    """Reads batches twice in a row."""
     twin = subject.at_epoch(0)
     for step in subject.steps(_STEPS):
         one, other = (digests.whole(subject.read(twin, step)) for _ in range(2))
@@ -57,7 +57,7 @@ def a_batch_is_the_same_when_read_again(subject: Subject) -> Iterator[str]:
     after=(a_batch_is_the_same_when_read_again,),
 )
 def a_batch_is_the_same_in_any_order(subject: Subject) -> Iterator[str]:
-    """Backwards."""
+    """Reads the batches backwards."""
     twin, expected = subject.at_epoch(0), subject.epoch(0)
     for step in reversed(range(subject.num_batches)):
         if digests.whole(subject.read(twin, step)) != expected[step].digest:
@@ -71,12 +71,12 @@ def a_batch_is_the_same_in_any_order(subject: Subject) -> Iterator[str]:
     after=(batches_have_a_form_that_keras_takes,),
 )
 def a_kept_batch_does_not_change(subject: Subject) -> Iterator[str]:
-    """While the next is read."""
+    """Keeps a batch while the next one is read."""
     twin = subject.at_epoch(0)
     steps = subject.steps(_STEPS)
     for step, following in zip(steps, [*steps[1:], steps[0]], strict=True):
         if step == following:
-            return  # read again, another rule looks at it
+            return  # another rule checks reading the same batch again
         batch = subject.read(twin, step)
         before = digests.whole(batch)
         subject.read(twin, following)
@@ -93,7 +93,7 @@ def a_kept_batch_does_not_change(subject: Subject) -> Iterator[str]:
     after=(a_batch_is_the_same_when_read_again,),
 )
 def global_random_state_changes_nothing(subject: Subject) -> Iterator[str]:
-    """Neither a batch nor, where the dataset has a `seed`, the order of an epoch."""
+    """It changes no batch and, if the dataset has a `seed`, no order of an epoch."""
     expected = subject.epoch(0)
     twin = subject.at_epoch(0)
 
@@ -126,7 +126,7 @@ PURE = (
     a_batch_is_the_same_in_any_order,
     global_random_state_changes_nothing,
 )
-"""Rules that hold where a batch has the same contents at each read."""
+"""Rules that hold if a batch has the same contents at each read."""
 
 
 @rule(
@@ -140,7 +140,7 @@ PURE = (
     ),
 )
 def threads_read_the_same_batches(subject: Subject) -> Iterator[str | Told]:
-    """Four at once, each all of them, in an order of its own."""
+    """Four threads read the same batches at once, each in a different order."""
     twin = subject.at_epoch(0)
     expected = [subject.mark(seen) for seen in subject.epoch(0)]
     steps = subject.steps(_STEPS)
@@ -197,7 +197,7 @@ def _frequent_switches() -> Iterator[None]:
     steady=PURE,
 )
 def iteration_gives_the_batches(subject: Subject) -> Iterator[str]:
-    """Made by none and by two threads: those of `dataset[i]`, in order, and the epoch moves on."""
+    """With 0 and 2 workers, it gives `dataset[i]` in order, and then the next epoch comes."""
     if not subject.is_ours:
         raise NotChecked("Keras reads a plain PyDataset by index")
     expected = [subject.mark(seen) for seen in subject.epoch(0)]

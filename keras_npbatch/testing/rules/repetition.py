@@ -1,4 +1,4 @@
-"""Rules about an epoch that is made again: by seed, after more hooks, from a step in its middle."""
+"""Rules about making an epoch again: from a seed, after extra hooks, and from any step."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _STEPS = 50
     steady=PURE,
 )
 def the_seed_decides_the_order(subject: Subject) -> Iterator[str]:
-    """Equal seeds, equal batches; other seeds, another order."""
+    """Equal seeds give equal batches; different seeds give different orders."""
     if subject.with_seed is None:
         raise NotChecked("it takes a function that makes the dataset: with_seed=...")
     if subject.shuffles is False:
         raise NotChecked("it does not shuffle")
     if sum(len(seen.inputs) for seen in subject.epoch(0)) < _FEWEST_SHUFFLED:
         raise NotChecked(f"there are fewer than {_FEWEST_SHUFFLED} samples")
-    subject.mark(subject.epoch(0)[0])  # that batches are the same at each read, or their ids
+    subject.mark(subject.epoch(0)[0])  # raises NotChecked if batches and ids change between reads
     runs = [_run_with(subject, *seeds) for seeds in ((0, 0), (0, 1), (1, 0))]
-    # With noise this is another rule's to tell.
+    # With noise, another rule reports this.
     if runs[0] != runs[1] and not subject.noise:
         yield "two datasets made with the same seed have different batches after other global seeds"
     elif runs[0] == runs[2]:
@@ -67,7 +67,7 @@ def _run_with(subject: Subject, seed: int, global_seed: int) -> list[Hashable]:
     steady=PURE,
 )
 def extra_hooks_change_nothing(subject: Subject) -> Iterator[str]:
-    """Calls like those of Keras: ours has the same batches, any other the same samples."""
+    """After hook calls like Keras's, a `BatchDataset` has equal batches, others equal samples."""
     twin = subject.copy()
     for name in ("on_epoch_end", "on_epoch_begin", "on_epoch_end", "on_epoch_end"):
         subject.call_hook(twin, name)
@@ -105,7 +105,7 @@ def extra_hooks_change_nothing(subject: Subject) -> Iterator[str]:
     steady=PURE,
 )
 def resuming_goes_on_at_every_step(subject: Subject) -> Iterator[str]:
-    """At each step: the batch that follows; at one in the middle, all that follow."""
+    """Resumes at several steps and compares the next batch, or at a middle step all that follow."""
     if not subject.is_ours:
         raise NotChecked("a plain PyDataset can't be resumed")
     steps = subject.steps(_STEPS)

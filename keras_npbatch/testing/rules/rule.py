@@ -1,4 +1,4 @@
-"""A rule: what is true of a good dataset, as a small function that looks for the contrary.
+"""A rule: what is true of a good dataset, as a small function that looks for violations.
 
     @rule(why="...", mend="...", after=(every_batch_can_be_read,))
     def values_are_finite(subject):
@@ -6,14 +6,14 @@
             if ...:
                 yield "batch 3: x has 2 values that are NaN or infinite"
 
-What it yields is what was seen; why it matters and how to mend it are the rule's. One fault gives
+The function yields what was seen; the rule says why it matters and how to mend it. One fault gives
 one finding, not ten:
 
-- A rule is skipped if one of those in `after` found something: it could not be looked at, or its
-  finding would follow from theirs.
-- If one of those in `steady` found something, the contents of a batch change from read to read.
-  The rule is still looked at, but `subject` compares batches by the user's `sample_id`, or raises
-  `NotChecked`: noise must not hide lost samples.
+- A rule is skipped if a rule in `after` found something: then it can't be checked, or its finding
+  would only follow from the other.
+- If a rule in `steady` found something, the contents of a batch change between reads. The rule is
+  still checked, but `subject` compares batches by the user's `sample_id`, or raises `NotChecked`:
+  noise must not hide lost samples.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ __all__ = ["Look", "Rule", "Told", "rule"]
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a rule saw, if there is more to tell than the rule's own `why` and `mend`."""
+    """What a rule saw, with a `why` and `mend` that differ from the rule's own, or as a remark."""
 
     seen: str
     """What was seen."""
     why: str | None = None
-    """Why it matters; None: the rule's."""
+    """Why it matters; None: the rule's text."""
     mend: str | None = None
-    """How to mend it; None: the rule's."""
+    """How to mend it; None: the rule's text."""
     is_fault: bool = True
-    """Whether it is a finding; otherwise a remark."""
+    """Whether it is a finding; otherwise it is a remark."""
 
 
 Look = Callable[[Subject], Iterable[str | Told]]
-"""`look(subject)` yields what was seen; it raises `NotChecked` where it can't tell."""
+"""`look(subject)` yields what was seen; it raises `NotChecked` if it can't decide."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A rule; two are the same only if they are one object."""
+    """A rule; rules are compared by identity."""
 
     look: Look
-    """What looks for faults."""
+    """The function that looks for faults."""
     why: str
     """Why a fault matters in training."""
     mend: str
@@ -57,7 +57,7 @@ class Rule:
     after: tuple[Rule, ...]
     """Rules that must hold for this one to mean anything."""
     steady: tuple[Rule, ...]
-    """Rules that must hold for contents to be compared."""
+    """Rules that must hold for contents to be comparable."""
 
     @property
     def name(self) -> str:
@@ -68,5 +68,5 @@ class Rule:
 def rule(
     *, why: str, mend: str, after: tuple[Rule, ...] = (), steady: tuple[Rule, ...] = ()
 ) -> Callable[[Look], Rule]:
-    """Makes a rule of a function; see `Rule` for the arguments."""
+    """A decorator that makes a function a rule; see `Rule` for the arguments."""
     return lambda look: Rule(look, why, mend, after, steady)

@@ -1,4 +1,4 @@
-"""Rules about processes that train together: each reads its part of every batch."""
+"""The rule about processes that train together: each reads its part of every batch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _MOST_SHARDS = 8
     steady=PURE,
 )
 def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
-    """All together read what one process does, in as many steps, each sample once."""
+    """All shards together read the samples that one process reads, each once."""
     if not subject.is_ours:
         raise NotChecked("a plain PyDataset has no shards")
     plan: Plan = subject.dataset.plan
@@ -43,11 +43,11 @@ def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
         raise NotChecked(f"its batches of {whole.batch_size} can't be divided among processes")
     twin = subject.copy()
     core = core_of(twin)
-    with making(Making(core, core.plan, core.epoch, 0)):  # as workers do: it may ask for rows
+    with making(Making(core, core.plan, core.epoch, 0)):  # as in a worker: it may ask for rows
         subject.read(twin, 0)
     if core.makes_whole_batches and not core.asked_for_rows and plan.shard.count == 1:
         raise NotChecked("it does without rows, so it can't be divided among processes")
-    subject.known_again(0)  # or it can't be checked
+    subject.known_again(0)  # raises NotChecked if samples can't be recognised
     batches = [_seen(subject, whole)]
     batches += [_seen(subject, whole.of_shard(Shard(index, count))) for index in range(count)]
     expected, *parts = (Counter(subject.keys(seen)) for seen in batches)
@@ -68,7 +68,7 @@ def shards_make_up_the_epoch(subject: Subject) -> Iterator[str]:
 
 
 def _seen(subject: Subject, plan: Plan) -> list[Seen]:
-    """The samples of an epoch of a plan, untransformed unless the user tells which is which."""
+    """The batches of an epoch of a plan, untransformed unless the user gave `sample_id`."""
     twin = subject.copy(finished=subject.sample_id is not None)
     core = core_of(twin)
     core.plan, core.is_part = plan, True

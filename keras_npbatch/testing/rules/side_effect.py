@@ -1,4 +1,4 @@
-"""Rules about what a dataset does to others: to the global generators, and to the caller's data."""
+"""Rules about side effects of a dataset: on the global generators, and on the caller's data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HOOKS = ("on_epoch_begin", "on_epoch_end")
     after=(every_batch_can_be_read,),
 )
 def global_generators_are_left_as_they_are(subject: Subject) -> Iterator[str]:
-    """No call leaves one of them in the same state whatever its state was: that is seeding it."""
+    """No call leaves a generator in the same state whatever its state was: that is seeding it."""
     twin = subject.at_epoch(0)
     last = subject.num_batches - 1
 
@@ -63,7 +63,7 @@ def global_generators_are_left_as_they_are(subject: Subject) -> Iterator[str]:
     after=(every_batch_can_be_read,),
 )
 def hooks_leave_the_data_as_they_are(subject: Subject) -> Iterator[str | Told]:
-    """No values change in place, by what they were before: only their order may."""
+    """Values don't change in place depending on what they were; only their order may change."""
     for hook in _HOOKS:
         for name in vars(subject.dataset):
             if _piles_up(subject, name, hook):
@@ -79,9 +79,9 @@ def hooks_leave_the_data_as_they_are(subject: Subject) -> Iterator[str | Told]:
 
 
 def _is_held_by_others(dataset: Any, name: str) -> bool:
-    """Whether an array or list of a dataset has references other than that of the dataset."""
+    """Whether an array or list of a dataset has references other than the dataset's."""
     value = vars(dataset)[name]
-    # Those of the dataset, of `value`, and of the call.
+    # Three references: those of the dataset, of `value`, and of the call.
     return isinstance(value, np.ndarray | list) and sys.getrefcount(value) > 3
 
 
@@ -113,19 +113,19 @@ def _piles_up(subject: Subject, name: str, hook: str) -> bool:
         disturbed = run(1)
     except Unreadable:
         return False
-    # One that is filled from other data, whatever it held, is a buffer of the dataset's own.
+    # An array filled from other data, whatever it held, is the dataset's own buffer.
     return any(not np.array_equal(plain[n][1], disturbed[n][1], equal_nan=True) for n in changed)
 
 
 def _has_other_values(was: npt.NDArray[Any], now: npt.NDArray[Any]) -> bool:
-    """Not only in another order."""
+    """Whether the values differ, and not only in their order."""
     if np.array_equal(was, now, equal_nan=True) or not was.ndim:
         return False
     return Counter(digests.samples(was, len(was))) != Counter(digests.samples(now, len(now)))
 
 
 def _data_in(value: Any) -> list[npt.NDArray[Any]]:
-    """The arrays in an attribute that hold data: numbers, no counters and no indices."""
+    """The arrays in an attribute that hold data: numbers, but not counters or indices."""
     return [
         leaf
         for leaf in leaves(value)

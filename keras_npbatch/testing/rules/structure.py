@@ -1,4 +1,4 @@
-"""Rules about batches by themselves: that they come, and what they look like."""
+"""Rules about single batches: they can be read, and have the right form and size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = [
 ]
 
 _FAR = 1009
-"""So many epochs beyond the end: a loader that still answers answers to any index."""
+"""This many epochs beyond the end, a loader that still returns a batch does so for any index."""
 
 
 @rule(
@@ -29,7 +29,7 @@ _FAR = 1009
     "in the next epoch too.",
 )
 def every_batch_can_be_read(subject: Subject) -> Iterator[str]:
-    """Each batch of two epochs, in order."""
+    """Reads each batch of two epochs, in order."""
     if subject.num_batches < 1:
         yield f"len(dataset) is {subject.num_batches}: there is no batch"
         return
@@ -47,7 +47,7 @@ def every_batch_can_be_read(subject: Subject) -> Iterator[str]:
     after=(every_batch_can_be_read,),
 )
 def batches_have_a_form_that_keras_takes(subject: Subject) -> Iterator[str]:
-    """Parts, and arrays in them."""
+    """Each batch has parts, and arrays in them."""
     for batch in subject.epoch(0):
         if batch.fault is not None:
             yield batch.fault
@@ -62,7 +62,7 @@ def batches_have_a_form_that_keras_takes(subject: Subject) -> Iterator[str]:
     after=(batches_have_a_form_that_keras_takes,),
 )
 def all_batches_have_one_structure(subject: Subject) -> Iterator[str]:
-    """Nesting, dtype and number of dimensions are those of the first batch."""
+    """Nesting, dtypes and numbers of dimensions equal those of the first batch."""
     first, *others = subject.epoch(0)
     for batch in others:
         if batch.structure != first.structure:
@@ -83,7 +83,7 @@ def all_batches_have_one_structure(subject: Subject) -> Iterator[str]:
     after=(batches_have_a_form_that_keras_takes,),
 )
 def lengths_agree(subject: Subject) -> Iterator[str]:
-    """All leaves of a batch have equally many samples."""
+    """All leaves of a batch have the same number of samples."""
     for batch in subject.epoch(0):
         first, *others = batch.leaves
         for leaf in others:
@@ -103,7 +103,7 @@ def lengths_agree(subject: Subject) -> Iterator[str]:
     after=(lengths_agree,),
 )
 def len_is_the_number_of_batches(subject: Subject) -> Iterator[str]:
-    """No batch is empty, and behind the last one there is none."""
+    """No batch is empty, and there is none after the last."""
     for batch in subject.epoch(0):
         if batch.size == 0:
             yield f"len(dataset) is {subject.num_batches}, but batch {batch.step} has no sample"
@@ -115,10 +115,11 @@ def len_is_the_number_of_batches(subject: Subject) -> Iterator[str]:
 
 
 def samples_beyond(subject: Subject) -> int:
-    """Samples in `dataset[len(dataset)]` that no batch of the epoch has.
+    """Number of samples in `dataset[len(dataset)]` that no batch of the epoch has.
 
-    None if the dataset answers to any index. One that fills an array of `batch_size` rows does so
-    too, but far beyond its end all of its answers are the same, and hold no sample.
+    It is 0 if the dataset returns batches for any index. A dataset that fills an array of
+    `batch_size` rows does that too, but far beyond its end all its batches are equal and have no
+    sample.
     """
     last = subject.num_batches
     beyond, far, farther = (
@@ -130,13 +131,13 @@ def samples_beyond(subject: Subject) -> int:
         return 0
     known = {key for seen in subject.epoch(0) for key in contents(seen)}
     filling = set(contents(far))
-    # Indices that stop at the last sample fill the batch with that: it is a sample too.
+    # Indices clipped to the last sample fill the batch with it: that is a sample too.
     is_sample = len(filling) == 1 and not far.blank.x.any() and filling.isdisjoint(known)
     return sum(key not in known | filling for key in contents(beyond)) + is_sample
 
 
 def _seen_at(subject: Subject, step: int) -> Seen | None:
-    """What was seen of a batch that may not be there; None if it is not, or is empty."""
+    """What was seen of a batch that may not exist; None if it does not, or is empty."""
     try:
         with filled(0, type(subject.dataset)):
             batch = subject.read(subject.at_epoch(0), step)
@@ -154,7 +155,7 @@ def _seen_at(subject: Subject, step: int) -> Seen | None:
     after=(len_is_the_number_of_batches,),
 )
 def only_the_last_batch_is_short(subject: Subject) -> Iterator[str]:
-    """Sizes are those of the settings; of a plain PyDataset, those that make sense."""
+    """Sizes are those of the plan; for a plain `PyDataset`, one of the usual patterns."""
     sizes = [batch.size for batch in subject.epoch(0)]
     ways = _expected_sizes(subject, sizes)
     if sizes in ways:
@@ -164,7 +165,7 @@ def only_the_last_batch_is_short(subject: Subject) -> Iterator[str]:
 
 
 def _expected_sizes(subject: Subject, sizes: Sequence[int]) -> list[list[int]]:
-    """The sizes of batches that are right, in one or several ways."""
+    """The valid lists of batch sizes, one or several."""
     if subject.is_ours:
         plan = subject.dataset.plan
         if plan.remainder == "pad":

@@ -1,4 +1,4 @@
-"""Rules about the values in a batch: all of them were written, and are numbers."""
+"""Rules about the values in a batch: all were written, and all are finite."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEPS = 8
 _EPOCHS = 4
 _FEWEST_BATCHES = 3
 _CHANCE = 1e-3
-"""Rows of one value may lie as they do by chance; less likely than this, they don't."""
+"""If the places of rows of one value are less likely than this by chance, they are a finding."""
 
 
 @rule(
@@ -37,14 +37,14 @@ _CHANCE = 1e-3
     after=(batches_have_a_form_that_keras_takes,),
 )
 def every_row_of_a_batch_is_filled(subject: Subject) -> Iterator[str]:
-    """Not depending on what `np.empty` finds; none blank that others at its place never fill."""
+    """No row depends on what `np.empty` returns, and no place in a batch is always blank."""
     unwritten = list(_unwritten(subject))
     yield from unwritten
     if unwritten or (subject.reads_arrays and not subject.changes_batches):
         return
     epochs = [subject.epoch(0)]
     if [seen.inputs for seen in epochs[0]] != [seen.inputs for seen in subject.epoch(1)]:
-        epochs.append(subject.epoch(1))  # in another order, it tells more
+        epochs.append(subject.epoch(1))  # an epoch in another order is more evidence
     blank = list(_places_never_filled(epochs))
     yield from blank
     if not blank:
@@ -59,7 +59,7 @@ def _unwritten(subject: Subject) -> Iterator[str]:
     for step in subject.steps(_STEPS):
         try:
             first, other, again = (_leaves(subject, twin, step, value) for value in (0, 1, 0))
-        except Unreadable:  # not without the filling: np.empty is more to it than a function
+        except Unreadable:  # only with the filling: np.empty is more than a function to the loader
             return
         if not all(_equal(a, b).all() for (_, a), (_, b) in zip(first, again, strict=True)):
             return  # it differs by itself
@@ -98,13 +98,13 @@ def _equal(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _places_never_filled(epochs: Sequence[Sequence[Seen]]) -> Iterator[str]:
-    """Rows of one value at the same places of all batches, and hardly anywhere else."""
+    """Rows of one value at the same places in all batches, and hardly anywhere else."""
     size = epochs[0][0].size
     full = [seen for epoch in epochs for seen in epoch if len(seen.inputs) == size]
     if len(full) < _FEWEST_BATCHES:
         return
     for part in ("x", "y"):
-        # A target of one number may be periodic; in another order it would not be.
+        # A target of one number may be periodic; with epochs in two orders it would not be.
         if not full[0].wide(part) and len(epochs) == 1:
             continue
         keys = [seen.inputs if part == "x" else seen.targets for seen in full]
@@ -115,7 +115,7 @@ def _places_never_filled(epochs: Sequence[Sequence[Seen]]) -> Iterator[str]:
         value, _ = Counter(table[blank].tolist()).most_common(1)[0]
         alike = (table == value) & blank
         places = np.flatnonzero(alike.all(axis=0))
-        if (table == table[0]).all():  # all of one batch: another rule's to tell
+        if (table == table[0]).all():  # all batches are equal: another rule reports that
             continue
         if 0 < len(places) < alike.shape[1] and _chance(alike, len(places)) < _CHANCE:
             yield (
@@ -125,7 +125,7 @@ def _places_never_filled(epochs: Sequence[Sequence[Seen]]) -> Iterator[str]:
 
 
 def _chance(alike: npt.NDArray[np.bool_], num_places: int) -> float:
-    """How likely it is that the others all lie in so few places, were they dealt at random."""
+    """The probability that all others are at the other places if they were placed at random."""
     num_batches, size = alike.shape
     others = int((~alike).sum())
     held = num_batches * (size - num_places)
@@ -135,7 +135,7 @@ def _chance(alike: npt.NDArray[np.bool_], num_places: int) -> float:
 
 
 def _log_ways(of: int, chosen: int) -> float:
-    """The logarithm of the number of ways to choose so many of them."""
+    """The logarithm of the number of ways to choose `chosen` of `of` things."""
     return math.lgamma(of + 1) - math.lgamma(chosen + 1) - math.lgamma(of - chosen + 1)
 
 
@@ -149,7 +149,7 @@ def _told(places: npt.NDArray[np.intp]) -> str:
 
 
 def _end_never_filled(subject: Subject, is_shuffled: bool) -> Iterator[str]:
-    """Blank samples that end the last batch of each epoch, and are nowhere else."""
+    """Blank samples at the end of the last batch of each epoch, and nowhere else."""
     ends = set()
     for number in range(_EPOCHS if is_shuffled else 1):
         ends.add(_blank_at_the_end(subject.epoch(number)))
@@ -165,7 +165,7 @@ def _end_never_filled(subject: Subject, is_shuffled: bool) -> Iterator[str]:
 
 
 def _blank_at_the_end(epoch: Sequence[Seen]) -> tuple[tuple[bytes, bytes], ...]:
-    """Those samples, which are all the same."""
+    """The blank samples at the end of an epoch, all equal; empty if there are none."""
     *others, last = epoch
     if not others or len(last.inputs) != others[0].size or not last.size:
         return ()
@@ -188,7 +188,7 @@ def _blank_at_the_end(epoch: Sequence[Seen]) -> tuple[tuple[bytes, bytes], ...]:
     after=(batches_have_a_form_that_keras_takes, every_row_of_a_batch_is_filled),
 )
 def values_are_finite(subject: Subject) -> Iterator[str]:
-    """No NaN, no infinity; one finding for each leaf."""
+    """No value is NaN or infinite; one finding for each leaf."""
     told: set[str] = set()
     for batch in subject.epoch(0):
         for leaf in batch.leaves:

@@ -1,4 +1,4 @@
-"""The rule about sample weights: that Keras takes them for weights of samples."""
+"""The rule about sample weights: Keras must take them as weights of samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["weights_have_the_axes_of_their_targets"]
     after=(all_batches_have_one_structure, lengths_agree),
 )
 def weights_have_the_axes_of_their_targets(subject: Subject) -> Iterator[str]:
-    """Weights have as many axes as the values of Keras's losses for such targets."""
+    """Weights have at least as many axes as the values of Keras's losses for such targets."""
     batch = subject.read(subject.at_epoch(0), 0)
     parts = unpack(batch, "dataset[0]")
     weights, targets = leaves_with_paths(parts.sample_weight, "sample_weight"), leaves(parts.y)
@@ -34,7 +34,7 @@ def weights_have_the_axes_of_their_targets(subject: Subject) -> Iterator[str]:
     pads = subject.is_ours and subject.dataset.plan.remainder == "pad"
     for (path, weight), target in zip(weights, targets, strict=True):
         least = len(target.shape) - 1
-        # Whole numbers (n, k) may be the classes of k positions, or k numbers of one sample.
+        # Integers (n, k) may be the classes of k positions, or k numbers of one sample.
         may_be_classes = least == 1 and target.shape[1] > 1 and "int" in str(target.dtype)
         if pads and may_be_classes:
             least = 2

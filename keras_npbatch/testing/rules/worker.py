@@ -1,4 +1,4 @@
-"""Rules about worker processes: that a dataset gets there, and makes the same batches there."""
+"""Rules about worker processes: a dataset can be sent to them and makes the same batches there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["it_can_be_sent_to_processes", "processes_read_the_same_batches"]
 
 _AHEAD = 4
 _MOST_S_A_BATCH = 20.0
-"""A worker that is at one batch for longer is ended; after three it is an error."""
+"""A worker that needs longer for one batch is ended; after three it is an error."""
 
 
 @rule(
@@ -39,7 +39,7 @@ _MOST_S_A_BATCH = 20.0
     steady=(every_row_of_a_batch_is_filled, *PURE),
 )
 def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
-    """By pickle, or for ours by what its workers use, and it is the same there."""
+    """Pickles the dataset, or a `BatchDataset` as its workers do, and compares a batch."""
     twin = subject.at_epoch(0)
     if subject.is_ours:
         _skip_unless_on_linux()
@@ -51,11 +51,11 @@ def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
         return
     try:
         rebuilt = pickle.loads(pickle.dumps(twin))
-    except Exception as error:  # noqa: BLE001  # whatever a user's class does when it is pickled
+    except Exception as error:  # noqa: BLE001  # whatever a user's class raises when it is pickled
         yield str(Unreadable("pickle.loads(pickle.dumps(dataset))", error))
         return
     if subject.noise:
-        return  # it can be pickled; its contents differ with or without that
+        return  # it can be pickled; its contents differ anyway
     try:
         same = digests.whole(subject.read(rebuilt, 0)) == subject.epoch(0)[0].digest
     except Unreadable as error:
@@ -71,7 +71,7 @@ def _skip_unless_on_linux() -> None:
 
 
 class _Wrapped(Batches):
-    """A plain PyDataset for worker processes of ours, which end in time whatever it does."""
+    """A plain `PyDataset` for our worker processes, which end in time whatever it does."""
 
     def __init__(self, dataset: Any, num_batches: int) -> None:
         begin(self, _WrappedCore, num_batches, batch_size=1, shuffle=False, seed=0)
@@ -79,7 +79,7 @@ class _Wrapped(Batches):
 
 
 class _WrappedCore(Core):
-    """Makes batches as the dataset does, and looks at none of them."""
+    """Makes batches as the dataset does, without checking them."""
 
     def maker(self, work: Work) -> Maker:
         return lambda epoch, step: self.owner.dataset[step]
@@ -96,7 +96,7 @@ class _WrappedCore(Core):
     steady=PURE,
 )
 def processes_read_the_same_batches(subject: Subject) -> Iterator[str]:
-    """One worker process, one epoch."""
+    """Reads one epoch in one worker process."""
     _skip_unless_on_linux()
     twin = subject.at_epoch(0)
     wrapped = twin if subject.is_ours else _Wrapped(twin, subject.num_batches)

@@ -1,11 +1,11 @@
-"""Copies of a dataset, to read without leaving a trace in it.
+"""Copies of a dataset, to read it without changing it.
 
     twin = copied(dataset)
-    twin.on_epoch_end()      # shuffles the indices of the twin alone
+    twin.on_epoch_end()      # shuffles the indices of the twin only
 
-Attributes are copied one by one, as deep as they go. What can't be copied (a lock, a file) is
-shared, and so is what nobody can write to: memory maps, read-only arrays, the arrays of an
-`ArrayDataset`. Not by `__getstate__`, which may be at fault itself.
+Attributes are deep-copied one by one. What can't be copied (a lock, a file) is shared, and so are
+memory maps, read-only arrays, and the arrays of an `ArrayDataset`. The copy does not use
+`__getstate__`, which may have a fault itself.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["copied"]
 
 
 def copied(dataset: Any) -> Any:
-    """A dataset of its own with the same contents."""
+    """An independent copy of a dataset."""
     kind: Any = type(dataset)
     if not hasattr(dataset, "__dict__"):
         return copy.deepcopy(dataset)
@@ -48,5 +48,5 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
             memo[id(leaf)] = leaf
     try:
         return copy.deepcopy(value, memo)
-    except Exception:  # noqa: BLE001  # whatever an object does that can't be copied
+    except Exception:  # noqa: BLE001  # whatever an object raises that can't be copied
         return value

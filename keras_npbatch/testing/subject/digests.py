@@ -1,7 +1,7 @@
-"""Batches and samples as short keys, to compare many of them without keeping any.
+"""Short keys of batches and samples, to compare many of them without keeping any.
 
-whole(batch)            # changes with any bit, dtype, shape or the structure
-samples(batch, 32)      # one key for each of its 32 samples, made of their contents alone
+whole(batch)            # changes with any bit, dtype, shape, or the structure
+samples(batch, 32)      # one key for each of its 32 samples, from their contents alone
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _DIGEST_BYTES = 16
 
 
 def as_array(leaf: Any) -> npt.NDArray[Any]:
-    """A leaf of a batch as a NumPy array: of tensors, tables and sparse matrices too."""
+    """A leaf of a batch as a NumPy array, also from tensors, tables and sparse matrices."""
     if hasattr(leaf, "toarray"):
         leaf = leaf.toarray()
-    elif hasattr(leaf, "detach"):  # a Torch tensor, on whatever device it is
+    elif hasattr(leaf, "detach"):  # a Torch tensor, on any device
         leaf = leaf.detach().cpu()
     array: npt.NDArray[Any] = np.asarray(leaf)
     return array
 
 
 def whole(batch: Tree) -> bytes:
-    """A key of all that a model could notice of a batch."""
+    """A key of everything in a batch that a model could notice."""
     found, structure = flatten(batch)
     key = hashlib.blake2b(repr(structure).encode(), digest_size=_DIGEST_BYTES)
     for leaf in found:
@@ -42,13 +42,13 @@ def whole(batch: Tree) -> bytes:
 
 
 def samples(batch: Tree, num_samples: int) -> list[bytes]:
-    """A key for each sample, of its values in every leaf of `batch`."""
+    """A key for each sample, made of its values in every leaf of `batch`."""
     arrays = [as_array(leaf) for leaf in leaves(batch)]
     return [_of_sample(arrays, number) for number in range(num_samples)]
 
 
 def blank(part: Tree, num_samples: int) -> npt.NDArray[np.bool_]:
-    """Which samples of a part have one number all over in each leaf, as those never written do."""
+    """Which samples of a part have a single value in each leaf, like samples never written."""
     found = np.ones(num_samples, bool)
     for leaf in leaves(part):
         rows = as_array(leaf)[:num_samples]
@@ -60,7 +60,7 @@ def blank(part: Tree, num_samples: int) -> npt.NDArray[np.bool_]:
 
 
 def weightless(sample_weight: Tree, num_samples: int) -> npt.NDArray[np.bool_]:
-    """Which samples have a weight of 0 in each leaf; none where there is no weight."""
+    """Which samples have a weight of 0 in each leaf; none if there are no weights."""
     weights = [as_array(leaf)[:num_samples] for leaf in leaves(sample_weight)]
     if not weights or not num_samples:
         return np.zeros(num_samples, bool)

@@ -1,13 +1,13 @@
-"""Memory that nobody wrote to, made visible.
+"""Makes memory that was never written visible.
 
     with filled(0):
         zeros = np.empty(3)
     with filled(1):
         ones = np.empty(3)
 
-`np.empty` returns whatever the memory held, which is often what the last batch left there: a row
-that a loader never writes may look right. Two reads, each with another filling, differ exactly in
-what was not written.
+`np.empty` returns whatever the memory held, often the values of the last batch, so a row that a
+loader never writes may look right. Two reads with different fillings differ exactly where nothing
+was written.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _replaced: list[tuple[dict[str, Any], str, Any]] = []
 
 @contextmanager
 def filled(value: int, kind: type) -> Iterator[None]:
-    """Within it, `np.empty` and `np.empty_like` return arrays that are full of `value`.
+    """Within the block, `np.empty` and `np.empty_like` return arrays filled with `value`.
 
-    NumPy itself is changed for as long, and so are the modules of `kind` that imported these
-    functions by name. Others who call them meanwhile get what they may get at any time.
+    NumPy itself is patched, and so are the modules of `kind` that imported these functions by name.
+    Other code that calls them meanwhile gets values that it may get at any time.
 
     Args:
-        value: 0 or 1, which every dtype holds, and which casts keep.
+        value: 0 or 1, which every dtype can hold and every cast keeps.
         kind: the class of the dataset.
     """
     modules = [vars(np)]
@@ -53,7 +53,7 @@ def filled(value: int, kind: type) -> Iterator[None]:
 
 
 def restore() -> None:
-    """Give NumPy its functions back, also where a dataset hangs in `filled`."""
+    """Restore NumPy's functions, even while a dataset hangs in `filled`."""
     while _replaced:
         names, name, original = _replaced.pop()
         names[name] = original

@@ -1,11 +1,11 @@
-"""The global generators of Python, NumPy and Torch: set for a reading, and given back as found.
+"""The global generators of Python, NumPy and Torch: sets them for a read, and restores them.
 
     with untouched():
         seed_all(0)
         dataset[3]
 
-TensorFlow and JAX have none that Python code of a dataset would draw from: TensorFlow's can't be
-read, so it could not be given back.
+Those of TensorFlow and JAX are left alone: JAX has none, and the state of TensorFlow's can't be
+read, so it could not be restored.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SEEDED_BY = {
     "np.random": "np.random.seed",
     "torch": "torch.manual_seed",
 }
-"""What seeds each generator."""
+"""The function that seeds each generator."""
 
 
 @contextmanager
 def untouched() -> Iterator[None]:
-    """Within it, the global generators may be used; after it they are as before."""
+    """Restore the global generators after the block, which may use them."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # it is what is saved
     torch = sys.modules.get("torch")
     of_torch = None if torch is None else torch.get_rng_state()
@@ -47,21 +47,21 @@ def seed_all(seed: int, *, only: str | None = None, others: int = 0) -> None:
     """Set the global generators.
 
     Args:
-        seed: of all, or of the one that `only` names.
+        seed: the seed of all generators, or of the one named by `only`.
         only: a key of `SEEDED_BY`.
-        others: the seed of those that `only` does not name.
+        others: the seed of the generators not named by `only`.
     """
     seeds = {name: seed if only in (None, name) else others for name in SEEDED_BY}
     random.seed(seeds["random"])
     np.random.seed(seeds["np.random"])  # noqa: NPY002
     torch = sys.modules.get("torch")
     if torch is not None:
-        # That of the CPU alone: it is what is given back.
+        # Only that of the CPU, since that is what is restored.
         torch.default_generator.manual_seed(seeds["torch"])
 
 
 def states() -> dict[str, Any]:
-    """The state of each generator, to compare."""
+    """The state of each generator, in a form that can be compared."""
     numpy: Any = np.random.get_state()  # noqa: NPY002
     found: dict[str, Any] = {
         "random": random.getstate(),

@@ -1,4 +1,4 @@
-"""What was seen of a batch: enough to compare it with others when its arrays are long gone."""
+"""What was seen of a batch: enough to compare it with others after its arrays are gone."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Leaf:
     """What was seen of a leaf of a batch."""
 
     path: str
-    """Where it is: `x['image']`."""
+    """Its path, such as `x['image']`."""
     told: str
-    """What it is, for messages."""
+    """Its description, for messages."""
     shape: tuple[int, ...] | None
-    """Its shape; None for what has none."""
+    """Its shape, or None if it has none."""
     dtype: str
-    """Its dtype; for texts of a fixed length, their kind alone."""
+    """Its dtype; for strings of a fixed length, only the kind."""
     not_finite: int
-    """How many of its values are NaN or infinite."""
+    """Number of its values that are NaN or infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +39,30 @@ class Seen:
     """What was seen of a batch."""
 
     step: int
-    """Which batch of its epoch."""
+    """Its step in the epoch."""
     fault: str | None
-    """Why it is no batch, if it is none."""
+    """Why it is not a valid batch; None if it is."""
     structure: Any
-    """Its nesting; the same object for the same."""
+    """Its nesting; equal nestings have equal structures."""
     leaves: tuple[Leaf, ...]
     """Its leaves, in a fixed order."""
     digest: bytes
-    """A key of the whole."""
+    """A key of the whole batch."""
     size: int
-    """How many samples the leaves have, if they agree; else that of the first."""
+    """Number of samples in the leaves; if they differ, in the first leaf."""
     inputs: list[bytes]
-    """A key of the inputs of each sample; none if the leaves disagree, or for padding."""
+    """A key of the inputs of each sample, without padding; empty if leaves differ in size."""
     targets: list[bytes]
     """A key of the targets and weights of each sample."""
     blank: Parts
-    """For each part which samples have one value all over in each of its leaves: `(n,)` bool."""
+    """For each part, which samples have a single value in each of its leaves: `(n,)` bool."""
     weightless: npt.NDArray[np.bool_]
-    """Which samples have a weight of 0 in each leaf of sample_weight, as padding has: `(n,)`."""
+    """Which samples have a weight of 0 in each leaf of sample_weight, like padding: `(n,)`."""
     ids: list[Hashable]
-    """What the user's `sample_id` told of each sample."""
+    """The user's `sample_id` of each sample."""
 
     def wide(self, part: str) -> bool:
-        """Whether a sample has several values in a part: one alone is often that of the next."""
+        """Whether a sample has several values in a part; single values often match by chance."""
         return any(
             math.prod(leaf.shape[1:]) > 1
             for leaf in self.leaves
@@ -71,20 +71,20 @@ class Seen:
 
     @property
     def widths(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of a sample in each leaf; padding to the longest makes it differ."""
+        """The shape of a sample in each leaf; it differs if samples are padded to the longest."""
         return tuple((leaf.shape or ())[1:] for leaf in self.leaves)
 
 
 def see(
     batch: Tree, step: int, real_samples: int | None, sample_id: Callable[[Tree], Any] | None
 ) -> Seen:
-    """What there is to see of a batch.
+    """Describe a batch.
 
     Args:
         batch: what the dataset returned.
-        step: where.
-        real_samples: how many of its samples are no padding; None: all.
-        sample_id: the user's.
+        step: its step.
+        real_samples: number of its samples that are not padding; None: all.
+        sample_id: the user's function, or None.
     """
     try:
         parts, fault = unpack(batch, f"dataset[{step}]"), None
@@ -125,7 +125,7 @@ def see(
 
 
 def contents(seen: Seen) -> list[tuple[bytes, bytes]]:
-    """A key of each sample: of its inputs, targets and weights."""
+    """A key of the inputs, and one of the targets and weights, of each sample."""
     return list(zip(seen.inputs, seen.targets, strict=True))
 
 
@@ -135,7 +135,7 @@ def _leaf(path: str, leaf: Any) -> Leaf:
         return Leaf(path, told(leaf), None, type(leaf).__name__, 0)
     array = digests.as_array(leaf)
     not_finite = int(np.size(array) - np.isfinite(array).sum()) if array.dtype.kind in "fc" else 0
-    # Of texts the longest decides; that of a batch means nothing.
+    # The longest string of a batch decides the length in the dtype, which means nothing.
     dtype = array.dtype.kind if array.dtype.kind in "US" else str(array.dtype)
     return Leaf(path, told(leaf), tuple(array.shape), dtype, not_finite)
 

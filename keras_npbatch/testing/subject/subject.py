@@ -1,13 +1,13 @@
-"""The dataset under examination: read on copies, under known global randomness, within a time.
+"""The dataset under examination: reads copies of it, with set global generators and a time limit.
 
     subject = Subject(dataset)
     subject.epoch(0)                # what was seen of each batch of its first epoch
-    twin = subject.at_epoch(1)      # a copy, at its second
+    twin = subject.at_epoch(1)      # a copy, at its second epoch
     subject.read(twin, 3)
 
-Of a plain `keras.utils.PyDataset` an epoch is what Keras makes it: the hook `on_epoch_begin`, the
-batches, `on_epoch_end`. Before each call of the dataset the global generators are set, so that a
-dataset that draws from them is found by the one rule that is about them, and by no other.
+For a plain `keras.utils.PyDataset`, an epoch is what Keras does: the hook `on_epoch_begin`, the
+batches, `on_epoch_end`. The global generators are set before each call of the dataset, so that
+only the rule about them reports a dataset that draws from them.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from keras_npbatch.tree import Tree
 __all__ = ["NotChecked", "SampleId", "Subject", "Unreadable"]
 
 SampleId = Callable[[Tree], Any]
-"""`sample_id(batch)`: an array `(n,)` that tells which sample each row is; or `(n, k)`, as read
-from `k` places of the batch, which must agree."""
+"""`sample_id(batch)`: an array of shape `(n,)` with the id of the sample in each row; or `(n, k)`,
+with ids read from `k` parts of the batch, which must agree."""
 
 _MOST_TOLD = 300
 _FIRST_SEED = 0
@@ -49,12 +49,12 @@ _DIFFER = (
 )
 
 
-class NotChecked(Exception):  # noqa: N818  # no error: the text tells why a rule says nothing
-    """A rule can't be looked at for this dataset."""
+class NotChecked(Exception):  # noqa: N818  # not an error: the text says why a rule has no result
+    """A rule can't be checked for this dataset."""
 
 
-class Unreadable(Exception):  # noqa: N818  # what the dataset raised is the error
-    """A call of the dataset raised something."""
+class Unreadable(Exception):  # noqa: N818  # the error is what the dataset raised
+    """A call of the dataset raised an exception."""
 
     def __init__(self, call: str, error: BaseException) -> None:
         text = f"{type(error).__name__}: {error}"
@@ -65,10 +65,10 @@ class Unreadable(Exception):  # noqa: N818  # what the dataset raised is the err
 
 
 class Subject:
-    """A dataset, and what its user told about it; see `check_dataset`.
+    """A dataset and the arguments of `check_dataset` that describe it.
 
     Raises:
-        InvalidArgumentError: for what is no finite `PyDataset`.
+        InvalidArgumentError: for anything but a finite `PyDataset`.
     """
 
     def __init__(
@@ -109,28 +109,28 @@ class Subject:
 
     @property
     def num_batches(self) -> int:
-        """Batches in an epoch, as the dataset tells."""
+        """Batches in an epoch, according to the dataset."""
         return int(self.dataset.num_batches)
 
     @property
     def left_out(self) -> int:
-        """Samples that an epoch leaves out, others in each, or leaves to other processes."""
+        """Samples that an epoch drops (others in each epoch) or leaves to other processes."""
         return self.dataset.num_samples - self._in_an_epoch() if self.is_ours else 0
 
     def steps(self, most: int) -> list[int]:
-        """Up to `most` steps: the first, the last, and some between them."""
+        """Up to `most` steps: the first, the last, and some in between."""
         spread = np.linspace(0, self.num_batches - 1, most).astype(int)
         return [int(step) for step in np.unique(spread)]
 
     @property
     def changes_batches(self) -> bool:
-        """Whether a dataset of ours changes what it has loaded."""
+        """Whether a `BatchDataset` has a transform or augmentation."""
         core = core_of(self.dataset)
         return (core.transform, core.augment) != (None, None)
 
     @property
     def reads_arrays(self) -> bool:
-        """Whether it is an ArrayDataset: its samples are those of the arrays, whatever they are."""
+        """Whether it is an `ArrayDataset`, whose samples are the rows of its arrays."""
         return self.is_ours and core_of(self.dataset).reads_arrays_alone
 
     # ---------------------------------------------------------------- copies
@@ -139,8 +139,8 @@ class Subject:
         """A copy of the dataset.
 
         Args:
-            finished: whether its transform is applied.
-            workers: threads that make batches, of ours; a plain PyDataset is left one.
+            finished: whether to keep its transform and augmentation.
+            workers: number of threads of a `BatchDataset`; a plain `PyDataset` always has 1.
         """
         twin = copied(self.dataset)
         twin.workers, twin.use_multiprocessing = (workers if self.is_ours else 1), False
@@ -150,29 +150,29 @@ class Subject:
         return twin
 
     def at_epoch(self, number: int, *, finished: bool = True, seed: int = _FIRST_SEED) -> Any:
-        """A copy at the `number`th epoch from now, as Keras would bring it there.
+        """A copy at the `number`th epoch from now, brought there as Keras would do it.
 
         Args:
             number: from 0 up.
-            finished: whether the transform of the dataset is applied.
-            seed: of the global generators that the hooks may draw from.
+            finished: whether to keep the transform and augmentation of the dataset.
+            seed: seed of the global generators, from which the hooks may draw.
         """
         return self.to_epoch(self.copy(finished=finished), number, seed=seed)
 
     def to_epoch(self, dataset: Any, number: int, *, seed: int = _FIRST_SEED) -> Any:
-        """Brings a dataset that was not used yet to an epoch."""
+        """Bring an unused dataset to an epoch."""
         if isinstance(dataset, BatchDataset):
             dataset.set_epoch(dataset.epoch + number)
             return dataset
         self.call_hook(dataset, "on_epoch_begin", seed)
         for later in range(1, number + 1):
-            # Other numbers each time: a hook that draws an order would draw the same again.
+            # Another seed each time: with the same one, a hook would draw the same order again.
             self.call_hook(dataset, "on_epoch_end", seed + 2 * later)
             self.call_hook(dataset, "on_epoch_begin", seed + 2 * later + 1)
         return dataset
 
     def resumed(self, step: int) -> Any:
-        """A copy that goes on at a step of the epoch that comes next."""
+        """A copy that resumes at a step of the next epoch."""
         twin = self.copy()
         state = twin.state_dict(epoch=twin.epoch, step=step)
         twin.load_state_dict(json.loads(json.dumps(state)))
@@ -190,7 +190,7 @@ class Subject:
         return made
 
     def call_hook(self, dataset: Any, name: str, seed: int = _FIRST_SEED) -> None:
-        """Calls a hook of a dataset."""
+        """Call a hook of a dataset, with the global generators set."""
         seed_all(seed)
         try:
             getattr(dataset, name)()
@@ -202,16 +202,16 @@ class Subject:
     def read(
         self, dataset: Any, step: int, *, seed: int = _FIRST_SEED, only: str | None = None
     ) -> Tree:
-        """A batch.
+        """Read a batch.
 
         Args:
             dataset: a copy.
-            step: which batch.
-            seed: of the global generators.
-            only: the one generator that gets this seed; None: all of them.
+            step: the step of the batch.
+            seed: seed of the global generators.
+            only: the only generator that gets this seed; None: all of them.
 
         Raises:
-            Unreadable: if the dataset raises something.
+            Unreadable: if the dataset raises an exception.
             NotChecked: if the time is over.
         """
         self.check_time(step)
@@ -222,7 +222,7 @@ class Subject:
             raise Unreadable(f"dataset[{step}]", error) from error
 
     def check_time(self, step: int) -> None:
-        """Raises `NotChecked` if the time of this check is over."""
+        """Raise `NotChecked` if the time of this check is over."""
         if time.monotonic() > self.deadline:
             raise NotChecked(
                 f"its time was over before batch {step} of {self.num_batches}; give a longer "
@@ -230,7 +230,7 @@ class Subject:
             )
 
     def look_at(self, batch: Tree, step: int) -> Seen:
-        """What there is to see of a batch that was read."""
+        """Describe a batch that was read."""
         return see(batch, step, self._real_samples(step), self.sample_id)
 
     def epoch(self, number: int, *, finished: bool = True) -> tuple[Seen, ...]:
@@ -247,12 +247,12 @@ class Subject:
             except NotChecked as too_long:
                 known = too_long
             self._epochs[key] = known
-        if isinstance(known, NotChecked):  # the next rule would wait as long, and in vain
+        if isinstance(known, NotChecked):  # the next rule would wait as long, also in vain
             raise known
         return known
 
     def mark(self, seen: Seen) -> Hashable:
-        """What tells a batch from others: its contents or, if these are noise, the user's ids.
+        """A key that identifies a batch: from its contents or, if these are noise, the user's ids.
 
         Raises:
             NotChecked: if neither is the same at each read.
@@ -267,18 +267,18 @@ class Subject:
         return self.mark(self.look_at(batch, step)) if self.noise else digests.whole(batch)
 
     def keys(self, batches: Sequence[Seen]) -> list[Hashable]:
-        """Which sample each row of the batches is: by the user's ids, or by the inputs."""
+        """A key for the sample in each row of the batches: the user's id, or a digest of inputs."""
         if self.sample_id is None:
             return [key for seen in batches for key in seen.inputs]
         ids = [key for seen in batches for key in seen.ids]
         return [key[0] if isinstance(key, tuple) else key for key in ids]
 
     def known_again(self, number: int) -> tuple[Seen, ...]:
-        """An epoch whose samples can be known again in another: if need be, untransformed.
+        """An epoch whose samples can be recognised in another epoch; untransformed if necessary.
 
         Raises:
-            NotChecked: if their contents differ from read to read or from epoch to epoch, and
-                there are no ids, or these differ too.
+            NotChecked: if the contents differ between reads or epochs and there are no ids, or if
+                the ids differ too.
         """
         if self.sample_id is None:
             return self.contents(number)
@@ -286,10 +286,10 @@ class Subject:
         return self.epoch(number)
 
     def contents(self, number: int) -> tuple[Seen, ...]:
-        """An epoch with inputs as the data have them, before a transform changes them.
+        """An epoch with the inputs of the data, before a transform changes them.
 
         Raises:
-            NotChecked: if these differ from read to read, or from epoch to epoch.
+            NotChecked: if they differ between reads or between epochs.
         """
         if self.is_ours and core_of(self.dataset).load_draws:
             raise NotChecked(
@@ -304,19 +304,19 @@ class Subject:
         return self.epoch(number, finished=False)
 
     def need_steady_contents(self) -> None:
-        """Before untransformed contents are compared.
+        """Check that untransformed contents can be compared.
 
         Raises:
-            NotChecked: if they differ from read to read.
+            NotChecked: if they differ between reads.
         """
         if self.noise and not self._is_steady(finished=False):
             raise NotChecked(self._first_mend)
 
     def need_equal_widths(self, *epochs: Sequence[Seen]) -> None:
-        """Before a difference of contents is told: padding to the longest makes one too.
+        """Check that different contents are not due to padding to the longest sample of a batch.
 
         Raises:
-            NotChecked: if samples are known by contents, and their shapes differ.
+            NotChecked: if samples are identified by contents and their shapes differ.
         """
         if self.sample_id is None and len({b.widths for batches in epochs for b in batches}) > 1:
             raise NotChecked(
@@ -334,9 +334,9 @@ class Subject:
         return f"first mend: {', '.join(self.noise)}{by_ids}"
 
     def _is_steady(self, *, finished: bool) -> bool:
-        """Whether noise leaves the ids, or untransformed contents, as they are.
+        """Whether the ids, or the untransformed contents, are the same at each read despite noise.
 
-        They are read in order, twice each; from the last on; and with other global seeds.
+        Reads batches in order, each twice; backwards; and with another global seed.
         """
         if finished not in self._steady:
             expected, twin = self.epoch(0, finished=finished), self.at_epoch(0, finished=finished)
@@ -354,7 +354,7 @@ class Subject:
     # ---------------------------------------------------------------- inside
 
     def _real_samples(self, step: int) -> int | None:
-        """Samples in a batch without those that pad it, if the dataset tells."""
+        """Samples in a batch without padding, if the dataset knows."""
         if not self.is_ours or not 0 <= step < self.num_batches:
             return None
         start, stop = self.dataset.plan.span(step)
@@ -366,7 +366,7 @@ class Subject:
         return self._in_an_epoch()
 
     def _in_an_epoch(self) -> int:
-        """Samples in an epoch of ours."""
+        """Samples in an epoch of a `BatchDataset`."""
         plan: Plan = self.dataset.plan
         if plan.shard.count == 1:
             return plan.span(plan.num_batches - 1)[1]
