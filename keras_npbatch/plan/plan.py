@@ -59,7 +59,7 @@ class Plan:
     """The part of each global batch that this process reads; `rows` and `span` give this part."""
     skip: int = 0
     """Samples at the beginning of an epoch that are in no batch. Above 0, this plans the rest of an
-    epoch that was begun with batches of another size."""
+    epoch that began with batches of another size."""
     selection: Selection | None = None
     """Which rows of the data the samples are, if they are a part of a split."""
     _orders: OrderedDict[int, orders.Order] = field(
