@@ -5,7 +5,7 @@
     train = npb.ArrayDataset(x, y, batch_size=256, seed=0)
     model.fit(train, epochs=10)
 
-Importing this package imports neither Keras nor a framework: names are loaded when first used.
+Importing this package imports neither Keras nor a framework: each name is loaded on first use.
 """
 
 from __future__ import annotations

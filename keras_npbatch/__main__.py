@@ -1,8 +1,8 @@
-"""`python -m keras_npbatch check module:factory`: what `testing.check_dataset` finds, in a shell.
+"""`python -m keras_npbatch check module:factory`: run `testing.check_dataset` from a shell.
 
-`module:factory` names a dataset, or a function or class that makes one when it is called without
-arguments. The exit status is 0 without findings, 1 with findings, and 2 for wrong usage and where
-the check could not be made.
+`module:factory` names a dataset, or a function or class that returns one when called without
+arguments. The exit status is 0 without findings, 1 with findings, and 2 for wrong usage or a check
+that could not be made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        arguments: those of the command line; by default this process's.
+        arguments: the command-line arguments; by default those of this process.
 
     Returns:
         The exit status.
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit) as error:  # noqa: BLE001  # neither findings nor clean
         traceback.print_exc()
         parser.exit(_WRONG_USAGE, f"{parser.prog}: the check was ended by {_told(error)}\n")
-    if isinstance(sys.stdout, io.TextIOWrapper):  # of a console that has no check marks
+    if isinstance(sys.stdout, io.TextIOWrapper):  # for a console without check marks
         sys.stdout.reconfigure(errors="replace")
     print_report(report, Console())
     return 0 if report.ok else _FOUND
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _UsageError(Exception):
-    """What is said and the exit status is 2."""
+    """Wrong usage: the command prints the text and exits with status 2."""
 
 
 def _made(target: str) -> Any:
@@ -117,7 +117,7 @@ def _made(target: str) -> Any:
 def _has(found: Any, name: str) -> bool:
     try:
         return hasattr(found, name)
-    except (Exception, SystemExit):  # noqa: BLE001  # of a `__getattr__`
+    except (Exception, SystemExit):  # noqa: BLE001  # raised by a `__getattr__`
         return False
 
 

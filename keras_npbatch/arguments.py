@@ -1,4 +1,4 @@
-"""Checks of arguments that several layers share."""
+"""Argument checks that several rooms share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["is_called", "number_of_batches", "whole_number"]
 
 
 def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> int:
-    """`value` as an int; refuses what is no whole number between `least` and `most`."""
+    """`value` as an int; refuses anything but a whole number from `least` to `most`."""
     number: int | None
     try:
         number = None if isinstance(value, bool | np.bool_) else operator.index(value)
@@ -28,13 +28,13 @@ def whole_number(name: str, value: Any, *, least: int, most: int | None = None) 
 
 
 def number_of_batches(dataset: Any) -> int | None:
-    """`num_batches` of a `PyDataset`, None if it is endless; refuses what can't tell it."""
+    """`num_batches` of a `PyDataset`, None if it is endless; refuses one that can't say."""
     try:
         found = dataset.num_batches
         return None if found is None else operator.index(found)
-    except InvalidArgumentError:  # of one of ours, which tells it all
+    except InvalidArgumentError:  # raised by one of ours, with a full message
         raise
-    except Exception as error:  # whatever a length of the user's may raise
+    except Exception as error:  # a user's length may raise anything
         raise InvalidArgumentError(
             f"{type(dataset).__name__} can't tell how many batches it has "
             f"({type(error).__name__}: {error}); expected a number. Write __len__."
@@ -42,14 +42,14 @@ def number_of_batches(dataset: Any) -> int | None:
 
 
 def is_called() -> bool:
-    """Whether the property that asks is being called: `dataset.shuffle(500)`.
+    """Whether the property that calls this is itself being called: `dataset.shuffle(500)`.
 
-    Python compiles such a line as the call of a method. False where that can't be told.
+    Python compiles such a line as a method call. False where that can't be determined.
     """
     frame = sys._getframe(2)
     code, at = frame.f_code.co_code, frame.f_lasti
     name = dis.opname[code[at]]
-    # Python 3.12 marks the LOAD_ATTR of a method by the lowest bit of its argument.
+    # Python 3.12 marks the LOAD_ATTR of a method with the lowest bit of its argument.
     return name == "LOAD_METHOD" or (
         sys.version_info >= (3, 12) and name == "LOAD_ATTR" and bool(code[at + 1] & 1)
     )

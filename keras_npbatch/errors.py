@@ -1,7 +1,7 @@
 """The errors of this library: each a subclass of the builtin it specialises.
 
-Every message answers three questions: what came, what was expected, what to do. Messages name
-leaves by their path (`x['image']`), shapes and dtypes; never the contents of an array.
+Every message answers three questions: what came, what was expected, what to do. Messages give the
+path (`x['image']`), shape and dtype of a leaf, and never the contents of an array.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _MAX_ROWS_SHOWN = 8
 
 
 class KerasNpBatchError(Exception):
-    """The common base, for `except keras_npbatch.errors.KerasNpBatchError`."""
+    """The common base class, for `except keras_npbatch.errors.KerasNpBatchError`."""
 
 
 class InvalidArgumentError(KerasNpBatchError, ValueError):
-    """A setting (`batch_size`, `seed`, `remainder`, ...) has a value that makes no sense."""
+    """A setting (`batch_size`, `seed`, `remainder`, ...) has an invalid value."""
 
 
 class UnknownSettingError(InvalidArgumentError, TypeError):
-    """A dataset was given a setting that it does not have; the message tells what to write."""
+    """A dataset was given a setting that does not exist; the message says what to write."""
 
 
 class InvalidDataError(KerasNpBatchError, ValueError):
-    """The data given to a dataset can't be read by rows, or its leaves don't fit each other."""
+    """The data given to a dataset can't be read by rows, or its leaves don't match."""
 
 
 class InvalidBatchError(KerasNpBatchError, ValueError):
@@ -62,11 +62,11 @@ class InvalidStateError(KerasNpBatchError, ValueError):
 
 
 class UnsupportedArgumentError(KerasNpBatchError, ValueError):
-    """An argument of `fit`, `evaluate` or `predict` that belongs into the dataset."""
+    """An argument of `fit`, `evaluate` or `predict` is not supported, or belongs in the dataset."""
 
 
 class AmbiguousCallError(KerasNpBatchError, RuntimeError):
-    """It can't be told whether `fit`, `evaluate` or `predict` asks for the batches."""
+    """It is unclear whether `fit`, `evaluate` or `predict` asks for the batches."""
 
 
 class ClosedError(KerasNpBatchError, RuntimeError):
@@ -74,23 +74,23 @@ class ClosedError(KerasNpBatchError, RuntimeError):
 
 
 class CoverageError(KerasNpBatchError, RuntimeError):
-    """An epoch was not trained on each of its samples once; the message names the rows."""
+    """Training did not see each sample of an epoch exactly once; the message names the rows."""
 
 
 class NonFiniteError(KerasNpBatchError, ArithmeticError):
-    """The loss or an input has turned NaN or infinite; the message names the batch."""
+    """The loss or an input is NaN or infinite; the message names the batch."""
 
 
 class RanksDisagreeError(KerasNpBatchError, RuntimeError):
-    """Processes that train together have different datasets; the message tells what differs."""
+    """Processes that train together have different datasets; the message says what differs."""
 
 
 class FaultyDatasetError(KerasNpBatchError, AssertionError):
-    """`keras_npbatch.testing` found faults in a dataset; the message tells each of them."""
+    """`keras_npbatch.testing` found faults in a dataset; the message lists them."""
 
 
 class SharedMemoryError(KerasNpBatchError, MemoryError):
-    """Shared memory for worker processes can't be had."""
+    """Shared memory for worker processes can't be allocated."""
 
 
 class UnsendableError(KerasNpBatchError, TypeError):
@@ -98,15 +98,15 @@ class UnsendableError(KerasNpBatchError, TypeError):
 
 
 class WorkerDiedError(KerasNpBatchError, RuntimeError):
-    """A worker process died, again and again, over one batch; the message names the batch."""
+    """Worker processes died repeatedly over one batch; the message names the batch."""
 
 
 class WorkerStartError(WorkerDiedError):
-    """Worker processes can't be started here; the message says why, and what else there is."""
+    """Worker processes can't be started here; the message says why, and what to do instead."""
 
 
 class WorkerError(KerasNpBatchError, RuntimeError):
-    """Stands for an exception of a worker process that can't be sent, and tells its text."""
+    """Stands in for an exception of a worker process that can't be sent; it carries the text."""
 
 
 class MissingExtraError(KerasNpBatchError, ImportError):
@@ -118,19 +118,19 @@ def told(value: Any) -> str:
     name = type(value).__name__
     if isinstance(value, type):
         return f"the class {value.__name__}"
-    with contextlib.suppress(Exception):  # no array, or one in a file that has been closed
+    with contextlib.suppress(Exception):  # not an array, or one in a closed file
         if not isinstance(value, np.generic):
             return f"{name} of shape {tuple(value.shape)} and dtype {value.dtype}"
-    with contextlib.suppress(Exception):  # no table
+    with contextlib.suppress(Exception):  # not a table
         if not isinstance(value, np.generic):
             return f"{name} of shape {tuple(value.shape)}"
-    if not isinstance(value, np.generic) and hasattr(value, "__array__"):  # of Arrow, say
+    if not isinstance(value, np.generic) and hasattr(value, "__array__"):  # an Arrow array, say
         with contextlib.suppress(Exception):
             return f"{name} of {len(value)} items"
     items = value.values() if isinstance(value, dict) else value
     if isinstance(value, list | tuple | dict) and any(hasattr(item, "shape") for item in items):
         return f"a {name} of {len(value)} items"
-    text = " ".join(repr(value).split())  # a table's goes over several lines
+    text = " ".join(repr(value).split())  # the repr of a table spans several lines
     if len(text) > 60:
         text = text[:57] + "..."
     return f"{text} ({name})"

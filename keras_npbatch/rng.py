@@ -24,7 +24,7 @@ _WORD_BITS = 32
 _WORD = 2**_WORD_BITS - 1
 
 MAX_SEED = 2**128 - 1
-"""Up to here a seed fills no more than the pool of a SeedSequence, and keys stay apart from it."""
+"""The largest seed that fits the pool of a SeedSequence, so that keys stay apart from it."""
 
 
 class Purpose(IntEnum):
@@ -39,17 +39,17 @@ class Purpose(IntEnum):
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
-    """The seed sequence of one purpose at one place, `key` being for instance (epoch, step).
+    """The seed sequence of one purpose and one key, for example (epoch, step).
 
-    NumPy strings the 32-bit words of a spawn key together, so that (2**32 + 5,) would equal
-    (5, 1); here each number takes two words, whatever its size (below 2**64).
+    NumPy concatenates the 32-bit words of a spawn key, so (2**32 + 5,) would equal (5, 1). Here
+    each number (below 2**64) takes two words, whatever its size.
     """
     words = [word for number in key for word in (number & _WORD, number >> _WORD_BITS)]
     return np.random.SeedSequence(seed, spawn_key=(int(purpose), *words))
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
-    """A fresh PCG64 generator for one purpose at one place."""
+    """A fresh PCG64 generator for one purpose and one key."""
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, purpose, *key)))
 
 
@@ -61,7 +61,7 @@ def mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def draw_seed() -> int:
-    """A seed from NumPy's global state, so that `keras.utils.set_random_seed` fixes it."""
+    """A seed from NumPy's global state, so that `keras.utils.set_random_seed` determines it."""
     # The legacy global state is what keras.utils.set_random_seed sets.
     return int(np.random.randint(0, 2**63 - 1, dtype=np.int64))  # noqa: NPY002
 

@@ -1,10 +1,10 @@
 """Nested batches: any nesting of dict, tuple, list (and namedtuple) around leaves.
 
 `None` is structure, not a leaf: `(x, None, w)` has the leaves of `x` and `w`, and keeps its `None`.
-A thin layer over optree (which Keras brings), so that paths read the same in every message:
-`x['image'][0]`. A flat tuple of arrays, as most batches are, needs none of it: in a loop of
-training, which has its own code and data in the processor's caches, each call of optree costs ten
-times what it takes alone.
+This is a thin layer over optree (Keras depends on it too), so that paths read the same in every
+message: `x['image'][0]`. Most batches are a flat tuple of arrays and do without optree: a training
+loop fills the processor's caches with its own code and data, and there each call of optree costs
+ten times what it costs alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Tree: TypeAlias = Any
 
 
 def is_flat(tree: Tree) -> bool:
-    """Whether it is a tuple of arrays, which are its leaves."""
+    """Whether `tree` is a tuple of arrays, which are then its leaves."""
     return type(tree) is tuple and all(type(leaf) is np.ndarray for leaf in tree)
 
 
@@ -65,7 +65,7 @@ def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
 
 
 def map_with_none(function: Callable[[Any], Any], tree: Tree) -> Tree:
-    """A tree like `tree` whose leaves are `function(leaf)`, with each None taken for a leaf."""
+    """A tree like `tree` whose leaves are `function(leaf)`, where None counts as a leaf."""
     return optree.tree_map(function, tree, none_is_leaf=True)
 
 

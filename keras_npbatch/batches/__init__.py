@@ -1,1 +1,1 @@
-"""How one batch is made. No Keras here: a worker process has this and no more."""
+"""How one batch is made. No Keras here: a worker process makes batches without it."""

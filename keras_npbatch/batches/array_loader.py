@@ -32,7 +32,7 @@ from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_wit
 __all__ = ["ArrayBatches", "ArrayCore", "array_core_of"]
 
 _ROWS_LOOKED_AT = 16
-"""By which processes that train together tell whether they have the same data."""
+"""Rows by which processes that train together check whether they have the same data."""
 
 
 class ArrayCore(Core):
@@ -40,7 +40,7 @@ class ArrayCore(Core):
 
     Args:
         owner: the dataset.
-        x: as all that follows, see `ArrayDataset`.
+        x: see `ArrayDataset`, as for the other arguments.
         has_own_load: whether the owner overrides `load`.
     """
 
@@ -68,7 +68,7 @@ class ArrayCore(Core):
             as_sources(x, "x"), as_sources(y, "y"), as_sources(sample_weight, "sample_weight")
         )
         changes = settings.get("transform"), settings.get("augment")
-        if changes == (None, None):  # else they may make others of them
+        if changes == (None, None):  # otherwise they may change the weights
             _check_weights(parts, settings.get("class_weight"))
         rows = num_rows(**parts._asdict())
         if rows == 0:
@@ -83,7 +83,7 @@ class ArrayCore(Core):
         super().__init__(owner, rows, **settings)
 
     def load(self, rows: Any) -> Tree:
-        """The batch of any rows, which are checked."""
+        """The batch of any rows, after checking them."""
         rows = np.asarray(rows)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise InvalidArgumentError(
@@ -100,11 +100,11 @@ class ArrayCore(Core):
         """The batch of rows that are known to be in range."""
         lease = self.slots.lease
         found = [source.read(rows, lease) for source in self.sources]
-        # Without optree where it can be done without; see `tree`.
+        # Without optree if possible; see `tree`.
         return tuple(found) if self._is_flat else self._structure.unflatten(found)
 
     def loading(self, plan: Plan, training: bool = True) -> Recipe:
-        """How a batch is made of what `load` returns."""
+        """How any batch is made from what `load` returns."""
         recipe = super().loading(plan, training)
         if self._has_own_load:
             return recipe
@@ -114,10 +114,10 @@ class ArrayCore(Core):
         return replace(recipe, load=self.gather, finished=nothing_to_do)
 
     def check_class_weight(self) -> None:
-        """As for any dataset; and the data are looked at, where nothing changes them."""
+        """As for any dataset; also check the data, if nothing changes them."""
         super().check_class_weight()
         if self._has_own_load or (self.transform, self.augment) != (None, None):
-            return  # which may make others of them; each batch is looked at
+            return  # they may change the weights; each batch is checked
         parts = self._parts_of_data
         if parts.sample_weight is not None:
             raise UnsupportedArgumentError(
@@ -138,11 +138,11 @@ class ArrayCore(Core):
 
     @property
     def reads_arrays_alone(self) -> bool:
-        """Whether its samples are rows of `data`, whatever is done to them then."""
+        """Whether its samples are rows of `data`, whatever is done to them afterwards."""
         return not self._has_own_load and not self.makes_whole_batches
 
     def facts(self, plan: Plan) -> Facts:
-        """What is known of how batches are made."""
+        """What is known about how batches are made."""
         of_a_sample = sum(
             int(np.prod(source.shape[1:])) * source.dtype.itemsize for source in self.sources
         )
@@ -160,7 +160,7 @@ class ArrayCore(Core):
         }
 
     def data_digest(self) -> dict[str, Any]:
-        """Of some rows: the same rows in another order would give other batches."""
+        """A digest of some rows: the same rows in another order would give other batches."""
         last = self.plan.num_rows - 1
         rows = np.array([last * i // (_ROWS_LOOKED_AT - 1) for i in range(_ROWS_LOOKED_AT)])
         digest = hashlib.blake2b(digest_size=8)
@@ -197,11 +197,11 @@ def array_core_of(dataset: Any) -> ArrayCore:
 
 
 def _check_weights(parts: Parts, class_weight: Any) -> None:
-    """Refuses what a model with several outputs would fail on, or not take as it is meant.
+    """Refuse weights that a model with several outputs would fail on or misread.
 
     Raises:
         InvalidDataError: for weights that are not nested as the targets are.
-        InvalidArgumentError: for class weights where there is no one array of labels.
+        InvalidArgumentError: for class weights without a single array of labels.
     """
     outputs, weights = _paths(parts.y), _paths(parts.sample_weight)
     if weights not in ([""], outputs):  # one array, or None, goes with any targets

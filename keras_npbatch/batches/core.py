@@ -4,12 +4,12 @@
     make = core.maker(Work(core.plan))
     make(epoch=2, step=7)          # the same bytes wherever it is called
 
-A dataset is subclassed, so its namespace belongs to the user: whatever attributes a loader has,
-`_pool` or `_plan`, they are its own. All that this library keeps is here, typed, and goes along
-when the dataset is copied or sent to a worker process.
+Users subclass a dataset, so its namespace belongs to them: a loader may have an attribute `_pool`
+or `_plan` of its own. All that this library keeps is here, typed, and goes with the dataset when it
+is copied or sent to a worker process.
 
-What higher rooms keep for a dataset (its workers, the calls of Keras that it serves) they put into
-`part`. It belongs to this very object, and is neither copied nor sent.
+What higher rooms keep for a dataset (its workers, the calls of Keras that it serves) is in `part`.
+A part belongs to this one object, and is neither copied nor sent.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 ATTRIBUTE = "_keras_npbatch"
-"""The name of the attribute of a dataset in which its core is."""
+"""The name of the attribute that holds the core of a dataset."""
 
 Maker: TypeAlias = Callable[[int, int], Tree]
 """`maker(epoch, step)`: the batch."""
@@ -56,26 +56,26 @@ Maker: TypeAlias = Callable[[int, int], Tree]
 _Part = TypeVar("_Part")
 
 _SLOTS_BESIDE_QUEUE = 4
-"""Batches in the hands of the model and of the workers, beside those that wait in the queue."""
+"""Batches that the model and the workers hold, besides those that wait in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of how batches are made, without making one."""
+    """What is known about how batches are made, without making one."""
 
     are_gathered: bool = False
-    """Whether they are rows of arrays, and no code of the user's is called."""
+    """Whether they are rows of arrays, and no user code is called."""
     are_arrays: bool = False
-    """Whether the data are NumPy arrays, memory maps among them."""
+    """Whether the data are contiguous NumPy arrays or memory maps."""
     is_in_memory: bool = False
-    """Whether all data lie in memory."""
+    """Whether all data are in memory."""
     batch_bytes: int = 0
-    """The size of a full batch that is gathered."""
+    """The size of a full batch of the data, if it is known."""
 
 
 @dataclass(slots=True)
 class WorkerSettings:
-    """Who makes batches, as the user has set it; see `BatchDataset`."""
+    """Who makes batches, as set by the user; see `BatchDataset`."""
 
     workers: int = 0
     use_multiprocessing: bool = False
@@ -89,9 +89,9 @@ class Core:
 
     Args:
         owner: the dataset, whose `load` or `__getitem__` makes batches.
-        num_samples: as all that follows, see `BatchDataset`.
+        num_samples: see `BatchDataset`, as for the other settings.
         makes_whole_batches: whether the owner overrides `__getitem__`.
-        settings: who makes the batches; None: this thread, as in a worker process.
+        settings: who makes the batches; None: the calling thread, as for a plain `Batches`.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Core:
             self.augment = Transform(augment, "augment", rng.Purpose.AUGMENT)
         self.class_weight = None if class_weight is None else ClassWeight(class_weight)
         self.sent_class_weight: ClassWeight | None = None
-        """That of `fit(class_weight=...)`, as worker processes have it."""
+        """The one of `fit(class_weight=...)`, as worker processes have it."""
         self.load_draws = False
         """Whether `load` takes a random generator as its second argument."""
         if makes_whole_batches:
@@ -141,11 +141,11 @@ class Core:
         else:
             self.load_draws = wants_rng(owner.load, f"{type(owner).__name__}.load", "rows")
         self.endless = False
-        """Whether one epoch follows the other without an end."""
+        """Whether epochs follow one another without end."""
         self.asked_for_rows = False
-        """Whether what makes batches has asked which rows are in one."""
+        """Whether the code that makes batches has asked which rows are in one."""
         self.is_agreed = False
-        """Whether the processes that train together have compared what they have."""
+        """Whether the processes that train together have compared their datasets."""
         self.clock = Clock()
         """Which batch comes next."""
         self._begin(owner)
@@ -161,25 +161,25 @@ class Core:
 
     @property
     def owner(self) -> Any:
-        """The dataset, which lives as long as anybody uses it."""
+        """The dataset; the core refers to it weakly."""
         return self._owner()
 
     @property
     def name(self) -> str:
-        """That of its class, for messages."""
+        """The name of the dataset's class, for messages."""
         return type(self.owner).__name__
 
     def part(self, kind: Callable[[Core], _Part]) -> _Part:
-        """What `kind(core)` returned when it was first asked for."""
+        """What `kind(core)` returned when it was first requested."""
         found = self._parts.get(kind)
-        if found is None:  # made by two threads at once, one of them is kept
+        if found is None:  # if two threads make it at once, one of the two is kept
             found = self._parts.setdefault(kind, kind(self))
         return cast(_Part, found)
 
     # ---------------------------------------------------------------- copies
 
     def copy_for(self, owner: Any) -> Self:
-        """The same for another dataset, at the same position; nothing is under way there."""
+        """A copy for another dataset, at the same position, with nothing under way."""
         twin = copy.copy(self)
         twin._begin(owner)
         return twin
@@ -190,7 +190,7 @@ class Core:
         return state | {"clock": self.clock.copy(), "settings": copy.copy(self.settings)}
 
     def sent_settings(self) -> dict[str, Any]:
-        """What a worker process has of it, and does not change as a dataset is used."""
+        """What a worker process gets of it and using the dataset does not change."""
         state = self.__getstate__()
         del state["clock"], state["asked_for_rows"], state["is_agreed"]
         return state
@@ -198,12 +198,12 @@ class Core:
     # ---------------------------------------------------------------- batches
 
     def maker(self, work: Work) -> Maker:
-        """What makes any batch."""
+        """A function that makes any batch."""
         plan, _, summarise = work
         if summarise is not None:
             return summing(self.maker(work._replace(summarise=None)), plan, summarise)
         recipe = self.recipe(work)
-        if recipe.finished:  # no code of the user's is called, which might ask
+        if recipe.finished:  # no user code is called that might ask
             return recipe
 
         def make(epoch: int, step: int) -> Tree:
@@ -235,7 +235,7 @@ class Core:
         return recipe
 
     def loading(self, plan: Plan, training: bool = True) -> Recipe:
-        """How a batch is made of what `load` returns."""
+        """How any batch is made from what `load` returns."""
         return Recipe(
             plan,
             self.owner.load,
@@ -247,7 +247,7 @@ class Core:
         )
 
     def use_slots(self, slots: Slots) -> None:
-        """Make arrays there: in a worker process, in the memory that it shares."""
+        """Make arrays in these slots: in a worker process, in the memory that it shares."""
         self.slots = slots
 
     def _make_by_index(self, _: Rows) -> Tree:
@@ -281,8 +281,8 @@ class Core:
     # ---------------------------------------------------------------- rows and positions
 
     def note_asking(self) -> None:
-        """Somebody asks for rows: whoever makes a batch, maybe."""
-        if now_making(self) is not None:  # others who ask say nothing of how batches are made
+        """Rows were asked for: note it if that happened while making a batch."""
+        if now_making(self) is not None:  # other calls say nothing about how batches are made
             self.asked_for_rows = True
 
     @property
@@ -292,21 +292,21 @@ class Core:
         return self.clock.epoch if batch is None else batch.epoch
 
     def plan_of(self, epoch: int) -> Plan:
-        """Which rows an epoch has; while a batch is made, that by which it is."""
+        """The plan of an epoch; while a batch is made, the plan that it follows."""
         batch = now_making(self)
         if batch is not None:
             return batch.plan
         return self.plan.in_data_order() if self.clock.is_in_order(epoch) else self.plan
 
     def state_at(self, place: Place) -> dict[str, Any]:
-        """The state that says: the batch at `place` comes next."""
+        """The state in which the batch at `place` comes next."""
         return position.write(self.fingerprint(), place, self.plan)
 
     def place_of(self, state: Any) -> Place:
-        """The place of a state.
+        """The place that a state names.
 
         Raises:
-            InvalidStateError: if it is no state, or one of another dataset.
+            InvalidStateError: if it is not a state of this dataset.
         """
         return position.read(state, self.fingerprint(), self.plan)
 
@@ -319,10 +319,10 @@ class Core:
         return {
             "class": self.name,
             "num_samples": plan.num_samples,
-            # Not the shard: all processes write one state, and another number of them reads it.
+            # Not the shard: all processes write one state, and another number of them may read it.
             "global_batch_size": plan.global_batch_size,
             "shuffle": plan.shuffle,
-            # Without these the seed changes nothing, and one that was drawn must not be in the way.
+            # If nothing draws, the seed changes nothing, and one drawn at random must not matter.
             "seed": plan.seed if self.draws else None,
             "remainder": plan.remainder,
             "transform": None if self.transform is None else self.transform.name,
@@ -331,11 +331,11 @@ class Core:
         } | ({} if plan.selection is None else {"split": plan.selection.described})
 
     def description(self) -> dict[str, Any]:
-        """What processes that train together must have alike."""
+        """What must be equal on all processes that train together."""
         return self.fingerprint() | self.data_digest() | {"position": list(self.clock.place)}
 
     def data_digest(self) -> dict[str, Any]:
-        """What tells whether another process reads the same data, as far as that can be told."""
+        """Figures that differ if another process reads other data, as far as that can be seen."""
         return {}
 
     @property
@@ -346,7 +346,7 @@ class Core:
 
     @property
     def for_training_alone(self) -> list[str]:
-        """The settings by which training has other batches than `evaluate` or `predict`."""
+        """The settings that give training other batches than `evaluate` or `predict`."""
         remainder = self.plan.remainder
         reasons = {
             f"remainder={remainder!r}": remainder in ("pad", "drop"),
@@ -362,15 +362,15 @@ class Core:
 
     @property
     def reads_arrays_alone(self) -> bool:
-        """Whether its samples are rows of `data`, whatever is done to them then."""
+        """Whether its samples are rows of `data`, whatever is done to them afterwards."""
         return False
 
     def facts(self, plan: Plan) -> Facts:
-        """What is known of how batches are made."""
+        """What is known about how batches are made."""
         return Facts()
 
     def check_class_weight(self) -> None:
-        """Refuses `fit(class_weight=...)` where it is known that no batch could be weighed by it.
+        """Refuse `fit(class_weight=...)` if it is known that no batch can be weighed by it.
 
         Raises:
             UnsupportedArgumentError: if there are weights already.
@@ -385,7 +385,7 @@ class Core:
     # ---------------------------------------------------------------- changes
 
     def be_shard(self, shard: Shard, seed: int) -> None:
-        """Be one of several, as if made with this shard and seed."""
+        """Become one of several shards, as if made with this shard and seed."""
         plan = replace(self.plan, shard=shard, seed=seed)
         if not self.has_own_remainder:
             plan = replace(plan, remainder=self._default_remainder(is_part=True))
@@ -393,10 +393,10 @@ class Core:
         self.plan, self.is_part, self.is_agreed = plan, True, False
 
     def be_split(self, plan: Plan) -> None:
-        """Be a part of the data, from epoch 0 on."""
+        """Become a part of the data, at epoch 0."""
         refuse_empty_batches(plan)
         self.plan, self.is_agreed = plan, False
-        self.asked_for_rows = False  # whatever the whole did: now it matters more
+        self.asked_for_rows = False  # a part must ask, whatever the whole did
         self.clock = Clock()
 
     def _default_remainder(self, is_part: bool) -> Remainder:
@@ -434,7 +434,7 @@ def core_of(dataset: Any) -> Core:
 
 
 def refuse_empty_batches(plan: Plan) -> None:
-    """A batch of no samples has no mean: its loss would be NaN.
+    """Refuse batches without samples: such a batch has no mean, so its loss would be NaN.
 
     Raises:
         InvalidArgumentError: if a shard has such a batch.

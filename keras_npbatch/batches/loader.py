@@ -4,13 +4,13 @@
         def load(self, rows):
             return read(self.paths[rows]), self.labels[rows]
 
-    Slides(num_samples=1000, batch_size=64, seed=0)[7]     # the same bytes wherever it is asked
+    Slides(num_samples=1000, batch_size=64, seed=0)[7]     # the same bytes wherever it is read
 
-`BatchDataset` adds to it what Keras and the executors need. A worker process has this part alone:
-the classes of users that derive from `BatchDataset` here derive from `Batches` there, so that a
-worker need not load Keras and a framework to read files.
+`BatchDataset` adds what Keras and the executor need. A worker process has only this part: a user's
+class that derives from `BatchDataset` here derives from `Batches` there, so a worker can read files
+without loading Keras or a framework.
 
-Whatever it keeps is in its core: its own attributes are those of the user.
+All that this library keeps is in the core: every other attribute belongs to the user.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Batches:
         """Read a batch; the one method to write. It may be called from several threads at once.
 
         Write `load(self, rows, rng)` to draw random numbers: `rng` is a `np.random.Generator` that
-        depends on (seed, epoch, step) alone. `evaluate` and `predict` draw those of epoch 0.
+        depends on (seed, epoch, step) alone. `evaluate` and `predict` draw the numbers of epoch 0.
 
         Args:
             rows: int64 array of shape `(n,)`: the samples of the batch, in their order.
@@ -77,8 +77,8 @@ class Batches:
         Returns:
             `x`, `(x, y)` or `(x, y, sample_weight)`: each an array of shape
             `(n, *feature_shape)`, or a dict, tuple or list of such. Views of your data, cached
-            batches and a buffer that you fill again are fine: what you keep is copied. (Several
-            threads need a buffer each: `threading.local()`.)
+            batches and a buffer that you refill are fine: what you keep is copied. (With several
+            threads, each needs a buffer of its own: `threading.local()`.)
         """
         raise NotImplementedError(
             f"{type(self).__name__} has no load(rows); expected a method that returns the batch "
@@ -99,13 +99,13 @@ class Batches:
         return num_batches
 
     def __bool__(self) -> bool:
-        """True, also for an endless dataset, which has no length to ask."""
+        """True, also for an endless dataset, which has no length."""
         return True
 
     def __getitem__(self, index: int) -> Tree:
-        """Batch `index` of the epoch that comes next. Asking changes nothing.
+        """Batch `index` of the epoch that comes next. Reading it changes nothing.
 
-        For an endless dataset, `index` counts on through the epochs that follow.
+        For an endless dataset, `index` continues into the epochs that follow.
         """
         try:
             step = operator.index(index)
@@ -136,18 +136,18 @@ class Batches:
     def rows(self, step: int, epoch: int | None = None, shard: int | Shard | None = None) -> Rows:
         """The samples of a batch, without loading it.
 
-        Of an epoch that `fit(shuffle=False)` has read, or is reading, they are those it was given.
-        Steps are those of the whole epoch in batches of the present size, also where an epoch
-        that was begun with batches of another size goes on: its rest has steps of its own.
+        For an epoch that `fit(shuffle=False)` has read, or is reading, they are those it was given.
+        Steps count the whole epoch in batches of the current size. They do not count the rest of an
+        epoch that began with batches of another size: it has steps of its own.
 
         Args:
             step: from 0 to `num_batches - 1`.
             epoch: from 0 up; by default the one that comes next.
             shard: whose batch: the index of another process, or a `Shard` of any count that
-                divides the global batch; by default that of this dataset.
+                divides the global batch; by default this dataset's.
 
         Returns:
-            int64 array of shape `(samples in the batch,)`, read-only; padding is not in it.
+            int64 array of shape `(samples in the batch,)`, read-only, without padding.
         """
         core = core_of(self)
         epoch = _epoch_or_next(core, epoch)
@@ -161,8 +161,8 @@ class Batches:
     def rows_in_order(self) -> Rows:
         """All rows of the data that the dataset has, in the order in which `predict` reads them.
 
-        Row numbers for the predictions of a part of a split, where those of the whole data would
-        be `np.arange(num_samples)`:
+        These are the row numbers of the predictions for a part of a split; for the whole data they
+        would be `np.arange(num_samples)`:
 
         ```python
         _, validation = keras_npbatch.ArrayDataset(x, y).split(0.8)
@@ -185,7 +185,7 @@ class Batches:
 
         Returns:
             `(step, position in the batch)`, or None if that epoch drops the sample, or another
-            shard (`explain` tells which) or another part of a split has it.
+            shard (`explain` says which) or another part of a split has it.
         """
         core = core_of(self)
         epoch = _epoch_or_next(core, epoch)
@@ -195,8 +195,8 @@ class Batches:
     def explain(self, *, epoch: int, step: int) -> Explanation:
         """Which samples every process reads at a step, without loading them; `print` it.
 
-        Steps are those of the whole epoch, as in `rows`, not those of the rest of one that goes
-        on with batches of another size.
+        Steps count the whole epoch, as in `rows`, not the rest of an epoch that began with
+        batches of another size.
 
         Example:
 
@@ -225,17 +225,17 @@ class Batches:
         return core_of(self).epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next, from 0 up, beginning with its first batch."""
+        """Set which epoch comes next, from 0 up; it begins with its first batch."""
         core_of(self).clock.set(whole_number("epoch", epoch, least=0))
 
     # ---------------------------------------------------------------- resuming
 
     def state_dict(self, *, epoch: int | None = None, step: int | None = None) -> dict[str, Any]:
-        """Where to go on, as a small dict that `json.dump` takes.
+        """Where to resume, as a small dict that `json.dump` takes.
 
         In `for batch in dataset` it is the position after the batches delivered so far. `fit`
-        reads batches ahead of training, so there it is the epoch that is not delivered whole;
-        who knows what has been trained on (a callback) says so: `state_dict(epoch=3, step=17)`.
+        reads ahead of training, so there it is where `fit` began the unfinished epoch; a callback,
+        which knows what has been trained on, passes the position: `state_dict(epoch=3, step=17)`.
 
         Example:
 
@@ -254,8 +254,8 @@ class Batches:
             step: its step, from 0 to `num_batches`; by default 0 if `epoch` is given.
 
         Returns:
-            The position, and a description of the dataset by which another one is refused: its
-            class, settings, and for arrays their shapes and dtypes. Not the contents of the data.
+            The position, and a description of the dataset, so that another one is refused: its
+            class, its settings, and the shapes and dtypes of arrays, but not their contents.
         """
         core = core_of(self)
         here = core.clock.reached or core.clock.place
@@ -270,18 +270,18 @@ class Batches:
         return core.state_at(here)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state says: the next iteration or `fit` begins there, later ones with 0.
+        """Resume from a state: the next iteration or `fit` begins there, later ones at step 0.
 
-        `batch_size` and the number of processes may be others than they were: then the rest of
-        the epoch is read in the new batches, each sample of it once, in the order that it has.
+        `batch_size` and the number of processes may have changed: the rest of the epoch is then
+        read in the new batches, each of its samples once, in the order that the epoch has.
 
         Args:
-            state: what `state_dict()` returned, of a dataset with the same data and settings, on
+            state: what `state_dict()` returned for a dataset with the same data and settings, on
                 any of the processes that trained together.
 
         Raises:
             InvalidStateError: for a state that is damaged or of another dataset; the message
-                tells what differs.
+                says what differs.
         """
         core = core_of(self)
         place = core.place_of(state)
@@ -293,7 +293,7 @@ class Batches:
         return self.__dict__.copy()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take on a state."""
+        """Restore the attributes, and give this object a core of its own."""
         self.__dict__.update(state)
         core = state.get(ATTRIBUTE)
         if isinstance(core, Core):
@@ -318,7 +318,7 @@ class Batches:
 
     @property
     def seed(self) -> int:
-        """What, with the epoch, determines every order and random transform."""
+        """The seed of every order and every random function."""
         return core_of(self).plan.seed
 
     @property

@@ -1,8 +1,8 @@
-"""Which batch is being made here and now.
+"""Which batch this thread is making right now.
 
-While a worker makes batch (epoch, step), the user's `load` or `__getitem__` may ask its dataset
-`self.epoch` or `self.rows(index)`. The answer must be that of the batch, not of the epoch that
-training happens to be at. So the maker says what it makes, for its own thread.
+While a worker makes batch (epoch, step), the user's `load` or `__getitem__` may ask its dataset for
+`self.epoch` or `self.rows(index)`. The answer must fit that batch, not the epoch that training
+happens to be in. So the maker notes what it is making, for its own thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Making(NamedTuple):
     """A batch that is being made."""
 
     owner: Any
-    """The dataset it belongs to."""
+    """The core of the dataset it belongs to."""
     plan: Plan
     """The plan it follows."""
     epoch: int
@@ -35,7 +35,7 @@ _now: ContextVar[Making | None] = ContextVar("keras_npbatch_making", default=Non
 
 @contextmanager
 def making(batch: Making) -> Iterator[None]:
-    """Within it, `now_making(batch.owner)` is this batch, in this thread."""
+    """Within this context, `now_making(batch.owner)` is this batch, in this thread."""
     token = _now.set(batch)
     try:
         yield

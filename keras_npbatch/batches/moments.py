@@ -1,4 +1,4 @@
-"""Count, mean, variance and range of many values, from those of parts: exact when merged.
+"""Count, mean, variance and range of many values, computed in parts and merged exactly.
 
     both = Moments.of(first).merged(Moments.of(second))     # as Moments.of(all of them)
 
@@ -19,19 +19,19 @@ import numpy.typing as npt
 __all__ = ["Moments"]
 
 _AT_ONCE = 64 * 1024
-"""Values whose float64 copy stays in a processor's cache."""
+"""Values taken at once: their float64 copy stays in a processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """What is known of some values; NaN and infinite ones are counted and otherwise left out."""
+    """Figures of some values; NaN and infinite ones are counted and otherwise left out."""
 
     count: int = 0
-    """Finite values."""
+    """How many are finite."""
     mean: float = 0.0
     """Their mean."""
     squares: float = 0.0
-    """The sum of their squared differences from it."""
+    """The sum of their squared differences from the mean."""
     least: float = math.inf
     """The smallest."""
     most: float = -math.inf
@@ -39,13 +39,13 @@ class Moments:
     zeros: int = 0
     """How many are 0."""
     nans: int = 0
-    """Values that are NaN."""
+    """How many are NaN."""
     infinite: int = 0
-    """Values that are infinite."""
+    """How many are infinite."""
 
     @classmethod
     def of(cls, array: npt.NDArray[Any]) -> Moments:
-        """Of all values of an array of numbers."""
+        """The moments of all values of an array of numbers."""
         values = array.reshape(-1)
         found = cls()
         for start in range(0, len(values), _AT_ONCE):
@@ -72,7 +72,7 @@ class Moments:
         return cls(
             count=count,
             mean=mean,
-            # Not a dot product: how BLAS adds up depends on its number of threads.
+            # Not a dot product: the order in which BLAS adds depends on its number of threads.
             squares=float(np.add.reduce(wide)),
             least=float(least),
             most=float(most),
@@ -83,7 +83,7 @@ class Moments:
         )
 
     def merged(self, other: Moments) -> Moments:
-        """Of the values of both."""
+        """The moments of the values of both."""
         count = self.count + other.count
         apart = other.mean - self.mean
         share = other.count / count if count else 0.0
@@ -99,9 +99,9 @@ class Moments:
         )
 
     def figures(self) -> dict[str, float]:
-        """By the names that `BatchStatistics` reports them with."""
+        """The figures by the names that `BatchStatistics` reports."""
         total = self.count + self.nans + self.infinite
-        nothing = math.nan  # of no finite value there is no mean
+        nothing = math.nan  # without a finite value there is no mean
         return {
             "mean": self.mean if self.count else nothing,
             "std": math.sqrt(self.squares / self.count) if self.count else nothing,

@@ -1,8 +1,8 @@
 """From what `load` returned to what the model gets: one form, checked, weighted, padded.
 
 A batch is what Keras takes from a `PyDataset`: `x`, `(x,)`, `(x, y)` or `(x, y, sample_weight)`,
-where each part is an array or any nesting of arrays. Here it is `Parts(x, y, sample_weight)` in
-between, and `pack` gives it back in the form that Keras expects for what is there.
+where each part is an array or any nesting of arrays. Inside this package it is
+`Parts(x, y, sample_weight)`; `pack` turns it back into the form that Keras expects.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def unpack(batch: Tree, told_by: str) -> Parts:
     """The parts of a batch in any form that Keras takes.
 
     Args:
-        batch: what came.
-        told_by: what returned it, for the message: `load`, `transform`.
+        batch: what the user's function returned.
+        told_by: the function's name, for the message: `load`, `transform`.
 
     Raises:
-        InvalidBatchError: if it is None, or a tuple or list of no or over three parts.
+        InvalidBatchError: if it is None, or a tuple or list of zero or more than three parts.
     """
     if isinstance(batch, tuple | list):
         if 1 <= len(batch) <= 3:
@@ -65,7 +65,7 @@ def unpack(batch: Tree, told_by: str) -> Parts:
 
 
 def pack(parts: Parts) -> Tree:
-    """The batch in the form that Keras takes; a missing part at the end is left out."""
+    """The batch in the form that Keras takes; missing parts at the end are left out."""
     if parts.sample_weight is not None:
         return tuple(parts)
     if parts.y is not None:
@@ -75,12 +75,12 @@ def pack(parts: Parts) -> Tree:
 
 
 def check_lengths(parts: Parts, num_rows: int | None, told_by: str) -> None:
-    """Refuses a leaf that is not an array of `num_rows` samples, or has missing values.
+    """Refuse a leaf that is not an array of `num_rows` samples, or has missing values.
 
     Args:
         parts: the batch.
         num_rows: how many samples; None: any number.
-        told_by: what returned it.
+        told_by: the name of the function that returned it.
 
     Raises:
         InvalidBatchError: naming the leaf by its path.
@@ -96,7 +96,7 @@ def check_lengths(parts: Parts, num_rows: int | None, told_by: str) -> None:
 
 
 def _refuse_missing(parts: Parts) -> None:
-    """Refuses tables, columns and masked arrays that have no value somewhere."""
+    """Refuse tables, columns and masked arrays with missing values."""
     for name, part in zip(Parts._fields, parts, strict=True):
         for path, leaf in leaves_with_paths(part, name):
             try:
@@ -150,7 +150,7 @@ class ClassWeight:
         weights: class number to weight; a class that is not in it weighs 1.
 
     Raises:
-        InvalidArgumentError: for keys that are no class numbers, or weights that are no weights.
+        InvalidArgumentError: for keys that are not class numbers, or invalid weights.
     """
 
     def __init__(self, weights: Mapping[int, float]) -> None:
@@ -177,18 +177,18 @@ class ClassWeight:
         return [[label, weight] for label, weight in sorted(self._weights.items())]
 
     def __eq__(self, other: object) -> bool:
-        """Whether the other one weighs each class the same."""
+        """Whether both weigh every class the same."""
         return isinstance(other, ClassWeight) and self._weights == other._weights
 
     def __hash__(self) -> int:
-        """By what is compared."""
+        """Equal weights have equal hashes."""
         return hash(frozenset(self._weights.items()))
 
     def __call__(self, parts: Parts) -> Parts:
         """The batch with the weights of its classes as `sample_weight`, float32 `(batch_size,)`.
 
         Raises:
-            InvalidBatchError: if there is no single array of targets, or there are weights.
+            InvalidBatchError: if y is not one array of class labels, or the batch has weights.
         """
         if parts.sample_weight is not None:
             raise InvalidBatchError(
@@ -217,9 +217,9 @@ class ClassWeight:
 
 
 def _refuse_several_classes(labels: npt.NDArray[Any]) -> None:
-    """Refuses rows of whole numbers that are no class: a sequence of labels, several classes.
+    """Refuse rows of whole numbers that are not one class: sequences of labels, several classes.
 
-    A row of fractions is a smoothed or mixed one-hot row, and one of zeros is class 0 to Keras.
+    A row of fractions is a smoothed or mixed one-hot row, and a row of zeros is class 0 to Keras.
     """
     numbers = labels.astype(np.float64)
     is_whole = (np.round(numbers) == numbers).all(1)
@@ -233,21 +233,21 @@ def _refuse_several_classes(labels: npt.NDArray[Any]) -> None:
 
 
 Training: TypeAlias = bool | ClassWeight | Literal["sent"]
-"""Whether a batch is for training, which augments and weighs classes. A `ClassWeight` is that of
-`fit(class_weight=...)`; `"sent"` stands for it where it was sent to worker processes with the
-dataset, since it may be too long for each message."""
+"""Whether a batch is for training, which augments and weighs classes. A `ClassWeight` comes from
+`fit(class_weight=...)`; `"sent"` stands for the one that was sent to worker processes with the
+dataset, since it may be too long to send with each task."""
 
 
 def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
-    """A batch of `batch_size` samples, with a `sample_weight` of 0 for each that was added.
+    """A batch of `batch_size` samples, with a `sample_weight` of 0 for each added one.
 
-    The rows that are added repeat the rows of the batch, so that they are ordinary numbers to
-    every layer; full batches get a `sample_weight` too, so that all have one structure. Keras
-    aligns weights with the last axes of what it weighs, so those of a sample are given an axis of
-    size 1 for each axis that the values of a loss may have, as far as its targets tell.
+    Added rows repeat the rows of the batch, so that every layer sees ordinary numbers. Full batches
+    get a `sample_weight` too, so that all batches have one structure. Keras aligns weights with the
+    last axes of what it weighs, so the weights of samples get an axis of size 1 for each further
+    axis that the values of a loss may have, judging by the targets.
 
     Args:
-        parts: `num_rows` samples; one sample, which does not count, where that is 0.
+        parts: `num_rows` samples; if that is 0, one sample, which does not count.
         num_rows: samples that count.
         batch_size: samples in the padded batch.
     """
@@ -279,9 +279,9 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
 
 
 def _for_each_target(parts: Parts, as_floats: Callable[[Any, int], npt.NDArray[Any]]) -> Tree:
-    """`as_floats(weight, axes)` for the weights of each output, one array where all are alike.
+    """`as_floats(weight, axes)` for the weights of each output; one array if all are alike.
 
-    None among them too: padding must not weigh there.
+    A weight of None gets an array too: padding must not weigh there.
     """
     weights, targets = parts.sample_weight, parts.y
     axes = [_axes_of_values(target) for target in leaves(targets)]
@@ -297,9 +297,9 @@ def _for_each_target(parts: Parts, as_floats: Callable[[Any, int], npt.NDArray[A
 
 
 def _axes_of_values(target: Any) -> int:
-    """The most axes, behind that of the samples, that Keras's losses have values for.
+    """The most axes, after that of the samples, that the values of Keras's losses may have.
 
-    A loss has one axis fewer than its targets, but as many where whole numbers are the classes of
+    A loss has one axis fewer than its targets, but just as many if whole numbers are the classes of
     positions.
     """
     shape = target.shape
@@ -309,21 +309,21 @@ def _axes_of_values(target: Any) -> int:
 
 
 def _by_position(leaf: Any) -> Any:
-    if type(leaf).__module__.partition(".")[0] == "tensorflow":  # takes no array of numbers
+    if type(leaf).__module__.partition(".")[0] == "tensorflow":  # can't be indexed by an array
         return np.asarray(leaf)
-    # pandas would take the numbers for labels.
+    # pandas would take row numbers for labels.
     return getattr(leaf, "iloc", leaf)
 
 
 def scale_weights(batch: Tree, factor: float) -> Tree:
-    """The batch with `factor` times its sample weights, as float32 where they were whole."""
+    """The batch with its sample weights times `factor`, as float32 if they were not floats."""
     parts = unpack(batch, "the dataset")
     weights = map_leaves(lambda weight: scaled(weight, factor), parts.sample_weight)
     return pack(parts._replace(sample_weight=weights))
 
 
 def scaled(weight: Any, factor: float) -> npt.NDArray[Any]:
-    """`factor` times an array of sample weights, as float32 where they were whole."""
+    """An array of sample weights times `factor`, as float32 if they were not floats."""
     weight = np.asarray(weight)
     dtype = weight.dtype if weight.dtype.kind == "f" else np.dtype(np.float32)
     product: npt.NDArray[Any] = np.multiply(weight, factor, dtype=dtype)

@@ -1,11 +1,11 @@
 """batch = recipe(epoch, step): the whole library in one pure function.
 
     recipe = Recipe(plan, load=lambda rows: (x[rows], y[rows]))
-    recipe(epoch=2, step=7)      # the same bytes whenever, wherever and however often it is asked
+    recipe(epoch=2, step=7)      # the same bytes whenever, wherever and however often it is called
 
-Executors call it in the consumer, in threads, ahead of time, out of order, or again after a
-failure; the answer does not change. The same recipe with `plan.in_data_order()` serves evaluation
-and prediction.
+Workers call it in the consumer, in threads, in processes, ahead of time, out of order, or again
+after a failure; the result does not change. The same recipe with `plan.in_data_order()` serves
+evaluation and prediction.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ class Recipe:
     """How any batch is made."""
 
     plan: Plan
-    """Which rows it has."""
+    """Which rows are in which batch."""
     load: Callable[..., Tree]
-    """What reads them: `load(rows)` returns a batch with one sample for each row."""
+    """Reads the rows: `load(rows)` returns a batch with one sample for each row."""
     transform: Transform | None = None
-    """What is done to it then."""
+    """Applied to what `load` returned."""
     class_weight: ClassWeight | None = None
-    """What weighs its samples, at last before padding."""
+    """Weighs the samples, as the last step before padding."""
     finished: bool = False
-    """Whether `load` returns batches that are known to be right, with nothing to be done."""
+    """Whether `load` returns batches that are known to be right and need nothing more."""
     name: str = "load(rows)"
-    """What `load` is to the user, for messages."""
+    """What messages call `load`."""
     augment: Transform | None = None
-    """What is done after the transform, in training alone."""
+    """Applied after the transform, in training only."""
     load_draws: bool = False
     """Whether `load` takes a random generator as its second argument."""
     empty: Empty = np.empty
-    """Where copies are made of what `load` and the functions returned and others can reach."""
+    """Allocates copies of what `load` or a function returned and something else can reach."""
     is_whole: bool = False
     """Whether `load` makes whole batches: its parts may have any number of samples."""
 
@@ -60,7 +60,7 @@ class Recipe:
         Raises:
             Exception: whatever `load` or the transform raises, with a note of epoch, step, rows.
                 A `StopIteration` becomes a RuntimeError, as in a generator (PEP 479): it would
-                end the epoch in silence.
+                end the epoch silently.
         """
         plan = self.plan
         rows = plan.rows(epoch, step)
@@ -71,7 +71,7 @@ class Recipe:
         try:
             if self.finished:
                 return self.read(rows, epoch, step)
-            # In a list, and by no other name: `owned` counts who refers to it.
+            # In a list, and under no other name: `owned` counts references to it.
             held = [self.read(rows, epoch, step)]
             parts = assemble.unpack(owned(held, self.empty), doing)
             assemble.check_lengths(parts, None if self.is_whole else len(rows), doing)
@@ -112,7 +112,7 @@ class Recipe:
         return assemble.pack(parts)
 
     def read(self, rows: Rows, epoch: int, step: int) -> Tree:
-        """What `load` returns for the rows of a step, before anything is done to it."""
+        """What `load` returns for the rows of a step, before anything else is done."""
         if not self.load_draws:
             return self.load(rows)
         plan = self.plan

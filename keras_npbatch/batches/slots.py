@@ -1,4 +1,4 @@
-"""Slots and leases: buffers for the leaves of batches, reused when nobody can see them any more.
+"""Slots and leases: buffers for the leaves of batches, reused once nothing refers to them.
 
     slots = Slots(PrivateMemory(kept=8))
     image = slots.lease((256, 32, 32, 3), np.dtype("float32"))   # an array in a slot
@@ -6,13 +6,13 @@
     del image        # the lease lives on in `view`
     del view         # now the slot is free for the next batch
 
-A fresh array of a few megabytes costs more in page faults than the gather that fills it; a slot
-is in memory already, and 64-byte aligned, so TensorFlow and JAX on a CPU take it without a copy.
+A fresh array of a few megabytes costs more in page faults than the gather that fills it. A slot is
+already in memory, and it is 64-byte aligned, so TensorFlow and JAX on a CPU take it without a copy.
 
-The lease is the owner of the array's memory (`array.base` ends there), so every view, slice,
-tensor or framework that holds the memory holds the lease. When the last one is gone the slot
-returns. There is nothing to forget, and no way to wait: when no slot is free a new one is made,
-so keeping every batch costs their memory, never a deadlock and never a changed batch.
+The lease owns the array's memory (`array.base` ends there), so every view, slice, tensor or
+framework that holds the memory holds the lease. When the last one is gone, the slot returns. There
+is nothing to release by hand, and nothing to wait for: when no slot is free, a new one is made. So
+keeping every batch costs their memory, but never a deadlock and never a changed batch.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 ALIGNMENT_BYTES = 64
-"""What TensorFlow and JAX ask of memory they take as it is."""
+"""The alignment that TensorFlow and JAX need to take memory without a copy."""
 
 SMALLEST_SLOT_BYTES = 64 * 1024
-"""Below this the allocator reuses memory by itself, faster than a lease can be made."""
+"""Below this, the allocator reuses memory by itself, faster than a lease can be made."""
 
 Slot: TypeAlias = npt.NDArray[np.uint8]
 
@@ -56,25 +56,25 @@ def aligned_copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 class Memory(Protocol):
     """Where slots come from.
 
-    `give` is called wherever the last view of a slot was dropped: in any thread, also within a
-    garbage collection that interrupts `take`. So it must not wait for a lock.
+    `give` is called wherever the last view of a slot is dropped: in any thread, even in a garbage
+    collection that interrupts `take`. So it must never wait for a lock.
     """
 
     def take(self, num_bytes: int) -> Slot:
         """An aligned slot of at least `num_bytes`, free or new."""
 
     def give(self, slot: Slot) -> None:
-        """The slot is free."""
+        """Take a slot back; it is free."""
 
     def cleared(self) -> Memory:
-        """Lets the free slots go, and those that return later; what to take from instead."""
+        """Drop the free slots, and those that return later; the memory to use from now on."""
 
 
 class PrivateMemory:
-    """Slots in the memory of this process; the free ones of a size are kept for their like.
+    """Slots in the memory of this process; the free ones are kept for requests of the same size.
 
-    Nothing is locked: threads meet only in operations of `deque` and `dict`, which are atomic, and
-    a slot that is missed for a moment is merely made again.
+    Nothing is locked: threads meet only in atomic operations of `deque` and `dict`, and a free slot
+    that is missed for a moment only means that a new one is made.
 
     Args:
         kept: how many free slots of one size are kept for reuse.
@@ -90,24 +90,24 @@ class PrivateMemory:
         if free is None:
             free = self._free.setdefault(num_bytes, deque(maxlen=self._kept))
         try:
-            return free.pop()  # the last one returned is the likeliest to be in a cache
+            return free.pop()  # the last one returned is the most likely to be in a cache
         except IndexError:
             return _aligned_bytes(num_bytes)
 
     def give(self, slot: Slot) -> None:
-        """The slot is free; a full deque lets its oldest slot go."""
+        """Take a slot back; a full deque drops its oldest one."""
         free = self._free.get(slot.nbytes)
-        if free is not None:  # not cleared meanwhile
+        if free is not None:  # not cleared in the meantime
             free.append(slot)
 
     def cleared(self) -> PrivateMemory:
-        """Lets the free slots go, and those that return later; what to take from instead."""
+        """Drop the free slots, and those that return later; the memory to use from now on."""
         self._free = {}
         return PrivateMemory(self._kept)
 
 
 class Leases:
-    """Arrays over slots, each of which returns when the last reference to its memory is gone."""
+    """Arrays over slots; a slot returns when the last reference to its memory is gone."""
 
     def __init__(self) -> None:
         self._held: set[int] = set()
@@ -119,12 +119,12 @@ class Leases:
         shape: tuple[int, ...] | None = None,
         dtype: npt.DTypeLike = np.uint8,
     ) -> npt.NDArray[Any]:
-        """An array in the slot, whose memory is the lease.
+        """An array in the slot; its memory belongs to the lease.
 
         Args:
             slot: the memory.
-            returned: called with the slot when the lease ends, in any thread, also within a
-                garbage collection.
+            returned: called with the slot when the lease ends, in any thread, even in a garbage
+                collection.
             shape: of the array; None: all bytes of the slot.
             dtype: of the array.
         """
@@ -134,12 +134,12 @@ class Leases:
         return np.ndarray(slot.shape if shape is None else shape, dtype, lease)
 
     def __len__(self) -> int:
-        """Leases that something still holds."""
+        """How many leases something still holds."""
         return len(self._held)
 
 
 class Slots:
-    """Leased arrays, made by all threads of one dataset.
+    """Makes leased arrays, for all threads of one dataset.
 
     Args:
         memory: where the slots come from.
@@ -163,35 +163,35 @@ class Slots:
         return self._leases.lease(memory.take(num_bytes), memory.give, shape, dtype)
 
     def lease_bytes(self, num_bytes: int) -> Slot:
-        """At least so many bytes, in a slot however few they are."""
+        """At least `num_bytes` bytes, always in a slot, however few they are."""
         memory = self._memory
         return self._leases.lease(memory.take(num_bytes), memory.give)
 
     def clear(self) -> None:
-        """Let the free slots go; leased ones stay valid, and are not kept when they return."""
+        """Drop the free slots; leased ones stay valid, and are not kept when they return."""
         self._memory = self._memory.cleared()
 
     @property
     def num_leased(self) -> int:
-        """Leases that something still holds."""
+        """How many leases something still holds."""
         return len(self._leases)
 
 
 class _Lease(np.ndarray[Any, np.dtype[np.uint8]]):
-    """The owner of the memory of leased arrays: it goes when the last of them is gone.
+    """The owner of the memory of leased arrays: it dies with the last of them.
 
-    It holds the slot by itself, so that a batch outlives the dataset it came from. An array, since
-    NumPy takes memory from an array in half the time that it takes for any other object.
+    It holds the slot itself, so that a batch outlives the dataset it came from. It is an array
+    because NumPy takes memory from an array in half the time it needs for any other object.
 
-    Who walks up `.base` from a leased array ends here: behind it is the slot, without a lease.
+    Walking up `.base` from a leased array ends here: beyond it is the slot, without a lease.
     """
 
     end: tuple[set[int], Callable[[Slot], None], Slot] | None = None
-    """The leases that it is one of, whom to give the slot, and the slot; a view of it has none."""
+    """(set of live leases, callback for the slot, the slot); None for views of a lease."""
 
     @property
     def base(self) -> Any:
-        """None for a lease, whatever NumPy itself knows; that of a view is the lease."""
+        """None for a lease, whatever NumPy itself knows; the lease, for a view of it."""
         return None if self.end is not None else super().base
 
     def __del__(self) -> None:
@@ -202,16 +202,16 @@ class _Lease(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 def is_lease(array: npt.NDArray[Any]) -> bool:
-    """Whether it is the owner of a leased array's memory."""
+    """Whether `array` is a lease: the owner of a leased array's memory."""
     return isinstance(array, _Lease) and array.end is not None
 
 
 class _Stop(np.ndarray[Any, np.dtype[np.uint8]]):
-    """What lies below a lease.
+    """The array below a lease.
 
-    For the owner of an array's memory NumPy looks past arrays to what they are views of, as long
-    as that is of the very class of the array (`PyArray_SetBaseObject` in its arrayobject.c). Where
-    a lease is a view of this, it does not look past the lease.
+    To find the owner of an array's memory, NumPy goes from view to base as long as the base has
+    exactly the class of the array (`PyArray_SetBaseObject` in its arrayobject.c). A lease is a view
+    of this class, so NumPy stops at the lease.
     """
 
 

@@ -1,11 +1,11 @@
-"""What is in a batch, in figures: computed by who made it, and merged by who asked.
+"""What is in a batch, in figures: computed where it is made, and merged where they are wanted.
 
     make = summing(recipe, plan, summarise)
     batch, summary = make(epoch=2, step=7)
     summary.moments["x"].mean
 
-A worker has the batch in its caches and time to spare, training has neither. So the figures are
-computed in the worker, thread or process, and travel next to the batch.
+A worker has the batch in its caches and time to spare; training has neither. So the worker, a
+thread or a process, computes the figures and sends them with the batch.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Counts: TypeAlias = dict[int, int]
 """How many samples there are of each class, by its number."""
 
 Summarise: TypeAlias = Callable[[Tree, int], Any]
-"""`summarise(batch, samples)`: what is computed from a batch, whose first `samples` rows are its
-own and not padding. It is sent to worker processes, by its name."""
+"""`summarise(batch, samples)`: computes anything from a batch, of which the first `samples` rows
+are not padding. It is sent to worker processes by name."""
 
 MOST_CLASSES = 1000
-"""Targets with more different values are numbers, not classes."""
+"""Targets with more different values are taken for numbers, not classes."""
 
 
 class Summed(NamedTuple):
@@ -63,9 +63,9 @@ class Summary:
     num_bytes: int
     """Bytes of its arrays, with padding."""
     moments: dict[str, Moments]
-    """Of each leaf of numbers, by names such as `x/image`."""
+    """The moments of each leaf of numbers, by names such as `x/image`."""
     classes: dict[str, Counts]
-    """Of each leaf of class numbers or one-hot rows in `y`."""
+    """The counts of each leaf of class numbers or one-hot rows in `y`, by the same names."""
 
 
 def summing(
@@ -81,14 +81,14 @@ def summing(
 
 
 def summarise(batch: Tree, samples: int) -> Summary:
-    """The figures of a batch of so many samples; rows that come after them are padding."""
+    """The figures of a batch; the rows after the first `samples` are padding."""
     num_bytes = 0
     moments: dict[str, Moments] = {}
     classes: dict[str, Counts] = {}
     for name, leaf in named(batch):
         num_bytes += getattr(leaf, "nbytes", 0)
         array = np.asarray(leaf)
-        if array.dtype.kind not in "biuf":  # of a sparse matrix too: NumPy takes it for an object
+        if array.dtype.kind not in "biuf":  # or a sparse matrix, an object to NumPy
             continue
         array = array[:samples]
         moments[name] = Moments.of(array)
@@ -114,7 +114,7 @@ def name_of(path: str) -> str:
 
 
 def classes_in(array: npt.NDArray[Any]) -> Counts | None:
-    """How many samples each class has, if these are class numbers or one-hot rows."""
+    """How many samples each class has; None if these are neither class numbers nor one-hot rows."""
     if array.ndim == 2 and array.shape[1] > 1:
         ones = array == 1
         if not (ones | (array == 0)).all() or not (ones.sum(axis=1) == 1).all():

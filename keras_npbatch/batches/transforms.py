@@ -7,8 +7,8 @@
         return x, y
 
 A function gets `rng`, a NumPy generator, if its second parameter asks for it. The generator depends
-on (seed, epoch, step) alone: numbers differ from batch to batch and from epoch to epoch, and are
-the same in any worker and after any restart. Each of the three has a stream of its own.
+only on (seed, epoch, step) and the shard: numbers differ from batch to batch and from epoch to
+epoch, and are the same in any worker and after any restart. Each function has its own stream.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Transform", "generator_at", "wants_rng"]
 
 
 class Transform:
-    """A checked function of a batch that is called the way its signature asks for.
+    """A checked function of a batch, called the way its signature asks for.
 
     Args:
         function: takes the batch, and a generator if its second parameter is required or is
@@ -37,7 +37,7 @@ class Transform:
         purpose: which stream its generator draws from.
 
     Raises:
-        InvalidArgumentError: if it can't be called so.
+        InvalidArgumentError: if it can't be called that way.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Transform:
                 f"{setting} is {told(function)}; expected a function of the batch: "
                 f"{setting}(batch) or {setting}(batch, rng)."
             )
-        # Not as a transform: a Normalization may be one.
+        # A transform may be a layer, such as a Normalization.
         if setting == "augment" and _is_layer(function):
             raise InvalidArgumentError(
                 f"augment is a Keras layer ({type(function).__name__}), which would be given the "
@@ -70,26 +70,27 @@ class Transform:
 
     @property
     def name(self) -> str:
-        """What the function is called, or its class where it has no name."""
-        inner = getattr(self.function, "func", self.function)  # of a functools.partial
+        """The name of the function, or of its class if it has none."""
+        inner = getattr(self.function, "func", self.function)  # the one in a functools.partial
         return str(getattr(inner, "__qualname__", type(inner).__qualname__))
 
     def __call__(self, batch: Tree, *, seed: int, epoch: int, step: int, shard: int = 0) -> Tree:
-        """The transformed batch; of the first shard as if there were no others."""
+        """The transformed batch; the first shard's is as if there were no others."""
         if not self.draws:
             return self.function(batch)
         return self.function(batch, generator_at(seed, self._purpose, epoch, step, shard))
 
 
 def _is_layer(function: Any) -> bool:
-    keras = sys.modules.get("keras")  # whoever has a layer has imported it; a worker need not
+    # A layer exists only once Keras is imported, and a worker need not import it.
+    keras = sys.modules.get("keras")
     return keras is not None and isinstance(function, keras.layers.Layer)
 
 
 def generator_at(
     seed: int, purpose: rng.Purpose, epoch: int, step: int, shard: int = 0
 ) -> np.random.Generator:
-    """The generator of one batch; that of the first shard is the one of a run without shards."""
+    """The generator of one batch; the first shard has the one of a run without shards."""
     place = (epoch, step, shard) if shard else (epoch, step)
     return rng.generator(seed, purpose, *place)
 
@@ -107,7 +108,7 @@ def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
     """
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # a builtin that does not tell: the common form
+    except (TypeError, ValueError):  # a builtin without a signature: assume the common form
         return False
     positional = [
         parameter

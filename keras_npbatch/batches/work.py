@@ -1,4 +1,4 @@
-"""`Work`: what a batch of any epoch and step is to be, wherever it is made.
+"""`Work`: how batches of any epoch and step are to be made, wherever that is.
 
 work = Work(plan)                        # batches of training
 make = core.maker(work)
@@ -17,11 +17,11 @@ __all__ = ["Work"]
 
 
 class Work(NamedTuple):
-    """How batches are made. It is hashable, and small enough to be sent with each task."""
+    """How batches are made. Hashable, and small enough to be sent with each task."""
 
     plan: Plan
     """Which rows are in which batch."""
     training: Training = True
-    """Whether batches are augmented and classes weighed, as `fit` does, and by what."""
+    """Whether batches are augmented and classes weighed, as in `fit`, and by which weights."""
     summarise: Summarise | None = None
     """What is computed from each batch where it is made; the batches are then `Summed`."""

@@ -1,1 +1,1 @@
-"""Which rows an epoch has, and in which batch each of them is. Integers only."""
+"""Which rows an epoch has, and which batch each of them is in. Integers only."""

@@ -12,26 +12,26 @@ __all__ = ["Clock", "Place"]
 
 
 class Place(NamedTuple):
-    """A batch: where a pass begins, or has come to."""
+    """The position of a batch: where a pass begins, or how far it has come."""
 
     epoch: int = 0
-    """Its epoch, counted from 0."""
+    """The epoch, counted from 0."""
     step: int = 0
-    """Its step in that epoch, or in what is left of it."""
+    """The step in that epoch, or in the rest of it."""
     skip: int = 0
-    """Samples of the epoch that come before step 0, read before it was resumed with batches of
-    another size: by another number of processes."""
+    """Samples of the epoch before step 0. They were read before the epoch was resumed with batches
+    of another size, as by another number of processes."""
     in_order: bool = False
-    """Whether the batches before it, of the same epoch, were read in the order of the data by
-    `fit(shuffle=False)`: then so is the rest. Of a whole epoch it says nothing."""
+    """Whether `fit(shuffle=False)` read the earlier batches of the epoch in the order of the data;
+    then so is the rest. It means nothing for a whole epoch."""
 
     @property
     def is_rest(self) -> bool:
-        """Whether a part of the epoch comes before it."""
+        """Whether part of the epoch comes before it."""
         return bool(self.step or self.skip)
 
     def plan(self, plan: Plan) -> Plan:
-        """The plan that counts such steps, from that of whole epochs."""
+        """The plan whose steps this place counts, made from the plan of whole epochs."""
         if self.in_order:
             plan = plan.in_data_order()
         return replace(plan, skip=self.skip) if self.skip else plan
@@ -39,21 +39,21 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Clock:
-    """Where the next pass over one dataset begins, shared by all who walk over it."""
+    """Where the next pass over a dataset begins; all its passes share one clock."""
 
     epoch: int = 0
     """The epoch that comes next, counted from 0."""
     step: int = 0
-    """Its first step: 0, unless it was resumed in its middle."""
+    """Its first step: 0, unless it is resumed in the middle."""
     skip: int = 0
-    """Samples of it that were read before, in batches of another size; see `Place`."""
+    """Samples of it that were read earlier, in batches of another size; see `Place`."""
     times_set: int = 0
-    """How often the user has set it; a session that sees a new number follows the clock."""
+    """How often the user has set the clock; a session that sees a new number follows it."""
     reached: Place | None = None
     """The place after the batches that an iteration has delivered, if that is farther."""
     _turns: list[int] = field(default_factory=list)
-    """The epochs from which on the order is another than before them: that of the data, then the
-    dataset's own again, and so on."""
+    """The epochs at which the order changes: to that of the data, then back to the dataset's own,
+    and so on."""
 
     def copy(self) -> Clock:
         """One of its own at the same place, for a dataset that nothing is under way with."""
@@ -68,7 +68,7 @@ class Clock:
     def is_in_order(self, epoch: int) -> bool:
         """Whether an epoch was last read in the order of the data, by `fit(shuffle=False)`.
 
-        Else it has the dataset's own order.
+        Otherwise the epoch has the dataset's own order.
         """
         return bisect_right(self._turns, epoch) % 2 == 1
 
@@ -83,25 +83,29 @@ class Clock:
             self._turns.append(epoch + 1)
 
     def set(self, epoch: int, step: int = 0, skip: int = 0, in_order: bool = False) -> None:
-        """The user's word."""
+        """Set the position for the user: `set_epoch`, `load_state_dict`."""
         self.move_to(epoch, step, skip, in_order)
         self.times_set += 1
 
     def reach(self, place: Place, times_set: int) -> None:
-        """An iteration that began when the user had set it so often has come to a place."""
+        """Note how far an iteration has come.
+
+        Ignored if the user has set the clock since the iteration began (`times_set`), or if the
+        clock is at a later epoch.
+        """
         if times_set == self.times_set and place.epoch >= self.epoch:
             self.reached = place
 
     def deliver(self, epoch: int, times_set: int) -> None:
-        """It has delivered the epoch: the next one comes.
+        """Move on to the next epoch, after an iteration has delivered this one.
 
-        Unless the user has said since which, or another iteration is ahead.
+        Ignored if the user has set the clock since. Never moves back if another iteration is ahead.
         """
         if times_set == self.times_set:
             self.move_to(max(self.epoch, epoch + 1))
 
     def move_to(self, epoch: int, step: int = 0, skip: int = 0, in_order: bool = False) -> None:
-        """The next pass begins there."""
+        """Let the next pass begin at this position."""
         self.epoch, self.step, self.skip, self.reached = epoch, step, skip, None
         if step or skip:
             self.begin_pass(epoch, in_order)

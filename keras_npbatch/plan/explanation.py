@@ -1,4 +1,4 @@
-"""`Explanation`: the rows of one step, of every process that trains.
+"""`Explanation`: the rows that every training process reads at one step.
 
 print(Explanation.of(plan, epoch=0, step=2))
 # step 2 of 3 in epoch 0: 2 of 10 samples, remainder='pad'
@@ -22,7 +22,7 @@ __all__ = ["Explanation"]
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Which samples each process reads at one step; `str()` tells it."""
+    """Which samples each process reads at one step; `str()` shows them."""
 
     epoch: int
     """The epoch, from 0 up."""
@@ -33,18 +33,18 @@ class Explanation:
     num_samples: int
     """Samples in the data, or in the part of a split."""
     remainder: str
-    """What happens to samples that make no full batch."""
+    """What happens to samples that don't fill a batch."""
     shards: tuple[Rows, ...]
-    """The rows of each shard's batch, int64 `(samples in it,)`; padding is not in it."""
+    """The rows of each shard's batch, int64 `(samples in it,)`, without padding."""
     padding: tuple[int, ...]
-    """How many samples are added to each shard's batch, with a weight of 0."""
+    """How many samples of weight 0 are added to each shard's batch."""
 
     @classmethod
     def of(cls, plan: Plan, epoch: int, step: int) -> Explanation:
         """The explanation of a step.
 
         Args:
-            plan: that of any of the shards.
+            plan: the plan of any shard.
             epoch: from 0 up.
             step: from 0 to `num_batches - 1`.
 
@@ -69,7 +69,7 @@ class Explanation:
 
     @property
     def rows(self) -> Rows:
-        """The rows of the global batch: those of all shards, one after the other."""
+        """The rows of the global batch: the rows of all shards, concatenated."""
         return np.concatenate(self.shards)
 
     def __repr__(self) -> str:

@@ -1,22 +1,22 @@
 """The order of one epoch: a permutation of `range(n)` with random access.
 
-`order.rows(start, stop)` tells which rows stand at the positions `start..stop-1`, and
-`order.positions(rows)` where given rows stand, both without walking through the rest:
+`order.rows(start, stop)` gives the rows at the positions `start..stop-1`, and
+`order.positions(rows)` the positions of given rows, both without walking through the rest:
 
     order = shuffled(10**12, seed=0, epoch=3)
     order.rows(10**11, 10**11 + 4)     # four row numbers, in microseconds, from a few kilobytes
 
-One rule by `n` alone chooses how. Up to `MATERIALISED_ROWS` the permutation is drawn uniformly
-and kept (8 bytes a row, so at most 8 MiB): there it costs the least. Above, it is a keyed cipher
-on the domain `range(n)`: no memory, no start-up time, the same in every process.
+`n` alone decides how. Up to `MATERIALISED_ROWS` rows the permutation is drawn uniformly and kept
+(8 bytes a row, so at most 8 MiB), which is the cheapest way at that size. Above, it is a keyed
+cipher on the domain `range(n)`: no memory, no start-up time, the same in every process.
 
 The cipher is a mixed-radix ("unbalanced, generalised") Feistel network with cycle walking, after
 J. Black and P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002, section 4: a
 position is written as (left, right) with respect to the radices `a * b >= n`, and in each round a
 keyed hash of one half is added to the other half, modulo its radix. `a` and `b` are near `sqrt(n)`,
-so less than one value in `sqrt(n)` falls outside `range(n)` and must be enciphered again. The
+so fewer than one value in `sqrt(n)` falls outside `range(n)` and must be enciphered again. The
 round function is the finaliser of a 64-bit mixing hash (multiply, xor-shift, multiply); it is
-meant for statistics, not for secrecy.
+built for good statistics, not for secrecy.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ MATERIALISED_ROWS = 2**20
 """Up to this many rows a permutation is kept as an array; part of the reproducible result."""
 
 _LONG_ROWS = 2**15
-"""From here on a permutation takes longer to draw than a thread to start: 0.3 ms."""
+"""From this size on, drawing a permutation takes longer than starting a thread: 0.3 ms."""
 
 _ROUNDS = 6
 _BLOCK_ROWS = 8192
-"""Positions enciphered together: fewer cost more per row, more leave the processor's cache."""
+"""Positions enciphered together: fewer cost more per row, more don't fit the processor's cache."""
 _BLOCKS_KEPT = 8
 
 _HASH_MULTIPLIER_1 = np.uint64(0x9E3779B97F4A7C15)
@@ -66,7 +66,7 @@ _HALF_WORD_BITS = np.uint64(32)
 class Order(Protocol):
     """A permutation of `range(n)`.
 
-    Both methods may be called from several threads at once. The arrays they return must not be
+    Both methods may be called from several threads at once. The arrays they return must never be
     written to: they may be views of what the order keeps.
     """
 
@@ -102,8 +102,8 @@ class Materialised:
         return self._rows[start:stop]
 
     def positions(self, rows: Rows) -> Rows:
-        """The position of each of `rows`; the inverse is made at the first call."""
-        # Two threads may both make it: they make the same, and the last assignment stands.
+        """The position of each of `rows`; the inverse is computed at the first call."""
+        # Two threads may both compute it: they get the same, and the last assignment stands.
         if self._positions is None:
             positions = np.empty_like(self._rows)
             positions[self._rows] = np.arange(len(positions))
@@ -113,11 +113,11 @@ class Materialised:
 
 
 class Cipher:
-    """A keyed permutation of `range(num_rows)` that is computed where it is asked for.
+    """A keyed permutation of `range(num_rows)`, computed on demand.
 
     Args:
         num_rows: `1 <= num_rows <= MAX_ROWS`.
-        keys: uint64 round keys, one a round.
+        keys: uint64 round keys, one per round.
     """
 
     def __init__(self, num_rows: int, keys: npt.NDArray[np.uint64]) -> None:
@@ -129,7 +129,7 @@ class Cipher:
         self._blocks: OrderedDict[int, Rows] = OrderedDict()
 
     def rows(self, start: int, stop: int) -> Rows:
-        """The rows at positions `start..stop-1`, cut from blocks that are kept for a while."""
+        """The rows at positions `start..stop-1`, cut from blocks; the last few are kept."""
         parts = []
         for index in range(start // _BLOCK_ROWS, -(-stop // _BLOCK_ROWS)):
             first = index * _BLOCK_ROWS
@@ -144,8 +144,8 @@ class Cipher:
         return self._walk(self._decipher, rows)
 
     def _block(self, index: int) -> Rows:
-        # Racing threads may compute a block twice or drop one early. Both cost time only, since
-        # a block is a function of its index; so there is no lock.
+        # Racing threads may compute a block twice or drop one early. Both cost only time, since
+        # a block is a function of its index, so there is no lock.
         block = self._blocks.get(index)
         if block is None:
             first = index * _BLOCK_ROWS
@@ -161,7 +161,7 @@ class Cipher:
         return block
 
     def _walk(self, once: _Step, values: Rows) -> Rows:
-        """`once` on each value, and again on those that left `range(num_rows)`."""
+        """`once` of each value, applied again to those that fall outside `range(num_rows)`."""
         result = once(values.astype(np.uint64))
         while True:
             outside = np.flatnonzero(result >= self._num_rows)
@@ -176,7 +176,7 @@ class Cipher:
             if number % 2 == 0:
                 added = self._hash(right, key, self._left_radix)
                 added += left
-                # (s - radix) wraps round to a huge number unless s >= radix: minimum is modulo.
+                # (s - radix) wraps around to a huge number unless s >= radix: minimum is modulo.
                 np.minimum(added, added - self._left_radix, out=left)
             else:
                 added = self._hash(left, key, self._right_radix)
@@ -238,5 +238,5 @@ def shuffled(num_rows: int, *, seed: int, epoch: int) -> Order:
 
 
 def draws_long(num_rows: int) -> bool:
-    """Whether making the order of so many rows takes long enough to have a thread do it."""
+    """Whether drawing the order of this many rows takes long enough to be worth a thread."""
     return _LONG_ROWS <= num_rows <= MATERIALISED_ROWS

@@ -5,8 +5,8 @@
     plan.rows(epoch=0, step=2)  # the last two rows of epoch 0, as int64
     plan.locate(row=7, epoch=0) # (step, position): the inverse
 
-A step is a span of positions, and an epoch's order says which rows stand there. Everything else
-in the library asks the plan, so that coverage and no duplication hold by construction.
+A step is a span of positions, and an epoch's order says which rows are there. Everything else in
+the library asks the plan, so every sample comes exactly once by construction.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from keras_npbatch.plan.split import Selected, Selection
 __all__ = ["Kind", "Plan", "Remainder"]
 
 Kind: TypeAlias = Literal["fit", "evaluate", "predict"]
-"""What batches are asked for."""
+"""What batches are for."""
 
 Remainder: TypeAlias = Literal["keep", "drop", "pad", "spread"]
 
 _ORDERS_KEPT = 3
-"""Epochs whose order is kept: the current, the next that workers prepare, one looked up."""
+"""Epochs whose order is kept: the current one, the next one (workers need it early), another."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plan:
     """Which rows are in which batch: a function of `(epoch, step)`.
 
     Raises:
-        InvalidArgumentError: for a value that makes no sense, or one that leaves no batch.
+        InvalidArgumentError: for an invalid value, or one that leaves no batch.
     """
 
     num_samples: int
@@ -56,12 +56,12 @@ class Plan:
     """What happens to `num_samples % batch_size`: a short last batch, none, a padded one, or
     batches whose sizes differ by at most one."""
     shard: Shard = field(default_factory=Shard)
-    """The part of each global batch that this process reads; `rows` and `span` are of it."""
+    """The part of each global batch that this process reads; `rows` and `span` give this part."""
     skip: int = 0
-    """Samples at the beginning of an epoch that are in no batch: the plan of the rest of one that
-    was begun with batches of another size."""
+    """Samples at the beginning of an epoch that are in no batch. Above 0, this plans the rest of an
+    epoch that began with batches of another size."""
     selection: Selection | None = None
-    """Which rows of the data they are, if they are a part of a split."""
+    """Which rows of the data the samples are, if they are a part of a split."""
     _orders: OrderedDict[int, orders.Order] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
@@ -109,7 +109,7 @@ class Plan:
             object.__setattr__(self, name, value)
 
     def __reduce__(self) -> Any:
-        # Kept orders stay behind: they are made again where they are needed.
+        # Kept orders are not sent: they are made again where they are needed.
         return Plan, (
             self.num_samples,
             self.batch_size,
@@ -123,7 +123,7 @@ class Plan:
 
     @property
     def num_rows(self) -> int:
-        """Rows in the whole data, of which a split has a part."""
+        """Rows in the whole data, also if this plan is for a part of a split."""
         return self.num_samples if self.selection is None else self.selection.num_rows
 
     @property
@@ -139,7 +139,7 @@ class Plan:
 
     @property
     def pads(self) -> bool:
-        """Whether a batch has rows that were added: `remainder="pad"`, and a rest to fill up."""
+        """Whether a batch has added rows: with `remainder="pad"`, and a last batch to fill up."""
         rest = (self.num_samples - self.skip) % self.global_batch_size
         return self.remainder == "pad" and rest > 0
 
@@ -156,7 +156,7 @@ class Plan:
         return self.shard.part(start, stop) if self.shard.count > 1 else (start, stop)
 
     def rows(self, epoch: int, step: int) -> orders.Rows:
-        """The rows in a batch, in their order in it; padding is not in it.
+        """The rows of a batch, in the order of the batch, without padding.
 
         Args:
             epoch: from 0 up.
@@ -170,7 +170,7 @@ class Plan:
     def locate(self, row: int, epoch: int) -> tuple[int, int] | None:
         """Where a row is in an epoch: `(step, position in the batch)`, the inverse of `rows`.
 
-        None if it is dropped or skipped, in the batch of another shard, or in another part of a
+        None if the row is dropped or skipped, or belongs to another shard or another part of a
         split.
 
         Args:
@@ -183,10 +183,10 @@ class Plan:
         return found[0], found[2]
 
     def locate_shard(self, row: int, epoch: int) -> tuple[int, int, int] | None:
-        """Where a row is, whoever reads it: `(step, index of the shard, position in its batch)`.
+        """Where a row is, on any shard: `(step, index of the shard, position in its batch)`.
 
-        None if it is dropped or skipped, or in another part of a split. The arguments are those
-        of `locate`.
+        None if it is dropped or skipped, or belongs to another part of a split. The arguments are
+        those of `locate`.
         """
         asked = np.array([whole_number("row", row, least=0, most=self.num_rows - 1)], np.int64)
         if self.numbers(asked)[0] < 0:
@@ -205,7 +205,7 @@ class Plan:
         return step, *self.shard.locate(position - start, stop - start)
 
     def sizes(self, step: int) -> tuple[int, int]:
-        """The samples in the smallest and in the largest shard's batch of a step; no padding."""
+        """Samples in the smallest and in the largest shard's batch of a step, without padding."""
         start, stop = self.global_span(step)
         size, larger = divmod(stop - start, self.shard.count)
         return size, size + (larger > 0)
@@ -214,7 +214,7 @@ class Plan:
         """The plan of another process that trains together with this one.
 
         Args:
-            shard: its index; or a `Shard` of any count by which the global batch divides.
+            shard: its index; or a `Shard` of any count that divides the global batch.
 
         Raises:
             InvalidArgumentError: for a shard that does not exist.
@@ -246,9 +246,9 @@ class Plan:
         return plans
 
     def numbers(self, rows: orders.Rows) -> orders.Rows:
-        """Rows counted from 0 to `num_samples - 1`, in the order of the data.
+        """The number of each row among the samples, from 0 up in the order of the data.
 
-        Those of the whole data are their own numbers; those of another part of a split have -1.
+        A row of the whole data is its own number; a row of another part of a split has -1.
         """
         return rows if self.selection is None else self.selection.numbers(rows)
 
@@ -265,7 +265,7 @@ class Plan:
     def _order_of_samples(self, epoch: int) -> orders.Order:
         if not self.shuffle:
             return orders.DataOrder()
-        # Threads may both make an epoch's order: they make the same one, so there is no lock.
+        # Two threads may both make an epoch's order: they make the same one, so there is no lock.
         order = self._orders.get(epoch)
         if order is None:
             order = orders.shuffled(self.num_samples, seed=self.seed, epoch=epoch)
@@ -280,7 +280,7 @@ class Plan:
     def for_call(self, call: Literal["evaluate", "predict"]) -> Plan:
         """The plan of `evaluate` or `predict` on one device: in the order of the data.
 
-        `evaluate` needs no padding where no other process waits for batches of one size.
+        `evaluate` needs no padding if no other process needs batches of the same size.
         """
         is_alone = self.remainder == "pad" and self.shard.count == 1
         return self.in_data_order(every_row=call == "predict" or is_alone)

@@ -1,12 +1,12 @@
-"""A position in a dataset, as a small dict that JSON can hold, and the way back.
+"""A position in a dataset as a small dict that JSON can hold, and back.
 
     state = write(fingerprint, Place(epoch=3, step=17), plan)   # {"epoch": 3, "step": 17, ...}
     read(state, fingerprint, plan)                              # Place(epoch=3, step=17, skip=0)
 
 Since a batch is a function of (seed, epoch, step), these numbers are all there is to save. The
-fingerprint goes with them, to refuse a dataset whose epochs are others. The size of the batches
-may be another one, as when another number of processes goes on: the order of an epoch does not
-depend on it, and what was read of it is its beginning.
+fingerprint is saved with them, so that a dataset with different epochs is refused. The size of the
+batches may change, as when another number of processes resumes: the order of an epoch does not
+depend on it, and the samples that were read are the first ones of that order.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from keras_npbatch.plan.shard import Shard
 __all__ = ["Fingerprint", "is_of", "read", "write"]
 
 Fingerprint: TypeAlias = dict[str, Any]
-"""What decides which batches there are, by name; values that JSON gives back as they are."""
+"""What decides which batches there are, by name; JSON must give the values back unchanged."""
 
 _VERSION = 1
-"""Counts the changes after which an old state would lead to other batches."""
+"""Counts the changes after which an old state would lead to different batches."""
 _MOST_TOLD = 5
 _SIZE = "global_batch_size"
 
 
 def write(fingerprint: Fingerprint, place: Place, plan: Plan) -> dict[str, Any]:
-    """The state that says: the batch at `place` comes next.
+    """The state in which the batch at `place` comes next.
 
     Args:
         fingerprint: of the dataset.
-        place: its step may be the one after the last, which is the first of the next epoch.
-        plan: that of whole epochs.
+        place: its step may be one past the last, which means the first of the next epoch.
+        plan: the plan of whole epochs.
     """
     num_batches = place.plan(plan).num_batches
     epoch = whole_number("epoch", place.epoch, least=0)
@@ -46,21 +46,21 @@ def write(fingerprint: Fingerprint, place: Place, plan: Plan) -> dict[str, Any]:
     if step == num_batches:
         place = Place(epoch + 1)
     numbers = place._asdict()
-    if not numbers.pop("in_order"):  # the dataset's own order, as the fingerprint has it
+    if not numbers.pop("in_order"):  # the dataset's own order, which the fingerprint describes
         return {"version": _VERSION, **numbers, "dataset": fingerprint}
     return {"version": _VERSION, **numbers, "in_order": True, "dataset": fingerprint}
 
 
 def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
-    """The place of a state.
+    """The place that a state names.
 
     Args:
-        state: what `write` returned, or what came in its place.
-        fingerprint: of the dataset that is to go on.
-        plan: that of its whole epochs.
+        state: what `write` returned; it is checked, since users may pass anything.
+        fingerprint: of the dataset that resumes.
+        plan: the plan of its whole epochs.
 
     Raises:
-        InvalidStateError: if it is no state, or one of another dataset; tells what differs.
+        InvalidStateError: if it is not a state of this dataset; the message says what differs.
     """
     if not isinstance(state, Mapping) or "version" not in state:
         raise InvalidStateError(
@@ -97,7 +97,7 @@ def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
 
 
 def is_of(state: Any, fingerprint: Fingerprint) -> bool:
-    """Whether a state describes this dataset; whether it makes sense is for `read` to tell."""
+    """Whether a state describes this dataset; `read` checks whether it is valid."""
     theirs = state["dataset"] if isinstance(state, Mapping) and "dataset" in state else None
     return isinstance(theirs, Mapping) and not _differences(theirs, fingerprint)
 

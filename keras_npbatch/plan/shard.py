@@ -2,8 +2,8 @@
 
     Shard(index=1, count=4).part(0, 10)     # (3, 6): of 10 positions, three for the second of four
 
-Each batch of an epoch is divided, never the list of batches: all processes then have the same
-number of steps, whatever the numbers, and the samples of a step are the same ones for any count.
+Each batch of an epoch is divided, never the list of batches. So all processes have the same number
+of steps, whatever the sizes, and the samples of a step are the same for any count.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _MOST_SHARDS = 2**20
 class Shard:
     """One of `count` equal parts of every global batch.
 
-    A global batch is the batches of all shards at one step, one after the other; of samples that
-    don't divide evenly the first shards get one more.
+    A global batch is the batches of all shards at one step, concatenated. If the samples don't
+    divide evenly, the first shards get one more.
 
     Example:
 
@@ -38,7 +38,7 @@ class Shard:
         count: how many parts: the number of processes that train together.
 
     Raises:
-        InvalidArgumentError: for numbers that are none of these.
+        InvalidArgumentError: for anything but such numbers.
     """
 
     index: int = 0
@@ -68,7 +68,7 @@ class Shard:
 
     @classmethod
     def of(cls, value: Any) -> Shard:
-        """`value` as a shard: one as it is, `(index, count)`, None for the only one.
+        """`value` as a shard: a `Shard`, `(index, count)`, or None for the only one.
 
         Raises:
             InvalidArgumentError: for anything else.
@@ -93,7 +93,7 @@ def even_part(index: int, count: int, start: int, stop: int) -> tuple[int, int]:
 
 
 def even_locate(count: int, position: int, total: int) -> tuple[int, int]:
-    """Which of `count` parts of `0..total-1` has a position, and where in it: the inverse."""
+    """Which of `count` parts of `0..total-1` has a position, and where: inverts `even_part`."""
     size, larger = divmod(total, count)
     in_larger = larger * (size + 1)
     if position < in_larger:

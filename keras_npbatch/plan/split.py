@@ -1,19 +1,19 @@
-"""Splits: which rows of the data are in which part, a function of (seed, row) alone.
+"""Splits: which part each row of the data is in, a function of (fractions, seed, row) alone.
 
     training, validation = Selection(10**12).split((0.8, 0.2), seed=0)
     validation.rows(np.arange(3))       # its first three rows, in the order of the data
     validation.numbers(rows)            # the inverse: which of its samples they are, -1 for none
 
-No number of rows and no permutation comes into it: rows that are appended to the data move none
-that was there, and any row is looked up in O(1), in data of any size.
+It uses neither the number of rows nor a permutation: rows appended to the data leave the earlier
+ones where they were, and any row is looked up in O(1), in data of any size.
 
-Data are cut in two by stratified random sampling, one from each stratum (W. G. Cochran, "Sampling
-Techniques", 3rd ed. 1977, chapter 5): for a fraction of p/q at most 1/2, each block of q rows has p
-strata, of which k is the places from `floor(k q / p)` to before `floor((k + 1) q / p)`, and a keyed
-hash picks one place of each. Where q / p is no whole number strata differ in size; so each block is
-turned, as a ring, by a hash of its own, and each row is picked with probability p/q. Of the first n
-rows, whatever n is, n p / q are picked, give or take less than two. More than two parts are cut one
-after the other.
+The data are cut in two by stratified random sampling, one row from each stratum (W. G. Cochran,
+"Sampling Techniques", 3rd ed. 1977, chapter 5). For a fraction p/q of at most 1/2, each block of q
+rows has p strata: stratum k holds the places from `floor(k q / p)` up to but not including
+`floor((k + 1) q / p)`, and a keyed hash picks one place in each. If q / p is not a whole number,
+strata differ in size; so each block is turned, as a ring, by a hash of its own, and each row is
+picked with probability p/q. Of the first n rows, for every n, n p / q are picked, give or take less
+than two. More than two parts are cut off one after the other.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Selected", "Selection"]
 
 _MOST_PARTS = 100
 _LARGEST_DENOMINATOR = 10**6
-"""Fractions are taken for those of whole numbers up to here: 0.1 is 1/10."""
+"""Fractions are rounded to the nearest with a denominator up to this: 0.1 is 1/10."""
 _SMALLEST = Fraction(1, _LARGEST_DENOMINATOR)
 _ROWS_AT_ONCE = 8192
 _LARGEST_BLOCK = 10**9
@@ -43,19 +43,19 @@ _LARGEST_BLOCK = 10**9
 
 @dataclass(frozen=True, slots=True)
 class _Half:
-    """One of the two sides of a cut through numbers from 0 up."""
+    """One of the two sides of a cut through the numbers from 0 up."""
 
     picked: int
     block: int
-    """So many of each block of so many numbers are picked, at most a half."""
+    """`picked` of every `block` numbers are picked; at most half."""
     keys: tuple[int, int]
-    """Of the hashes that pick them, and that rotate the block."""
+    """The key of the hash that picks numbers, and of the hash that turns a block."""
     is_picked: bool
-    """Whether it is the side of those that are picked, or the rest."""
+    """Whether this is the side of the picked numbers, or the rest."""
 
     @property
     def share(self) -> int:
-        """How many of a block are on this side."""
+        """How many numbers of a block are on this side."""
         return self.picked if self.is_picked else self.block - self.picked
 
     def size(self, total: int) -> int:
@@ -70,7 +70,7 @@ class _Half:
         return picked if self.is_picked else total - picked
 
     def outer(self, numbers: Rows) -> Rows:
-        """The numbers of the whole that have these numbers on this side."""
+        """Translate numbers on this side to numbers in the whole."""
         block, place = _divided(numbers, self.share)
         shift, before = self._turn(block)
         place = _turned(place + before, self.share)
@@ -83,7 +83,7 @@ class _Half:
         return block * self.block + _turned(turned - shift + self.block, self.block)
 
     def inner(self, numbers: Rows) -> Rows:
-        """The inverse of `outer`; -1 for those on the other side, and for -1."""
+        """The inverse of `outer`; -1 for numbers on the other side, and for -1."""
         block, place = _divided(numbers, self.block)
         shift, before = self._turn(block)
         turned = _turned(place + shift, self.block)
@@ -95,8 +95,8 @@ class _Half:
         return np.where(is_here & (numbers >= 0), inner, -1)
 
     def _turn(self, block: Rows) -> tuple[Rows, Rows]:
-        """By how many places a block is turned, and how many of this side go over its end."""
-        if self.picked == 1:  # in a single stratum each place is equally likely without
+        """By how many places a block is turned, and how many of this side wrap around its end."""
+        if self.picked == 1:  # in a single stratum each place is equally likely without a turn
             nothing = np.zeros(1, np.int64)
             return nothing, nothing
         shift = _hashed(block, self.keys[1], self.block)
@@ -104,12 +104,12 @@ class _Half:
         return shift, picked if self.is_picked else shift - picked
 
     def _below(self, block: Rows, turned: Rows) -> Rows:
-        """How many are picked before a place in the turned block."""
+        """How many numbers are picked before a place in the turned block."""
         stratum = self._stratum(turned, self.block)
         return stratum + (self._pick(block, stratum) < turned)
 
     def _stratum(self, place: Rows, size: int) -> Rows:
-        """The stratum of a place among `size`: the largest with a begin up to there."""
+        """The stratum of a place among `size`: the last one that begins at or before it."""
         return ((place + 1) * self.picked - 1) // size
 
     def _pick(self, block: Rows, stratum: Rows) -> Rows:
@@ -120,34 +120,34 @@ class _Half:
 
 
 def _divided(numbers: Rows, by: int) -> tuple[Rows, Rows]:
-    whole = numbers // by  # by a scalar NumPy multiplies, which divmod does not
+    whole = numbers // by  # NumPy replaces `//` by a scalar with multiplications, but not divmod
     return whole, numbers - whole * by
 
 
 def _turned(place: Rows, size: int) -> Rows:
-    """A place on a ring, of one that is past its end by less than a turn."""
-    return place - size * (place >= size)  # a third of the time of a remainder
+    """A place wrapped onto a ring; it is past the end by less than a turn."""
+    return place - size * (place >= size)  # takes a third of the time of `%`
 
 
 def _hashed(numbers: Rows, key: int, below: Rows | int) -> Rows:
-    """A number from 0 to `below - 1`, at most 2**31, for each."""
+    """A hash of each number, from 0 to `below - 1`; `below` is at most 2**31."""
     upper = rng.mixed(numbers.astype(np.uint64) + np.uint64(key)) >> np.uint64(32)
     return ((upper * np.asarray(below, np.uint64)) >> np.uint64(32)).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of the data, by numbers that count them in the order of the data.
+    """Some rows of the data, numbered in the order of the data.
 
-    Up to `MATERIALISED_ROWS` of them are kept (8 bytes a row), as a permutation of so many is.
+    Up to `MATERIALISED_ROWS` of them are kept (8 bytes a row), like a permutation of that size.
     """
 
     num_rows: int
     """Rows in the whole data."""
     names: tuple[str, ...] = ()
-    """Of which part of which split it is, from the first split to the last."""
+    """Which part of which split it is, from the first split to the last."""
     halves: tuple[_Half, ...] = ()
-    """The cuts that lead to it, from the whole data on."""
+    """The cuts that lead to it, starting from the whole data."""
     num_samples: int = field(init=False, compare=False)
     """How many rows are selected."""
     _kept: list[Rows] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -159,16 +159,16 @@ class Selection:
         object.__setattr__(self, "num_samples", size)
 
     def __reduce__(self) -> Any:
-        # Kept rows stay behind: they are made again where they are needed.
+        # Kept rows are not sent: they are made again where they are needed.
         return Selection, (self.num_rows, self.names, self.halves)
 
     @property
     def described(self) -> str:
-        """Which rows they are, in words that are the same for the same rows alone."""
+        """Which rows are selected, in words: equal words mean equal rows."""
         return f"{', then '.join(self.names)}, of {self.num_rows} rows"
 
     def rows(self, numbers: Rows) -> Rows:
-        """The rows with these numbers, from 0 to `num_samples - 1`; they increase with them."""
+        """The rows with these numbers, from 0 to `num_samples - 1`; rows rise with numbers."""
         if self.num_samples > MATERIALISED_ROWS:
             return self._computed(numbers)
         if not self._kept:  # two threads may both make them: they make the same, so no lock
@@ -198,12 +198,12 @@ class Selection:
         """Disjoint parts of the selected rows, all of them together.
 
         Args:
-            fractions: of the selected rows in each part. If they sum to less than 1, the rest is
-                a last part.
+            fractions: the fraction of the selected rows in each part. If they sum to less than 1,
+                the rest is one more part.
             seed: a whole number from 0 up.
 
         Raises:
-            InvalidArgumentError: for fractions that can't be had, or a part without a row.
+            InvalidArgumentError: for impossible fractions, or a part without a row.
         """
         shares = _shares(fractions)
         seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
@@ -239,7 +239,7 @@ def _shares(fractions: Sequence[Any]) -> list[Fraction]:
         shares.append(Fraction(float(fraction)).limit_denominator(_LARGEST_DENOMINATOR))
     total = sum(shares, Fraction(0))
     error = len(shares) * _SMALLEST
-    if shares and abs(1 - total) < error:  # that of floats, or of digits after the sixth
+    if shares and abs(1 - total) < error:  # floating-point error, or digits after the sixth
         shares[-1] += 1 - total
     elif total < 1:
         shares.append(1 - total)
@@ -262,7 +262,7 @@ def _shares(fractions: Sequence[Any]) -> list[Fraction]:
 
 
 def _cut(share: Fraction, seed: int, halves: tuple[_Half, ...]) -> tuple[_Half, _Half]:
-    """The two sides of a cut: a share of the numbers that these cuts lead to, and the others."""
+    """The two sides of a cut: `share` of the numbers that `halves` lead to, and the others."""
     smaller = min(share, 1 - share).limit_denominator(_LARGEST_BLOCK)
     way = [1 + half.is_picked for half in halves]
     words = rng.seed_sequence(seed, rng.Purpose.SPLIT, *way).generate_state(2, np.uint64)
@@ -275,7 +275,7 @@ def _cut(share: Fraction, seed: int, halves: tuple[_Half, ...]) -> tuple[_Half, 
 
 
 class Selected:
-    """The order of a part of the data: an order of its numbers, told in rows."""
+    """The order of a part of the data: an order of its numbers, translated to rows."""
 
     def __init__(self, order: Order, selection: Selection) -> None:
         self._order, self._selection = order, selection
@@ -285,5 +285,5 @@ class Selected:
         return self._selection.rows(self._order.rows(start, stop))
 
     def positions(self, rows: Rows) -> Rows:
-        """The position of each of `rows`, which are in the part."""
+        """The position of each of `rows`, all of which are in the part."""
         return self._order.positions(self._selection.numbers(rows))

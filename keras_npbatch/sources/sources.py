@@ -3,8 +3,8 @@
     source = as_source(np.load("images.npy", mmap_mode="r"), path="x")
     source.read(rows, empty=np.empty)      # the rows, in the order asked for
 
-A source reads the rows it is asked for and nothing else: the whole of the data is never copied,
-whether it is an array, a memory map, a view with strides, a table or a dataset in a file.
+A source reads the rows it is asked for and nothing else: the data are never copied as a whole,
+whether they are an array, a memory map, a view with strides, a table or a dataset in a file.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _TENSOR_PACKAGES = ("jax", "jaxlib", "tensorflow", "torch")
 
 
 Empty: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
-"""`empty(shape, dtype)`: an uninitialised C-contiguous array that the caller alone may write to."""
+"""`empty(shape, dtype)`: an uninitialised C-contiguous array that only the caller may write to."""
 
 
 class Source(Protocol):
-    """Rows of one leaf.
+    """The rows of one leaf.
 
-    `read` may be called from several threads at once, must not write to anything it shares, and
-    never keeps the array it returned: the caller owns it.
+    `read` may be called from several threads at once. It must not write to anything shared, and
+    never keeps the array it returns: the caller owns it.
     """
 
     shape: tuple[int, ...]
@@ -43,14 +43,14 @@ class Source(Protocol):
     dtype: np.dtype[Any]
     """The dtype of what `read` returns."""
     is_in_memory: bool
-    """Whether reading never waits for a disk, a network or code of the user's."""
+    """Whether reading never waits for a disk, a network or user code."""
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows, in the given order, as a new array.
 
         Args:
             rows: int64 array of shape `(n,)`, each in `range(shape[0])`; not checked here.
-            empty: where the result should come from, if the source can fill a buffer.
+            empty: what allocates the result, if the source can fill a buffer.
 
         Returns:
             Array of shape `(n, *feature_shape)`.
@@ -67,18 +67,18 @@ class TakenArray:
         self._feature_shape = array.shape[1:]
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """The given rows."""
+        """Gather the rows into a buffer."""
         out = empty((len(rows), *self._feature_shape), self.dtype)
         # mode="raise" would gather into a temporary and copy; the rows are known to be in range.
-        # The method, since np.take itself takes as long as a small gather does to find it.
+        # The method, since np.take takes as long to find it as a small gather takes.
         return self._array.take(rows, 0, out, "clip")
 
 
 class IndexedArray:
-    """Any other array (strided, Fortran-ordered, unaligned, objects, strings of any length).
+    """Any other array (strided, Fortran-ordered, unaligned, objects, variable-length strings).
 
-    `np.take` would first make a contiguous copy of the whole of it; indexing does not. Raw
-    buffers can't hold references to objects, so these get arrays of their own.
+    `np.take` would first make a contiguous copy of the whole array; indexing does not. Raw buffers
+    can't hold references to objects, so batches of objects get new arrays.
     """
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
@@ -87,15 +87,15 @@ class IndexedArray:
         self._array = array
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """The given rows."""
+        """Index the array."""
         return np.ascontiguousarray(self._array[rows])
 
 
 class IndexedStorage:
-    """Anything else with `shape`, `dtype` and row indexing: HDF5, Zarr, a class of the user's.
+    """Anything else with `shape`, `dtype` and row indexing: HDF5, Zarr, a user's class.
 
-    Rows are asked for in increasing order and put back in the order asked for: HDF5 insists on
-    it, and every storage in chunks reads faster so.
+    Rows are read in increasing order, then put in the order asked for: HDF5 requires increasing
+    rows, and every chunked storage reads faster that way.
     """
 
     is_in_memory = False
@@ -105,7 +105,7 @@ class IndexedStorage:
         self._storage, self._path = storage, path
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """The given rows."""
+        """Read each row once, and copy the rows into the order asked for."""
         increasing, back = np.unique(rows, return_inverse=True)
         try:
             found = np.asarray(self._storage[increasing])
@@ -126,7 +126,7 @@ class IndexedStorage:
                 f"gave {told(found)}; expected shape {expected} and dtype {self.dtype}, as it "
                 "tells. Indexing with an int64 array must return these rows."
             )
-        # Always into memory of our own: the storage may have given a view of what it keeps.
+        # Always into our own memory: the storage may have returned a view of what it keeps.
         if not _is_raw(self.dtype):
             return found[back]
         out = empty((len(rows), *self.shape[1:]), self.dtype)
@@ -134,23 +134,23 @@ class IndexedStorage:
 
 
 class SparseRows:
-    """A scipy sparse matrix: rows are delivered dense, since only a batch of them is."""
+    """A scipy sparse matrix; the rows of a batch are delivered dense."""
 
     is_in_memory = True
 
     def __init__(self, matrix: Any) -> None:
-        self._matrix = matrix.tocsr()  # no copy when it is CSR already
+        self._matrix = matrix.tocsr()  # no copy if it is CSR already
         self.shape, self.dtype = tuple(matrix.shape), np.dtype(matrix.dtype)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """The given rows."""
+        """Fill a dense buffer with the rows."""
         out = empty((len(rows), self.shape[1]), self.dtype)
         filled: npt.NDArray[Any] = self._matrix[rows].toarray(out=out)
         return filled
 
 
 class FrameRows:
-    """A pandas DataFrame: pandas selects the rows, and makes one dtype of its columns'."""
+    """A pandas DataFrame; pandas selects the rows and converts the columns to one dtype."""
 
     is_in_memory = True
 
@@ -158,17 +158,17 @@ class FrameRows:
         self._frame = frame
         self.shape = tuple(frame.shape)
         dtypes = {
-            # What a column of pandas's own becomes depends on whether values are missing.
+            # The NumPy dtype of a pandas extension column depends on whether values are missing.
             dtype if isinstance(dtype, np.dtype) else frame.iloc[:, number].to_numpy().dtype
             for number, dtype in enumerate(frame.dtypes)
         }
         are_numbers = all(dtype.kind in "biufc" for dtype in dtypes)
-        self.dtype = np.dtype(object)  # all that dates and numbers have in common
+        self.dtype = np.dtype(object)  # the only dtype for dates and numbers together
         if len(dtypes) == 1 or (dtypes and are_numbers):
             self.dtype = np.result_type(*dtypes)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """The given rows."""
+        """Select the rows by position."""
         found = self._frame.iloc[rows].to_numpy(dtype=self.dtype)
         if not _is_raw(self.dtype):
             return np.array(found, order="C")
@@ -187,8 +187,8 @@ def as_source(leaf: Any, path: str) -> Source:
         path: the leaf's path for messages, such as `x['image']`.
 
     Raises:
-        InvalidDataError: if it can't be read by rows, or is a table or column of pandas in which
-            values are missing (NA).
+        InvalidDataError: if it can't be read by rows, or is a table or column of pandas, polars or
+            Arrow in which values are missing.
     """
     package = type(leaf).__module__.partition(".")[0]
     refuse_nulls(leaf, path)
@@ -234,8 +234,8 @@ def as_sources(tree: Tree, root: str) -> Tree:
     """The same nesting with a source for each leaf.
 
     Raises:
-        InvalidDataError: for a leaf that can't be read by rows, or a list that looks like one of
-            samples: it would be read as one input for each, and by the rows within them.
+        InvalidDataError: for a leaf that can't be read by rows, or a list that looks like a list
+            of samples: each would be read as an input of the model, by the rows within it.
     """
     if isinstance(tree, list) and len(tree) > _MOST_INPUTS_IN_A_LIST:
         raise InvalidDataError(
@@ -284,14 +284,14 @@ def _how_to_agree(trees: Mapping[str, Tree]) -> str:
 def _array_source(array: npt.NDArray[Any], path: str) -> Source:
     if array.ndim == 0:
         raise InvalidDataError(_scalar(path))
-    array = array.view(np.ndarray)  # of a memory map, a matrix or a record array: the rows alone
+    array = array.view(np.ndarray)  # a memory map, a matrix, a record array as a plain array
     if _is_raw(array.dtype) and array.flags.c_contiguous and array.flags.aligned:
         return TakenArray(array)
     return IndexedArray(array)
 
 
 def _is_raw(dtype: np.dtype[Any]) -> bool:
-    """Whether arrays of it are plain memory: no objects, no strings of any length (kind T)."""
+    """Whether arrays of it are plain memory: no objects, no variable-length strings (kind T)."""
     return not dtype.hasobject and dtype.kind != "T"
 
 

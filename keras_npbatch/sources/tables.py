@@ -1,10 +1,10 @@
-"""Tables and columns of pandas, polars, Arrow and the like: what has no value, and what to write.
+"""Tables and columns of pandas, polars, Arrow and others: missing values, and how to convert them.
 
     refuse_nulls(frame, "x")       # column 'age' of x has no value in row 3 and 2 more, ...
     how_to_convert(series, "x")    # "Convert it: `x.to_numpy()`."
 
-NumPy has no missing numbers. Converted, they would be NaN to the model, and the loss with them, so
-they are refused. A NaN of a column of floats is a number, and passes, as NaT does among dates.
+NumPy has no missing numbers. Converted, they would become NaN, and so would the loss, so they are
+refused. A NaN in a column of floats is a value and passes, as does NaT in a column of dates.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["CONVERTED", "how_to_convert", "refuse_nulls"]
 
 
 CONVERTED = frozenset(("datasets", "polars", "pyarrow", "tensorstore", "xarray"))
-"""Packages for whose objects `how_to_convert` knows the line."""
+"""Packages for whose objects `how_to_convert` knows what to write."""
 
 
 def refuse_nulls(leaf: Any, path: str) -> None:
-    """Looks for missing values in a table or column; nothing is converted.
+    """Refuse missing values in a table or column; nothing is converted.
 
     Raises:
         InvalidDataError: naming the column and the first row without a value.
@@ -47,7 +47,7 @@ def refuse_nulls(leaf: Any, path: str) -> None:
 _FILLING = {"pandas": "`fillna(0)`", "polars": "`fill_null(0)`", "pyarrow": "`fill_null(0)`"}
 
 _Nulls = Iterator[tuple[Any, npt.NDArray[np.intp]]]
-"""For each column its name, None for one alone, and the rows that have no value."""
+"""For each column, its name (None for a single column) and the rows that have no value."""
 
 
 def _of_pandas(leaf: Any) -> _Nulls:
@@ -56,7 +56,7 @@ def _of_pandas(leaf: Any) -> _Nulls:
     else:
         columns = [(None, leaf)]
     for name, column in columns:
-        # NumPy's own dtypes have no missing values, nor have those of sparse columns.
+        # NumPy's own dtypes have no missing values, and neither do sparse columns.
         dtype = column.dtype
         if not isinstance(dtype, np.dtype) and type(dtype).__name__ != "SparseDtype":
             yield name, np.flatnonzero(np.asarray(column.isna()))
@@ -83,7 +83,7 @@ def _of_arrow(leaf: Any) -> _Nulls:
 
 
 def how_to_convert(leaf: Any, path: str) -> str:
-    """The line to write for what can't be read as it is; the last sentence of a message."""
+    """What to write for data that can't be read as they are: the last sentence of a message."""
     kind = type(leaf)
     package = kind.__module__.partition(".")[0]
     if package == "polars":

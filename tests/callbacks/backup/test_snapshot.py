@@ -11,6 +11,7 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 import warnings
 import zipfile
@@ -282,39 +283,60 @@ def forked(run):
 def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
     folder = tmp_path / "backup"
     held = []
-    with forked(lambda: held.append(FolderLock(folder, is_over=lambda: True))) as child:
+    with forked(lambda: held.append(FolderLock(folder))) as child:
         with pytest.raises(InvalidStateError) as caught:
-            FolderLock(folder, is_over=lambda: True)
+            FolderLock(folder)
         assert str(caught.value) == (
             f"{folder} is in use by another run of training, process {child} on "
             f"{os.uname().nodename}; expected a folder of its own for each training. Give this one "
             "another, or end the other run."
         )
     assert [path.name for path in folder.iterdir()] == ["running.lock"]  # harmless
-    FolderLock(folder, is_over=lambda: False).release()
+    FolderLock(folder).release()
     assert list(folder.iterdir()) == []
 
 
+def in_a_thread(do):
+    """Do it in another thread, which ends only when it is told to."""
+    began, end = threading.Event(), threading.Event()
+
+    def run():
+        do()
+        began.set()
+        end.wait()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert began.wait(20)
+    return thread, end
+
+
 def test_in_one_process_too_unless_the_first_is_over(tmp_path):
-    over = False
-    first = FolderLock(tmp_path, is_over=lambda: over)
-    with pytest.raises(InvalidStateError, match=f"process {os.getpid()} on "):
-        FolderLock(tmp_path / ".." / tmp_path.name, is_over=lambda: False)
-    over = True
-    second = FolderLock(tmp_path, is_over=lambda: False)
-    first.release()
+    held = []
+    thread, end = in_a_thread(lambda: held.append(FolderLock(tmp_path)))
+    try:
+        with pytest.raises(InvalidStateError, match=f"process {os.getpid()} on "):
+            FolderLock(tmp_path / ".." / tmp_path.name)
+    finally:
+        end.set()
+        thread.join()
+    second = FolderLock(tmp_path)  # that thread has ended
+    held[0].release()
     assert (tmp_path / "running.lock").exists()
+    third = FolderLock(tmp_path)  # this thread does something else now
     second.release()
-    second.release()
+    assert (tmp_path / "running.lock").exists()
+    third.release()
+    third.release()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_child_that_is_forked_does_not_hold_it(tmp_path):
-    lock = FolderLock(tmp_path, is_over=lambda: False)
+    lock = FolderLock(tmp_path)
     with forked(lock.release):  # which is not the child's
         assert (tmp_path / "running.lock").exists()
         lock.release()
-        FolderLock(tmp_path, is_over=lambda: False).release()
+        FolderLock(tmp_path).release()
 
 
 def test_a_lock_is_not_taken_through_a_link_nor_from_a_folder(tmp_path):
@@ -327,7 +349,7 @@ def test_a_lock_is_not_taken_through_a_link_nor_from_a_folder(tmp_path):
     os.mkfifo(tmp_path / "four" / "running.lock")
     for name in ("one", "two", "three", "four"):
         with pytest.raises(InvalidStateError) as caught:
-            FolderLock(tmp_path / name, is_over=lambda: False)
+            FolderLock(tmp_path / name)
         assert str(caught.value).startswith(f"{tmp_path / name} can't be written to (")
         assert str(caught.value).endswith(
             "; expected a folder for the backup of this one training."
@@ -341,4 +363,4 @@ def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.warns(UserWarning, match="nothing would notice another run"):
-        FolderLock(tmp_path, is_over=lambda: False).release()
+        FolderLock(tmp_path).release()
