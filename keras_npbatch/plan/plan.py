@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -110,16 +110,7 @@ class Plan:
 
     def __reduce__(self) -> Any:
         # Kept orders are not sent: they are made again where they are needed.
-        return Plan, (
-            self.num_samples,
-            self.batch_size,
-            self.seed,
-            self.shuffle,
-            self.remainder,
-            self.shard,
-            self.skip,
-            self.selection,
-        )
+        return type(self), tuple(getattr(self, each.name) for each in fields(self) if each.init)
 
     @property
     def num_rows(self) -> int:

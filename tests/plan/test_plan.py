@@ -469,6 +469,21 @@ def test_a_pickled_plan_is_equal_and_makes_the_same_batches(
         assert np.array_equal(again.rows(3, step), rows)
 
 
+@dataclasses.dataclass(frozen=True)
+class Longer(Plan):
+    """A plan with a field that nobody has thought of."""
+
+    extra: str = ""
+
+
+def test_a_field_that_is_added_goes_along_to_a_worker() -> None:
+    plan = Longer(10, 4, seed=3, extra="more")
+    again = pickle.loads(pickle.dumps(plan))
+    assert again == plan
+    assert again.extra == "more"
+    assert dataclasses.asdict(again) == dataclasses.asdict(plan)
+
+
 @pytest.mark.parametrize("n", [10**6, 10**12])
 def test_kept_orders_are_not_in_the_pickle(n: int) -> None:
     plan = Plan(n, 32)

@@ -13,13 +13,13 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from keras_npbatch.batches.slots import Slot
 from keras_npbatch.errors import SharedMemoryError
@@ -31,6 +31,7 @@ _PAGE_BYTES = mmap.PAGESIZE
 _SMALLEST_EXTENT_BYTES = 1 << 20
 
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMORY = Path("/proc/meminfo")
 
 
 def new_segment(num_bytes: int) -> int:
@@ -148,9 +149,12 @@ class Arena:
 def _available_bytes() -> int:
     """The memory this process can still use, limited by the machine and by its control group."""
     try:
-        available = int(psutil.virtual_memory().available)
-    except OSError:  # /proc is hidden; the system still refuses a segment that is too large
+        found = re.search(r"^MemAvailable: *(\d+) kB$", _MEMORY.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is None:  # /proc is hidden; the system still refuses a segment that is too large
         return sys.maxsize
+    available = 1024 * int(found[1])
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
