@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_npbatch.batches.core import Core, core_of
@@ -112,14 +113,17 @@ class Serving(_Adapter):
     def __init__(self, dataset: Any, epoch_iterator: Any) -> None:
         super().__init__(dataset)
         self._epoch_iterator = weakref.ref(epoch_iterator)
-        self._is_asked = False
+        self._is_asked = self._is_watched = False
         self.number = next(_numbers)
         call = find_call_of(epoch_iterator)
         if call is None:
             refuse_ignored(dataset, "EpochIterator", given_to(epoch_iterator))
         self.session = Session(dataset, call, epoch_iterator.steps_per_epoch)
-        if self.session.rewired is not None:
-            weakref.finalize(epoch_iterator, self.session.rewired.end).atexit = False
+
+    def ends_with(self, held: Any) -> None:
+        """Keras drops this object when the call ends, and then the call is over."""
+        executor = core_of(self.dataset).part(Executor)
+        weakref.finalize(held, _end, self.session, executor).atexit = False
 
     @property
     def epoch_iterator(self) -> Any:
@@ -178,7 +182,13 @@ class Serving(_Adapter):
         self, converted: Callable[[Iterator[Tree]], Iterator[Tree]] = iter
     ) -> Iterator[Tree]:
         """The pass that comes next."""
-        batches = self.session.batches(find_call())
+        call = find_call()
+        callbacks = call.arguments.get("callbacks") if call is not None else None
+        if isinstance(callbacks, keras.callbacks.CallbackList) and not self._is_watched:
+            # After an exception the iterator over epochs may stay in a cycle; this list does not.
+            self._is_watched = True
+            self.ends_with(callbacks)
+        batches = self.session.batches(call)
         expect_steps(self.epoch_iterator, self.session.num_batches)
         return _telling(self.session, converted(batches))
 
@@ -194,9 +204,7 @@ class Calls:
         serving = Serving(dataset, epoch_iterator)
         self._servings.add(serving)
         epoch_iterator.data_adapter = serving
-        # Keras drops the iterator when its call ends.
-        executor = core_of(dataset).part(Executor)
-        weakref.finalize(epoch_iterator, executor.expect_nothing).atexit = False
+        serving.ends_with(epoch_iterator)
         return serving
 
     def newest(self, model: Any) -> Serving | None:
@@ -232,6 +240,11 @@ def _telling(session: Session, batches: Iterator[Tree]) -> Iterator[Tree]:
         if not getattr(error, "__notes__", None):  # one that was raised where it was made
             session.tell_place(error)
         raise
+
+
+def _end(session: Session, executor: Executor) -> None:
+    session.end()
+    executor.expect_nothing()
 
 
 class _TensorFlowEpochs:

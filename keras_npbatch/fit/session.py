@@ -100,8 +100,19 @@ class Session:
         # The metrics of a validation are those of `fit`.
         is_own_call = call is not None and call.kind == self._kind
         model = self.model if is_own_call else None
-        self.rewired = rewire(self._plan, self._kind, dataset, model)
-        """What was changed of the model for this call."""
+        self._rewired = rewire(self._plan, self._kind, dataset, model)
+
+    def end(self) -> None:
+        """The call of Keras is over. Safe to call twice."""
+        if self._rewired is not None:
+            self._rewired.end()
+            self._rewired = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+            clock = self._core.clock
+            if self._in_order and not clock.place.is_rest:  # the next epoch may not have come
+                clock.mark(clock.epoch, in_order=False)
 
     @property
     def num_batches(self) -> int | None:
@@ -260,11 +271,12 @@ class Session:
         if not self._has_begun:
             warn_of_lone_samples(plan, self._kind, self.model, self._dataset)
         summarise = next((watch.summarise for watch in self.watches if watch.summarise), None)
+        follows = self._another_follows()
         stream = self._stream = self._core.part(Executor).stream(
             Work(plan, self._training, summarise),
             epoch,
             first=first,
-            follows=self._another_follows(),
+            follows=follows,
             caller_has_time=has_time_for(self._core.facts(plan)),
         )
         last_step = plan.num_batches - 1
@@ -275,7 +287,7 @@ class Session:
                     if step == last_step:
                         # Before the last batch leaves, since Keras does not come back after it.
                         self._passes += 1
-                        self._move_to(epoch + 1)
+                        self._move_to(epoch + 1, follows)
                     summary = None
                     if summarise is not None:
                         batch, summary = batch  # the pair must not keep it
@@ -347,12 +359,15 @@ class Session:
             return clock.place
         return Place(self._first_epoch)
 
-    def _move_to(self, epoch: int) -> None:
+    def _move_to(self, epoch: int, follows: bool) -> None:
         if self._kind != "fit":
             return
         self._next = Place(epoch)
-        if self._times_set == self._core.clock.times_set:
-            self._core.clock.move_to(epoch)
+        clock = self._core.clock
+        if self._times_set == clock.times_set:
+            clock.move_to(epoch)
+        if self._in_order and follows:
+            clock.mark(epoch, in_order=True)
 
     def _show_steps(self) -> None:
         """Progress bars were told how many steps an epoch has; a resumed one has fewer."""

@@ -73,8 +73,12 @@ class Clock:
         return bisect_right(self._turns, epoch) % 2 == 1
 
     def begin_pass(self, epoch: int, in_order: bool) -> None:
-        """Note in which order an epoch is read now; those after it have the dataset's own."""
+        """Note that a pass begins, and in which order it reads its epoch."""
         self.reached = None
+        self.mark(epoch, in_order)
+
+    def mark(self, epoch: int, in_order: bool) -> None:
+        """Note in which order an epoch is read; those after it have the dataset's own."""
         del self._turns[bisect_left(self._turns, epoch) :]
         is_in_order = len(self._turns) % 2 == 1
         if is_in_order != in_order:

@@ -168,9 +168,13 @@ def test_an_exception_of_a_callback_leaves_no_process(make_model, data):
     assert_all_end()
 
 
-def test_a_traceback_that_is_kept_keeps_no_process_beyond_the_next_call(make_model, data):
+def test_a_traceback_that_is_kept_keeps_no_process_for_long(make_model, data, monkeypatch):
     """As that of the last exception in a notebook is."""
     import keras
+
+    from keras_npbatch.workers.processes import pool
+
+    monkeypatch.setattr(pool, "_UNUSED_S", 1.0)
 
     class Stops(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -179,6 +183,7 @@ def test_a_traceback_that_is_kept_keeps_no_process_beyond_the_next_call(make_mod
     dataset = make(Loader, data, n=400)
     with pytest.raises(KeyboardInterrupt) as kept:
         make_model().fit(dataset, verbose=0, callbacks=[Stops()])
+    assert_all_end()
     make_model().fit(dataset, verbose=0)  # of Keras 3.7 on JAX, the other is of no use now
     assert_all_end()
     del kept
