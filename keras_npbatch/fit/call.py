@@ -10,6 +10,7 @@ they change; then no call is found, and the dataset refuses to guess.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
@@ -28,6 +29,7 @@ __all__ = [
     "given_to",
     "is_asked_by_keras",
     "is_build",
+    "is_calling",
     "show_steps",
 ]
 
@@ -58,6 +60,13 @@ def find_call() -> Call | None:
         if call is not None:
             return call
     return None
+
+
+def is_calling(callbacks: weakref.ref[Any]) -> bool:
+    """Whether a call with this list of callbacks is among the callers, however far up."""
+    calls = (_call_in(frame) for frame in _frames(sys.getrecursionlimit()))
+    held = callbacks()
+    return any(call is not None and call.arguments.get("callbacks") is held for call in calls)
 
 
 def find_call_of(epoch_iterator: Any) -> Call | None:

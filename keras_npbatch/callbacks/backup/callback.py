@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -33,7 +34,7 @@ from keras_npbatch.callbacks.files import folder_path
 from keras_npbatch.distributed.agreement import refuse_different_backups
 from keras_npbatch.distributed.rank import has_others, is_first
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
-from keras_npbatch.fit.call import find_call, show_steps
+from keras_npbatch.fit.call import find_call, is_calling, show_steps
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.shard import Shard
@@ -329,7 +330,7 @@ class BackupAndRestore(Watcher):
             if self._writes:
                 told_of = "a folder that it can't use"
                 # A traceback may keep the callbacks of a fit that has ended.
-                self._folder.lock()
+                self._folder.lock(partial(is_calling, weakref.ref(callbacks)))
                 weakref.finalize(callbacks, self._folder.release)
             told_of = "none"
             found = self._read()

@@ -1,7 +1,7 @@
 """`BackupFolder`: the backups of one training, the latest and optionally the one before it.
 
 folder = BackupFolder(Path("backup"))
-folder.lock()              # another run is refused
+folder.lock(is_calling=lambda: False)           # another run is refused
 found = folder.read(check)                      # (facts, arrays), or None
 folder.write(facts, arrays, keep_previous=True)
 folder.release()
@@ -42,13 +42,13 @@ class BackupFolder:
         self._lock: FolderLock | None = None
         self._latest_is_good = True
 
-    def lock(self) -> None:
+    def lock(self, is_calling: Callable[[], bool]) -> None:
         """Lock the folder for this run, and remove the unfinished files of killed runs.
 
         Raises:
             InvalidStateError: if another run has the lock, or the folder can't be written to.
         """
-        self._lock = FolderLock(self.path)
+        self._lock = FolderLock(self.path, is_calling)
         remove_unfinished(self.path / _LATEST)
 
     def release(self) -> None:

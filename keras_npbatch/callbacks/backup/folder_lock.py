@@ -1,6 +1,6 @@
 """`FolderLock`: one run at a time writes to a folder.
 
-    lock = FolderLock(Path("backup"))     # or InvalidStateError
+    lock = FolderLock(Path("backup"), is_calling=lambda: False)     # or InvalidStateError
     lock.release()
 
 The lock is the operating system's, on an open file: a run that is killed lets go of it, whatever it
@@ -18,6 +18,7 @@ import stat
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,17 @@ class FolderLock:
     """Held from when it is made until `release`, or the end of the process.
 
     Args:
-        folder: which; made if it is not there. A run that failed in this very thread, or in one
-            that has ended, may not have released it: this one takes it over.
+        folder: which folder; it is created if it does not exist.
+        is_calling: whether the run that holds the lock is among the callers of this thread. A run
+            that failed in this thread, or in one that has ended, may not have released the lock:
+            the next one in the process takes it over.
 
     Raises:
         InvalidStateError: if another run holds it, or the folder can't be written to.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._thread = threading.current_thread()
+    def __init__(self, folder: Path, is_calling: Callable[[], bool]) -> None:
+        self._thread, self._is_calling = threading.current_thread(), is_calling
         self._descriptor: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +100,9 @@ class FolderLock:
     @property
     def _is_left_behind(self) -> bool:
         """Whether the run that holds it can't be under way."""
-        return self._thread is threading.current_thread() or not self._thread.is_alive()
+        if self._thread is threading.current_thread():
+            return not self._is_calling()
+        return not self._thread.is_alive()
 
     def _acquired(self) -> int | None:
         """The file, locked; None if it was removed meanwhile by who held it."""

@@ -112,6 +112,7 @@ class Pool:
     def _open(
         self, opened: contextlib.ExitStack, dataset: Any, workers: int, start_method: StartMethod
     ) -> None:
+        opened.callback(self.changed.set)
         self._package = Package.of(dataset, opened)
         with interrupts.deferred():
             with refusals.translated():

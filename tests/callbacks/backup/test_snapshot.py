@@ -283,16 +283,16 @@ def forked(run):
 def test_another_process_is_refused_until_the_first_is_killed(tmp_path):
     folder = tmp_path / "backup"
     held = []
-    with forked(lambda: held.append(FolderLock(folder))) as child:
+    with forked(lambda: held.append(FolderLock(folder, is_calling=lambda: False))) as child:
         with pytest.raises(InvalidStateError) as caught:
-            FolderLock(folder)
+            FolderLock(folder, is_calling=lambda: False)
         assert str(caught.value) == (
             f"{folder} is in use by another run of training, process {child} on "
             f"{os.uname().nodename}; expected a folder of its own for each training. Give this one "
             "another, or end the other run."
         )
     assert [path.name for path in folder.iterdir()] == ["running.lock"]  # harmless
-    FolderLock(folder).release()
+    FolderLock(folder, is_calling=lambda: False).release()
     assert list(folder.iterdir()) == []
 
 
@@ -313,17 +313,21 @@ def in_a_thread(do):
 
 def test_in_one_process_too_unless_the_first_is_over(tmp_path):
     held = []
-    thread, end = in_a_thread(lambda: held.append(FolderLock(tmp_path)))
+    thread, end = in_a_thread(lambda: held.append(FolderLock(tmp_path, is_calling=lambda: False)))
     try:
         with pytest.raises(InvalidStateError, match=f"process {os.getpid()} on "):
-            FolderLock(tmp_path / ".." / tmp_path.name)
+            FolderLock(tmp_path / ".." / tmp_path.name, is_calling=lambda: False)
     finally:
         end.set()
         thread.join()
-    second = FolderLock(tmp_path)  # that thread has ended
+    calling = [True]
+    second = FolderLock(tmp_path, is_calling=lambda: calling[0])  # that thread has ended
     held[0].release()
     assert (tmp_path / "running.lock").exists()
-    third = FolderLock(tmp_path)  # this thread does something else now
+    with pytest.raises(InvalidStateError, match=f"process {os.getpid()} on "):
+        FolderLock(tmp_path, is_calling=lambda: False)
+    calling[0] = False
+    third = FolderLock(tmp_path, is_calling=lambda: False)  # this thread does something else now
     second.release()
     assert (tmp_path / "running.lock").exists()
     third.release()
@@ -332,11 +336,11 @@ def test_in_one_process_too_unless_the_first_is_over(tmp_path):
 
 
 def test_a_child_that_is_forked_does_not_hold_it(tmp_path):
-    lock = FolderLock(tmp_path)
+    lock = FolderLock(tmp_path, is_calling=lambda: False)
     with forked(lock.release):  # which is not the child's
         assert (tmp_path / "running.lock").exists()
         lock.release()
-        FolderLock(tmp_path).release()
+        FolderLock(tmp_path, is_calling=lambda: False).release()
 
 
 def test_a_lock_is_not_taken_through_a_link_nor_from_a_folder(tmp_path):
@@ -349,7 +353,7 @@ def test_a_lock_is_not_taken_through_a_link_nor_from_a_folder(tmp_path):
     os.mkfifo(tmp_path / "four" / "running.lock")
     for name in ("one", "two", "three", "four"):
         with pytest.raises(InvalidStateError) as caught:
-            FolderLock(tmp_path / name)
+            FolderLock(tmp_path / name, is_calling=lambda: False)
         assert str(caught.value).startswith(f"{tmp_path / name} can't be written to (")
         assert str(caught.value).endswith(
             "; expected a folder for the backup of this one training."
@@ -363,4 +367,4 @@ def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.warns(UserWarning, match="nothing would notice another run"):
-        FolderLock(tmp_path).release()
+        FolderLock(tmp_path, is_calling=lambda: False).release()
