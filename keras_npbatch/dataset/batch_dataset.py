@@ -109,8 +109,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             it. 1: one thread makes batches ahead. N: N threads make batches at once. The caller
             always makes batches that cost less to make than to hand over; see `ArrayDataset`.
         use_multiprocessing: whether the workers are processes, for a `load` or transform that is
-            mostly Python. They are started once for a `fit`, get a copy of the dataset (arrays are
-            shared), and import neither Keras nor a framework unless your class does. Linux only.
+            mostly Python. They are started once for a `fit` and end within 2 seconds after it; they
+            get a copy of the dataset (arrays are shared), and import neither Keras nor a framework
+            unless your class does. Linux only.
         max_queue_size: maximum number of batches made ahead.
         start_method: how worker processes are started: `"forkserver"` (the default), `"spawn"` or
             `"fork"`.

@@ -115,8 +115,8 @@ def to_tf_dataset(
     `auto_shard_dataset=False`, and a dataset with a shard is refused. Set the distribution before
     you call this function.
 
-    **Worker processes** stay alive for the next iteration, also after `fit(batches)`, until
-    `dataset.close()` or the end of `with dataset:`.
+    **Worker processes** stay alive for the next iteration for half a minute, also after
+    `fit(batches)`. `with dataset:` keeps them until its end, and `dataset.close()` ends them.
 
     **Options.** TensorFlow's automatic `prefetch` is off; add one where you want it.
 
