@@ -32,7 +32,12 @@ Tree: TypeAlias = Any
 
 def is_flat(tree: Tree) -> bool:
     """Whether `tree` is a tuple of arrays, which are then its leaves."""
-    return type(tree) is tuple and all(type(leaf) is np.ndarray for leaf in tree)
+    if type(tree) is not tuple:
+        return False
+    for leaf in tree:  # `all` over a generator would take three times as long
+        if type(leaf) is not np.ndarray:
+            return False
+    return True
 
 
 def leaves(tree: Tree) -> list[Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -117,12 +118,12 @@ class Plan:
         """Rows in the whole data, also if this plan is for a part of a split."""
         return self.num_samples if self.selection is None else self.selection.num_rows
 
-    @property
+    @cached_property
     def global_batch_size(self) -> int:
         """Samples in a full batch of all processes together."""
         return self.batch_size * self.shard.count
 
-    @property
+    @cached_property
     def num_batches(self) -> int:
         """Batches in an epoch, at least 1; the same for every shard."""
         full, rest = divmod(self.num_samples - self.skip, self.global_batch_size)

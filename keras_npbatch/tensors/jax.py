@@ -19,12 +19,13 @@ __all__ = ["computes_on_cpu", "stacked", "to_arrays"]
 def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
     """The batches with arrays for leaves; Keras converts leaves that are not arrays."""
     for batch in batches:
-        if all(type(leaf) is np.ndarray and _is_taken(leaf.dtype) for leaf in leaves(batch)):
-            yield batch
-        elif all(type(leaf) is np.ndarray for leaf in leaves(batch)):
-            yield converted(batch, _in_dtype_of_jax, "JAX")
-        else:
+        dtypes = [leaf.dtype if type(leaf) is np.ndarray else None for leaf in leaves(batch)]
+        if None in dtypes:
             yield from data_adapter_utils.get_jax_iterator([batch])
+        elif all(map(_is_taken, dtypes)):
+            yield batch
+        else:
+            yield converted(batch, _in_dtype_of_jax, "JAX")
         del batch  # the caller has the only reference while the next one is made
 
 
