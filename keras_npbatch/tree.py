@@ -34,7 +34,7 @@ def is_flat(tree: Tree) -> bool:
     """Whether `tree` is a tuple of arrays, which are then its leaves."""
     if type(tree) is not tuple:
         return False
-    for leaf in tree:  # `all` over a generator would take three times as long
+    for leaf in tree:  # noqa: SIM110  # a generator would take longer than the look
         if type(leaf) is not np.ndarray:
             return False
     return True
