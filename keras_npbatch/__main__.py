@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(_WRONG_USAGE, f"{parser.prog}: {error}\n")
     except (Exception, SystemExit) as error:  # noqa: BLE001  # neither findings nor clean
         traceback.print_exc()
-        parser.exit(_WRONG_USAGE, f"{parser.prog}: the check was ended by {_told(error)}\n")
+        parser.exit(_WRONG_USAGE, f"{parser.prog}: the check was ended by {_described(error)}\n")
     if isinstance(sys.stdout, io.TextIOWrapper):  # for a console without check marks
         sys.stdout.reconfigure(errors="replace")
     print_report(report, Console())
@@ -96,21 +96,21 @@ def _made(target: str) -> Any:
     except ImportError as error:
         raise _UsageError(f"{module_name} can't be imported: {error}") from error
     except (Exception, SystemExit) as error:
-        raise _UsageError(f"{module_name} can't be imported: {_told(error)}") from error
+        raise _UsageError(f"{module_name} can't be imported: {_described(error)}") from error
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except AttributeError as error:
             raise _UsageError(f"{module_name} has no {name}") from error
         except (Exception, SystemExit) as error:
-            raise _UsageError(f"{target} can't be looked up: {_told(error)}") from error
+            raise _UsageError(f"{target} can't be looked up: {_described(error)}") from error
     if isinstance(found, type) or not _has(found, "on_epoch_end"):
         if not callable(found):
             raise _UsageError(f"{target} is neither a dataset nor makes one")
         try:
             found = found()
         except (Exception, SystemExit) as error:
-            raise _UsageError(f"{target}() raised {_told(error)}") from error
+            raise _UsageError(f"{target}() raised {_described(error)}") from error
     return found
 
 
@@ -121,7 +121,7 @@ def _has(found: Any, name: str) -> bool:
         return False
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 
 __all__ = ["is_called", "number_of_batches", "whole_number"]
 
@@ -23,7 +23,7 @@ def whole_number(name: str, value: Any, *, least: int, most: int | None = None) 
         number = None
     if number is None or number < least or (most is not None and number > most):
         bound = f"from {least} up" if most is None else f"from {least} to {most}"
-        raise InvalidArgumentError(f"{name} is {told(value)}; expected a whole number {bound}.")
+        raise InvalidArgumentError(f"{name} is {describe(value)}; expected a whole number {bound}.")
     return number
 
 

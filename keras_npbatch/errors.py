@@ -113,7 +113,7 @@ class MissingExtraError(KerasNpBatchError, ImportError):
     """An optional dependency is not installed; the message names the `pip install`."""
 
 
-def told(value: Any) -> str:
+def describe(value: Any) -> str:
     """A short description of `value` for a message: its value and type, never array contents."""
     name = type(value).__name__
     if isinstance(value, type):
@@ -136,7 +136,7 @@ def told(value: Any) -> str:
     return f"{text} ({name})"
 
 
-def told_rows(rows: Iterable[int]) -> str:
+def describe_rows(rows: Iterable[int]) -> str:
     """Row numbers for a message: the first few, and how many there are."""
     numbers = [int(row) for row in rows]
     if len(numbers) <= _MAX_ROWS_SHOWN:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 
 __all__ = ["MAX_SEED", "Purpose", "check_seed", "draw_seed", "generator", "mixed", "seed_sequence"]
 
@@ -76,7 +76,7 @@ def check_seed(seed: Any) -> int:
         number = -1
     if not 0 <= number <= MAX_SEED:
         raise InvalidArgumentError(
-            f"seed is {told(seed)}; expected a whole number from 0 to 2**128 - 1. A dataset with "
-            "seed=None draws one from NumPy's global state."
+            f"seed is {describe(seed)}; expected a whole number from 0 to 2**128 - 1. A dataset "
+            "with seed=None draws one from NumPy's global state."
         )
     return number

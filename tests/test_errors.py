@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import errors
-from keras_npbatch.errors import KerasNpBatchError, told, told_rows
+from keras_npbatch.errors import KerasNpBatchError, describe, describe_rows
 
 BASES = {
     "AmbiguousCallError": RuntimeError,
@@ -90,23 +90,23 @@ class OneRowArray:
     ids=str,
 )
 def test_a_value_is_told_by_its_text_and_type_an_array_by_its_shape(value: Any, text: str) -> None:
-    assert told(value) == text
+    assert describe(value) == text
 
 
 @pytest.mark.parametrize("value", [np.int64(-1), np.float64(2.5), np.bool_(True), np.str_("kep")])
 def test_a_numpy_scalar_is_told_by_its_value(value: Any) -> None:
     """`batch_size is int64 of shape ()` hides what is wrong with it."""
-    assert str(value) in told(value)
+    assert str(value) in describe(value)
 
 
 @pytest.mark.parametrize("value", [np.ndarray, OneRowArray, int])
 def test_a_class_given_for_a_value_is_told(value: Any) -> None:
-    assert value.__name__ in told(value)
+    assert value.__name__ in describe(value)
 
 
 def test_the_contents_of_an_array_are_never_told() -> None:
     for value in (np.array([123456]), np.array(123456), np.ma.masked_array([123456])):
-        assert "123456" not in told(value)
+        assert "123456" not in describe(value)
 
 
 @pytest.mark.parametrize(
@@ -124,4 +124,4 @@ def test_the_contents_of_an_array_are_never_told() -> None:
 def test_the_first_eight_rows_are_told_and_how_many_there_are(rows: Any, text: str | None) -> None:
     if text is None:
         text = f"[{', '.join(str(2**62 + k) for k in range(8))}, ...] (1000 rows)"
-    assert told_rows(rows) == told_rows(iter(rows)) == text
+    assert describe_rows(rows) == describe_rows(iter(rows)) == text

@@ -105,14 +105,14 @@ def test_the_walk_finds_imports_wherever_they_stand(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text(
         "import keras_npbatch.tree\n"
-        "from keras_npbatch.errors import told\n"
+        "from keras_npbatch.errors import describe\n"
         "if TYPE_CHECKING:\n    from keras_npbatch import plan\n"
         "def f():\n    import torch.nn as nn\n    importlib.import_module('keras_npbatch.rng')\n"
         "try:\n    from jax import numpy\nexcept ImportError:\n    pass\n"
     )
     assert sorted(imported_by(module)) == [
         "jax.numpy",
-        "keras_npbatch.errors.told",
+        "keras_npbatch.errors.describe",
         "keras_npbatch.plan",
         "keras_npbatch.rng",
         "keras_npbatch.tree",

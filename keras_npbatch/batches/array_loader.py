@@ -21,7 +21,7 @@ from keras_npbatch.errors import (
     InvalidArgumentError,
     InvalidDataError,
     UnsupportedArgumentError,
-    told,
+    describe,
 )
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
@@ -56,8 +56,8 @@ class ArrayCore(Core):
     ) -> None:
         if isinstance(sample_weight, Number):
             raise InvalidArgumentError(
-                f"sample_weight, the third argument, is {told(sample_weight)}; expected an array "
-                "of weights. Settings are given by name: batch_size=32."
+                f"sample_weight, the third argument, is {describe(sample_weight)}; expected an "
+                "array of weights. Settings are given by name: batch_size=32."
             )
         if sample_weight is not None and settings.get("class_weight") is not None:
             raise InvalidArgumentError(
@@ -87,7 +87,7 @@ class ArrayCore(Core):
         rows = np.asarray(rows)
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise InvalidArgumentError(
-                f"rows is {told(rows)}; expected whole numbers of shape (n,)."
+                f"rows is {describe(rows)}; expected whole numbers of shape (n,)."
             )
         if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.plan.num_rows:
             raise IndexError(

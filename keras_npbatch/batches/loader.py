@@ -22,7 +22,7 @@ from typing import Any
 from keras_npbatch.arguments import is_called, whole_number
 from keras_npbatch.batches.core import ATTRIBUTE, Core, core_of, refuse_empty_batches
 from keras_npbatch.batches.making import Making, making
-from keras_npbatch.errors import told
+from keras_npbatch.errors import describe
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.explanation import Explanation
 from keras_npbatch.plan.permutation import Rows
@@ -117,7 +117,7 @@ class Batches:
                     "dataset.load(np.arange(0, 2))"
                 )
             raise TypeError(
-                f"index is {told(index)}; expected the number of a batch{several}"
+                f"index is {describe(index)}; expected the number of a batch{several}"
             ) from None
         core = core_of(self)
         num_batches, epoch = core.plan.num_batches, core.epoch

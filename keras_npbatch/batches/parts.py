@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, told
+from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, describe
 from keras_npbatch.sources.tables import refuse_nulls
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_leaves
 
@@ -122,10 +122,11 @@ def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
                 )
             if shape is None or not len(shape):
                 raise InvalidBatchError(
-                    f"{told_by} returned {told(leaf)} for {path}; expected an array whose first "
-                    f"dimension counts the {'' if num_rows is None else f'{num_rows} '}samples of "
-                    "the batch. Stack single samples (`np.stack`), turn lists into arrays "
-                    "(`np.asarray`), pad lists of different lengths (`keras.utils.pad_sequences`)."
+                    f"{told_by} returned {describe(leaf)} for {path}; expected an array whose "
+                    f"first dimension counts the "
+                    f"{'' if num_rows is None else f'{num_rows} '}samples of the batch. Stack "
+                    "single samples (`np.stack`), turn lists into arrays (`np.asarray`), pad lists "
+                    "of different lengths (`keras.utils.pad_sequences`)."
                 )
             if num_rows not in (None, shape[0]):
                 stack = ""
@@ -138,7 +139,7 @@ def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
                             "(`keras.utils.pad_sequences`)."
                         )
                 raise InvalidBatchError(
-                    f"{told_by} returned {told(leaf)} for {path}; expected {num_rows} samples, "
+                    f"{told_by} returned {describe(leaf)} for {path}; expected {num_rows} samples, "
                     f"one for each row of the batch.{stack}"
                 )
 
@@ -156,18 +157,19 @@ class ClassWeight:
     def __init__(self, weights: Mapping[int, float]) -> None:
         if not isinstance(weights, Mapping):
             raise InvalidArgumentError(
-                f"class_weight is {told(weights)}; expected a dict from class number to weight, "
-                "such as {0: 1.0, 1: 5.0}."
+                f"class_weight is {describe(weights)}; expected a dict from class number to "
+                "weight, such as {0: 1.0, 1: 5.0}."
             )
         for label, weight in weights.items():
             if isinstance(label, bool) or not isinstance(label, int | np.integer):
                 raise InvalidArgumentError(
-                    f"class_weight has the key {told(label)}; expected class numbers as they "
+                    f"class_weight has the key {describe(label)}; expected class numbers as they "
                     "are in y, whole numbers."
                 )
             if not isinstance(weight, Real) or not 0 <= weight < math.inf:
                 raise InvalidArgumentError(
-                    f"class_weight[{label}] is {told(weight)}; expected a finite number from 0 up."
+                    f"class_weight[{label}] is {describe(weight)}; expected a finite number from 0 "
+                    "up."
                 )
         self._weights = {int(label): float(weight) for label, weight in weights.items()}
 
@@ -209,7 +211,7 @@ class ClassWeight:
         if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not np.isfinite(labels).all():
             raise InvalidBatchError(
                 "class_weight needs finite numbers of shape (n,), (n, 1) or one-hot (n, classes); "
-                f"y is {told(parts.y)}."
+                f"y is {describe(parts.y)}."
             )
         present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
         of_class = [self._weights.get(int(label), 1.0) for label in present]
@@ -226,9 +228,9 @@ def _refuse_several_classes(labels: npt.NDArray[Any]) -> None:
     wrong = np.flatnonzero(is_whole & ((numbers < 0).any(1) | (numbers.sum(1) > 1)))
     if len(wrong):
         raise InvalidBatchError(
-            f"class_weight needs one class for each sample; row {wrong[0]} of y, {told(labels)}, "
-            f"is {told(labels[wrong[0]].tolist())}, which is not one-hot. For sequences of labels, "
-            "or several classes a sample, return a sample_weight instead."
+            f"class_weight needs one class for each sample; row {wrong[0]} of y, "
+            f"{describe(labels)}, is {describe(labels[wrong[0]].tolist())}, which is not one-hot. "
+            "For sequences of labels, or several classes a sample, return a sample_weight instead."
         )
 
 

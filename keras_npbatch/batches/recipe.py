@@ -19,7 +19,7 @@ from keras_npbatch.batches import parts as assemble
 from keras_npbatch.batches.owned import owned
 from keras_npbatch.batches.parts import ClassWeight
 from keras_npbatch.batches.transforms import Transform, generator_at
-from keras_npbatch.errors import told_rows
+from keras_npbatch.errors import describe_rows
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import Purpose
@@ -101,7 +101,7 @@ class Recipe:
         except Exception as error:
             note = (
                 f"keras_npbatch: raised by {called} at epoch {epoch}, step {step}, rows "
-                f"{told_rows(rows)}"
+                f"{describe_rows(rows)}"
             )
             if isinstance(error, StopIteration):
                 stopped = RuntimeError(f"{doing} raised StopIteration")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from keras_npbatch import rng
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.tree import Tree
 
 __all__ = ["Transform", "generator_at", "wants_rng"]
@@ -48,7 +48,7 @@ class Transform:
     ) -> None:
         if not callable(function):
             raise InvalidArgumentError(
-                f"{setting} is {told(function)}; expected a function of the batch: "
+                f"{setting} is {describe(function)}; expected a function of the batch: "
                 f"{setting}(batch) or {setting}(batch, rng)."
             )
         # A transform may be a layer, such as a Normalization.

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import keras
 
 from keras_npbatch.dataset.batch_dataset import BatchDataset
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.adapter import session_of
 from keras_npbatch.fit.deliveries import Delivery, Watch
 from keras_npbatch.fit.session import Session
@@ -59,7 +59,7 @@ class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyp
         if isinstance(dataset, str | os.PathLike):
             first = f" It comes first: {name}(dataset, {os.fspath(dataset)!r})."
         raise InvalidArgumentError(
-            f"{name} was given {told(dataset)} to watch; expected the ArrayDataset or "
+            f"{name} was given {describe(dataset)} to watch; expected the ArrayDataset or "
             f"BatchDataset that fit is given.{first}"
         )
 

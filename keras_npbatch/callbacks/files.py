@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 
 __all__ = ["folder_path", "opened", "remove", "remove_unfinished", "replace_file", "replacing"]
 
@@ -40,7 +40,7 @@ def folder_path(name: str, value: Any) -> Path:
     if value and isinstance(value, str | os.PathLike):
         with contextlib.suppress(TypeError):  # a path of bytes
             return Path(value)
-    raise InvalidArgumentError(f"{name} is {told(value)}; expected the path of a folder.")
+    raise InvalidArgumentError(f"{name} is {describe(value)}; expected the path of a folder.")
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from keras_npbatch.errors import InvalidArgumentError, UnknownSettingError, told
+from keras_npbatch.errors import InvalidArgumentError, UnknownSettingError, describe
 
 __all__ = ["METHODS", "SETTINGS", "refuses_unknown_settings"]
 
@@ -163,7 +163,7 @@ def refuses_unknown_settings(init: _Init) -> _Init:
             raise UnknownSettingError(_unknown(name, unknown, known))
         if len(args) >= len(by_position):
             raise InvalidArgumentError(
-                f"{name} was given {told(args[len(by_position) - 1])} after "
+                f"{name} was given {describe(args[len(by_position) - 1])} after "
                 f"{', '.join(by_position[1:])}; expected its settings by name, such as "
                 "batch_size=32."
             )

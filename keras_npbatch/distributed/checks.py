@@ -190,9 +190,10 @@ def _check_place(here: MeshPlace, engine: str, plan: Plan, kind: Kind, name: str
     count, parts = here.shard.count, here.parts
     if plan.shard.count != count:
         raise UnsupportedArgumentError(
-            f"{engine} divides each batch into {_told(count, 'shard')} for "
-            f"{_told(here.processes, 'process', 'es')}, and the {name} has {plan.shard.count}; "
-            f"expected {count}. Give it shard='auto', after keras.distribution.set_distribution."
+            f"{engine} divides each batch into {_described(count, 'shard')} for "
+            f"{_described(here.processes, 'process', 'es')}, and the {name} has "
+            f"{plan.shard.count}; expected {count}. Give it shard='auto', after "
+            "keras.distribution.set_distribution."
         )
     _check_sizes(engine, plan, kind, parts)
 
@@ -264,7 +265,7 @@ def _check_sizes(engine: str, plan: Plan, kind: Kind, parts: int) -> None:
         if smallest != largest:
             way_out = "Use remainder='pad', the default with a shard, or 'drop'"
             if plan.skip:  # not another remainder: the state would be that of another dataset
-                left = _told(plan.num_samples - plan.skip, "sample")
+                left = _described(plan.num_samples - plan.skip, "sample")
                 way_out = (
                     f"Of the epoch {left} were left: go on with another batch_size or number of "
                     "processes, or call set_epoch to begin it anew"
@@ -282,7 +283,7 @@ def _check_sizes(engine: str, plan: Plan, kind: Kind, parts: int) -> None:
             )
             raise UnsupportedArgumentError(
                 f"{engine} divides each batch among {parts} devices of this process, and that of "
-                f"step {step} has {_told(largest, 'sample')}; expected a multiple of {parts}. "
+                f"step {step} has {_described(largest, 'sample')}; expected a multiple of {parts}. "
                 f"{way_out}."
             )
 
@@ -296,7 +297,7 @@ def warn_of_others(name: str, found: Found | None) -> None:
     """
     if found is not None and found.shard.count > 1:
         warnings.warn(
-            f"{_told_process(found)}, and the {name} has no shard: each of them trains on all "
+            f"{_describe_process(found)}, and the {name} has no shard: each of them trains on all "
             "samples. Give it shard='auto', or shard=(0, 1) if it is meant so.",
             stacklevel=2,
         )
@@ -305,8 +306,8 @@ def warn_of_others(name: str, found: Found | None) -> None:
 def _warn_of_no_distribution(name: str, found: Found | None) -> None:
     if found is not None and found.shard.count > 1:
         warnings.warn(
-            f"{_told_process(found)}, and there is no keras.distribution: each of them trains a "
-            f"model of its own, on its shard of the {name}. Call "
+            f"{_describe_process(found)}, and there is no keras.distribution: each of them trains "
+            f"a model of its own, on its shard of the {name}. Call "
             "keras.distribution.set_distribution(keras.distribution.DataParallel()) before the "
             "model is made.",
             stacklevel=2,
@@ -330,11 +331,11 @@ def is_strategy(strategy: Any) -> bool:
     return strategy is not None and type(strategy).__name__ != "_DefaultDistributionStrategy"
 
 
-def _told_process(found: Found) -> str:
+def _describe_process(found: Found) -> str:
     return f"{found.told_by} says that this is process {found.shard.index} of {found.shard.count}"
 
 
-def _told(number: int, what: str, plural: str = "s") -> str:
+def _described(number: int, what: str, plural: str = "s") -> str:
     return f"{number} {what}{plural * (number != 1)}"
 
 

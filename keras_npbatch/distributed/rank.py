@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan.shard import Shard
 
 __all__ = [
@@ -222,7 +222,7 @@ def _ask_tf_config() -> Found | None:
         shard = Shard(first + int(task["index"]), len(chiefs) + len(workers))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidArgumentError(
-            f"shard='auto' found TF_CONFIG={told(text)}; expected a cluster, and a task whose "
+            f"shard='auto' found TF_CONFIG={describe(text)}; expected a cluster, and a task whose "
             "type is 'chief' or 'worker'. Say shard=keras_npbatch.Shard(index, count)."
         ) from error
     return Found("TF_CONFIG", shard)

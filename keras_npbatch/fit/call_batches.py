@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.work import Work
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.weighing import weighed_for_evaluate
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.tree import Tree
@@ -39,8 +39,8 @@ class CallBatches:
     def __init__(self, dataset: Any, call: Literal["evaluate", "predict"]) -> None:
         if call not in ("evaluate", "predict"):
             raise InvalidArgumentError(
-                f"call is {told(call)}; expected 'evaluate' or 'predict'. Validation reads what "
-                "'evaluate' reads; fit, what `for batch in dataset` gives."
+                f"call is {describe(call)}; expected 'evaluate' or 'predict'. Validation reads "
+                "what 'evaluate' reads; fit, what `for batch in dataset` gives."
             )
         self._dataset, self._call = dataset, call
         self._plan = core_of(dataset).plan.for_call(call)
@@ -75,7 +75,7 @@ class CallBatches:
         try:
             step: int = operator.index(index)
         except TypeError:
-            raise TypeError(f"index is {told(index)}; expected the number of a batch") from None
+            raise TypeError(f"index is {describe(index)}; expected the number of a batch") from None
         step += len(self) * (step < 0)
         if not 0 <= step < len(self):
             raise IndexError(f"there is no batch {index}: there are {len(self)}, from 0 up")

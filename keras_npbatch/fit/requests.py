@@ -16,7 +16,7 @@ import numpy as np
 from keras_npbatch.batches.core import Core
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.parts import ClassWeight
-from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, told
+from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, describe
 from keras_npbatch.fit.call import Call
 from keras_npbatch.plan.plan import Kind
 
@@ -98,7 +98,7 @@ def reads_in_order(core: Core, call: Call | None) -> bool:
     shuffle = call.arguments.get("shuffle", True)
     if not isinstance(shuffle, bool | np.bool_):
         raise UnsupportedArgumentError(
-            f"fit(shuffle=...) was given {told(shuffle)} with the dataset "
+            f"fit(shuffle=...) was given {describe(shuffle)} with the dataset "
             f"({core.name}), which shuffles samples, not batches; expected "
             "False for the order of the data. Leave it out for the dataset's own order."
         )
@@ -161,7 +161,7 @@ def _check_validation(call: Call) -> None:
     batch_size = call.arguments.get("validation_batch_size")
     if batch_size not in (None, data.batch_size):
         raise UnsupportedArgumentError(
-            f"fit(validation_batch_size=...) was given {told(batch_size)} with the dataset "
+            f"fit(validation_batch_size=...) was given {describe(batch_size)} with the dataset "
             f"({name}) of batch_size={data.batch_size}, and Keras would ignore it. Give "
             "batch_size to the dataset."
         )
@@ -239,7 +239,7 @@ def check_arguments(core: Core, call: Call | None, steps: int | None) -> None:
     batch_size = call.arguments.get("batch_size")
     if batch_size is not None and batch_size != core.plan.batch_size:
         raise UnsupportedArgumentError(
-            f"{call.kind}(batch_size=...) was given {told(batch_size)} with the dataset "
+            f"{call.kind}(batch_size=...) was given {describe(batch_size)} with the dataset "
             f"({dataset}) of batch_size={core.plan.batch_size}, and Keras would ignore it. Give "
             "batch_size to the dataset."
         )

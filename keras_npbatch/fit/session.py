@@ -31,7 +31,7 @@ from keras_npbatch.batches.work import Work
 from keras_npbatch.distributed.agreement import refuse_differences, tell_failure
 from keras_npbatch.distributed.checks import check_engine, check_rest, join_strategy, rewire
 from keras_npbatch.distributed.rank import has_others, mesh_place
-from keras_npbatch.errors import InvalidStateError, UnsupportedArgumentError, told_rows
+from keras_npbatch.errors import InvalidStateError, UnsupportedArgumentError, describe_rows
 from keras_npbatch.fit.call import Call, find_call, is_build, show_steps
 from keras_npbatch.fit.deliveries import Delivery, Watch
 from keras_npbatch.fit.first_batch import look_at, note_if_jax_lost_the_model, warn_of_lone_samples
@@ -170,7 +170,7 @@ class Session:
     def tell_place(self, error: Exception) -> None:
         """Add a note to an error about the batch that was given last: epoch, step and rows."""
         plan, epoch, step = self._at
-        rows = told_rows(plan.rows(epoch, step))
+        rows = describe_rows(plan.rows(epoch, step))
         error.add_note(f"keras_npbatch: in the batch of epoch {epoch}, step {step}, rows {rows}")
 
     def take_back(self) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import told_rows
+from keras_npbatch.errors import describe_rows
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
 
@@ -84,5 +84,5 @@ class Explanation:
         ]
         for index, (rows, padding) in enumerate(zip(self.shards, self.padding, strict=True)):
             padded = f", {padding} padded" if padding else ""
-            lines.append(f"  shard {index} of {count}: rows {told_rows(rows)}{padded}")
+            lines.append(f"  shard {index} of {count}: rows {describe_rows(rows)}{padded}")
         return "\n".join(lines)

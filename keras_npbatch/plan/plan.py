@@ -21,7 +21,7 @@ import numpy as np
 
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan import permutation as orders
 from keras_npbatch.plan.shard import Shard, even_locate, even_part
 from keras_npbatch.plan.split import Selected, Selection
@@ -78,12 +78,12 @@ class Plan:
         seed = rng.check_seed(self.seed)
         if not isinstance(self.shuffle, bool | np.bool_):
             raise InvalidArgumentError(
-                f"shuffle is {told(self.shuffle)}; expected True (a new permutation each epoch) "
-                "or False (the order of the data)."
+                f"shuffle is {describe(self.shuffle)}; expected True (a new permutation each "
+                "epoch) or False (the order of the data)."
             )
         if not isinstance(self.remainder, str) or self.remainder not in get_args(Remainder):
             raise InvalidArgumentError(
-                f"remainder is {told(self.remainder)}; expected one of "
+                f"remainder is {describe(self.remainder)}; expected one of "
                 f"{', '.join(map(repr, get_args(Remainder)))}."
             )
         shard = Shard.of(self.shard)

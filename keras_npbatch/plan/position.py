@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import InvalidStateError, told
+from keras_npbatch.errors import InvalidStateError, describe
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.shard import Shard
@@ -64,11 +64,12 @@ def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
     """
     if not isinstance(state, Mapping) or "version" not in state:
         raise InvalidStateError(
-            f"the state is {told(state)}; expected the dict that a dataset's state_dict() returned."
+            f"the state is {describe(state)}; expected the dict that a dataset's state_dict() "
+            "returned."
         )
     if state["version"] != _VERSION:
         raise InvalidStateError(
-            f"the state has version {told(state['version'])}; this keras_npbatch reads version "
+            f"the state has version {describe(state['version'])}; this keras_npbatch reads version "
             f"{_VERSION}. Load it with the keras_npbatch that wrote it, or begin anew."
         )
     theirs = state.get("dataset")
@@ -89,7 +90,7 @@ def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
     in_order = state.get("in_order", False)
     if not isinstance(in_order, bool):
         raise InvalidStateError(
-            f"in the state, in_order is {told(in_order)}; expected True or False."
+            f"in the state, in_order is {describe(in_order)}; expected True or False."
         )
     if size == plan.global_batch_size:
         return Place(epoch, step, skip, in_order)
@@ -112,8 +113,8 @@ def _place_at(samples: int, epoch: int, plan: Plan, in_order: bool) -> Place:
 def _differences(theirs: Mapping[str, Any], ours: Fingerprint) -> list[str]:
     missing = object()
     return [
-        f"{name} was {_told(theirs.get(name, missing), missing)} and is "
-        f"{_told(ours.get(name, missing), missing)}"
+        f"{name} was {_described(theirs.get(name, missing), missing)} and is "
+        f"{_described(ours.get(name, missing), missing)}"
         for name in [*ours, *(name for name in theirs if name not in ours)]
         if name != _SIZE and theirs.get(name, missing) != ours.get(name, missing)
     ]
@@ -133,5 +134,5 @@ def _compare(theirs: Mapping[str, Any], ours: Fingerprint) -> None:
     )
 
 
-def _told(value: Any, missing: object) -> str:
+def _described(value: Any, missing: object) -> str:
     return "not there" if value is missing else repr(value)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 
 __all__ = ["Shard", "even_locate", "even_part"]
 
@@ -80,8 +80,8 @@ class Shard:
         if isinstance(value, tuple | list) and len(value) == 2:
             return cls(*value)
         raise InvalidArgumentError(
-            f"shard is {told(value)}; expected keras_npbatch.Shard(index, count), (index, count), "
-            "or 'auto' to ask the framework which process of how many this is."
+            f"shard is {describe(value)}; expected keras_npbatch.Shard(index, count), (index, "
+            "count), or 'auto' to ask the framework which process of how many this is."
         )
 
 

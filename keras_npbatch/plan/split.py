@@ -27,7 +27,7 @@ import numpy as np
 
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan.permutation import MATERIALISED_ROWS, Order, Rows
 
 __all__ = ["Selected", "Selection"]
@@ -233,8 +233,8 @@ def _shares(fractions: Sequence[Any]) -> list[Fraction]:
         is_number = isinstance(fraction, int | float | np.number | Fraction)
         if not is_number or isinstance(fraction, bool | np.bool_) or not 0 < fraction < 1:
             raise InvalidArgumentError(
-                f"split was given {told(fraction)}; expected the fraction of the samples in each "
-                "part, above 0 and below 1, each an argument of its own: split(0.8, 0.1, 0.1)."
+                f"split was given {describe(fraction)}; expected the fraction of the samples in "
+                "each part, above 0 and below 1, each an argument of its own: split(0.8, 0.1, 0.1)."
             )
         shares.append(Fraction(float(fraction)).limit_denominator(_LARGEST_DENOMINATOR))
     total = sum(shares, Fraction(0))

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError, told
+from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.sources.tables import CONVERTED, how_to_convert, refuse_nulls
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
@@ -123,7 +123,7 @@ class IndexedStorage:
         if found.shape != expected or found.dtype != self.dtype:
             raise InvalidDataError(
                 f"{self._path}: {type(self._storage).__name__}[rows] with {len(increasing)} rows "
-                f"gave {told(found)}; expected shape {expected} and dtype {self.dtype}, as it "
+                f"gave {describe(found)}; expected shape {expected} and dtype {self.dtype}, as it "
                 "tells. Indexing with an int64 array must return these rows."
             )
         # Always into our own memory: the storage may have returned a view of what it keeps.
@@ -214,8 +214,8 @@ def as_source(leaf: Any, path: str) -> Source:
         return _array_source(leaf, path)
     if not all(hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")):
         raise InvalidDataError(
-            f"{path} is {told(leaf)}; expected an array: anything with `shape`, `dtype` and row "
-            f"indexing. {how_to_convert(leaf, path)}"
+            f"{path} is {describe(leaf)}; expected an array: anything with `shape`, `dtype` and "
+            f"row indexing. {how_to_convert(leaf, path)}"
         )
     try:
         storage = IndexedStorage(leaf, path)

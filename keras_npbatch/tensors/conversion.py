@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from keras_npbatch.batches.parts import Parts, unpack
-from keras_npbatch.errors import InvalidBatchError, told
+from keras_npbatch.errors import InvalidBatchError, describe
 from keras_npbatch.tree import Tree, leaves_with_paths, map_leaves
 
 __all__ = ["converted", "in_native_order", "refuse", "remedy"]
@@ -46,7 +46,7 @@ def refuse(path: str, leaf: Any, framework: str, cause: Exception | None = None)
     """
     taken = "numbers, booleans or strings" if framework == "TensorFlow" else "numbers or booleans"
     raise InvalidBatchError(
-        f"{path} is {told(leaf)}, which {framework} has no tensor for; expected {taken}. "
+        f"{path} is {describe(leaf)}, which {framework} has no tensor for; expected {taken}. "
         f"{remedy(leaf)}"
     ) from cause
 

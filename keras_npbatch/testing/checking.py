@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError, told
+from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError, describe
 from keras_npbatch.testing.findings import Finding, Report
 from keras_npbatch.testing.subject import memory
 from keras_npbatch.testing.subject.randomness import untouched
@@ -143,12 +143,12 @@ def checks_for(
     for name in ignored:
         if name not in names:
             raise InvalidArgumentError(
-                f"ignore has {told(name)}; expected names of checks: {', '.join(names)}."
+                f"ignore has {describe(name)}; expected names of checks: {', '.join(names)}."
             )
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if not is_number or not 0 < timeout < float("inf"):
         raise InvalidArgumentError(
-            f"timeout is {told(timeout)}; expected seconds, a number above 0."
+            f"timeout is {describe(timeout)}; expected seconds, a number above 0."
         )
     subject = Subject(
         dataset,

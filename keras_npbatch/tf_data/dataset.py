@@ -28,7 +28,7 @@ from keras_npbatch.batches.work import Work
 from keras_npbatch.distributed.agreement import agree
 from keras_npbatch.distributed.checks import refuse_part, refuse_second_shard, warn_of_others
 from keras_npbatch.distributed.rank import find_in_strategy
-from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, told, told_rows
+from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, describe, describe_rows
 from keras_npbatch.fit.weighing import weighed_for_evaluate, weighed_for_fit
 from keras_npbatch.plan.plan import Kind, Plan
 from keras_npbatch.tree import Tree
@@ -152,7 +152,7 @@ def to_tf_dataset(
     """
     if call is not None and call not in get_args(Kind):
         raise InvalidArgumentError(
-            f"call is {told(call)}; expected 'fit', 'evaluate' or 'predict'. Validation reads "
+            f"call is {describe(call)}; expected 'fit', 'evaluate' or 'predict'. Validation reads "
             "what 'evaluate' reads."
         )
     if importlib.util.find_spec("tensorflow") is None:
@@ -260,7 +260,7 @@ class _Epochs:
                 except ValueError as error:
                     error.add_note(
                         f"keras_npbatch: at epoch {epoch}, step {step}, rows "
-                        f"{told_rows(work.plan.rows(epoch, step))}"
+                        f"{describe_rows(work.plan.rows(epoch, step))}"
                     )
                     raise
                 del batch
@@ -386,8 +386,8 @@ def _check_foreign(dataset: Any) -> int:
     """The number of batches of a `PyDataset` of somebody else's."""
     if not isinstance(dataset, keras.utils.PyDataset):
         raise InvalidArgumentError(
-            f"dataset is {told(dataset)}; expected a keras.utils.PyDataset. Make one of arrays: "
-            "keras_npbatch.ArrayDataset(x, y)."
+            f"dataset is {describe(dataset)}; expected a keras.utils.PyDataset. Make one of "
+            "arrays: keras_npbatch.ArrayDataset(x, y)."
         )
     name, num_batches = type(dataset).__name__, number_of_batches(dataset)
     if num_batches is None:

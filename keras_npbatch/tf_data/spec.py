@@ -18,7 +18,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from keras_npbatch.batches.parts import Parts, unpack
-from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, told
+from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, describe
 from keras_npbatch.tensors.conversion import remedy
 from keras_npbatch.tree import Tree, flatten, is_flat, leaves, leaves_with_paths, map_leaves
 
@@ -80,8 +80,8 @@ class Layout:
         found, structure = flatten(batch)
         if structure != self._structure:
             raise InvalidBatchError(
-                f"{self._told_by} gave a batch of the structure {_told_structure(structure)}; "
-                f"expected {_told_structure(self._structure)}, as the first had. Every batch "
+                f"{self._told_by} gave a batch of the structure {_describe_structure(structure)}; "
+                f"expected {_describe_structure(self._structure)}, as the first had. Every batch "
                 "needs the same parts and names."
             )
         arrays = list(map(_as_array, found))
@@ -94,9 +94,10 @@ class Layout:
         for (path, leaf), spec in zip(found, self._specs, strict=True):
             if not _fits(_as_array(leaf), _form(spec)):
                 raise InvalidBatchError(
-                    f"{self._told_by} gave {told(leaf)} for {path}; expected shape {spec.shape} "
-                    f"and dtype {spec.dtype.name}, as in every batch. Return the same each time, "
-                    "or give to_tf_dataset an element_spec, with None for an axis that varies."
+                    f"{self._told_by} gave {describe(leaf)} for {path}; expected shape "
+                    f"{spec.shape} and dtype {spec.dtype.name}, as in every batch. Return the same "
+                    "each time, or give to_tf_dataset an element_spec, with None for an axis that "
+                    "varies."
                 )
 
 
@@ -154,8 +155,8 @@ def _spec_of(batch: Tree, batch_size: int | None, told_by: str) -> Any:
         array = np.asarray(leaf)
         if array.ndim == 0:
             raise InvalidDataError(
-                f"{path} is {told(leaf)}; expected an array whose first dimension counts samples. "
-                "Return dense arrays: tf.data batches of others can't be made here."
+                f"{path} is {describe(leaf)}; expected an array whose first dimension counts "
+                "samples. Return dense arrays: tf.data batches of others can't be made here."
             )
         if array.dtype.kind == "O" and not all(isinstance(v, str | bytes) for v in array.flat):
             raise InvalidDataError(_no_dtype(path, leaf))
@@ -169,8 +170,8 @@ def _spec_of(batch: Tree, batch_size: int | None, told_by: str) -> Any:
 
 def _no_dtype(path: str, leaf: Any) -> str:
     return (
-        f"{path} is {told(leaf)}; expected numbers, booleans or strings, since TensorFlow has no "
-        f"dtype for others. {remedy(leaf)}"
+        f"{path} is {describe(leaf)}; expected numbers, booleans or strings, since TensorFlow has "
+        f"no dtype for others. {remedy(leaf)}"
     )
 
 
@@ -178,8 +179,9 @@ def _checked(element_spec: Any) -> Any:
     for spec in leaves(element_spec):
         if not isinstance(spec, tf.TensorSpec) or not spec.shape.rank:
             raise InvalidArgumentError(
-                f"element_spec has {told(spec)}; expected a tf.TensorSpec whose first axis counts "
-                "samples, nested as a batch is: (tf.TensorSpec((None, 32), tf.float32), ...)."
+                f"element_spec has {describe(spec)}; expected a tf.TensorSpec whose first axis "
+                "counts samples, nested as a batch is: (tf.TensorSpec((None, 32), tf.float32), "
+                "...)."
             )
     return element_spec
 
@@ -193,5 +195,5 @@ def _with_paths(batch: Tree, told_by: str) -> list[tuple[str, Any]]:
     ]
 
 
-def _told_structure(structure: Any) -> str:
+def _describe_structure(structure: Any) -> str:
     return repr(structure).removeprefix("PyTreeSpec(").removesuffix(")")

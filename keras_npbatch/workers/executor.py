@@ -20,7 +20,7 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.core import ATTRIBUTE, Core, WorkerSettings
 from keras_npbatch.batches.parts import ClassWeight
 from keras_npbatch.batches.work import Work
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.workers.choice import choose, most_ahead
 from keras_npbatch.workers.inline import InlineStream
 from keras_npbatch.workers.processes.code import Code
@@ -216,7 +216,8 @@ def check_timeout(timeout: Any) -> float | None:
     is_number = is_number and not isinstance(timeout, bool | np.timedelta64)
     if not is_number or not 0 < timeout < math.inf:
         raise InvalidArgumentError(
-            f"timeout is {told(timeout)}; expected seconds, a number above 0, or None for no limit."
+            f"timeout is {describe(timeout)}; expected seconds, a number above 0, or None for no "
+            "limit."
         )
     return float(timeout)
 

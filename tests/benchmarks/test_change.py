@@ -43,7 +43,7 @@ runs = given(
 )
 
 
-def told(old: np.ndarray, new: np.ndarray, what: str) -> float:
+def describe(old: np.ndarray, new: np.ndarray, what: str) -> float:
     """How often the rule says so, of all pairs of runs."""
     said = [verdict(list(one), list(other)) for one, other in zip(old, new, strict=True)]
     return said.count(what) / len(said)
@@ -55,7 +55,7 @@ def test_runs_without_a_change_are_rarely_told_apart(seed, shape, spread, old_ro
     rng = np.random.default_rng(seed)
     old = scattered(rng, shape, spread, old_rounds)
     new = scattered(rng, shape, spread, new_rounds)
-    assert told(old, new, "within noise") >= 0.96
+    assert describe(old, new, "within noise") >= 0.96
 
 
 @few
@@ -64,7 +64,7 @@ def test_of_wild_rounds_few_runs_are_told_apart(seed, rounds):
     # Here the medians differ by far more than the least change, so the intervals alone decide.
     rng = np.random.default_rng(seed)
     old, new = (np.exp(rng.standard_normal((_RUNS, rounds))) for _ in range(2))
-    assert told(old, new, "within noise") >= 0.96
+    assert describe(old, new, "within noise") >= 0.96
 
 
 @few
@@ -80,8 +80,8 @@ def test_of_wild_rounds_few_runs_are_told_apart(seed, rounds):
 def test_a_fifth_more_or_less_is_told(seed, rounds, spread):
     rng = np.random.default_rng(seed)
     old, new = (scattered(rng, rounds[0], spread, rounds[1]) for _ in range(2))
-    assert told(old, 1.2 * new, "slower") >= 0.9
-    assert told(1.2 * old, new, "faster") >= 0.9
+    assert describe(old, 1.2 * new, "slower") >= 0.9
+    assert describe(1.2 * old, new, "faster") >= 0.9
 
 
 @given(ROUNDS, ROUNDS)

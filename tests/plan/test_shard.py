@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan.explanation import Explanation
 from keras_npbatch.plan.permutation import MAX_ROWS
 from keras_npbatch.plan.plan import Plan, Remainder
@@ -275,8 +275,8 @@ def test_what_is_no_shard_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         Shard.of(value)
     assert str(caught.value) == (
-        f"shard is {told(value)}; expected keras_npbatch.Shard(index, count), (index, count), or "
-        "'auto' to ask the framework which process of how many this is."
+        f"shard is {describe(value)}; expected keras_npbatch.Shard(index, count), (index, count), "
+        "or 'auto' to ask the framework which process of how many this is."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset
-from keras_npbatch.errors import InvalidDataError, told
+from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.sources.sources import as_source
 
 N = 12
@@ -210,8 +210,8 @@ def test_data_of_other_packages_is_refused_with_the_line_to_write(leaf: Any, lin
 
 def test_a_table_is_told_by_its_shape_in_one_line() -> None:
     pandas = pytest.importorskip("pandas")
-    assert told(pandas.DataFrame({"a": [1, 2]})) == "DataFrame of shape (2, 1)"
-    assert told("several\n lines") == r"'several\n lines' (str)"
+    assert describe(pandas.DataFrame({"a": [1, 2]})) == "DataFrame of shape (2, 1)"
+    assert describe("several\n lines") == r"'several\n lines' (str)"
 
     class Array:
         """As one of Arrow: it has neither shape nor dtype."""
@@ -222,10 +222,10 @@ def test_a_table_is_told_by_its_shape_in_one_line() -> None:
         def __len__(self) -> int:
             return 3
 
-    assert told(Array()) == "Array of 3 items"
+    assert describe(Array()) == "Array of 3 items"
 
     class Printed:
         def __repr__(self) -> str:
             return "one\n  two"
 
-    assert told(Printed()) == "one two (Printed)"
+    assert describe(Printed()) == "one two (Printed)"

@@ -33,7 +33,7 @@ from keras_npbatch.callbacks.dataset_callback import Watcher
 from keras_npbatch.callbacks.files import folder_path
 from keras_npbatch.distributed.agreement import refuse_different_backups
 from keras_npbatch.distributed.rank import has_others, is_first
-from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
+from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, describe
 from keras_npbatch.fit.call import find_call, is_calling, show_steps
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.clock import Place
@@ -109,8 +109,8 @@ class BackupAndRestore(Watcher):
         is_count = isinstance(save_freq, int | np.integer) and not isinstance(save_freq, bool)
         if save_freq != "epoch" and not (is_count and save_freq > 0):
             raise InvalidArgumentError(
-                f"save_freq is {told(save_freq)}; expected 'epoch', or a number of batches from 1 "
-                "up."
+                f"save_freq is {describe(save_freq)}; expected 'epoch', or a number of batches "
+                "from 1 up."
             )
         self.save_freq = save_freq
         self.double_checkpoint = double_checkpoint

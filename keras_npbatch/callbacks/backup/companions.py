@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import told
+from keras_npbatch.errors import describe
 
 __all__ = ["described", "found_in", "refuse_nonsense", "restore"]
 
@@ -166,5 +166,5 @@ def _array_name(number: int, name: str, each: int) -> str:
 
 def _of_type(expected: type, what: str, value: Any) -> Any:
     if not isinstance(value, expected):
-        raise TypeError(f"{what} is {told(value)}")
+        raise TypeError(f"{what} is {describe(value)}")
     return value

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks.backup import companions, training_state
-from keras_npbatch.errors import told
+from keras_npbatch.errors import describe
 from keras_npbatch.plan import position
 
 __all__ = ["refuse_nonsense"]
@@ -54,9 +54,9 @@ def refuse_nonsense(
     whole_number("epoch", fit["epoch"], least=0, most=epochs)
     step = whole_number("step", fit["step"], least=0, most=most)
     if not isinstance(facts["stopped"], bool):
-        raise TypeError(f"stopped is {told(fit['stopped'])}")
+        raise TypeError(f"stopped is {describe(fit['stopped'])}")
     if not isinstance(state, dict) or not isinstance(state["dataset"], dict):
-        raise TypeError(f"the position is {told(state)}")
+        raise TypeError(f"the position is {describe(state)}")
     core = core_of(dataset)
     if position.is_of(state, core.fingerprint()):
         core.place_of(state)
@@ -64,10 +64,10 @@ def refuse_nonsense(
             raise ValueError(f"fit was at step {step} and the dataset at step {state['step']}")
     processes = whole_number("processes", facts["processes"], least=1, most=_MOST_PROCESSES)
     if not isinstance(facts["optimizer"], str):
-        raise TypeError(f"optimizer is {told(facts['optimizer'])}")
+        raise TypeError(f"optimizer is {describe(facts['optimizer'])}")
     variables = facts["variables"]
     if variables.keys() != _GROUPS:
-        raise ValueError(f"the groups of variables are {told(list(variables))}")
+        raise ValueError(f"the groups of variables are {describe(list(variables))}")
     known = set()
     for group, of_group in variables.items():
         for number, (name, shape, dtype) in enumerate(of_group):

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.callbacks.files import opened, replacing
-from keras_npbatch.errors import InvalidStateError, told
+from keras_npbatch.errors import InvalidStateError, describe
 
 __all__ = ["damaged", "read", "write"]
 
@@ -56,11 +56,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         with opened(path) as file, zipfile.ZipFile(file) as archive:
             header = json.loads(_member(archive, _FACTS))
             if header["format"] != _FORMAT:
-                raise ValueError(f"format is {told(header['format'])}")
+                raise ValueError(f"format is {describe(header['format'])}")
             version, facts = header["version"], header["facts"]
             if version == _VERSION:
                 if not isinstance(facts, dict):
-                    raise TypeError(f"facts is {told(facts)}")
+                    raise TypeError(f"facts is {describe(facts)}")
                 return facts, {
                     name: _array(archive, name, *described)
                     for name, described in header["arrays"].items()
@@ -70,8 +70,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
     except Exception as error:  # whatever zipfile, json and NumPy may raise for a damaged file
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     raise InvalidStateError(
-        f"{path} has version {told(version)}; this keras_npbatch reads version {_VERSION}. Read it "
-        "with the keras_npbatch that wrote it, or begin anew."
+        f"{path} has version {describe(version)}; this keras_npbatch reads version {_VERSION}. "
+        "Read it with the keras_npbatch that wrote it, or begin anew."
     )
 
 
@@ -86,9 +86,9 @@ def damaged(path: Path, why: str) -> InvalidStateError:
 def _array(archive: zipfile.ZipFile, name: str, dtype: Any, shape: Any) -> npt.NDArray[Any]:
     found = np.dtype(dtype)
     if not isinstance(dtype, str) or str(found) != dtype or found.hasobject or found.names:
-        raise TypeError(f"the dtype of {name} is {told(dtype)}")
+        raise TypeError(f"the dtype of {name} is {describe(dtype)}")
     if not all(type(length) is int and length >= 0 for length in shape):
-        raise TypeError(f"the shape of {name} is {told(shape)}")
+        raise TypeError(f"the shape of {name} is {describe(shape)}")
     data = _member(archive, name)
     if len(data) != found.itemsize * math.prod(shape):
         raise ValueError(f"{name} has {len(data)} bytes, and shape {shape} and dtype {dtype}")

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import global_seed_generator
 
-from keras_npbatch.errors import InvalidStateError, told
+from keras_npbatch.errors import InvalidStateError, describe
 from keras_npbatch.fit.weighing import without_weights
 
 __all__ = [
@@ -141,7 +141,7 @@ def refuse_generator_states(states: list[npt.NDArray[Any]]) -> None:
     """
     for state in states:
         if state.dtype != np.uint8 or state.ndim != 1:
-            raise ValueError(f"a generator has the state {told(state)}")
+            raise ValueError(f"a generator has the state {describe(state)}")
     if states and keras.backend.backend() == "torch":
         from keras_npbatch.tensors import torch
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_npbatch.callbacks.coverage.receipt import Receipt, Tally
 from keras_npbatch.callbacks.dataset_callback import Watcher
-from keras_npbatch.errors import CoverageError, InvalidArgumentError, told, told_rows
+from keras_npbatch.errors import CoverageError, InvalidArgumentError, describe, describe_rows
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.tree import Tree
@@ -67,7 +67,7 @@ class CoverageAudit(Watcher):
         super().__init__(dataset)
         if on_violation not in ("raise", "warn"):
             raise InvalidArgumentError(
-                f"on_violation is {told(on_violation)}; expected 'raise' or 'warn'."
+                f"on_violation is {describe(on_violation)}; expected 'raise' or 'warn'."
             )
         self.on_violation = on_violation
         self.receipts: list[Receipt] = []
@@ -146,8 +146,8 @@ class CoverageAudit(Watcher):
         is_right = len(rows) == len(expected) and rows.dtype.kind in "iuf"
         if not is_right or not ((rows >= 0) & (rows <= most) & (rows == rows.round())).all():
             raise InvalidArgumentError(
-                f"rows_of returned {told(rows)} for a batch of {len(expected)} samples; expected "
-                f"their row numbers, from 0 to {most}."
+                f"rows_of returned {describe(rows)} for a batch of {len(expected)} samples; "
+                f"expected their row numbers, from 0 to {most}."
             )
         return rows.astype(np.int64)
 
@@ -158,7 +158,7 @@ class CoverageAudit(Watcher):
         if receipt.is_right:
             return
         wrong = [
-            f"{count} {what} {told_rows(rows)}"
+            f"{count} {what} {describe_rows(rows)}"
             for count, what, rows in (
                 (receipt.missing, "not at all, rows", receipt.missing_rows),
                 (receipt.repeated, "more than once, rows", receipt.repeated_rows),

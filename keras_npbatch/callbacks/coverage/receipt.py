@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidArgumentError, told_rows
+from keras_npbatch.errors import InvalidArgumentError, describe_rows
 from keras_npbatch.plan.permutation import Order, Rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import mixed
@@ -80,7 +80,7 @@ class Receipt:
         index, count = self.shard
         of_shard = f" of shard {index} of {count}" if count > 1 else ""
         wrong = "".join(
-            f", {number} {kind}: rows {told_rows(rows)}"
+            f", {number} {kind}: rows {describe_rows(rows)}"
             for kind, number, rows in (
                 ("missing", self.missing, self.missing_rows),
                 ("repeated", self.repeated, self.repeated_rows),
@@ -245,10 +245,10 @@ class Tally:
             missing_rows=tuple(missing),
             repeated_rows=tuple(repeated[:_MOST_NAMED].tolist()),
             unexpected_rows=tuple(unexpected[:_MOST_NAMED].tolist()),
-            order_digest=_told(self._order),
-            rows_digest=_told(self._rows),
-            total_digest=_told(total_digest),
-            epoch_digest=_told(epoch_digest),
+            order_digest=_described(self._order),
+            rows_digest=_described(self._rows),
+            total_digest=_described(total_digest),
+            epoch_digest=_described(epoch_digest),
         )
 
     def _rows_where(self, is_it: npt.NDArray[np.bool_], least: int) -> Rows:
@@ -307,9 +307,9 @@ def _sum(one: int, other: int) -> int:
     return (high & _HALF) << 64 | low & _HALF
 
 
-def _told(digest: int) -> str:
+def _described(digest: int) -> str:
     return f"{digest:032x}"
 
 
 def _added(digests: Iterable[str]) -> str:
-    return _told(reduce(_sum, (int(digest, 16) for digest in digests)))
+    return _described(reduce(_sum, (int(digest, 16) for digest in digests)))

@@ -15,7 +15,7 @@ from typing import Any
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.callbacks.dataset_callback import Watcher
 from keras_npbatch.callbacks.input_monitor.costs import Costs, advice, measure
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.deliveries import Delivery
 
 __all__ = ["InputMonitor"]
@@ -62,8 +62,8 @@ class InputMonitor(Watcher):
         is_number = isinstance(warn_above, int | float) and not isinstance(warn_above, bool)
         if not is_number or not 0 <= warn_above <= 1:
             raise InvalidArgumentError(
-                f"warn_above is {told(warn_above)}; expected a share of the time of a step, from 0 "
-                "to 1."
+                f"warn_above is {describe(warn_above)}; expected a share of the time of a step, "
+                "from 0 to 1."
             )
         self.warn_above = warn_above
         self.patience = whole_number("patience", patience, least=1)

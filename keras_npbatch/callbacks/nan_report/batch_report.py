@@ -24,7 +24,7 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.parts import ClassWeight, Parts, unpack
 from keras_npbatch.callbacks.files import opened, remove, replacing
-from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, told
+from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, describe
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves
 
@@ -106,7 +106,7 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
         if version == _VERSION:
             batches, named = report["batches"], report["number"]
             if not isinstance(batches, list):
-                raise TypeError(f"batches is {told(batches)}")
+                raise TypeError(f"batches is {describe(batches)}")
             if named is not None:
                 whole_number("number", named, least=0, most=len(batches) - 1)
             if number is None:
@@ -115,7 +115,7 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
                 number = range(len(batches))[number]
                 paths = batches[number]["leaves"]
                 if not isinstance(paths, list) or not isinstance(batches[number]["state"], dict):
-                    raise TypeError(f"batch {number} is {told(batches[number])}")
+                    raise TypeError(f"batch {number} is {describe(batches[number])}")
                 for leaf in leaves(batches[number]["weights"]):
                     range(len(paths))[leaf]
                 if batches[number]["class_weight"] is not None:
@@ -128,8 +128,8 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
         ) from error
     if version != _VERSION:
         raise InvalidStateError(
-            f"the report in {folder} has version {told(version)}; this keras_npbatch reads version "
-            f"{_VERSION}. Replay it with the keras_npbatch that wrote it."
+            f"the report in {folder} has version {describe(version)}; this keras_npbatch reads "
+            f"version {_VERSION}. Replay it with the keras_npbatch that wrote it."
         )
     raise InvalidArgumentError(
         f"the report in {folder} is of {len(batches)} steps and can't tell which of them made the "

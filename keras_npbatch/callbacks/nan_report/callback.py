@@ -31,8 +31,8 @@ from keras_npbatch.errors import (
     InvalidArgumentError,
     InvalidStateError,
     NonFiniteError,
-    told,
-    told_rows,
+    describe,
+    describe_rows,
 )
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.tree import Tree, map_leaves
@@ -79,7 +79,7 @@ class NaNReport(Watcher):
         super().__init__(dataset)
         self.folder = folder_path("folder", folder)
         if on_nan not in ("raise", "stop"):
-            raise InvalidArgumentError(f"on_nan is {told(on_nan)}; expected 'raise' or 'stop'.")
+            raise InvalidArgumentError(f"on_nan is {describe(on_nan)}; expected 'raise' or 'stop'.")
         count = self.dataset.plan.shard.count
         if on_nan == "stop" and count > 1:
             raise InvalidArgumentError(
@@ -129,7 +129,7 @@ class NaNReport(Watcher):
             reasons.append(f"the loss{of_steps} is {loss}")
         try:
             write(self.folder, self.dataset, deliveries, number, reasons, logs or {})
-            where = self._told_where(number, len(deliveries))
+            where = self._describe_where(number, len(deliveries))
         except OSError as error:
             where = (
                 f"The report can't be written to {self.folder} ({type(error).__name__}: {error}); "
@@ -139,13 +139,13 @@ class NaNReport(Watcher):
             message = f"after {_span(deliveries)}: {'; '.join(reasons)}. {where}"
         else:
             named = deliveries[number]
-            message = f"after {_place(named)}, rows {told_rows(named.rows)}: "
+            message = f"after {_place(named)}, rows {describe_rows(named.rows)}: "
             message += f"{'; '.join(reasons)}. {where}"
         if self.on_nan == "raise":
             raise NonFiniteError(message)
         self.model.stop_training = True
 
-    def _told_where(self, number: int | None, batches: int) -> str:
+    def _describe_where(self, number: int | None, batches: int) -> str:
         if number is not None:
             return (
                 f"The batch is in {self.folder}; make it again with "
@@ -181,12 +181,12 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     """
     if not isinstance(dataset, BatchDataset):
         raise InvalidArgumentError(
-            f"replay was given {told(dataset)}; expected the ArrayDataset or BatchDataset whose "
-            "batch it is."
+            f"replay was given {describe(dataset)}; expected the ArrayDataset or BatchDataset "
+            "whose batch it is."
         )
     folder = folder_path("folder", folder)
     if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
-        raise InvalidArgumentError(f"number is {told(number)}; expected the number of a batch.")
+        raise InvalidArgumentError(f"number is {describe(number)}; expected the number of a batch.")
     found, number = read_report(folder, number)
     core = core_of(dataset)
     place = core.place_of(found["state"])

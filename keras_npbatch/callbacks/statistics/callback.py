@@ -25,7 +25,7 @@ from keras_npbatch.callbacks.statistics.epoch_figures import EpochFigures, of_cl
 from keras_npbatch.callbacks.statistics.images import write_images
 from keras_npbatch.callbacks.statistics.picture import draw
 from keras_npbatch.dataset.batch_dataset import BatchDataset
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.adapter import session_of
 from keras_npbatch.fit.deliveries import Delivery, Watch
 
@@ -100,7 +100,7 @@ class BatchStatistics(Watcher):
         super().__init__(dataset)
         if validation is not None and not isinstance(validation, BatchDataset):
             raise InvalidArgumentError(
-                f"validation is {told(validation)}; expected the ArrayDataset or BatchDataset "
+                f"validation is {describe(validation)}; expected the ArrayDataset or BatchDataset "
                 "that fit is given as validation_data."
             )
         self.per_batch = per_batch
@@ -297,7 +297,7 @@ def _patterns(log: Any) -> tuple[str, ...]:
     found = tuple(found) if is_right else (None,)
     if not all(isinstance(pattern, str) for pattern in found):
         raise InvalidArgumentError(
-            f"log is {told(log)}; expected names of figures, such as ['data/wait_share', "
+            f"log is {describe(log)}; expected names of figures, such as ['data/wait_share', "
             "'data/*/drift'], '*' for all of them, or () for none."
         )
     return found

@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary, classes_in, name_of
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.sources.sources import IndexedArray, Source, TakenArray
@@ -123,8 +123,8 @@ def _items(given: Any) -> list[tuple[str, Any]]:
         return []
     if not isinstance(given, Mapping):
         raise InvalidArgumentError(
-            f"class_counts is {told(given)}; expected the counts of the whole data for each leaf, "
-            "such as {'y': {0: 900, 1: 100}}."
+            f"class_counts is {describe(given)}; expected the counts of the whole data for each "
+            "leaf, such as {'y': {0: 900, 1: 100}}."
         )
     return list(given.items())
 
@@ -136,7 +136,7 @@ def _checked(name: str, counts: Any) -> Mapping[int, float]:
     )
     if not is_right or not sum(counts.values()) > 0 or min(counts.values()) < 0:
         raise InvalidArgumentError(
-            f"class_counts[{name!r}] is {told(counts)}; expected class numbers with their counts "
-            "or shares in the whole data, such as {0: 900, 1: 100}."
+            f"class_counts[{name!r}] is {describe(counts)}; expected class numbers with their "
+            "counts or shares in the whole data, such as {0: 900, 1: 100}."
         )
     return {int(number): float(count) for number, count in counts.items()}

@@ -119,8 +119,8 @@ def _places_never_filled(epochs: Sequence[Sequence[Seen]]) -> Iterator[str]:
             continue
         if 0 < len(places) < alike.shape[1] and _chance(alike, len(places)) < _CHANCE:
             yield (
-                f"{_told(places)} of {part} {'is' if len(places) == 1 else 'are'} blank, one value "
-                f"all over, in each of {len(full)} batches"
+                f"{_described(places)} of {part} {'is' if len(places) == 1 else 'are'} blank, one "
+                f"value all over, in each of {len(full)} batches"
             )
 
 
@@ -139,7 +139,7 @@ def _log_ways(of: int, chosen: int) -> float:
     return math.lgamma(of + 1) - math.lgamma(chosen + 1) - math.lgamma(of - chosen + 1)
 
 
-def _told(places: npt.NDArray[np.intp]) -> str:
+def _described(places: npt.NDArray[np.intp]) -> str:
     first, last = int(places[0]), int(places[-1])
     if len(places) == 1:
         return f"row {first}"

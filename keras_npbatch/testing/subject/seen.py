@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.batches.parts import Parts, unpack
-from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, told
+from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, describe
 from keras_npbatch.testing.subject import digests
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths
 
@@ -132,19 +132,19 @@ def contents(seen: Seen) -> list[tuple[bytes, bytes]]:
 def _leaf(path: str, leaf: Any) -> Leaf:
     shape = getattr(leaf, "shape", None)
     if shape is None:
-        return Leaf(path, told(leaf), None, type(leaf).__name__, 0)
+        return Leaf(path, describe(leaf), None, type(leaf).__name__, 0)
     array = digests.as_array(leaf)
     not_finite = int(np.size(array) - np.isfinite(array).sum()) if array.dtype.kind in "fc" else 0
     # The longest string of a batch decides the length in the dtype, which means nothing.
     dtype = array.dtype.kind if array.dtype.kind in "US" else str(array.dtype)
-    return Leaf(path, told(leaf), tuple(array.shape), dtype, not_finite)
+    return Leaf(path, describe(leaf), tuple(array.shape), dtype, not_finite)
 
 
 def _ids(told_by_user: Any, size: int) -> list[Hashable]:
     ids = digests.as_array(told_by_user)
     if ids.ndim not in (1, 2) or len(ids) != size:
         raise InvalidArgumentError(
-            f"sample_id(batch) returned {told(told_by_user)} for a batch of {size}; expected an "
-            f"array of shape ({size},), or ({size}, k) for ids read from k parts of the batch."
+            f"sample_id(batch) returned {describe(told_by_user)} for a batch of {size}; expected "
+            f"an array of shape ({size},), or ({size}, k) for ids read from k parts of the batch."
         )
     return [tuple(row) if ids.ndim == 2 else row for row in ids.tolist()]

@@ -24,7 +24,7 @@ import numpy as np
 from keras_npbatch.arguments import number_of_batches, whole_number
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.testing.subject import digests
 from keras_npbatch.testing.subject.copies import copied
@@ -82,7 +82,7 @@ class Subject:
     ) -> None:
         if not isinstance(dataset, keras.utils.PyDataset):
             raise InvalidArgumentError(
-                f"dataset is {told(dataset)}; expected a keras.utils.PyDataset, such as a "
+                f"dataset is {describe(dataset)}; expected a keras.utils.PyDataset, such as a "
                 "BatchDataset. Pass the object, not its class."
             )
         if number_of_batches(dataset) is None:
@@ -92,7 +92,7 @@ class Subject:
             )
         for name, value in (("sample_id", sample_id), ("with_seed", with_seed)):
             if value is not None and not callable(value):
-                raise InvalidArgumentError(f"{name} is {told(value)}; expected a function.")
+                raise InvalidArgumentError(f"{name} is {describe(value)}; expected a function.")
         self.dataset = dataset
         self.is_ours = isinstance(dataset, BatchDataset)
         self.sample_id, self.with_seed = sample_id, with_seed
@@ -185,7 +185,7 @@ class Subject:
         made = self.with_seed(seed)
         if not isinstance(made, keras.utils.PyDataset):
             raise InvalidArgumentError(
-                f"with_seed({seed}) returned {told(made)}; expected a keras.utils.PyDataset."
+                f"with_seed({seed}) returned {describe(made)}; expected a keras.utils.PyDataset."
             )
         return made
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, Protocol, TypeAlias, get_args
 
-from keras_npbatch.errors import InvalidArgumentError, told
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.workers.processes import interrupts, refusals, worker
 from keras_npbatch.workers.processes.fork_server import ForkServer
 from keras_npbatch.workers.processes.process import (
@@ -86,7 +86,7 @@ def check_start_method(value: object) -> StartMethod:
             method: StartMethod = known
             return method
     raise InvalidArgumentError(
-        f"start_method is {told(value)}; expected one of "
+        f"start_method is {describe(value)}; expected one of "
         f"{', '.join(map(repr, get_args(StartMethod)))}, or None for 'forkserver'."
     )
 

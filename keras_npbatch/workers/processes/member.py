@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from keras_npbatch.batches.slots import Leases, Slot
 from keras_npbatch.batches.work import Work
-from keras_npbatch.errors import WorkerDiedError, told_rows
+from keras_npbatch.errors import WorkerDiedError, describe_rows
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes import refusals
 from keras_npbatch.workers.processes.memory import map_segment
@@ -236,5 +236,5 @@ def _died_over(key: Key, how: str, timed_out: bool) -> WorkerDiedError:
     )
     return WorkerDiedError(
         f"{MOST_DEATHS} worker processes ended while they made the batch of epoch {key.epoch}, "
-        f"step {key.step}, rows {told_rows(rows)}, the last one {how}. {advice}"
+        f"step {key.step}, rows {describe_rows(rows)}, the last one {how}. {advice}"
     )
