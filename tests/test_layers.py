@@ -101,6 +101,24 @@ def test_the_rooms_are_the_folders() -> None:
     assert files == {*GROUND, "__init__", "__main__"}
 
 
+def test_every_module_has_a_test_file_of_its_name_or_a_reason() -> None:
+    tests = Path(__file__).parent
+    elsewhere = {}
+    for line in (tests / "tested_by.txt").read_text().splitlines():
+        name, _, where = line.partition(": ")
+        file, _, reason = where.partition(" | ")
+        assert (tests / file).is_file(), line
+        assert reason, line
+        elsewhere[name] = file
+    without = set()
+    for name, path in MODULES.items():
+        place = path.relative_to(PACKAGE)
+        of_its_name = tests / place.parent / f"test_{place.stem.strip('_')}.py"
+        if path.name != "__init__.py" and not of_its_name.is_file():
+            without.add(name)
+    assert elsewhere.keys() == without
+
+
 def test_the_walk_finds_imports_wherever_they_stand(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text(
