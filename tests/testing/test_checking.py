@@ -17,7 +17,7 @@ os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy import empty_like
 
@@ -579,6 +579,9 @@ def test_coverage_is_checked_by_ids_whatever_the_noise(n, batch_size, seed, shar
 
 
 @settings(max_examples=15)
+@example(n=10, batch_size=20, kind=good.FewFlipped)
+@example(n=2, batch_size=2, kind=good.SomeFlipped)
+@example(n=20, batch_size=10, kind=good.FewFlipped)
 @given(
     n=st.integers(1, 60),
     batch_size=st.integers(1, 20),
