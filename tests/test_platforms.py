@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_on_backends import quick_to_compile
+
 ROOT = Path(__file__).parents[1]
-_QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="jax is not installed")
@@ -24,7 +25,7 @@ def test_all_but_processes_work_elsewhere(platform):
         check=False,
         timeout=110,
         cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "XLA_FLAGS": _QUICK_TO_COMPILE},
+        env={**os.environ, "KERAS_BACKEND": "jax", **quick_to_compile()},
     )
     assert done.returncode == 0, done.stderr
     refusal = (

@@ -6,6 +6,7 @@ torch_ranks.py; the tests look at what they said.
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import sys
 from itertools import chain
@@ -163,6 +164,10 @@ _WHOLE = {"positives": 24, "ratio": 0.25, "vector": 2 * 24 / (2 * 24 + 8), "sum"
 """What one process finds in 32 samples: all are taken for positive, and 24 are."""
 
 
+def is_keras_3_7():
+    return importlib.metadata.version("keras").startswith("3.7.")
+
+
 @pytest.mark.parametrize("kind", ["Sequential", "OwnResult", "OwnResultOfKeras"])
 def test_metrics_of_every_kind_are_those_of_all(two_ranks, kind):
     """Sums, ratios, vectors, and variables of which there is a mean, or that of the first."""
@@ -172,7 +177,8 @@ def test_metrics_of_every_kind_are_those_of_all(two_ranks, kind):
         history = said["metrics", kind]["history"]
         for name, value in of_all.items():
             assert history[name] == pytest.approx([value]), name
-            assert history[f"val_{name}"] == pytest.approx([half.get(name, value)]), name
+            if kind != "OwnResult" or not is_keras_3_7():  # which has none in its history then
+                assert history[f"val_{name}"] == pytest.approx([half.get(name, value)]), name
         assert ("own" in history) == (kind == "OwnResultOfKeras")
 
 

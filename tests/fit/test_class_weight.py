@@ -55,7 +55,11 @@ def test_it_trains_as_a_pydataset_does(form):
     dataset = ArrayDataset(x, y, batch_size=BATCH, seed=0)
     ours, theirs = (classifier(form == "one-hot") for _ in range(2))
     arguments = {"class_weight": {0: 1.0, 1: 5.0}, "verbose": 0}
-    theirs.fit(Plain(dataset), shuffle=False, **arguments)
+    if keras.version().startswith("3.7."):  # which loses a batch of a PyDataset in the first fit
+        rows = np.concatenate([dataset.rows(step, 0) for step in range(len(dataset))])
+        theirs.fit(x[rows], y[rows], batch_size=BATCH, shuffle=False, **arguments)
+    else:
+        theirs.fit(Plain(dataset), shuffle=False, **arguments)
     ours.fit(dataset, **arguments)
     for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)

@@ -84,6 +84,8 @@ def test_numbers_in_the_other_byte_order_are_taken(backend):
 def test_other_tensors_of_tensorflow_pass(backend, kind):
     if backend != "tensorflow":
         pytest.skip("they are TensorFlow's")
+    if kind == "StringDType" and not hasattr(np.dtypes, kind):
+        pytest.skip("NumPy 1 has no StringDType")
     import tensorflow as tf
 
     leaves = {

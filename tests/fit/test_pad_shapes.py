@@ -65,14 +65,14 @@ def assert_trained_alike(make, *arrays, **settings):
 def test_sequences_and_labels_of_positions():
     """Of one model, so that one compilation looks at both, and at metrics of every kind."""
     x, y = data("labels", "numbers")
+    overlap = [metrics.MeanIoU(3, sparse_y_pred=False, dtype="float32")]
+    if keras.version().startswith("3.7.") and keras.backend.backend() == "torch":
+        overlap = []  # it fails with arrays too
     make = lambda: model_of(  # noqa: E731
         "labels",
         "numbers",
         weighted_metrics=[
-            [
-                metrics.SparseCategoricalAccuracy(),
-                metrics.MeanIoU(3, sparse_y_pred=False, dtype="float32"),
-            ],
+            [metrics.SparseCategoricalAccuracy(), *overlap],
             [metrics.RootMeanSquaredError()],
         ],
     )
