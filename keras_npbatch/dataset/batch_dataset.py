@@ -164,8 +164,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     def __init_subclass__(cls, **arguments: Any) -> None:
         """Refuse a class that would hide a member that Keras or this library uses."""
         super().__init_subclass__(**arguments)
-        if cls.__module__.partition(".")[0] != "keras_npbatch":
-            refuse_hidden_members(cls, BatchDataset)
+        refuse_hidden_members(cls, BatchDataset)
 
     def __iter__(self) -> Iterator[Tree]:
         """One epoch through the workers; the next iteration is the next epoch.

@@ -39,7 +39,11 @@ def refuse_hidden_members(kind: type, base: type) -> None:
     Raises:
         InvalidArgumentError: naming the attribute.
     """
-    for name, value in vars(kind).items():
+    found: dict[str, Any] = {}
+    for each in reversed(kind.__mro__[: kind.__mro__.index(base)]):  # mixins too
+        if each.__module__.partition(".")[0] != "keras_npbatch":
+            found |= vars(each)
+    for name, value in found.items():
         member = getattr(base, name, None)
         if member is None or not _is_public(name):
             continue

@@ -118,6 +118,17 @@ def test_few_classes_stand_above_a_dataset() -> None:
     assert above == ["ArrayDataset", "BatchDataset", "Batches", "DataAdapter", "PyDataset"]
 
 
+def test_a_mixin_hides_nothing_either() -> None:
+    class Mixin:
+        epoch = 3
+
+    with pytest.raises(errors.InvalidArgumentError, match="has an attribute epoch, which is a"):
+        type("Loader", (Mixin, BatchDataset), {})
+    with pytest.raises(errors.InvalidArgumentError, match="has an attribute epoch, which is a"):
+        type("Loader", (Mixin, ArrayDataset), {})
+    assert type("Loader", (ArrayDataset, Mixin), {}).epoch is ArrayDataset.epoch
+
+
 def test_a_method_may_be_overridden_by_another() -> None:
     def rows(self: Any, *place: Any) -> str:
         return "mine"
