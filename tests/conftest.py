@@ -56,6 +56,7 @@ _LONGEST = {
     for place, name in enumerate(
         [
             "test_on_backends.py",
+            "test_keras_tests.py",
             "test_jax.py",
             "test_tensorflow.py",
             "test_pool.py",
