@@ -128,6 +128,7 @@ def files(tmp_path):
     return results.BASELINE, tmp_path / "slower.json"
 
 
+@pytest.mark.more
 def test_the_command_fails_for_what_became_slower(files):
     baseline, slower = files
     same = command("compare", baseline, baseline)

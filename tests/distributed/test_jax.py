@@ -148,7 +148,7 @@ def test_interrupted_and_started_again_all_go_on_from_the_backup_of_the_first(tw
     ("count", "shape", "shards"),
     [
         (2, "2x1", 2),
-        (2, "1x2", 1),
+        pytest.param(2, "1x2", 1, marks=pytest.mark.more),
         pytest.param(4, "2x2", 2, marks=pytest.mark.more),
     ],
 )

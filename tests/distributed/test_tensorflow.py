@@ -159,6 +159,7 @@ def test_four_processes() -> None:
 
 
 @pytest.mark.timeout(_LIMIT_S + 30)
+@pytest.mark.more
 def test_two_processes_of_two_devices() -> None:
     ranks = launched(
         "tf_processes.py", 2, "two_devices", "fit", "again", "autosharding", "agreement", "refusals"
