@@ -51,6 +51,7 @@ def go(platform):
             for name in names.split():
                 if hasattr(module, name):
                     delattr(module, name)
+    os.process_cpu_count = os.cpu_count  # of Python 3.13, which asks for the affinity on Linux
     if platform == "win32":
         for name in ("fcntl", "grp", "pwd", "resource", "termios"):
             sys.modules[name] = None

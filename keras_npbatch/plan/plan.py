@@ -68,7 +68,10 @@ class Plan:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.num_samples, int | np.integer) and self.num_samples == 0:
+        is_number = isinstance(self.num_samples, int | np.integer)
+        # To NumPy a timedelta64 is an integer, which must not be compared with a plain number.
+        is_number = is_number and not isinstance(self.num_samples, np.timedelta64)
+        if is_number and self.num_samples == 0:
             raise InvalidArgumentError(
                 "num_samples is 0: there is nothing to make a batch of. Check how the data "
                 "was selected."

@@ -149,7 +149,7 @@ def test_the_committed_run_has_rows_of_each_question_and_can_be_shown():
     assert shown.returncode == 0, shown.stderr
     for name, rows in baseline["answers"].items():
         assert rows, name
-    assert results.describe(baseline["machine"]) in shown.stdout
+    assert results.told(baseline["machine"]) in shown.stdout
 
 
 def test_an_unknown_question_is_refused():

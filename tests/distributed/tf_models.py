@@ -109,6 +109,6 @@ def weights_of(model):
     return [number for weight in model.get_weights() for number in weight.ravel().tolist()]
 
 
-def describe(error):
+def told(error):
     """An error, for the test."""
     return f"{type(error).__name__}: {error}"
