@@ -34,6 +34,8 @@ __all__ = [
 _FEWEST_SHUFFLED = 8
 """With fewer samples, two epochs have the same order by chance now and then."""
 _EPOCHS = 6
+_FEWEST_BATCHES = 3
+"""With fewer batches in an epoch, changing contents and lost samples look alike."""
 _ROWS = 16
 
 
@@ -104,7 +106,7 @@ def need_to_be_the_same_samples(subject: Subject, count: int) -> None:
 
     If a loader flips or crops some samples, others in each epoch, the number of different contents
     grows with every epoch, beyond that of a loader that leaves out a part of a batch. In an epoch
-    of less than two batches that part may be as large as the epoch: nothing tells the two apart.
+    of few batches that part is so large that chance alone makes the two look alike.
 
     Raises:
         NotChecked: if samples are identified by contents and these seem to change.
@@ -115,7 +117,7 @@ def need_to_be_the_same_samples(subject: Subject, count: int) -> None:
     subject.need_equal_widths(*epochs)
     keys = [subject.keys(epoch) for epoch in epochs]
     size = max(seen.size for seen in epochs[0])
-    most = subject.num_samples or (count + size - 1 if count >= 2 * size else count)
+    most = subject.num_samples or (count + size - 1 if count >= _FEWEST_BATCHES * size else count)
     if len(set().union(*keys)) > max(most, len(set(keys[0])) + subject.left_out):
         raise NotChecked(
             "the contents of some samples differ from epoch to epoch, so not all are known again; "
