@@ -193,32 +193,29 @@ class Pool:
         return self._used_s + limit_s - time.monotonic()
 
     def rest(self) -> None:
-        """End the workers; who asks for a batch gets others. With no stream open, close."""
+        """End the workers if all are idle; a request starts others. With no stream open, close."""
         if not self._lock.acquire(blocking=False):  # somebody waits for a batch
             self._used_s = time.monotonic()
             return
         try:
             if self.rests_in_s > 0:  # somebody has asked just now
                 return
-            if self.readers and self.is_open:
-                self._end_workers()
-            else:
+            if not self.readers or not self.is_open:
                 self.close()
+                return
+            self.take_answers()
+            if not any(member.jobs for member in self._members):  # none is at work
+                self._end_workers()
         finally:
             self._used_s = time.monotonic()
             self._lock.release()
 
     def _end_workers(self) -> None:
-        self.take_answers()
-        unfinished = [job for member in self._members for job in member.jobs]
         with interrupts.deferred():
             end_members(self._members)
             self._members.clear()
             self._launcher.close()
         self._board[:] = STARTING, 0
-        for job in sorted(unfinished, key=lambda job: job.number, reverse=True):
-            job.member = None
-            self._backlog.appendleft(job)
 
     # ---------------------------------------------------------------- jobs
 

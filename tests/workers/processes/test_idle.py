@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from typing import Any
 
@@ -128,9 +130,11 @@ def test_whenever_they_rest_the_batches_are_those_of_this_process(
                     assert_same_batch(next(stream), wanted[step])
                     step += 1
             elif what == "rest":
-                pool._used_s = -1e9
-                pool.rest()
-                assert pool.pids == []
+                deadline = time.monotonic() + 20
+                while pool.pids:  # those that are at work finish first
+                    assert time.monotonic() < deadline
+                    pool._used_s = -1e9
+                    pool.rest()
             else:
                 stream.close()
                 stream, step = ProcessStream(pool, Work(data.plan), 0, ahead=4, follows=True), 0
@@ -138,6 +142,23 @@ def test_whenever_they_rest_the_batches_are_those_of_this_process(
             assert_same_batch(batch, wanted[step])
             step += 1
         assert step == len(wanted)
+
+
+def test_a_worker_that_is_at_work_does_not_rest() -> None:
+    """Its batch would be made again, and again."""
+    data: Any = dataset(n=8)
+    with opened(data, workers=1) as pool:
+        stream = ProcessStream(pool, Work(data.plan), 0, ahead=1)
+        stream._ask_ahead()
+        (job,), pids = stream._pending, pool.pids
+        os.kill(pids[0], signal.SIGSTOP)
+        try:
+            pool._used_s = -1e9
+            pool.rest()
+            assert pool.pids == pids or job.finished
+        finally:
+            os.kill(pids[0], signal.SIGCONT)
+        assert len(list(stream)) == 2
 
 
 def test_nobody_watches_a_pool_that_is_gone() -> None:
