@@ -169,9 +169,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     def __iter__(self) -> Iterator[Tree]:
         """One epoch through the workers; the next iteration is the next epoch.
 
-        The epoch moves on when its last batch is delivered: an iteration that is left earlier is
-        begun anew by the next. After `load_state_dict` it is the rest of an epoch. An endless
-        dataset goes on with the epochs that follow.
+        The epoch moves on when its last batch is delivered. If you break out of an iteration, the
+        next one starts the same epoch again. After `load_state_dict` it is the rest of an epoch. An
+        endless dataset continues with the epochs that follow.
         """
         core = core_of(self)
         agree(core)

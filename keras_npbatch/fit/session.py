@@ -6,7 +6,7 @@ each other, also when all of them walk over the same dataset at once:
 
 - `fit` gets shuffled epochs, one after the other, or with `shuffle=False` in the order of the data;
   an epoch counts once all of it was delivered.
-  What Keras took only to build a model it gives back (`take_back`), and gets anew.
+  What Keras took only to build a model it gives back (`take_back`), and gets again.
 - After `load_state_dict` the first pass of `fit` is the rest of an epoch, and Keras is told so.
 - `evaluate` and `predict` read in the order of the data and never move an epoch on.
 - `predict` gets every row once, also where training drops or pads.
@@ -174,7 +174,7 @@ class Session:
         error.add_note(f"keras_npbatch: in the batch of epoch {epoch}, step {step}, rows {rows}")
 
     def take_back(self) -> None:
-        """Keras drops what it has read to build the model: the epoch is begun anew."""
+        """Keras drops what it has read to build the model: the epoch starts again."""
         if self._stream is None:
             return
         self._stream.close()
