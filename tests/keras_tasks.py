@@ -10,7 +10,7 @@ import numpy as np
 from keras import losses, metrics
 
 CLASSES = 3
-# No share of a few rows is exactly this, so that rounding can't decide on which side of it a metric stands.
+# No share of a few rows is exactly this, so rounding can't decide on which side a metric stands.
 BOUND = 0.4637
 
 
@@ -27,7 +27,7 @@ class Task:
 
 
 def numbers(rng, shape):
-    """No two rows have nearly the same, which would leave R2Score to rounding: it divides by their variance."""
+    """No two rows have nearly the same: R2Score divides by their variance."""
     rows = math.prod(shape)
     steps = np.stack([rng.permutation(rows), rng.permutation(rows)], axis=-1)
     drawn = (3 * steps + rng.uniform(size=(rows, 2))) / rows
