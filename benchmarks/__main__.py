@@ -27,6 +27,7 @@ from benchmarks import (
     iterate,
     memory,
     results,
+    samplers,
     sharing,
     soak,
     start,
@@ -44,6 +45,7 @@ _QUESTIONS: dict[str, ModuleType] = {
     question.NAME: question
     for question in (
         iterate,
+        samplers,
         tfdata,
         fit,
         callbacks,

@@ -22,12 +22,13 @@ __all__ = [
     "Shard",
     "callbacks",
     "errors",
+    "samplers",
     "testing",
     "to_tf_dataset",
 ]
 
 if TYPE_CHECKING:
-    from keras_npbatch import callbacks, errors, testing
+    from keras_npbatch import callbacks, errors, samplers, testing
     from keras_npbatch.dataset.array_dataset import ArrayDataset
     from keras_npbatch.dataset.batch_dataset import BatchDataset
     from keras_npbatch.plan.shard import Shard
@@ -46,7 +47,7 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 
 def __getattr__(name: str) -> Any:
     try:
-        if name in ("callbacks", "errors", "testing"):
+        if name in ("callbacks", "errors", "samplers", "testing"):
             return importlib.import_module(f"keras_npbatch.{name}")
         if name in _MODULE_OF:
             return getattr(importlib.import_module(_MODULE_OF[name]), name)

@@ -36,6 +36,7 @@ class Purpose(IntEnum):
     SPLIT = 3
     AUGMENT = 4
     LOAD = 5
+    SAMPLER = 6
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

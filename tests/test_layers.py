@@ -16,6 +16,7 @@ PACKAGE = Path(keras_npbatch.__file__).parent
 
 GROUND = ["arguments", "errors", "rng", "tree"]
 ROOMS = [
+    "samplers",
     "plan",
     "sources",
     "batches",
@@ -171,6 +172,7 @@ def test_only_the_package_itself_may_import_lazily_from_above() -> None:
         "dataset.batch_dataset",
         "errors",
         "plan.shard",
+        "samplers",
         "testing",
         "tf_data.dataset",
     }
@@ -213,7 +215,7 @@ def test_reading_batches_loads_neither_keras_nor_a_framework() -> None:
     """Nor does work: what is imported inside functions is imported here."""
     program = """
 import numpy as np
-from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.workers.threads import ThreadedStream
 from keras_npbatch.plan.plan import Plan

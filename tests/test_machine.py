@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 )
 
 from keras_npbatch import ArrayDataset
+from keras_npbatch.samplers.order import WholeData
 from keras_npbatch.testing import strategies
 from tests import loaders
 from tests.inside import pool_of
@@ -38,9 +39,12 @@ WIDTH = 3
 class Model:
     """What the batches should be, from NumPy alone."""
 
-    def __init__(self, num_samples, batch_size, seed, shuffle, remainder, transform, **_):
+    def __init__(self, num_samples, batch_size, seed, shuffle, remainder, transform, sampler, **_):
         self.n, self.size, self.seed = num_samples, batch_size, seed
         self.shuffle, self.remainder = shuffle, remainder
+        self.sampler, self.data = sampler, WholeData(num_samples)
+        if sampler is not None:
+            self.n = sampler.num_samples(self.data)
         self.x = np.arange(num_samples * WIDTH, dtype="float32").reshape(num_samples, WIDTH)
         if transform is not None:
             self.x *= 2
@@ -70,6 +74,8 @@ class Model:
 
     def rows(self, epoch, step):
         start, stop = self.spans()[step]
+        if self.sampler is not None:  # other tests compare its orders with NumPy's
+            return self.sampler.order(self.data, self.size, self.seed, epoch).rows(start, stop)
         if not self.shuffle:
             return np.arange(start, stop)
         key = (0, epoch & 0xFFFFFFFF, epoch >> 32)
@@ -95,11 +101,19 @@ class Machine(RuleBasedStateMachine):
     states = Bundle("states")
 
     @initialize(
-        chosen=strategies.settings(30, transforms=[None, loaders.doubled]), processes=st.booleans()
+        chosen=strategies.settings(30, transforms=[None, loaders.doubled]),
+        processes=st.booleans(),
+        data=st.data(),
     )
-    def make(self, chosen, processes):
+    def make(self, chosen, processes, data):
         chosen["num_samples"] += 3 * chosen["batch_size"]  # something to be in the middle of
-        self.model = Model(**chosen)
+        sampler = data.draw(st.none() | strategies.samplers(chosen["num_samples"]))
+        self.model = Model(**chosen, sampler=sampler)
+        if self.model.n < self.model.size:
+            chosen["remainder"] = self.model.remainder = "keep"
+        if sampler is not None:
+            del chosen["shuffle"]
+            chosen["sampler"] = sampler
         rows = np.arange(chosen.pop("num_samples"))
         x = np.arange(len(rows) * WIDTH, dtype="float32").reshape(len(rows), WIDTH)
         self.data, self.chosen = (x, rows), chosen

@@ -24,6 +24,7 @@ PUBLIC = [
     "Shard",
     "callbacks",
     "errors",
+    "samplers",
     "testing",
     "to_tf_dataset",
 ]
@@ -139,7 +140,7 @@ from tests.test_public_api import check, importable_with
 for name in importable_with("jax"):
     check(name)
 from keras_npbatch import *
-assert ArrayDataset and BatchDataset and callbacks and errors and testing
+assert ArrayDataset and BatchDataset and callbacks and errors and samplers and testing
 print("done")
 """
     done = subprocess.run(

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import replace
 from numbers import Number
 from typing import Any
 
 import numpy as np
 
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import Core, Facts, core_of
 from keras_npbatch.batches.loader import Batches, begin
 from keras_npbatch.batches.parts import Parts, pack, unpack
@@ -23,14 +25,19 @@ from keras_npbatch.errors import (
     UnsupportedArgumentError,
     describe,
 )
-from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
-from keras_npbatch.sources.sources import TakenArray, as_sources, num_rows
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.arrays import TakenArray
+from keras_npbatch.sources.source import Chunked, Reading
+from keras_npbatch.sources.sources import as_sources, num_rows
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
 __all__ = ["ArrayBatches", "ArrayCore", "array_core_of"]
 
+_FEW_ROWS = 8
+_MOST_TIMES = 2.0
+"""A shuffle of chunks of more rows that reads the data more often is worth a warning."""
 _ROWS_LOOKED_AT = 16
 """Rows by which processes that train together check whether they have the same data."""
 
@@ -69,7 +76,8 @@ class ArrayCore(Core):
         )
         changes = settings.get("transform"), settings.get("augment")
         if changes == (None, None):  # otherwise they may change the weights
-            _check_weights(parts, settings.get("class_weight"))
+            weights = settings.get("class_weight")
+            _check_weights(parts, None if weights is None else ClassWeight(weights))
         rows = num_rows(**parts._asdict())
         if rows == 0:
             raise InvalidDataError(
@@ -80,7 +88,52 @@ class ArrayCore(Core):
         self.sources, self._structure = flatten(data)
         self._is_flat = isinstance(data, tuple) and list(data) == self.sources
         self._has_own_load = has_own_load
-        super().__init__(owner, rows, **settings)
+        chunked = [source for source in self.sources if isinstance(source, Chunked)]
+        heaviest = max(chunked, key=_bytes_of_row, default=None)
+        chunk_rows = None if heaviest is None else heaviest.chunk_rows
+        super().__init__(owner, rows, chunk_rows=chunk_rows, **settings)
+        held = self.plan.sampler.blocks_held
+        for source in chunked:
+            if held is not None:
+                source.keep(*held, ahead=self._most_ahead)
+        self._heaviest = heaviest
+        if self.rereads_chunks:
+            self._warn_of_chunks()
+
+    @property
+    def _most_ahead(self) -> int:
+        """Rows by which one thread may be ahead of another."""
+        who = self.settings
+        batches = 0 if who is None else who.max_queue_size + who.workers
+        return batches * self.plan.batch_size
+
+    def _rereading(self) -> Reading | None:
+        """What a batch reads, if it is far more than its rows."""
+        plan, source = self.plan, self._heaviest
+        if source is None or plan.sampler.blocks_held or not plan.shuffle or self._has_own_load:
+            return None
+        reading = source.reading(plan.batch_size)
+        if reading is None or reading.chunk_rows <= _FEW_ROWS or reading.times < _MOST_TIMES:
+            return None
+        return reading
+
+    @property
+    def rereads_chunks(self) -> bool:
+        """Whether its order makes the storage read chunks of the data again and again."""
+        return self._rereading() is not None
+
+    def _warn_of_chunks(self) -> None:
+        reading = self._rereading()
+        assert reading is not None
+        path = next(path for path, each in self.data.items() if each is self._heaviest)
+        warnings.warn(
+            f"{path} is stored in chunks of {reading.chunk_rows} rows, and a batch of "
+            f"{self.plan.batch_size} rows from all over the data touches about "
+            f"{reading.chunks:.0f} of them, so an epoch reads the data {reading.times:.0f} times. "
+            "Write sampler=keras_npbatch.samplers.BlockShuffle(), which reads each chunk once, "
+            "and see how well it mixes: BlockShuffle(...).describe(num_rows).",
+            stacklevel=7,
+        )
 
     def load(self, rows: Any) -> Tree:
         """The batch of any rows, after checking them."""
@@ -113,9 +166,9 @@ class ArrayCore(Core):
         # The rows of a plan are in range, so they need no check.
         return replace(recipe, load=self.gather, finished=nothing_to_do)
 
-    def check_class_weight(self) -> None:
+    def check_class_weight(self, weights: ClassWeight) -> None:
         """As for any dataset; also check the data, if nothing changes them."""
-        super().check_class_weight()
+        super().check_class_weight(weights)
         if self._has_own_load or (self.transform, self.augment) != (None, None):
             return  # they may change the weights; each batch is checked
         parts = self._parts_of_data
@@ -125,7 +178,7 @@ class ArrayCore(Core):
                 "has a sample_weight; expected one of them. Multiply the class weights into "
                 "sample_weight."
             )
-        _check_weights(parts, class_weight=True)
+        _check_weights(parts, weights)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -189,6 +242,10 @@ class ArrayBatches(Batches):
         return array_core_of(self).load(rows)
 
 
+def _bytes_of_row(source: Chunked) -> int:
+    return int(np.prod(source.shape[1:], dtype=np.int64)) * source.dtype.itemsize
+
+
 def array_core_of(dataset: Any) -> ArrayCore:
     """The core of a dataset of arrays."""
     core = core_of(dataset)
@@ -196,7 +253,7 @@ def array_core_of(dataset: Any) -> ArrayCore:
     return core
 
 
-def _check_weights(parts: Parts, class_weight: Any) -> None:
+def _check_weights(parts: Parts, class_weight: ClassWeight | None) -> None:
     """Refuse weights that a model with several outputs would fail on or misread.
 
     Raises:
@@ -210,11 +267,8 @@ def _check_weights(parts: Parts, class_weight: Any) -> None:
             f"{_listed('y', outputs)}; expected weights nested as y is, None for an output that "
             "has none, or one array for all outputs."
         )
-    if class_weight is not None and outputs != [""]:
-        raise InvalidArgumentError(
-            f"class_weight was given, and the targets are {_listed('y', outputs)}; expected one "
-            "array of class labels. With several outputs, give a sample_weight for each instead."
-        )
+    if class_weight is not None:
+        class_weight.check_outputs(parts.y)
 
 
 def _paths(tree: Tree) -> list[str]:

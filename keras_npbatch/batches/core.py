@@ -17,13 +17,13 @@ from __future__ import annotations
 import copy
 import warnings
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from keras_npbatch import rng
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.making import Making, making, now_making
-from keras_npbatch.batches.parts import ClassWeight
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
@@ -32,9 +32,10 @@ from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError
 from keras_npbatch.plan import position
 from keras_npbatch.plan.clock import Clock, Place
-from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.samplers.own import chosen_sampler, is_plain, order_setting
 from keras_npbatch.tree import Tree
 
 __all__ = [
@@ -92,6 +93,7 @@ class Core:
         num_samples: see `BatchDataset`, as for the other settings.
         makes_whole_batches: whether the owner overrides `__getitem__`.
         settings: who makes the batches; None: the calling thread, as for a plain `Batches`.
+        chunk_rows: rows that the storage of the data reads together, if it reads in chunks.
     """
 
     def __init__(
@@ -102,27 +104,31 @@ class Core:
         makes_whole_batches: bool = False,
         settings: WorkerSettings | None = None,
         batch_size: int = 32,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
         transform: Callable[..., Tree] | None = None,
         augment: Callable[..., Tree] | None = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
+        chunk_rows: int | None = None,
     ) -> None:
         self.makes_whole_batches = makes_whole_batches
         self.settings = settings
         self.has_own_remainder, self.has_own_seed = remainder is not None, seed is not None
         if remainder is None:
             remainder = self._default_remainder(is_part=shard is not None)
-        self.plan = Plan(
+        chosen = chosen_sampler(shuffle, sampler)
+        plan = Plan(
             num_samples=num_samples,
             batch_size=batch_size,
             seed=rng.draw_seed() if seed is None else seed,
-            shuffle=shuffle,
-            remainder=remainder,
+            remainder=remainder if is_plain(chosen) else "keep",
             shard=Shard.of(shard),
         )
+        chosen = chosen.checked(plan.num_rows, chunk_rows)
+        self.plan = replace(plan, sampler=chosen, remainder=remainder)
         """Which rows are in which batch of any epoch."""
         self.is_part = shard is not None
         """Whether it was given a shard."""
@@ -263,7 +269,7 @@ class Core:
         ignored = [
             name
             for name, matters in (
-                ("shuffle=True", batch.plan.shuffle),
+                (order_setting(batch.plan.sampler), batch.plan.shuffle),
                 ("the shard", batch.plan.shard.count > 1),
             )
             if matters
@@ -328,7 +334,14 @@ class Core:
             "transform": None if self.transform is None else self.transform.name,
             "augment": None if self.augment is None else self.augment.name,
             "class_weight": None if weights is None else weights.pairs,
-        } | ({} if plan.selection is None else {"split": plan.selection.described})
+        } | {
+            name: value
+            for name, value in (
+                ("sampler", None if is_plain(plan.sampler) else plan.sampler.identity),
+                ("split", None if plan.selection is None else plan.selection.described),
+            )
+            if value is not None
+        }
 
     def description(self) -> dict[str, Any]:
         """What must be equal on all processes that train together."""
@@ -365,11 +378,16 @@ class Core:
         """Whether its samples are rows of `data`, whatever is done to them afterwards."""
         return False
 
+    @property
+    def rereads_chunks(self) -> bool:
+        """Whether its order makes the storage read chunks of the data again and again."""
+        return False
+
     def facts(self, plan: Plan) -> Facts:
         """What is known about how batches are made."""
         return Facts()
 
-    def check_class_weight(self) -> None:
+    def check_class_weight(self, weights: ClassWeight) -> None:
         """Refuse `fit(class_weight=...)` if it is known that no batch can be weighed by it.
 
         Raises:

@@ -16,7 +16,7 @@ All that this library keeps is in the core: every other attribute belongs to the
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_npbatch.arguments import is_called, whole_number
@@ -25,9 +25,10 @@ from keras_npbatch.batches.making import Making, making
 from keras_npbatch.errors import describe
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.explanation import Explanation
-from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.samplers.sampler import Sampler
 from keras_npbatch.tree import Tree
 
 __all__ = ["Batches", "begin"]
@@ -41,12 +42,13 @@ class Batches:
         num_samples: int,
         *,
         batch_size: int = 32,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
         transform: Callable[..., Tree] | None = None,
         augment: Callable[..., Tree] | None = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
     ) -> None:
         begin(
@@ -55,6 +57,7 @@ class Batches:
             num_samples,
             batch_size=batch_size,
             shuffle=shuffle,
+            sampler=sampler,
             seed=seed,
             remainder=remainder,
             transform=transform,
@@ -176,7 +179,9 @@ class Batches:
         plan = core_of(self).plan
         return plan.in_data_order().order(0).rows(0, plan.num_samples)
 
-    def locate(self, row: int, epoch: int | None = None) -> tuple[int, int] | None:
+    def locate(
+        self, row: int, epoch: int | None = None
+    ) -> tuple[int, int] | list[tuple[int, int]] | None:
         """Where a sample is in an epoch, the inverse of `rows`.
 
         Args:
@@ -185,12 +190,17 @@ class Batches:
 
         Returns:
             `(step, position in the batch)`, or None if that epoch drops the sample, or another
-            shard (`explain` says which) or another part of a split has it.
+            shard (`explain` says which) or another part of a split has it. With a sampler that
+            repeats rows, such as `Balanced`: a list of all its places.
         """
         core = core_of(self)
         epoch = _epoch_or_next(core, epoch)
         core.note_asking()
-        return core.plan_of(epoch).locate(row, epoch)
+        plan = core.plan_of(epoch)
+        places = plan.locate(row, epoch)
+        if plan.sampler.repeats:
+            return places
+        return places[0] if places else None
 
     def explain(self, *, epoch: int, step: int) -> Explanation:
         """Which samples every process reads at a step, without loading them; `print` it.
@@ -226,7 +236,7 @@ class Batches:
 
     def set_epoch(self, epoch: int) -> None:
         """Set which epoch comes next, from 0 up; it begins with its first batch."""
-        core_of(self).clock.set(whole_number("epoch", epoch, least=0))
+        core_of(self).clock.set(Place(whole_number("epoch", epoch, least=0)))
 
     # ---------------------------------------------------------------- resuming
 
@@ -265,6 +275,7 @@ class Batches:
                 here.epoch if epoch is None else epoch,
                 0 if step is None else step,
                 here.skip if is_here else 0,
+                order_size=here.order_size if is_here else 0,
             )
             here = here._replace(in_order=core.clock.is_in_order(here.epoch))
         return core.state_at(here)
@@ -286,7 +297,7 @@ class Batches:
         core = core_of(self)
         place = core.place_of(state)
         refuse_empty_batches(place.plan(core.plan))
-        core.clock.set(*place)
+        core.clock.set(place)
 
     def __getstate__(self) -> dict[str, Any]:
         """Attributes, settings, data and the epoch that comes next."""
@@ -322,8 +333,13 @@ class Batches:
         return core_of(self).plan.seed
 
     @property
+    def sampler(self) -> Sampler:
+        """Which rows an epoch of training has, and in which order."""
+        return core_of(self).plan.sampler
+
+    @property
     def shuffle(self) -> bool:
-        """Whether epochs of training are shuffled."""
+        """Whether epochs of training are in another order than that of the data."""
         shuffle = core_of(self).plan.shuffle
         if is_called():
             raise TypeError(

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.batches.slots import is_lease
-from keras_npbatch.sources.sources import Empty
+from keras_npbatch.sources.source import Empty
 from keras_npbatch.tree import Tree, map_leaves
 
 __all__ = ["owned"]

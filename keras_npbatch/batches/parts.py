@@ -7,22 +7,18 @@ where each part is an array or any nesting of arrays. Inside this package it is
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from numbers import Real
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, describe
+from keras_npbatch.errors import InvalidBatchError, InvalidDataError, describe
 from keras_npbatch.sources.tables import refuse_nulls
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_leaves
 
 __all__ = [
-    "ClassWeight",
     "Parts",
-    "Training",
     "check_lengths",
     "pack",
     "pad",
@@ -142,102 +138,6 @@ def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
                     f"{told_by} returned {describe(leaf)} for {path}; expected {num_rows} samples, "
                     f"one for each row of the batch.{stack}"
                 )
-
-
-class ClassWeight:
-    """Sample weights from class labels, as Keras makes them from `fit(class_weight=...)`.
-
-    Args:
-        weights: class number to weight; a class that is not in it weighs 1.
-
-    Raises:
-        InvalidArgumentError: for keys that are not class numbers, or invalid weights.
-    """
-
-    def __init__(self, weights: Mapping[int, float]) -> None:
-        if not isinstance(weights, Mapping):
-            raise InvalidArgumentError(
-                f"class_weight is {describe(weights)}; expected a dict from class number to "
-                "weight, such as {0: 1.0, 1: 5.0}."
-            )
-        for label, weight in weights.items():
-            if isinstance(label, bool) or not isinstance(label, int | np.integer):
-                raise InvalidArgumentError(
-                    f"class_weight has the key {describe(label)}; expected class numbers as they "
-                    "are in y, whole numbers."
-                )
-            if not isinstance(weight, Real) or not 0 <= weight < math.inf:
-                raise InvalidArgumentError(
-                    f"class_weight[{label}] is {describe(weight)}; expected a finite number from 0 "
-                    "up."
-                )
-        self._weights = {int(label): float(weight) for label, weight in weights.items()}
-
-    @property
-    def pairs(self) -> list[list[float]]:
-        """`[class number, weight]` of each class, sorted."""
-        return [[label, weight] for label, weight in sorted(self._weights.items())]
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both weigh every class the same."""
-        return isinstance(other, ClassWeight) and self._weights == other._weights
-
-    def __hash__(self) -> int:
-        """Equal weights have equal hashes."""
-        return hash(frozenset(self._weights.items()))
-
-    def __call__(self, parts: Parts) -> Parts:
-        """The batch with the weights of its classes as `sample_weight`, float32 `(batch_size,)`.
-
-        Raises:
-            InvalidBatchError: if y is not one array of class labels, or the batch has weights.
-        """
-        if parts.sample_weight is not None:
-            raise InvalidBatchError(
-                "class_weight was given, and the batches have a sample_weight; expected one of "
-                "them. Multiply the class weights into sample_weight."
-            )
-        if isinstance(parts.y, tuple | list | Mapping) or parts.y is None:
-            came = "None" if parts.y is None else f"a {type(parts.y).__name__}"
-            raise InvalidBatchError(
-                f"class_weight needs one array of class labels in y, which is {came}. With "
-                "several outputs, return a sample_weight for each instead."
-            )
-        labels = np.asarray(parts.y)
-        if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf":
-            _refuse_several_classes(labels)
-        if labels.ndim == 2 and labels.shape[1] > 0:
-            labels = labels.argmax(-1) if labels.shape[1] != 1 else labels[:, 0]
-        if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not np.isfinite(labels).all():
-            raise InvalidBatchError(
-                "class_weight needs finite numbers of shape (n,), (n, 1) or one-hot (n, classes); "
-                f"y is {describe(parts.y)}."
-            )
-        present, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
-        of_class = [self._weights.get(int(label), 1.0) for label in present]
-        return parts._replace(sample_weight=np.array(of_class, np.float32)[inverse])
-
-
-def _refuse_several_classes(labels: npt.NDArray[Any]) -> None:
-    """Refuse rows of whole numbers that are not one class: sequences of labels, several classes.
-
-    A row of fractions is a smoothed or mixed one-hot row, and a row of zeros is class 0 to Keras.
-    """
-    numbers = labels.astype(np.float64)
-    is_whole = (np.round(numbers) == numbers).all(1)
-    wrong = np.flatnonzero(is_whole & ((numbers < 0).any(1) | (numbers.sum(1) > 1)))
-    if len(wrong):
-        raise InvalidBatchError(
-            f"class_weight needs one class for each sample; row {wrong[0]} of y, "
-            f"{describe(labels)}, is {describe(labels[wrong[0]].tolist())}, which is not one-hot. "
-            "For sequences of labels, or several classes a sample, return a sample_weight instead."
-        )
-
-
-Training: TypeAlias = bool | ClassWeight | Literal["sent"]
-"""Whether a batch is for training, which augments and weighs classes. A `ClassWeight` comes from
-`fit(class_weight=...)`; `"sent"` stands for the one that was sent to worker processes with the
-dataset, since it may be too long to send with each task."""
 
 
 def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:

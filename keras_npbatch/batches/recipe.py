@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_npbatch.batches import parts as assemble
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.owned import owned
-from keras_npbatch.batches.parts import ClassWeight
 from keras_npbatch.batches.transforms import Transform, generator_at
 from keras_npbatch.errors import describe_rows
-from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import Purpose
-from keras_npbatch.sources.sources import Empty
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.source import Empty
 from keras_npbatch.tree import Tree
 
 __all__ = ["Recipe"]

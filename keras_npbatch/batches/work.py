@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from keras_npbatch.batches.parts import Training
+from keras_npbatch.batches.class_weight import Training
 from keras_npbatch.batches.summary import Summarise
 from keras_npbatch.plan.plan import Plan
 

@@ -1,7 +1,17 @@
-"""`Watcher`: the base class of the callbacks of this package.
+"""`DatasetCallback`: the base class of the callbacks here, and of your own. One of the four seams.
 
 It knows which batches of the dataset each step was trained on. Batches that Keras only took to
 build the model, has read ahead, or uses for validation are not among them.
+
+A callback **must** take the dataset first, the very object that `fit` gets; call `super()` in
+`on_train_begin`, `on_epoch_begin` and `on_train_batch_end`; name what belongs to one `fit` in
+`_of_one_fit` and reset it in `_forget_fit`, so that copies and pickles leave it behind.
+
+It **may** read all of a `Delivery`, and let workers compute figures from each batch by returning
+`Watch(summarise)` from `_new_watch`; all watches of one `fit` must then ask for the same.
+
+It **must never** count Keras's steps or epochs itself (`steps_per_execution`, building and reading
+ahead make them differ), or write to a batch.
 """
 
 from __future__ import annotations
@@ -19,14 +29,28 @@ from keras_npbatch.fit.adapter import session_of
 from keras_npbatch.fit.deliveries import Delivery, Watch
 from keras_npbatch.fit.session import Session
 
-__all__ = ["Watcher"]
+__all__ = ["DatasetCallback"]
 
 
-class Watcher(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
+class DatasetCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is untyped
     """A callback that gets the batches of its dataset that were trained on.
 
-    A copy, even a deep one, watches the same dataset. State that belongs to a running `fit` is
-    neither copied nor pickled.
+    Subclass it and write `trained(delivery)`. A `Delivery` has `epoch`, `step` and `rows`, the
+    `batch` as it left the dataset, and how long training waited for it, `waited_s`. A copy, even a
+    deep one, watches the same dataset. State that belongs to a running `fit` is neither copied nor
+    pickled.
+
+    Example:
+
+    ```python
+    class LastRows(keras_npbatch.callbacks.DatasetCallback):
+        def trained(self, delivery):
+            self.rows = delivery.rows
+
+    last = LastRows(train)
+    model.fit(train, callbacks=[last])
+    print(last.rows)        # of the batch that the model was trained on last
+    ```
 
     Args:
         dataset: the dataset passed to `fit`.

@@ -8,16 +8,16 @@ It is a `BatchDataset` whose `load(rows)` gathers rows into reused buffers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from keras_npbatch.batches.array_loader import ArrayCore, array_core_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.dataset.hints import refuses_unknown_settings
 from keras_npbatch.dataset.settings import begin_dataset
-from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Remainder
 from keras_npbatch.plan.shard import Shard
+from keras_npbatch.samplers.order import Rows
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes import stand_ins
 from keras_npbatch.workers.processes.launch import StartMethod
@@ -67,12 +67,13 @@ class ArrayDataset(BatchDataset):
         sample_weight: Tree = None,
         *,
         batch_size: int = 32,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
         transform: Callable[..., Tree] | None = None,
         augment: Callable[..., Tree] | None = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
         workers: int = 1,
         use_multiprocessing: bool = False,
@@ -89,6 +90,7 @@ class ArrayDataset(BatchDataset):
             has_own_load=type(self).load is not ArrayDataset.load,
             batch_size=batch_size,
             shuffle=shuffle,
+            sampler=sampler,
             seed=seed,
             remainder=remainder,
             transform=transform,

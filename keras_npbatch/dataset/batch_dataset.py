@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import keras
@@ -34,7 +34,8 @@ from keras_npbatch.fit.adapter import Unserved, num_batches
 from keras_npbatch.fit.call import find_call
 from keras_npbatch.fit.call_batches import CallBatches
 from keras_npbatch.fit.requests import refuse_validation_split
-from keras_npbatch.plan.plan import Kind, Remainder
+from keras_npbatch.plan.division import divided, folded, subset
+from keras_npbatch.plan.plan import Kind, Plan, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.epoch import walk
@@ -75,9 +76,12 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     Args:
         num_samples: samples in the data, from 1 to 2**62.
         batch_size: samples in a full batch.
-        shuffle: whether each epoch is a new permutation of all samples, or keeps the order of the
-            data. `evaluate` and `predict` always read in the order of the data, and so does a
-            `fit(shuffle=False)`, for that call.
+        shuffle: whether each epoch is a new permutation of all samples, as by default, or keeps
+            the order of the data. `evaluate` and `predict` always read in the order of the data,
+            and so does a `fit(shuffle=False)`, for that call.
+        sampler: which rows an epoch of training has, and in which order, instead of `shuffle`: one
+            of `keras_npbatch.samplers`; an object with `order(rows, batch_size, seed, epoch)`; or
+            a function `f(rng, epoch)` that returns the rows of an epoch, as many in each.
         seed: an integer, at least 0. `None` draws one from NumPy's global state, so that
             `keras.utils.set_random_seed` makes it reproducible; read it from `dataset.seed`.
         remainder: what happens to `num_samples % batch_size`. `"keep"`: a short last batch.
@@ -97,8 +101,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             draws its own random numbers, not those of `rng`.
         class_weight: dict from class number to weight. The weights become the `sample_weight` of
             training batches, as with `fit(class_weight=...)` for arrays; `evaluate` does not use
-            them. A class that is not in the dict has weight 1. `fit(class_weight=...)` does the
-            same for one call.
+            them. A class that is not in the dict has weight 1. For several outputs: such dicts,
+            nested as the targets are, `{"a": {0: 1.0, 1: 5.0}, "b": None}`, with None for an
+            output that is not weighed. `fit(class_weight=...)` does the same for one call.
         shard: the part of each global batch that this process reads when several processes train
             together: `Shard(index, count)`, or `"auto"` to ask the framework. `batch_size` is
             per process. Each step has the same samples for any number of processes with the same
@@ -129,12 +134,13 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         num_samples: int,
         *,
         batch_size: int = 32,
-        shuffle: bool = True,
+        shuffle: bool | None = None,
+        sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
         transform: Callable[..., Tree] | None = None,
         augment: Callable[..., Tree] | None = None,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
         workers: int = 1,
         use_multiprocessing: bool = False,
@@ -148,6 +154,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             num_samples,
             batch_size=batch_size,
             shuffle=shuffle,
+            sampler=sampler,
             seed=seed,
             remainder=remainder,
             transform=transform,
@@ -231,7 +238,14 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         core.be_shard(shard, seed)
         return part
 
-    def split(self, *fractions: float, seed: int = 0) -> tuple[BatchDataset, ...]:
+    def split(
+        self,
+        *fractions: float,
+        seed: int = 0,
+        stratify: Any = None,
+        groups: Any = None,
+        by: Any = None,
+    ) -> tuple[BatchDataset, ...]:
         """Split the data into disjoint parts, such as training and validation data.
 
         Which part a row is in depends only on the fractions, `seed` and the row number. So it is
@@ -258,10 +272,10 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         train, validation = keras_npbatch.ArrayDataset(x, y, augment=fade).split(0.8)
         ```
 
-        Only row numbers count. Rows that belong together (pictures of one patient, overlapping
-        windows) end up in different parts: split such data by hand. A small part may have no
-        sample of a rare class. Inserting a file into a sorted list moves all files after it to
-        other rows, and so to other parts: append it instead.
+        Without `groups` only row numbers count, so rows that belong together (pictures of one
+        patient) end up in different parts. Without `stratify` a small part may have no sample of a
+        rare class. Inserting a file into a sorted list moves all files after it to other rows, and
+        so to other parts: append it instead.
 
         Args:
             *fractions: fraction of the samples in each part, between 0 and 1 (exclusive), to six
@@ -269,28 +283,95 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
                 `split(0.8)` gives two. Keep them constant: a fraction computed from a growing
                 number of samples gives other parts.
             seed: an integer, at least 0; another seed gives other parts.
+            stratify: a label for each row of the whole data: each class is cut in these fractions,
+                give or take one row. Appended rows then move others.
+            groups: a group for each row of the whole data, an integer or a string: no group is in
+                two parts. Which part a group is in depends on its name alone, so parts have these
+                fractions of the groups, on average. With `stratify` too, groups are dealt out so
+                that classes come close to these fractions; a warning says where they do not.
+            by: a splitter of scikit-learn, instead of fractions: its first training and validation
+                part. It gets `stratify` as y, and `groups`.
 
         Returns:
             One dataset for each part.
 
         Raises:
-            InvalidArgumentError: for invalid fractions, or if a part has too few samples for a
-                batch.
+            InvalidArgumentError: for invalid fractions, labels or groups, or if a part has too few
+                samples for a batch.
         """
         core = core_of(self)
-        if core.transform is not None and core.transform.draws:
-            warnings.warn(
-                f"the transform of the {core.name} draws random numbers, and every part "
-                "of a split applies it, validation too. If it is augmentation, give it as "
-                "augment=, which training alone applies.",
-                stacklevel=2,
-            )
-        parts = []
-        for plan in core.plan.split(fractions, seed):
-            part = copy.copy(self)
-            core_of(part).be_split(plan)
-            parts.append(part)
-        return tuple(parts)
+        _warn_of_drawing(core)
+        plans = divided(core.plan, fractions, seed, stratify=stratify, groups=groups, by=by)
+        return tuple(_part_of(self, plan) for plan in plans)
+
+    def folds(
+        self,
+        k: int = 5,
+        *,
+        seed: int = 0,
+        stratify: Any = None,
+        groups: Any = None,
+        by: Any = None,
+    ) -> list[tuple[BatchDataset, BatchDataset]]:
+        """Training and validation data for each fold of a cross-validation.
+
+        Each row is in the validation data of one fold, and in the training data of all others.
+        Nothing is copied but row numbers. The parts are datasets as those of `split`.
+
+        Example:
+
+        ```python
+        for train, validation in keras_npbatch.ArrayDataset(x, y).folds(3, stratify=y):
+            model = make_model()
+            model.fit(train, validation_data=validation, epochs=10)
+        ```
+
+        Args:
+            k: how many folds, at least 2.
+            seed: an integer, at least 0; another seed gives other folds.
+            stratify: a label for each row of the whole data: each fold has its share of each
+                class, give or take one row.
+            groups: a group for each row of the whole data: no group is in two folds. The folds are
+                made as equal in size as groups allow, and with `stratify` too in their classes; a
+                warning says where they are not.
+            by: a splitter of scikit-learn, such as `StratifiedGroupKFold(5)` or
+                `TimeSeriesSplit()`, instead of `k` and `seed`. It gets `stratify` as y, and
+                `groups`.
+
+        Returns:
+            A pair `(training, validation)` for each fold.
+
+        Raises:
+            InvalidArgumentError: for labels or groups of another length, a class with fewer rows
+                than folds, or fewer groups than folds.
+        """
+        _warn_of_drawing(core_of(self))
+        plans = folded(core_of(self).plan, k, seed, stratify=stratify, groups=groups, by=by)
+        return [(_part_of(self, one), _part_of(self, other)) for one, other in plans]
+
+    def subset(self, rows: Any) -> BatchDataset:
+        """A part of the data: the rows you choose.
+
+        The part is a dataset as those of `split`, with its rows in the order of the data.
+
+        Example:
+
+        ```python
+        clean = keras_npbatch.ArrayDataset(x, y).subset(~np.isnan(y))
+        ```
+
+        Args:
+            rows: row numbers of the whole data, integers of shape `(n,)`, each once; or a boolean
+                for each row of the whole data.
+
+        Returns:
+            The dataset of these rows.
+
+        Raises:
+            InvalidArgumentError: for a row that does not exist, comes twice, or is not in this
+                part of the data.
+        """
+        return _part_of(self, subset(core_of(self).plan, rows))
 
     def batches_for(self, call: Literal["evaluate", "predict"]) -> CallBatches:
         """The batches that `evaluate` or `predict` reads, to inspect or to loop over.
@@ -446,6 +527,23 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
 
     def on_epoch_end(self) -> None:
         """A hook for subclasses; Keras alone decides when and how often to call it."""
+
+
+def _part_of(dataset: BatchDataset, plan: Plan) -> BatchDataset:
+    """A dataset of the same data and settings, for a part of the rows."""
+    part = copy.copy(dataset)
+    core_of(part).be_split(plan)
+    return part
+
+
+def _warn_of_drawing(core: Core) -> None:
+    if core.transform is not None and core.transform.draws:
+        warnings.warn(
+            f"the transform of the {core.name} draws random numbers, and every part "
+            "of a split applies it, validation too. If it is augmentation, give it as "
+            "augment=, which training alone applies.",
+            stacklevel=3,
+        )
 
 
 stands_for(BatchDataset, stand_ins.BatchDataset)

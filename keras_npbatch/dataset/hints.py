@@ -31,10 +31,7 @@ _START = "Write start_method='forkserver', 'spawn' or 'fork'."
 _IN_ORDER = "Leave it out: batches come in order, whatever the workers."
 _LOAD = "Leave it out: batches lie in memory that the framework reads in place."
 _EPOCHS = "Write fit(epochs=N); repeat() is a dataset without an end, for steps_per_epoch."
-_SAMPLER = (
-    "There is none yet: shuffle=True is a new permutation each epoch, shuffle=False the order of "
-    "the data, and class_weight=... weighs the classes."
-)
+_SAMPLER = "Write sampler=..., one of keras_npbatch.samplers; batches follow from batch_size."
 _SPLIT = "Write train, validation = dataset.split(0.8)."
 _ROWS = "Write num_samples=N."
 
@@ -48,7 +45,6 @@ SETTINGS = {
     "pin_memory_device": _LOAD,
     "persistent_workers": "Leave it out: workers live as long as a fit; `with dataset:` keeps "
     "them longer.",
-    "sampler": _SAMPLER,
     "batch_sampler": _SAMPLER,
     "generator": _SEED,
     "worker_init_fn": "Leave it out: transform(batch, rng) gets a generator that is the same "
@@ -129,13 +125,12 @@ METHODS = {
     "to_iter_dataset": "Iterate over it: for batch in dataset.",
     "random_map": "Give it augment=function(batch, rng) as it is made.",
     # torch, Hugging Face
-    "sampler": _SAMPLER,
     "collate_fn": "load(rows) returns whole batches; give it transform=function to change them.",
     "num_workers": "Read dataset.workers.",
     "drop_last": "Read dataset.remainder.",
     "train_test_split": "Write train, test = dataset.split(0.8).",
     "random_split": "Write train, validation = dataset.split(0.8).",
-    "select": "Select the rows beforehand: ArrayDataset(x[rows], y[rows]).",
+    "select": "Write dataset.subset(rows).",
     "set_format": "Batches are NumPy arrays; fit gives them to the framework.",
     "with_format": "Batches are NumPy arrays; fit gives them to the framework.",
     "set_transform": "Give it transform=function as it is made.",

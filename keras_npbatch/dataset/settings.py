@@ -15,6 +15,7 @@ from keras_npbatch.batches.loader import Batches, begin
 from keras_npbatch.distributed.agreement import agreed_seed
 from keras_npbatch.distributed.rank import find_shard, has_others
 from keras_npbatch.plan.shard import Shard
+from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.workers.executor import check_max_queue_size, check_timeout, check_workers
 from keras_npbatch.workers.processes.launch import check_start_method
 
@@ -80,10 +81,11 @@ def described(core: Core) -> str:
         for setting, function in functions.items()
         if function is not None
     )
+    order = f"shuffle={plan.shuffle}" if is_plain(plan.sampler) else f"sampler={plan.sampler}"
     return (
         f"<{core.name}: {plan.num_samples} samples{selected} in {plan.num_batches} "
         f"batches of {plan.batch_size} (remainder={plan.remainder!r}){_data(core)}"
-        f"{changes}, shuffle={plan.shuffle}, seed={seed}{shard}, workers={workers.workers}{kind}, "
+        f"{changes}, {order}, seed={seed}{shard}, workers={workers.workers}{kind}, "
         f"next epoch {core.clock.epoch}{', endless' if core.endless else ''}>"
     )
 

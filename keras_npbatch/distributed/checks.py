@@ -265,10 +265,10 @@ def _check_sizes(engine: str, plan: Plan, kind: Kind, parts: int) -> None:
         if smallest != largest:
             way_out = "Use remainder='pad', the default with a shard, or 'drop'"
             if plan.skip:  # not another remainder: the state would be that of another dataset
-                left = _described(plan.num_samples - plan.skip, "sample")
+                left = _described(plan.epoch_size - plan.skip, "sample")
                 way_out = (
                     f"Of the epoch {left} were left: go on with another batch_size or number of "
-                    "processes, or call set_epoch to begin it anew"
+                    "processes, or call set_epoch to start it again"
                 )
             raise UnsupportedArgumentError(
                 f"{engine} needs batches of one size on all processes, and at step {step} they "

@@ -17,7 +17,7 @@ from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.weighing import weighed_for_evaluate
-from keras_npbatch.plan.permutation import Rows
+from keras_npbatch.samplers.order import Rows
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.epoch import walk
 from keras_npbatch.workers.executor import Executor

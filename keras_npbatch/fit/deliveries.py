@@ -17,11 +17,11 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.summary import Summarise
 from keras_npbatch.plan.clock import Place
-from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.samplers.order import Rows
 from keras_npbatch.tree import Tree
 
 __all__ = ["Delivery", "Watch"]

@@ -136,6 +136,6 @@ def note_if_jax_lost_the_model(error: Exception, model: Any) -> None:
     if any(getattr(variable, "_value", variable) is None for variable in model.variables):
         error.add_note(
             "keras_npbatch: on JAX, Keras had taken the weights out of the model for its first "
-            "step, so the model can't be used again, whatever the data. Build and compile it anew "
+            "step, so the model can't be used again, whatever the data. Build and compile it again "
             "(and set_weights, if you have kept get_weights())."
         )

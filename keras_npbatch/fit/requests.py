@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import Core
 from keras_npbatch.batches.loader import Batches
-from keras_npbatch.batches.parts import ClassWeight
 from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, describe
 from keras_npbatch.fit.call import Call
 from keras_npbatch.plan.plan import Kind
+from keras_npbatch.samplers.own import order_setting
 
 __all__ = [
     "check_arguments",
@@ -72,7 +73,7 @@ def _differences(core: Core) -> list[str]:
     plan = core.plan
     draws = core.load_draws or (core.transform is not None and core.transform.draws)
     reasons = {
-        "shuffle=True": plan.shuffle,
+        order_setting(plan.sampler): plan.shuffle,
         "the shard": plan.shard.count > 1,
         "random numbers in load or transform": draws,
         "the position within an epoch (load_state_dict)": core.clock.place.is_rest,
@@ -118,7 +119,7 @@ def weights_of(core: Core, call: Call | None) -> ClassWeight | None:
     if given is None:
         return None
     weights = ClassWeight(given)
-    core.check_class_weight()
+    core.check_class_weight(weights)
     return weights
 
 

@@ -24,9 +24,9 @@ from typing import Any
 
 import keras
 
+from keras_npbatch.batches.class_weight import Training
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.loader import Batches
-from keras_npbatch.batches.parts import Training
 from keras_npbatch.batches.work import Work
 from keras_npbatch.distributed.agreement import refuse_differences, tell_failure
 from keras_npbatch.distributed.checks import check_engine, check_rest, join_strategy, rewire
@@ -180,7 +180,7 @@ class Session:
         self._stream.close()
         self._stream = None
         if self._kind == "fit" and self._times_set == self._core.clock.times_set:
-            self._core.clock.move_to(*self._clock_before)
+            self._core.clock.move_to(self._clock_before)
             self._next = None
 
     def _notice(self, call: Call | None) -> None:
@@ -365,7 +365,7 @@ class Session:
         self._next = Place(epoch)
         clock = self._core.clock
         if self._times_set == clock.times_set:
-            clock.move_to(epoch)
+            clock.move_to(self._next)
         if self._in_order and follows:
             clock.mark(epoch, in_order=True)
 

@@ -24,6 +24,9 @@ class Place(NamedTuple):
     in_order: bool = False
     """Whether `fit(shuffle=False)` read the earlier batches of the epoch in the order of the data;
     then so is the rest. It means nothing for a whole epoch."""
+    order_size: int = 0
+    """The global batch size for which the order of the epoch was made, if that decides the order
+    and is not the current one; else 0."""
 
     @property
     def is_rest(self) -> bool:
@@ -34,7 +37,9 @@ class Place(NamedTuple):
         """The plan whose steps this place counts, made from the plan of whole epochs."""
         if self.in_order:
             plan = plan.in_data_order()
-        return replace(plan, skip=self.skip) if self.skip else plan
+        if not self.skip:
+            return plan
+        return replace(plan, skip=self.skip, order_size=self.order_size)
 
 
 @dataclass(slots=True)
@@ -47,6 +52,8 @@ class Clock:
     """Its first step: 0, unless it is resumed in the middle."""
     skip: int = 0
     """Samples of it that were read earlier, in batches of another size; see `Place`."""
+    order_size: int = 0
+    """See `Place`."""
     times_set: int = 0
     """How often the user has set the clock; a session that sees a new number follows it."""
     reached: Place | None = None
@@ -57,12 +64,12 @@ class Clock:
 
     def copy(self) -> Clock:
         """One of its own at the same place, for a dataset that nothing is under way with."""
-        return Clock(self.epoch, self.step, self.skip, _turns=self._turns.copy())
+        return Clock(self.epoch, self.step, self.skip, self.order_size, _turns=self._turns.copy())
 
     @property
     def place(self) -> Place:
         """Where the next pass begins."""
-        place = Place(self.epoch, self.step, self.skip)
+        place = Place(self.epoch, self.step, self.skip, order_size=self.order_size)
         return place._replace(in_order=place.is_rest and self.is_in_order(self.epoch))
 
     def is_in_order(self, epoch: int) -> bool:
@@ -86,9 +93,9 @@ class Clock:
         if in_order:
             self._turns.append(epoch + 1)
 
-    def set(self, epoch: int, step: int = 0, skip: int = 0, in_order: bool = False) -> None:
+    def set(self, place: Place) -> None:
         """Set the position for the user: `set_epoch`, `load_state_dict`."""
-        self.move_to(epoch, step, skip, in_order)
+        self.move_to(place)
         self.times_set += 1
 
     def reach(self, place: Place, times_set: int) -> None:
@@ -106,10 +113,11 @@ class Clock:
         Ignored if the user has set the clock since. Never moves back if another iteration is ahead.
         """
         if times_set == self.times_set:
-            self.move_to(max(self.epoch, epoch + 1))
+            self.move_to(Place(max(self.epoch, epoch + 1)))
 
-    def move_to(self, epoch: int, step: int = 0, skip: int = 0, in_order: bool = False) -> None:
+    def move_to(self, place: Place) -> None:
         """Let the next pass begin at this position."""
-        self.epoch, self.step, self.skip, self.reached = epoch, step, skip, None
-        if step or skip:
-            self.begin_pass(epoch, in_order)
+        self.epoch, self.step, self.skip, in_order, self.order_size = place
+        self.reached = None
+        if place.is_rest:
+            self.begin_pass(place.epoch, in_order)

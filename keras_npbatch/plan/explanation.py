@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import describe_rows
-from keras_npbatch.plan.permutation import Rows
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.samplers.order import Rows
 
 __all__ = ["Explanation"]
 
@@ -31,13 +31,16 @@ class Explanation:
     num_batches: int
     """Steps in an epoch."""
     num_samples: int
-    """Samples in the data, or in the part of a split."""
+    """Samples in an epoch."""
     remainder: str
     """What happens to samples that don't fill a batch."""
     shards: tuple[Rows, ...]
     """The rows of each shard's batch, int64 `(samples in it,)`, without padding."""
     padding: tuple[int, ...]
     """How many samples of weight 0 are added to each shard's batch."""
+    padding_waste: float | None = None
+    """The part of the global batch that is padding if it is padded to its longest sample, from 0 to
+    1; None if the sampler knows no lengths."""
 
     @classmethod
     def of(cls, plan: Plan, epoch: int, step: int) -> Explanation:
@@ -61,10 +64,11 @@ class Explanation:
             epoch=epoch,
             step=step,
             num_batches=plan.num_batches,
-            num_samples=plan.num_samples,
+            num_samples=plan.epoch_size,
             remainder=plan.remainder,
             shards=shards,
             padding=tuple(plan.batch_size - len(rows) if is_padded else 0 for rows in shards),
+            padding_waste=plan.sampler.padding_waste(np.concatenate(shards)),
         )
 
     @property
@@ -85,4 +89,6 @@ class Explanation:
         for index, (rows, padding) in enumerate(zip(self.shards, self.padding, strict=True)):
             padded = f", {padding} padded" if padding else ""
             lines.append(f"  shard {index} of {count}: rows {describe_rows(rows)}{padded}")
+        if self.padding_waste is not None:
+            lines.append(f"  padded to the longest sample, {self.padding_waste:.1%} is padding")
         return "\n".join(lines)

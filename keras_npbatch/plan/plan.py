@@ -12,7 +12,6 @@ the library asks the plan, so every sample comes exactly once by construction.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, get_args
@@ -22,9 +21,12 @@ import numpy as np
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError, describe
-from keras_npbatch.plan import permutation as orders
+from keras_npbatch.plan.chosen import Part
 from keras_npbatch.plan.shard import Shard, even_locate, even_part
-from keras_npbatch.plan.split import Selected, Selection
+from keras_npbatch.samplers.in_order import InOrder
+from keras_npbatch.samplers.order import MAX_ROWS, Available, Listed, Order, Rows, WholeData
+from keras_npbatch.samplers.sampler import Sampler
+from keras_npbatch.samplers.shuffle import Shuffle
 
 __all__ = ["Kind", "Plan", "Remainder"]
 
@@ -51,8 +53,8 @@ class Plan:
     """Samples in a full batch of one process."""
     seed: int = 0
     """The seed of every epoch's order."""
-    shuffle: bool = True
-    """A new permutation each epoch, or the order of the data."""
+    sampler: Sampler = field(default_factory=Shuffle)
+    """Which rows an epoch has, and in which order."""
     remainder: Remainder = "keep"
     """What happens to `num_samples % batch_size`: a short last batch, none, a padded one, or
     batches whose sizes differ by at most one."""
@@ -61,9 +63,12 @@ class Plan:
     skip: int = 0
     """Samples at the beginning of an epoch that are in no batch. Above 0, this plans the rest of an
     epoch that began with batches of another size."""
-    selection: Selection | None = None
+    selection: Part | None = None
     """Which rows of the data the samples are, if they are a part of a split."""
-    _orders: OrderedDict[int, orders.Order] = field(
+    order_size: int = 0
+    """The global batch size for which the orders are made, if it is another: that with which an
+    epoch began whose rest this plans."""
+    _orders: OrderedDict[int, Order] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )
 
@@ -76,41 +81,36 @@ class Plan:
                 "num_samples is 0: there is nothing to make a batch of. Check how the data "
                 "was selected."
             )
-        num_samples = whole_number("num_samples", self.num_samples, least=1, most=orders.MAX_ROWS)
-        batch_size = whole_number("batch_size", self.batch_size, least=1, most=orders.MAX_ROWS)
+        num_samples = whole_number("num_samples", self.num_samples, least=1, most=MAX_ROWS)
+        batch_size = whole_number("batch_size", self.batch_size, least=1, most=MAX_ROWS)
         seed = rng.check_seed(self.seed)
-        if not isinstance(self.shuffle, bool | np.bool_):
-            raise InvalidArgumentError(
-                f"shuffle is {describe(self.shuffle)}; expected True (a new permutation each "
-                "epoch) or False (the order of the data)."
-            )
         if not isinstance(self.remainder, str) or self.remainder not in get_args(Remainder):
             raise InvalidArgumentError(
                 f"remainder is {describe(self.remainder)}; expected one of "
                 f"{', '.join(map(repr, get_args(Remainder)))}."
             )
         shard = Shard.of(self.shard)
-        if batch_size * shard.count > orders.MAX_ROWS:
+        if batch_size * shard.count > MAX_ROWS:
             raise InvalidArgumentError(
                 f"batch_size is {batch_size} for each of {shard.count} shards; expected at most "
                 "2**62 samples in all of them."
-            )
-        skip = whole_number("skip", self.skip, least=0, most=num_samples - 1)
-        if self.remainder == "drop" and num_samples - skip < batch_size * shard.count:
-            of_all = f" for each of {shard.count} shards" if shard.count > 1 else ""
-            raise InvalidArgumentError(
-                f"remainder='drop' leaves no batch: num_samples={num_samples - skip} is less than "
-                f"batch_size={batch_size}{of_all}. Use a smaller batch_size, or remainder='keep'."
             )
         for name, value in (
             ("num_samples", num_samples),
             ("batch_size", batch_size),
             ("seed", seed),
-            ("shuffle", bool(self.shuffle)),
             ("shard", shard),
-            ("skip", skip),
         ):
             object.__setattr__(self, name, value)
+        size = self.epoch_size
+        skip = whole_number("skip", self.skip, least=0, most=size - 1)
+        object.__setattr__(self, "skip", skip)
+        if self.remainder == "drop" and size - skip < self.global_batch_size:
+            of_all = f" for each of {shard.count} shards" if shard.count > 1 else ""
+            raise InvalidArgumentError(
+                f"remainder='drop' leaves no batch: num_samples={size - skip} is less than "
+                f"batch_size={batch_size}{of_all}. Use a smaller batch_size, or remainder='keep'."
+            )
 
     def __reduce__(self) -> Any:
         # Kept orders are not sent: they are made again where they are needed.
@@ -121,6 +121,21 @@ class Plan:
         """Rows in the whole data, also if this plan is for a part of a split."""
         return self.num_samples if self.selection is None else self.selection.num_rows
 
+    @property
+    def shuffle(self) -> bool:
+        """Whether epochs are in another order than that of the data."""
+        return not isinstance(self.sampler, InOrder)
+
+    @cached_property
+    def available(self) -> Available:
+        """The rows that the sampler chooses from."""
+        return WholeData(self.num_samples) if self.selection is None else self.selection
+
+    @cached_property
+    def epoch_size(self) -> int:
+        """Samples in an epoch of all processes together, before `remainder` drops or adds any."""
+        return self.sampler.num_samples(self.available)
+
     @cached_property
     def global_batch_size(self) -> int:
         """Samples in a full batch of all processes together."""
@@ -129,28 +144,28 @@ class Plan:
     @cached_property
     def num_batches(self) -> int:
         """Batches in an epoch, at least 1; the same for every shard."""
-        full, rest = divmod(self.num_samples - self.skip, self.global_batch_size)
+        full, rest = divmod(self.epoch_size - self.skip, self.global_batch_size)
         return full if self.remainder == "drop" or not rest else full + 1
 
     @property
     def pads(self) -> bool:
         """Whether a batch has added rows: with `remainder="pad"`, and a last batch to fill up."""
-        rest = (self.num_samples - self.skip) % self.global_batch_size
+        rest = (self.epoch_size - self.skip) % self.global_batch_size
         return self.remainder == "pad" and rest > 0
 
     def global_span(self, step: int) -> tuple[int, int]:
         """The positions `start..stop-1` of the order that all shards together read at `step`."""
         if self.remainder == "spread":
-            return even_part(step, self.num_batches, self.skip, self.num_samples)
+            return even_part(step, self.num_batches, self.skip, self.epoch_size)
         start = self.skip + step * self.global_batch_size
-        return start, min(start + self.global_batch_size, self.num_samples)
+        return start, min(start + self.global_batch_size, self.epoch_size)
 
     def span(self, step: int) -> tuple[int, int]:
         """The positions `start..stop-1` of the order that batch `step` holds."""
         start, stop = self.global_span(step)
         return self.shard.part(start, stop) if self.shard.count > 1 else (start, stop)
 
-    def rows(self, epoch: int, step: int) -> orders.Rows:
+    def rows(self, epoch: int, step: int) -> Rows:
         """The rows of a batch, in the order of the batch, without padding.
 
         Args:
@@ -162,35 +177,39 @@ class Plan:
         """
         return self.order(epoch).rows(*self.span(step))
 
-    def locate(self, row: int, epoch: int) -> tuple[int, int] | None:
-        """Where a row is in an epoch: `(step, position in the batch)`, the inverse of `rows`.
+    def locate(self, row: int, epoch: int) -> list[tuple[int, int]]:
+        """All places of a row in an epoch: `(step, position in the batch)`, the inverse of `rows`.
 
-        None if the row is dropped or skipped, or belongs to another shard or another part of a
-        split.
+        Empty if the row is dropped or skipped, or belongs to another shard or another part of a
+        split. At most one, unless the sampler repeats rows.
 
         Args:
             row: from 0 to `num_rows - 1`.
             epoch: from 0 up.
         """
-        found = self.locate_shard(row, epoch)
-        if found is None or found[1] != self.shard.index:
-            return None
-        return found[0], found[2]
+        return [
+            (step, position)
+            for step, shard, position in self.locate_shards(row, epoch)
+            if shard == self.shard.index
+        ]
 
-    def locate_shard(self, row: int, epoch: int) -> tuple[int, int, int] | None:
-        """Where a row is, on any shard: `(step, index of the shard, position in its batch)`.
+    def locate_shards(self, row: int, epoch: int) -> list[tuple[int, int, int]]:
+        """All places of a row, on any shard: `(step, index of the shard, position in its batch)`.
 
-        None if it is dropped or skipped, or belongs to another part of a split. The arguments are
+        Empty if it is dropped or skipped, or belongs to another part of a split. The arguments are
         those of `locate`.
         """
-        asked = np.array([whole_number("row", row, least=0, most=self.num_rows - 1)], np.int64)
-        if self.numbers(asked)[0] < 0:
-            return None
-        position = int(self.order(epoch).positions(asked)[0])
+        row = whole_number("row", row, least=0, most=self.num_rows - 1)
+        if self.numbers(np.array([row], np.int64))[0] < 0:
+            return []
+        places = [self._place(int(position)) for position in self.order(epoch).places(row)]
+        return [place for place in places if place is not None]
+
+    def _place(self, position: int) -> tuple[int, int, int] | None:
         if position < self.skip:
             return None
         if self.remainder == "spread":
-            left = self.num_samples - self.skip
+            left = self.epoch_size - self.skip
             step, _ = even_locate(self.num_batches, position - self.skip, left)
         else:
             step = (position - self.skip) // self.global_batch_size
@@ -228,42 +247,33 @@ class Plan:
             )
         return replace(self, shard=shard, batch_size=batch_size)
 
-    def split(self, fractions: Sequence[float], seed: int) -> list[Plan]:
-        """The plans of disjoint parts of the samples; see `Selection.split`."""
-        whole = Selection(self.num_samples) if self.selection is None else self.selection
-        plans = []
-        for part in whole.split(fractions, seed):
-            try:
-                plan = replace(self, num_samples=part.num_samples, selection=part, skip=0)
-            except InvalidArgumentError as error:
-                raise InvalidArgumentError(f"{part.names[-1]}: {error}") from None
-            plans.append(plan)
-        return plans
+    def of_part(self, selection: Part) -> Plan:
+        """The plan of a part of the data."""
+        try:
+            return replace(self, num_samples=selection.num_samples, selection=selection, skip=0)
+        except InvalidArgumentError as error:
+            raise InvalidArgumentError(f"{selection.names[-1]}: {error}") from None
 
-    def numbers(self, rows: orders.Rows) -> orders.Rows:
+    def numbers(self, rows: Rows) -> Rows:
         """The number of each row among the samples, from 0 up in the order of the data.
 
         A row of the whole data is its own number; a row of another part of a split has -1.
         """
         return rows if self.selection is None else self.selection.numbers(rows)
 
-    def order(self, epoch: int) -> orders.Order:
-        """The order of an epoch; the last few are kept."""
-        order = self._order_of_samples(epoch)
-        return order if self.selection is None else Selected(order, self.selection)
-
     @property
     def draws_long(self) -> bool:
         """Whether drawing an epoch's order takes longer than starting a thread for it."""
-        return self.shuffle and orders.draws_long(self.num_samples)
+        return self.sampler.draws_long(self.available)
 
-    def _order_of_samples(self, epoch: int) -> orders.Order:
-        if not self.shuffle:
-            return orders.DataOrder()
+    def order(self, epoch: int) -> Order:
+        """The order of an epoch; the last few are kept."""
         # Two threads may both make an epoch's order: they make the same one, so there is no lock.
         order = self._orders.get(epoch)
         if order is None:
-            order = orders.shuffled(self.num_samples, seed=self.seed, epoch=epoch)
+            size = self.order_size or self.global_batch_size
+            drawn = self.sampler.order(self.available, size, self.seed, epoch)
+            order = drawn if isinstance(drawn, Order) else Listed(drawn)
             self._orders[epoch] = order
             while len(self._orders) > _ORDERS_KEPT:
                 try:
@@ -285,4 +295,4 @@ class Plan:
         remainder = self.remainder
         if every_row and remainder in ("drop", "pad"):
             remainder = "keep"
-        return replace(self, shuffle=False, remainder=remainder)
+        return replace(self, sampler=InOrder(), remainder=remainder)

@@ -46,9 +46,10 @@ def write(fingerprint: Fingerprint, place: Place, plan: Plan) -> dict[str, Any]:
     if step == num_batches:
         place = Place(epoch + 1)
     numbers = place._asdict()
-    if not numbers.pop("in_order"):  # the dataset's own order, which the fingerprint describes
-        return {"version": _VERSION, **numbers, "dataset": fingerprint}
-    return {"version": _VERSION, **numbers, "in_order": True, "dataset": fingerprint}
+    for name in ("in_order", "order_size"):
+        if not numbers[name]:  # the dataset's own order, which the fingerprint describes
+            del numbers[name]
+    return {"version": _VERSION, **numbers, "dataset": fingerprint}
 
 
 def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
@@ -70,7 +71,7 @@ def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
     if state["version"] != _VERSION:
         raise InvalidStateError(
             f"the state has version {describe(state['version'])}; this keras_npbatch reads version "
-            f"{_VERSION}. Load it with the keras_npbatch that wrote it, or begin anew."
+            f"{_VERSION}. Load it with the keras_npbatch that wrote it, or start again."
         )
     theirs = state.get("dataset")
     if not isinstance(theirs, Mapping):
@@ -79,22 +80,27 @@ def read(state: Any, fingerprint: Fingerprint, plan: Plan) -> Place:
             "state_dict() returned, unchanged."
         )
     _compare(theirs, fingerprint)
-    try:
-        size = whole_number(_SIZE, theirs.get(_SIZE), least=1)
-        skip = whole_number("skip", state.get("skip", 0), least=0, most=plan.num_samples - 1)
-        epoch = whole_number("epoch", state.get("epoch"), least=0)
-        was = Place(epoch, 0, skip).plan(replace(plan, batch_size=size, shard=Shard()))
-        step = whole_number("step", state.get("step"), least=0, most=was.num_batches - 1)
-    except ValueError as error:
-        raise InvalidStateError(f"in the state, {error}") from None
     in_order = state.get("in_order", False)
     if not isinstance(in_order, bool):
         raise InvalidStateError(
             f"in the state, in_order is {describe(in_order)}; expected True or False."
         )
+    ours = plan.in_data_order() if in_order else plan
+    try:
+        size = whole_number(_SIZE, theirs.get(_SIZE), least=1)
+        skip = whole_number("skip", state.get("skip", 0), least=0, most=ours.epoch_size - 1)
+        order_size = whole_number("order_size", state.get("order_size", 0), least=0)
+        epoch = whole_number("epoch", state.get("epoch"), least=0)
+        was = Place(epoch, 0, skip).plan(replace(ours, batch_size=size, shard=Shard()))
+        step = whole_number("step", state.get("step"), least=0, most=was.num_batches - 1)
+    except ValueError as error:
+        raise InvalidStateError(f"in the state, {error}") from None
     if size == plan.global_batch_size:
-        return Place(epoch, step, skip, in_order)
-    return _place_at(was.global_span(step)[0], epoch, plan, in_order)
+        return Place(epoch, step, skip, in_order, order_size)
+    samples = was.global_span(step)[0]
+    if plan.sampler.uses_batch_size and not in_order:
+        order_size = order_size or size
+    return _place_at(Place(epoch, 0, samples, in_order, order_size if samples else 0), ours)
 
 
 def is_of(state: Any, fingerprint: Fingerprint) -> bool:
@@ -103,11 +109,11 @@ def is_of(state: Any, fingerprint: Fingerprint) -> bool:
     return isinstance(theirs, Mapping) and not _differences(theirs, fingerprint)
 
 
-def _place_at(samples: int, epoch: int, plan: Plan, in_order: bool) -> Place:
-    """The place after the first `samples` of an epoch."""
-    if plan.remainder == "drop" and plan.num_samples - samples < plan.global_batch_size:
-        return Place(epoch + 1)
-    return Place(epoch, 0, samples, in_order)
+def _place_at(place: Place, plan: Plan) -> Place:
+    """This place, or the next epoch if there is no batch left in this one."""
+    if plan.remainder == "drop" and plan.epoch_size - place.skip < plan.global_batch_size:
+        return Place(place.epoch + 1)
+    return place
 
 
 def _differences(theirs: Mapping[str, Any], ours: Fingerprint) -> list[str]:
@@ -130,7 +136,7 @@ def _compare(theirs: Mapping[str, Any], ours: Fingerprint) -> None:
     raise InvalidStateError(
         f"the state is of another dataset: {'; '.join(differences)}. Expected a dataset with the "
         "same data and settings as the one that wrote it: with others its batches would not go "
-        "on where they ended. Make it so, the seed too, or begin anew."
+        "on where they ended. Make it so, the seed too, or start again."
     )
 
 

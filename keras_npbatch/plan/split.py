@@ -28,9 +28,10 @@ import numpy as np
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError, describe
-from keras_npbatch.plan.permutation import MATERIALISED_ROWS, Order, Rows
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.samplers.permutation import MATERIALISED_ROWS
 
-__all__ = ["Selected", "Selection"]
+__all__ = ["Selection", "shares_of"]
 
 _MOST_PARTS = 100
 _LARGEST_DENOMINATOR = 10**6
@@ -205,7 +206,7 @@ class Selection:
         Raises:
             InvalidArgumentError: for impossible fractions, or a part without a row.
         """
-        shares = _shares(fractions)
+        shares = shares_of(fractions)
         seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
         name = f"split({', '.join(str(float(share)) for share in shares)}, seed={seed})"
         ways: list[tuple[_Half, ...]] = []
@@ -227,7 +228,12 @@ class Selection:
         return parts
 
 
-def _shares(fractions: Sequence[Any]) -> list[Fraction]:
+def shares_of(fractions: Sequence[Any]) -> list[Fraction]:
+    """The fractions of all parts, exact, summing to 1.
+
+    Raises:
+        InvalidArgumentError: for impossible fractions.
+    """
     shares: list[Fraction] = []
     for fraction in fractions:
         is_number = isinstance(fraction, int | float | np.number | Fraction)
@@ -272,18 +278,3 @@ def _cut(share: Fraction, seed: int, halves: tuple[_Half, ...]) -> tuple[_Half, 
         for is_picked in (True, False)
     )
     return (picked, rest) if share <= 1 - share else (rest, picked)
-
-
-class Selected:
-    """The order of a part of the data: an order of its numbers, translated to rows."""
-
-    def __init__(self, order: Order, selection: Selection) -> None:
-        self._order, self._selection = order, selection
-
-    def rows(self, start: int, stop: int) -> Rows:
-        """The rows at positions `start..stop-1`."""
-        return self._selection.rows(self._order.rows(start, stop))
-
-    def positions(self, rows: Rows) -> Rows:
-        """The position of each of `rows`, all of which are in the part."""
-        return self._order.positions(self._selection.numbers(rows))

@@ -24,6 +24,15 @@ from keras_npbatch.batches.parts import Parts, pack
 from keras_npbatch.errors import MissingExtraError
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
+from keras_npbatch.samplers.balanced import Balanced
+from keras_npbatch.samplers.block_shuffle import BlockShuffle
+from keras_npbatch.samplers.in_order import InOrder
+from keras_npbatch.samplers.length_buckets import LengthBuckets
+from keras_npbatch.samplers.own import chosen_sampler
+from keras_npbatch.samplers.sampler import Sampler
+from keras_npbatch.samplers.shuffle import Shuffle
+from keras_npbatch.samplers.stratified import Stratified
+from keras_npbatch.samplers.weighted import Weighted
 from keras_npbatch.testing.array_layouts import ALL_DTYPES, LAYOUTS, filled, laid_out
 from keras_npbatch.tree import Tree, leaves
 
@@ -47,6 +56,7 @@ __all__ = [
     "plans",
     "resume_points",
     "row_numbers",
+    "samplers",
     "settings",
     "shards",
 ]
@@ -172,10 +182,11 @@ def plans(draw: st.DrawFn, max_samples: int = 40) -> Plan:
         max_samples: maximum number of samples.
     """
     chosen = draw(settings(max_samples))
-    return Plan(**{name: chosen[name] for name in _OF_PLANS})
+    sampler = chosen_sampler(chosen["shuffle"], None)
+    return Plan(**{name: chosen[name] for name in _OF_PLANS}, sampler=sampler)
 
 
-_OF_PLANS = ("num_samples", "batch_size", "seed", "shuffle", "remainder")
+_OF_PLANS = ("num_samples", "batch_size", "seed", "remainder")
 
 
 @st.composite
@@ -214,6 +225,37 @@ def settings(
         "workers": draw(st.sampled_from([0, 1, 3])),
         "max_queue_size": draw(st.sampled_from([10, 1, 2])),  # 1: a queue that is always full
     }
+
+
+@st.composite
+def samplers(draw: st.DrawFn, num_rows: int) -> Sampler:
+    """Any sampler of this library, for data of `num_rows` rows.
+
+    Shrinks to the order of the data.
+
+    Args:
+        draw: passed by hypothesis.
+        num_rows: rows in the data, from 1 up.
+    """
+    kinds: list[type[Sampler]] = [InOrder, Shuffle, BlockShuffle, LengthBuckets, Weighted]
+    if num_rows > 1:  # otherwise there is one class
+        kinds += [Stratified, Balanced]
+    kind = draw(st.sampled_from(kinds))
+    of_rows = st.lists(st.integers(0, 3), min_size=num_rows, max_size=num_rows)
+    if kind is BlockShuffle:
+        return BlockShuffle(draw(st.integers(1, num_rows)), draw(st.integers(1, 3)))
+    if kind is LengthBuckets:
+        return LengthBuckets(draw(of_rows), draw(st.integers(1, 3)))
+    if kind is Weighted:
+        weights = draw(of_rows)
+        return Weighted([*weights[:-1], weights[-1] + 1], draw(st.none() | st.integers(1, 40)))
+    if kind is Stratified or kind is Balanced:
+        labels = draw(of_rows)
+        labels[0] = 4  # another class than that of the others
+        if kind is Stratified:
+            return Stratified(labels)
+        return Balanced(labels, num_samples=draw(st.none() | st.integers(1, 40)))
+    return kind()
 
 
 @st.composite

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import ATTRIBUTE, Core, WorkerSettings
-from keras_npbatch.batches.parts import ClassWeight
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.workers.choice import choose, most_ahead
@@ -167,7 +167,7 @@ class Executor:
             warnings.warn(
                 f"{', '.join(changed)} changed after worker processes of this "
                 f"{core.name} were started, and they don't see the change: they import "
-                "the module anew. Make it an attribute of the dataset or an argument of the "
+                "the module again. Make it an attribute of the dataset or an argument of the "
                 "function, or use threads: use_multiprocessing=False.",
                 stacklevel=2,
             )
@@ -227,7 +227,7 @@ def _refuse_another_length(core: Core) -> None:
     plan, owner = core.plan, core.owner
     if not core.endless and len(owner) != plan.num_batches:
         raise InvalidArgumentError(
-            f"len({core.name}) is {len(owner)}, but {plan.num_samples} samples "
+            f"len({core.name}) is {len(owner)}, but {plan.epoch_size} samples "
             f"in batches of {plan.batch_size} are {plan.num_batches} batches. Don't "
             "override __len__; a dataset of another size is a new dataset."
         )

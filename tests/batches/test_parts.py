@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.parts import (
-    ClassWeight,
     Parts,
     check_lengths,
     pack,
@@ -360,13 +360,14 @@ def test_what_becomes_of_the_dict_later_does_not_matter() -> None:
     [
         (
             [1.0, 5.0],
-            "class_weight is [1.0, 5.0] (list); expected a dict from class number to weight, such "
-            "as {0: 1.0, 1: 5.0}.",
+            "class_weight[0] is 1.0 (float); expected a dict from class number to weight, or None "
+            "for an output that is not weighed.",
         ),
         (
             "balanced",
             "class_weight is 'balanced' (str); expected a dict from class number to weight, such "
-            "as {0: 1.0, 1: 5.0}.",
+            "as {0: 1.0, 1: 5.0}, or for several outputs a dict from the name of an output to such "
+            "a dict.",
         ),
         (
             {"cat": 1.0},
@@ -402,7 +403,10 @@ SHAPES_OF_LABELS = (
     "class_weight needs finite numbers of shape (n,), (n, 1) or one-hot (n, classes); y is "
 )
 ONE_ARRAY = "class_weight needs one array of class labels in y, which is "
-SEVERAL = ". With several outputs, return a sample_weight for each instead."
+SEVERAL = (
+    ". With several outputs, give the weights of each, nested as y is: "
+    "{'a': {0: 1.0, 1: 5.0}, 'b': None}."
+)
 
 
 @pytest.mark.parametrize(

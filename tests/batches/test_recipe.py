@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_npbatch.batches.parts import ClassWeight
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.transforms import Transform
 from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.samplers.in_order import InOrder
 from keras_npbatch.testing.strategies import plans
 from keras_npbatch.tree import leaves_with_paths
 
@@ -106,7 +107,8 @@ def test_the_batches_of_an_epoch_are_its_plan_read_from_the_data(
 
 def test_the_seed_of_the_plan_is_the_seed_of_the_transform() -> None:
     one, other = (
-        Recipe(Plan(8, 8, seed=seed, shuffle=False), load, Transform(add_noise)) for seed in (0, 1)
+        Recipe(Plan(8, 8, seed=seed, sampler=InOrder()), load, Transform(add_noise))
+        for seed in (0, 1)
     )
     assert fingerprint(one(0, 0)) != fingerprint(other(0, 0))
     assert fingerprint(one(0, 0)) != fingerprint(one(1, 0))
@@ -121,7 +123,7 @@ def test_the_transform_sees_batches_in_the_form_that_keras_takes() -> None:
 
     for form in (lambda x, y: x, lambda x, y: (x,), lambda x, y: [x, y], lambda x, y: (x, y, None)):
         Recipe(
-            Plan(4, 4, shuffle=False),
+            Plan(4, 4, sampler=InOrder()),
             lambda rows, form=form: form(X[rows], Y[rows]),
             Transform(look),
         )(0, 0)
@@ -133,7 +135,7 @@ def test_the_transform_decides_what_class_weights_and_padding_see() -> None:
     """Labels that the transform changes weigh what they have become; its weights are padded."""
     flip = Transform(lambda batch: (batch[0], 1 - batch[1]))
     recipe = Recipe(
-        Plan(3, 4, shuffle=False, remainder="pad"),
+        Plan(3, 4, sampler=InOrder(), remainder="pad"),
         lambda rows: (X[rows], np.array([0, 1, 0])[rows]),
         flip,
         ClassWeight({1: 5.0}),
@@ -188,8 +190,8 @@ def fail(*_: Any) -> Any:
     raise BrokenError("can't read 7.png")
 
 
-FIVE = Plan(10, 5, shuffle=False)
-TWENTY = Plan(100, 20, shuffle=False)
+FIVE = Plan(10, 5, sampler=InOrder())
+TWENTY = Plan(100, 20, sampler=InOrder())
 NO_WEIGHT = "class_weight needs one array of class labels in y"
 
 
@@ -223,7 +225,7 @@ def test_a_failure_of_padding_tells_so() -> None:
         shape = (2,)
         dtype = "float32"
 
-    recipe = Recipe(Plan(2, 5, shuffle=False, remainder="pad"), lambda rows: Unpaddable())
+    recipe = Recipe(Plan(2, 5, sampler=InOrder(), remainder="pad"), lambda rows: Unpaddable())
     with pytest.raises(TypeError) as caught:
         recipe(0, 0)
     assert caught.value.__notes__ == [

@@ -155,7 +155,7 @@ def test_the_committed_run_has_rows_of_each_question_and_can_be_shown():
 def test_an_unknown_question_is_refused():
     refused = command("iterat")
     assert refused.returncode == 2
-    assert "no question 'iterat'; expected one of iterate, tfdata, fit" in refused.stderr
+    assert "no question 'iterat'; expected one of iterate, samplers, tfdata" in refused.stderr
 
 
 def test_a_run_that_is_ended_leaves_neither_its_case_nor_its_files():

@@ -13,6 +13,7 @@ import pytest
 
 from keras_npbatch import ArrayDataset
 from keras_npbatch.callbacks import (
+    CALLBACKS,
     BackupAndRestore,
     BatchStatistics,
     CoverageAudit,
@@ -44,6 +45,10 @@ def fit(dataset, callbacks, **arguments):
     model.compile("sgd", "mse", run_eagerly=keras.backend.backend() != "jax")
     model.fit(dataset, verbose=0, callbacks=callbacks, **arguments)
     return model
+
+
+def test_every_callback_of_the_list_is_tried(tmp_path):
+    assert {type(each) for each in make_callbacks(make_dataset(), tmp_path)} == set(CALLBACKS)
 
 
 def through_pickle(value):

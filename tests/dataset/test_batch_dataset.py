@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, errors
-from keras_npbatch.plan import permutation as order
 from keras_npbatch.plan.plan import Plan, Remainder
+from keras_npbatch.samplers import shuffle as order
+from keras_npbatch.samplers.own import chosen_sampler
 from keras_npbatch.testing import check_dataset
 from keras_npbatch.testing.strategies import settings
 from tests.conftest import worker_threads
@@ -218,7 +219,13 @@ def test_no_order_is_drawn_ahead_of_an_epoch_that_does_not_follow(monkeypatch):
     for thread in worker_threads():
         thread.join(10)
     drawn = []
-    monkeypatch.setattr(order, "shuffled", lambda *_, epoch, **__: drawn.append(epoch))
+    shuffled = order.shuffled
+
+    def note(num_rows, *, seed, epoch):
+        drawn.append(epoch)
+        return shuffled(num_rows, seed=seed, epoch=epoch)
+
+    monkeypatch.setattr(order, "shuffled", note)
     dataset.plan.order(0)
     dataset.plan.order(1)
     assert drawn == [1]
@@ -407,6 +414,9 @@ def test_it_works_through_the_adapter_of_keras_for_pydatasets(arrays):
     assert sorted(ids) == list(range(N))
 
 
+TRUE_OR_FALSE = "expected True (a new permutation each epoch) or False (the order of the data)."
+
+
 @pytest.mark.parametrize(
     ("chosen", "message"),
     [
@@ -423,7 +433,9 @@ def test_it_works_through_the_adapter_of_keras_for_pydatasets(arrays):
         ({"workers": 1.5}, "workers is 1.5 (float); expected a whole number from 0 to 1024."),
         ({"max_queue_size": 0}, "max_queue_size is 0 (int); expected a whole number from 1 up."),
         ({"batch_size": 0}, None),
-        ({"shuffle": "yes"}, None),
+        ({"shuffle": "yes"}, f"shuffle is 'yes' (str); {TRUE_OR_FALSE}"),
+        ({"shuffle": 1}, f"shuffle is 1 (int); {TRUE_OR_FALSE}"),
+        ({"shuffle": 0}, f"shuffle is 0 (int); {TRUE_OR_FALSE}"),
         ({"seed": -1}, None),
         ({"remainder": "truncate"}, None),
         ({"transform": 3}, None),
@@ -442,6 +454,16 @@ def test_settings_that_make_no_sense_are_refused_at_once(arrays, chosen, message
         assert str(caught.value) == message
     (name,) = chosen
     assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shuffle", "expected"),
+    [(None, True), (True, True), (False, False), (np.bool_(True), True), (np.bool_(False), False)],
+)
+def test_shuffle_is_a_plain_boolean_and_true_unless_it_is_said_otherwise(arrays, shuffle, expected):
+    for dataset in (ArrayDataset(*arrays, shuffle=shuffle), Loader(N, shuffle=shuffle)):
+        assert dataset.shuffle is dataset.plan.shuffle is expected
+    assert ArrayDataset(*arrays).shuffle is Loader(N).shuffle is True
 
 
 def test_data_that_make_no_sense_are_refused_at_once(arrays):
@@ -465,8 +487,8 @@ def test_data_that_make_no_sense_are_refused_at_once(arrays):
     with pytest.raises(errors.InvalidArgumentError) as caught:
         ArrayDataset(x, (y, y), class_weight={0: 1.0})
     assert str(caught.value) == (
-        "class_weight was given, and the targets are y[0], y[1]; expected one array of class "
-        "labels. With several outputs, give a sample_weight for each instead."
+        "class_weight needs one array of class labels in y, which is a tuple. With several "
+        "outputs, give the weights of each, nested as y is: {'a': {0: 1.0, 1: 5.0}, 'b': None}."
     )
 
 
@@ -544,7 +566,8 @@ class Own(BatchDataset):
 
 def test_what_a_dataset_is_made_with_can_not_be_set(arrays):
     dataset = ArrayDataset(*arrays)
-    for name in ("batch_size", "seed", "shuffle", "remainder", "num_samples", "epoch", "plan"):
+    names = "batch_size", "seed", "shuffle", "sampler", "remainder", "num_samples", "epoch", "plan"
+    for name in names:
         with pytest.raises(AttributeError) as caught:
             setattr(dataset, name, 3)
         assert str(caught.value) == (
@@ -741,7 +764,8 @@ def test_partial_batch_is_told_to_keras(arrays, chosen, partial):
 def test_the_plan_is_that_of_the_settings(chosen):
     dataset = Loader(**chosen)
     plan = Plan(
-        **{k: v for k, v in chosen.items() if k not in ("transform", "workers", "max_queue_size")}
+        **{name: chosen[name] for name in ("num_samples", "batch_size", "seed", "remainder")},
+        sampler=chosen_sampler(chosen["shuffle"], None),
     )
     assert dataset.plan == plan
     for name in ("num_samples", "batch_size", "seed", "shuffle", "remainder"):

@@ -243,7 +243,7 @@ def test_where_one_is_refused_the_other_is_told(two):
                 name,
                 "at step 1 they have 2 to 3 samples; expected equal numbers. Of the epoch 13 "
                 "samples were left: go on with another batch_size or number of processes, or call "
-                "set_epoch to begin it anew.",
+                "set_epoch to start it again.",
             )
             for name in ("unequal rest", "unequal rest, restored")
         ],

@@ -144,8 +144,8 @@ REFUSED = [
     (
         [1.0, 2.0],
         errors.InvalidArgumentError,
-        "class_weight is [1.0, 2.0] (list); expected a dict from class number to weight, such as "
-        "{0: 1.0, 1: 5.0}.",
+        "class_weight[0] is 1.0 (float); expected a dict from class number to weight, or None for "
+        "an output that is not weighed.",
     ),
     (
         {0: -1.0},
@@ -202,8 +202,8 @@ def test_targets_that_are_no_one_array_of_classes_are_refused(make_model, data):
     with pytest.raises(errors.InvalidArgumentError) as caught:
         make_model().fit(ArrayDataset(x, {"a": y, "b": y}), class_weight=WEIGHTS, verbose=0)
     assert str(caught.value) == (
-        "class_weight was given, and the targets are y['a'], y['b']; expected one array of class "
-        "labels. With several outputs, give a sample_weight for each instead."
+        "class_weight needs one array of class labels in y, which is a dict. With several outputs, "
+        "give the weights of each, nested as y is: {'a': {0: 1.0, 1: 5.0}, 'b': None}."
     )
-    with pytest.raises(errors.InvalidBatchError, match="array of class labels in y, which is None"):
+    with pytest.raises(errors.InvalidArgumentError, match="class labels in y, which is None"):
         make_model().fit(ArrayDataset(x), class_weight=WEIGHTS, verbose=0)

@@ -127,7 +127,7 @@ def test_a_model_that_jax_has_lost_is_told_of_with_the_error(backend, workers):
         model.fit(ArrayDataset(X, Y, transform=fails, workers=workers), verbose=0)
     note = (
         "keras_npbatch: on JAX, Keras had taken the weights out of the model for its first step, "
-        "so the model can't be used again, whatever the data. Build and compile it anew (and "
+        "so the model can't be used again, whatever the data. Build and compile it again (and "
         "set_weights, if you have kept get_weights())."
     )
     assert (note in caught.value.__notes__) == (backend == "jax")

@@ -202,7 +202,7 @@ def test_a_fit_after_an_early_stop_sees_whole_epochs(make_model, fit, workers):
     assert seen.epochs == [order_of(dataset, 0)[: 3 * BATCH]]
     written = len(seen.epochs[0])
     seen = fit(model, dataset, epochs=2)
-    # The epoch that was not delivered whole is begun anew.
+    # The epoch that was not delivered whole is started again.
     assert flat(seen.epochs)[written:] == order_of(dataset, 0) + order_of(dataset, 1)
 
 

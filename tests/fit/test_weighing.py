@@ -12,6 +12,7 @@ from keras import metrics
 from keras_npbatch.batches.parts import Parts, pack, pad, unpack
 from keras_npbatch.fit.weighing import Weighing
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.samplers.in_order import InOrder
 from tests import keras_tasks
 from tests.keras_tasks import CLASSES, LABELS, LOSSES, REGRESSION, metrics_of
 
@@ -39,7 +40,7 @@ def model_of(shape, tasks, losses, weighted_metrics=None, nest=list):
 def weighed(model, parts, batch_size, kind="fit", shard=(0, 1)):
     """The only batch of a padded epoch, as the model is given it."""
     rows = len(parts.x)
-    plan = Plan(num_samples=rows, batch_size=batch_size, remainder="pad", shuffle=False)
+    plan = Plan(num_samples=rows, batch_size=batch_size, remainder="pad", sampler=InOrder())
     batch = pack(pad(parts, rows, batch_size))
     return unpack(Weighing(kind, model)(plan, batch, 0), "a test")
 

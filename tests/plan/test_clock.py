@@ -19,17 +19,17 @@ def test_each_word_of_the_user_is_counted() -> None:
     clock = Clock()
     counted = []
     for epoch, step in ((3, 1), (3, 1), (0, 0)):
-        clock.set(epoch, step)
+        clock.set(Place(epoch, step))
         counted.append((clock.times_set, clock.epoch, clock.step))
     assert counted == [(1, 3, 1), (2, 3, 1), (3, 0, 0)]
 
 
 def test_moving_on_is_no_word_of_the_user_and_forgets_what_was_reached() -> None:
-    clock = Clock(epoch=2, step=3, reached=(2, 5))
-    clock.move_to(3)
+    clock = Clock(epoch=2, step=3, reached=Place(2, 5))
+    clock.move_to(Place(3))
     assert (clock.epoch, clock.step, clock.times_set, clock.reached) == (3, 0, 0, None)
-    clock.reached = 3, 1
-    clock.set(4)
+    clock.reached = Place(3, 1)
+    clock.set(Place(4))
     assert (clock.epoch, clock.step, clock.reached) == (4, 0, None)
 
 
@@ -50,16 +50,28 @@ def test_what_comes_after_a_fit_in_order_is_not() -> None:
     clock = Clock()
     for epoch in range(2):
         clock.begin_pass(epoch, in_order=True)
-        clock.move_to(epoch + 1)
+        clock.move_to(Place(epoch + 1))
     assert [clock.is_in_order(epoch) for epoch in range(4)] == [True, True, False, False]
     assert clock.place == Place(2)
 
 
 def test_the_rest_of_an_epoch_keeps_the_order_that_it_was_begun_in() -> None:
     clock, plan = Clock(), Plan(50, batch_size=8)
-    clock.set(1, 3, in_order=True)
+    clock.set(Place(1, 3, in_order=True))
     assert clock.place == Place(1, 3, in_order=True)
     assert not clock.place.plan(plan).shuffle
-    clock.set(1, 3)
+    clock.set(Place(1, 3))
     assert clock.place == Place(1, 3)
+    assert clock.place.plan(plan) == plan
+
+
+def test_the_rest_of_an_epoch_keeps_the_batch_size_that_its_order_was_made_for() -> None:
+    """The next epoch does not."""
+    clock, plan = Clock(), Plan(50, batch_size=8)
+    clock.set(Place(1, 2, skip=12, order_size=6))
+    assert clock.place == clock.copy().place == Place(1, 2, skip=12, order_size=6)
+    rest = clock.place.plan(plan)
+    assert (rest.skip, rest.order_size, rest.batch_size) == (12, 6, 8)
+    clock.move_to(Place(2))
+    assert clock.place == Place(2)
     assert clock.place.plan(plan) == plan

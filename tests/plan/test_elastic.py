@@ -14,6 +14,8 @@ from keras_npbatch import ArrayDataset, Shard
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Plan, Remainder
+from keras_npbatch.samplers.in_order import InOrder
+from keras_npbatch.samplers.shuffle import Shuffle
 from tests.inside import core_of
 
 exact = settings(deadline=None, derandomize=True, max_examples=80)
@@ -172,17 +174,17 @@ def test_the_rest_of_an_epoch_is_planned_as_an_epoch_of_its_rows(
     skip = skip % n
     if remainder == "drop" and n - skip < size * count:
         with pytest.raises(InvalidArgumentError, match="leaves no batch"):
-            Plan(n, size, 1, True, remainder, Shard(0, count), skip)
+            Plan(n, size, 1, Shuffle(), remainder, Shard(0, count), skip)
         return
     for index in range(count):
-        rest = Plan(n, size, 1, True, remainder, Shard(index, count), skip)
+        rest = Plan(n, size, 1, Shuffle(), remainder, Shard(index, count), skip)
         order = rest.order(2).rows(skip, n)
-        own = Plan(n - skip, size, 1, False, remainder, Shard(index, count))
+        own = Plan(n - skip, size, 1, InOrder(), remainder, Shard(index, count))
         assert rest.num_batches == own.num_batches
         for step in range(rest.num_batches):
             rows = rest.rows(2, step)
             assert np.array_equal(rows, order[own.rows(0, step)])
             if len(rows):
-                assert rest.locate(int(rows[-1]), 2) == (step, len(rows) - 1)
+                assert rest.locate(int(rows[-1]), 2) == [(step, len(rows) - 1)]
         if skip:
-            assert rest.locate_shard(int(rest.order(2).rows(0, 1)[0]), 2) is None
+            assert rest.locate_shards(int(rest.order(2).rows(0, 1)[0]), 2) == []

@@ -22,14 +22,18 @@ from hypothesis import strategies as st
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
-from keras_npbatch.plan import permutation as orders
-from keras_npbatch.plan.permutation import MATERIALISED_ROWS, MAX_ROWS, Cipher, Rows, shuffled
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
+from keras_npbatch.samplers import shuffle as shuffle_sampler
+from keras_npbatch.samplers.in_order import InOrder
+from keras_npbatch.samplers.order import MAX_ROWS, Rows
+from keras_npbatch.samplers.permutation import MATERIALISED_ROWS, Cipher, shuffled
+from keras_npbatch.samplers.shuffle import Shuffle
 
 exact = settings(deadline=None, derandomize=True, max_examples=120)
 
 REMAINDERS: tuple[Remainder, ...] = get_args(Remainder)
+plain_samplers = st.sampled_from([InOrder(), Shuffle()])
 any_remainder = pytest.mark.parametrize("remainder", REMAINDERS)
 
 
@@ -80,7 +84,7 @@ def plans(draw: st.DrawFn) -> Plan:
     if remainder == "drop":
         batch_size = min(batch_size, num_samples)
     return Plan(
-        num_samples, batch_size, draw(st.integers(0, 2**70)), draw(st.booleans()), remainder
+        num_samples, batch_size, draw(st.integers(0, 2**70)), draw(plain_samplers), remainder
     )
 
 
@@ -100,7 +104,7 @@ def huge_plans(draw: st.DrawFn, largest_batch: int = 5000) -> Plan:
     remainder = draw(st.sampled_from(REMAINDERS))
     if remainder == "drop":
         batch_size = min(batch_size, num_samples)
-    return Plan(num_samples, batch_size, draw(st.integers(0, 9)), draw(st.booleans()), remainder)
+    return Plan(num_samples, batch_size, draw(st.integers(0, 9)), draw(plain_samplers), remainder)
 
 
 def steps_of(plan: Plan) -> st.SearchStrategy[int]:
@@ -195,7 +199,7 @@ def test_the_order_depends_neither_on_batch_size_nor_on_remainder(
     expected = shuffled(n, seed=seed, epoch=epoch).rows(0, n)
     for remainder in REMAINDERS:
         if remainder != "drop" or size <= n:
-            found = np.concatenate(batches(Plan(n, size, seed, True, remainder), epoch))
+            found = np.concatenate(batches(Plan(n, size, seed, Shuffle(), remainder), epoch))
             assert np.array_equal(found, expected[: len(found)])
 
 
@@ -204,7 +208,7 @@ def test_the_order_depends_neither_on_batch_size_nor_on_remainder(
 def test_without_shuffling_the_rows_are_the_positions_in_every_epoch(
     plan: Plan, data: st.DataObject, epoch: int
 ) -> None:
-    plan = dataclasses.replace(plan, shuffle=False)
+    plan = dataclasses.replace(plan, sampler=InOrder())
     step = data.draw(steps_of(plan))
     rows = plan.rows(epoch, step)
     assert rows.dtype == np.int64
@@ -219,7 +223,7 @@ def test_epoch_seed_and_shuffle_each_change_the_rows(n: int) -> None:
         plan.rows(1, 0),
         plan.rows(0, 1),
         dataclasses.replace(plan, seed=4).rows(0, 0),
-        dataclasses.replace(plan, shuffle=False).rows(0, 0),
+        dataclasses.replace(plan, sampler=InOrder()).rows(0, 0),
     ):
         assert (rows == other).mean() < 0.05
 
@@ -283,7 +287,7 @@ def test_spread_makes_no_batch_of_one_sample_unless_it_must() -> None:
     """It must for one sample, for batches of one, and for an odd number in batches of two."""
     for n in range(1, 200):
         for size in range(1, n + 3):
-            plan = Plan(n, size, shuffle=False, remainder="spread")
+            plan = Plan(n, size, sampler=InOrder(), remainder="spread")
             sizes = {stop - start for start, stop in map(plan.span, range(plan.num_batches))}
             must = n == 1 or size == 1 or (size == 2 and n % 2)
             assert (1 in sizes) == bool(must), (n, size)
@@ -318,18 +322,18 @@ def test_epoch_and_step_may_be_numpy_integers(remainder: Remainder) -> None:
 @given(plan=plans(), epoch=st.integers(0, 3))
 @example(plan=Plan(10, 4, remainder="drop"), epoch=0)
 @example(plan=Plan(10, 4, remainder="spread"), epoch=0)
-def test_locate_inverts_rows_and_is_none_exactly_for_dropped_rows(plan: Plan, epoch: int) -> None:
+def test_locate_inverts_rows_and_is_empty_exactly_for_dropped_rows(plan: Plan, epoch: int) -> None:
     if plan.num_samples > 200:
         plan = dataclasses.replace(
             plan, num_samples=200, batch_size=min(plan.batch_size, 200), seed=plan.seed
         )
     expected = {
-        row: (step, within)
+        row: [(step, within)]
         for step, rows in enumerate(batches(plan, epoch))
         for within, row in enumerate(rows.tolist())
     }
     for row in range(plan.num_samples):
-        assert plan.locate(row, epoch) == expected.get(row)
+        assert plan.locate(row, epoch) == expected.get(row, [])
     dropped = plan.num_samples - len(expected)
     assert dropped == (plan.num_samples % plan.batch_size if plan.remainder == "drop" else 0)
 
@@ -341,9 +345,8 @@ def test_locate_inverts_rows_of_huge_plans(plan: Plan, data: st.DataObject, epoc
     rows = plan.rows(epoch, step)
     for within in {0, len(rows) // 2, len(rows) - 1}:
         found = plan.locate(int(rows[within]), epoch)
-        assert found == (step, within)
-        assert found is not None
-        assert all(type(number) is int for number in found)
+        assert found == [(step, within)]
+        assert all(type(number) is int for number in found[0])
 
 
 @exact
@@ -351,12 +354,12 @@ def test_locate_inverts_rows_of_huge_plans(plan: Plan, data: st.DataObject, epoc
 def test_rows_invert_locate_of_huge_plans(plan: Plan, data: st.DataObject, epoch: int) -> None:
     row = data.draw(st.integers(0, plan.num_samples - 1))
     found = plan.locate(row, epoch)
-    if found is None:
+    if not found:
         position = int(plan.order(epoch).positions(np.array([row]))[0])
         assert plan.remainder == "drop"
         assert position >= plan.num_batches * plan.batch_size
     else:
-        step, within = found
+        ((step, within),) = found
         assert 0 <= step < plan.num_batches
         assert plan.rows(epoch, step)[within] == row
 
@@ -366,13 +369,13 @@ def test_the_rows_behind_the_last_full_batch_are_dropped(n: int) -> None:
     plan = Plan(n, 7, seed=2, remainder="drop")
     tail = plan.order(5).rows(n // 7 * 7, n)
     assert len(tail) == n % 7 > 0
-    assert [plan.locate(row, 5) for row in tail.tolist()] == [None] * len(tail)
-    assert plan.locate(int(plan.order(5).rows(0, 1)[0]), 5) == (0, 0)
+    assert [plan.locate(row, 5) for row in tail.tolist()] == [[]] * len(tail)
+    assert plan.locate(int(plan.order(5).rows(0, 1)[0]), 5) == [(0, 0)]
 
 
 def test_locate_follows_the_epoch() -> None:
     plan = Plan(1000, 10)
-    places = {plan.locate(17, epoch) for epoch in range(50)}
+    places = {place for epoch in range(50) for place in plan.locate(17, epoch)}
     assert len(places) > 40
 
 
@@ -401,14 +404,16 @@ def test_locate_refuses_what_is_no_row(row: Any, came: str) -> None:
 
 
 def test_the_defaults_are_those_of_the_documentation() -> None:
-    assert Plan(100) == Plan(num_samples=100, batch_size=32, seed=0, shuffle=True, remainder="keep")
+    assert Plan(100) == Plan(
+        num_samples=100, batch_size=32, seed=0, sampler=Shuffle(), remainder="keep"
+    )
 
 
 FIELDS: list[dict[str, Any]] = [
     {"num_samples": 11},
     {"batch_size": 5},
     {"seed": 2},
-    {"shuffle": False},
+    {"sampler": InOrder()},
     {"remainder": "spread"},
 ]
 
@@ -450,10 +455,11 @@ def settings_of(plan: Plan) -> list[str]:
 
 
 def test_numpy_settings_become_plain_ones() -> None:
-    plan = Plan(np.int64(100), np.uint8(7), np.uint64(2**64 - 1), np.bool_(False), "drop")
-    assert plan == Plan(100, 7, 2**64 - 1, False, "drop")
+    sampler = InOrder()
+    plan = Plan(np.int64(100), np.uint8(7), np.uint64(2**64 - 1), sampler, "drop", skip=np.int16(3))
+    assert plan == Plan(100, 7, 2**64 - 1, sampler, "drop", skip=3)
     types = [type(getattr(plan, name)) for name in settings_of(plan)]
-    assert types == [int, int, int, bool, str, Shard, int, type(None)]
+    assert types == [int, int, int, InOrder, str, Shard, int, type(None), int]
 
 
 @exact
@@ -498,8 +504,8 @@ def test_kept_orders_are_not_in_the_pickle(n: int) -> None:
 @any_remainder
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_in_data_order_changes_the_order_alone(remainder: Remainder, shuffle: bool) -> None:
-    plan = Plan(10, 4, 7, shuffle, remainder)
-    assert plan.in_data_order() == Plan(10, 4, 7, False, remainder)
+    plan = Plan(10, 4, 7, Shuffle() if shuffle else InOrder(), remainder)
+    assert plan.in_data_order() == Plan(10, 4, 7, InOrder(), remainder)
     assert plan.in_data_order(every_row=False) == plan.in_data_order()
     assert plan.shuffle is shuffle
 
@@ -511,8 +517,8 @@ def test_in_data_order_changes_the_order_alone(remainder: Remainder, shuffle: bo
 def test_in_data_order_with_every_row_neither_drops_nor_pads(
     remainder: Remainder, expected: Remainder
 ) -> None:
-    plan = Plan(10, 4, 7, True, remainder).in_data_order(every_row=True)
-    assert plan == Plan(10, 4, 7, False, expected)
+    plan = Plan(10, 4, 7, Shuffle(), remainder).in_data_order(every_row=True)
+    assert plan == Plan(10, 4, 7, InOrder(), expected)
     assert np.concatenate(batches(plan)).tolist() == list(range(10))
 
 
@@ -533,7 +539,7 @@ def test_a_batch_does_not_depend_on_what_was_asked_before(
         expected = Plan(130, 10, remainder=remainder).rows(epoch, step)
         assert np.array_equal(plan.rows(epoch, step), expected)
         if located:
-            assert plan.locate(int(expected[4]), epoch) == (step, 4)
+            assert plan.locate(int(expected[4]), epoch) == [(step, 4)]
 
 
 @pytest.mark.parametrize("n", [20_000, MATERIALISED_ROWS + 1])
@@ -548,7 +554,7 @@ def test_threads_that_ask_at_once_get_what_one_thread_gets(n: int) -> None:
         together.wait(30)
         for epoch, step in asked:
             assert plan.rows(epoch, step).tolist() == expected[epoch, step]
-            assert plan.locate(expected[epoch, step][7], epoch) == (step, 7)
+            assert plan.locate(expected[epoch, step][7], epoch) == [(step, 7)]
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
@@ -584,13 +590,13 @@ def test_orders_that_another_thread_evicts_are_made_again(kept: Callable[[], Any
     for epoch in (0, 0, 1, 0, 2, 3, 4, 0):
         rows = plan.rows(epoch, 2)
         assert np.array_equal(rows, Plan(100, 8).rows(epoch, 2))
-        assert plan.locate(int(rows[5]), epoch) == (2, 5)
+        assert plan.locate(int(rows[5]), epoch) == [(2, 5)]
 
 
 def test_writing_to_a_batch_is_refused_or_changes_no_later_batch() -> None:
     for plan in (
         Plan(100, 8),
-        Plan(100, 8, shuffle=False),
+        Plan(100, 8, sampler=InOrder()),
         Plan(MAX_ROWS, 8),
         Plan(MAX_ROWS, 9000),
     ):
@@ -612,7 +618,7 @@ def test_the_epochs_in_use_are_drawn_once() -> None:
         return shuffled(*args, **kwargs)
 
     plan = Plan(1000, 10)
-    with mock.patch.object(orders, "shuffled", counted):
+    with mock.patch.object(shuffle_sampler, "shuffled", counted):
         for epoch in range(10):
             for step in range(50):
                 plan.rows(epoch, step)
@@ -738,17 +744,6 @@ def test_what_is_no_seed_is_refused(seed: Any, came: str) -> None:
 
 def test_a_seed_that_was_not_drawn_yet_is_refused() -> None:
     assert refusal(seed=None).startswith("seed is None (NoneType); expected a whole number")
-
-
-@pytest.mark.parametrize(
-    ("shuffle", "came"),
-    [(1, "1 (int)"), (0, "0 (int)"), ("yes", "'yes' (str)"), (None, "None (NoneType)")],
-)
-def test_what_is_neither_true_nor_false_is_refused_as_shuffle(shuffle: Any, came: str) -> None:
-    assert refusal(shuffle=shuffle) == (
-        f"shuffle is {came}; expected True (a new permutation each epoch) or False (the order "
-        "of the data)."
-    )
 
 
 @pytest.mark.parametrize(

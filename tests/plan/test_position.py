@@ -216,8 +216,8 @@ def test_the_state_of_another_dataset_is_refused_and_the_difference_told(differe
     assert str(caught.value).startswith("the state is of another dataset: ")
     assert str(caught.value).endswith(
         ". Expected a dataset with the same data and settings as the one that wrote it: with "
-        "others its batches would not go on where they ended. Make it so, the seed too, or begin "
-        "anew."
+        "others its batches would not go on where they ended. Make it so, the seed too, or start "
+        "again."
     )
     assert (other.epoch, other.state_dict()["step"]) == (0, 0)
 
@@ -266,7 +266,7 @@ def test_the_name_of_a_transform_is_told_whatever_it_is():
         (
             lambda state: state | {"version": 2},
             "the state has version 2 (int); this keras_npbatch reads version 1. Load it with the "
-            "keras_npbatch that wrote it, or begin anew.",
+            "keras_npbatch that wrote it, or start again.",
         ),
         (
             lambda state: state | {"dataset": 3},
@@ -284,6 +284,10 @@ def test_the_name_of_a_transform_is_told_whatever_it_is():
         (
             lambda state: state | {"skip": 50},
             "in the state, skip is 50 (int); expected a whole number from 0 to 49.",
+        ),
+        (
+            lambda state: state | {"order_size": -1},
+            "in the state, order_size is -1 (int); expected a whole number from 0 up.",
         ),
         (
             lambda state: state | {"dataset": state["dataset"] | {"global_batch_size": 0}},

@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan.explanation import Explanation
-from keras_npbatch.plan.permutation import MAX_ROWS
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard, even_locate, even_part
+from keras_npbatch.samplers.in_order import InOrder
+from keras_npbatch.samplers.order import MAX_ROWS
+from keras_npbatch.samplers.own import chosen_sampler
+from keras_npbatch.samplers.shuffle import Shuffle
 
 exact = settings(deadline=None, derandomize=True, max_examples=120)
 
@@ -38,7 +41,8 @@ def sharded(draw: st.DrawFn, most_samples: int = 400, most_shards: int = 9) -> l
     n = max(n, full) if remainder == "drop" else n
     seed, shuffle = draw(st.integers(0, 3)), draw(st.booleans())
     return [
-        Plan(n, batch_size, seed, shuffle, remainder, Shard(index, count)) for index in range(count)
+        Plan(n, batch_size, seed, chosen_sampler(shuffle, None), remainder, Shard(index, count))
+        for index in range(count)
     ]
 
 
@@ -51,12 +55,12 @@ def huge(draw: st.DrawFn) -> Plan:
     remainder = draw(st.sampled_from(REMAINDERS))
     n = max(n, count * batch_size) if remainder == "drop" else n
     index = draw(st.sampled_from([0, count - 1]) | st.integers(0, count - 1))
-    return Plan(n, batch_size, 0, True, remainder, Shard(index, count))
+    return Plan(n, batch_size, 0, Shuffle(), remainder, Shard(index, count))
 
 
 def whole(plan: Plan) -> Plan:
     """The plan of one process with the same global batch."""
-    return Plan(plan.num_samples, plan.global_batch_size, plan.seed, plan.shuffle, plan.remainder)
+    return Plan(plan.num_samples, plan.global_batch_size, plan.seed, plan.sampler, plan.remainder)
 
 
 # --- the rows of all ---------------------------------------------------------------------------
@@ -156,17 +160,17 @@ def test_a_thousand_processes_over_a_million_million_samples() -> None:
 def test_locate_inverts_rows(plans: list[Plan], data: st.DataObject, epoch: int) -> None:
     row = data.draw(st.integers(0, plans[0].num_samples - 1))
     places = [plan.locate(row, epoch) for plan in plans]
-    found = [index for index, place in enumerate(places) if place is not None]
+    found = [index for index, place in enumerate(places) if place]
     for plan in plans:
-        assert plan.locate_shard(row, epoch) == plans[-1].locate_shard(row, epoch)
+        assert plan.locate_shards(row, epoch) == plans[-1].locate_shards(row, epoch)
     if not found:
         assert plans[0].remainder == "drop"
-        assert plans[0].locate_shard(row, epoch) is None
+        assert plans[0].locate_shards(row, epoch) == []
         return
     (index,) = found
-    step, position = places[index]  # type: ignore[misc]
+    ((step, position),) = places[index]
     assert plans[index].rows(epoch, step)[position] == row
-    assert plans[0].locate_shard(row, epoch) == (step, index, position)
+    assert plans[0].locate_shards(row, epoch) == [(step, index, position)]
 
 
 @exact
@@ -177,7 +181,7 @@ def test_locate_inverts_rows_of_a_huge_epoch(plan: Plan, data: st.DataObject) ->
     rows = plan.rows(2, step)
     if len(rows):
         position = data.draw(st.integers(0, len(rows) - 1))
-        assert plan.locate(int(rows[position]), 2) == (step, position)
+        assert plan.locate(int(rows[position]), 2) == [(step, position)]
 
 
 @exact
@@ -225,7 +229,7 @@ def test_any_process_explains_the_step_of_all(
 
 
 def test_an_explanation_reads_so() -> None:
-    plan = Plan(10, 2, shuffle=False, remainder="pad", shard=Shard(1, 2))
+    plan = Plan(10, 2, sampler=InOrder(), remainder="pad", shard=Shard(1, 2))
     assert str(Explanation.of(plan, epoch=0, step=2)) == (
         "step 2 of 3 in epoch 0: 2 of 10 samples, remainder='pad'\n"
         "  shard 0 of 2: rows [8], 1 padded\n"

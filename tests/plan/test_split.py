@@ -17,9 +17,12 @@ from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, Shard
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
-from keras_npbatch.plan.permutation import MATERIALISED_ROWS, MAX_ROWS
+from keras_npbatch.plan.division import divided
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.split import Selection
+from keras_npbatch.samplers.order import MAX_ROWS
+from keras_npbatch.samplers.own import chosen_sampler
+from keras_npbatch.samplers.permutation import MATERIALISED_ROWS
 
 exact = settings(deadline=None, derandomize=True, max_examples=120)
 
@@ -276,8 +279,8 @@ def test_numbers_of_numpy_and_fractions_are_numbers():
     st.integers(0, 3),
 )
 def test_an_epoch_of_a_part_has_its_rows_once(n, batch_size, shuffle, remainder, count, epoch):
-    plan = Plan(n, 1, 5, shuffle, "keep")
-    for part in plan.split((0.6,), 0):
+    sampler = chosen_sampler(shuffle, None)
+    for part in divided(Plan(n, 1, 5, sampler, "keep"), (0.6,), 0):
         if remainder == "drop" and part.num_samples < batch_size * count:
             continue
         plans = [
@@ -285,7 +288,7 @@ def test_an_epoch_of_a_part_has_its_rows_once(n, batch_size, shuffle, remainder,
                 part.num_samples,
                 batch_size,
                 part.seed,
-                shuffle,
+                sampler,
                 remainder,
                 Shard(index, count),
                 selection=part.selection,
@@ -303,14 +306,14 @@ def test_an_epoch_of_a_part_has_its_rows_once(n, batch_size, shuffle, remainder,
         assert len(rows) == len({row for *_, row in rows}) == len(own) - left_out
         assert {row for *_, row in rows} <= own
         for index, step, place, row in rows:
-            assert plans[index].locate(row, epoch) == (step, place)
-            assert plans[0].locate_shard(row, epoch) == (step, index, place)
+            assert plans[index].locate(row, epoch) == [(step, place)]
+            assert plans[0].locate_shards(row, epoch) == [(step, index, place)]
         for row in set(range(n)) - {row for *_, row in rows}:
-            assert plans[0].locate_shard(row, epoch) is None
+            assert plans[0].locate_shards(row, epoch) == []
 
 
 def test_a_part_is_shuffled_anew_each_epoch_and_read_in_order_elsewhere():
-    part, _ = Plan(1000, 32, seed=0).split((0.8,), 0)
+    part, _ = divided(Plan(1000, 32, seed=0), (0.8,), 0)
     orders = [
         np.concatenate([part.rows(epoch, step) for step in range(part.num_batches)]).tolist()
         for epoch in range(2)
@@ -323,7 +326,7 @@ def test_a_part_is_shuffled_anew_each_epoch_and_read_in_order_elsewhere():
 
 
 def test_a_plan_of_a_part_is_sent_without_its_rows():
-    part, _ = Plan(10**6, 32, seed=0).split((0.8,), 0)
+    part, _ = divided(Plan(10**6, 32, seed=0), (0.8,), 0)
     rows = part.rows(0, 7).tolist()
     sent = pickle.dumps(part)
     assert len(sent) < 1000
@@ -333,10 +336,10 @@ def test_a_plan_of_a_part_is_sent_without_its_rows():
 
 
 def test_a_row_that_is_not_there_is_refused():
-    part, other = Plan(100, 8, seed=0).split((0.8,), 0)
+    part, other = divided(Plan(100, 8, seed=0), (0.8,), 0)
     assert part.num_rows == 100
     found = [(part.locate(row, 0), other.locate(row, 0)) for row in range(100)]
-    assert all((one is None) != (two is None) for one, two in found)
+    assert all(len(one) + len(two) == 1 for one, two in found)
     for row in (-1, 100):
         with pytest.raises(InvalidArgumentError, match="row is"):
             part.locate(row, 0)

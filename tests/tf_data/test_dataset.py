@@ -202,7 +202,7 @@ def test_an_endless_dataset_is_infinite_and_walks_on(make):
     assert int(batches.cardinality()) == tf.data.INFINITE_CARDINALITY
     walked = [ids for epoch in range(3) for ids in epoch_of(dataset, epoch)][:17]
     assert ids_of(batches.take(17)) == walked
-    # As for any iteration of it: the epoch that was not delivered whole is begun anew.
+    # As for any iteration of it: the epoch that was not delivered whole is started again.
     assert ids_of(batches.take(1)) == epoch_of(dataset, 2)[:1]
 
 

@@ -29,7 +29,7 @@ from keras_npbatch.callbacks.backup.process_states import (
     own_state,
     states_of_others,
 )
-from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.callbacks.files import folder_path
 from keras_npbatch.distributed.agreement import refuse_different_backups
 from keras_npbatch.distributed.rank import has_others, is_first
@@ -42,7 +42,7 @@ from keras_npbatch.plan.shard import Shard
 __all__ = ["BackupAndRestore"]
 
 
-class BackupAndRestore(Watcher):
+class BackupAndRestore(DatasetCallback):
     """Save the state of training and the position in the dataset; resume from it after a restart.
 
     If `fit` is interrupted after any step (an exception, a kill, a power cut) and started again,
@@ -93,7 +93,7 @@ class BackupAndRestore(Watcher):
         RanksDisagreeError: when `fit` begins, if the processes don't find the same backup.
     """
 
-    _of_one_fit = Watcher._of_one_fit | {"_folder", "_last"}
+    _of_one_fit = DatasetCallback._of_one_fit | {"_folder", "_last"}
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class BackupAndRestore(Watcher):
             raise
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """In a resumed epoch, go on with its metrics; after it, count its steps anew."""
+        """In a resumed epoch, go on with its metrics; after it, count its steps again."""
         super().on_epoch_begin(epoch, logs)
         self._epoch = epoch
         if self._metrics is None:

@@ -57,8 +57,8 @@ class LastInList(keras.callbacks.Callback):  # type: ignore[misc]  # Keras is un
         if not_restored and backup is not None and backup._writes:
             warnings.warn(
                 f"BackupAndRestore has not restored the state of {'; '.join(not_restored)}. "
-                "Expected the callbacks that fit was given when the backup was made; these begin "
-                "anew.",
+                "Expected the callbacks that fit was given when the backup was made; these start "
+                "again.",
                 stacklevel=2,
             )
 

@@ -71,7 +71,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
     raise InvalidStateError(
         f"{path} has version {describe(version)}; this keras_npbatch reads version {_VERSION}. "
-        "Read it with the keras_npbatch that wrote it, or begin anew."
+        "Read it with the keras_npbatch that wrote it, or start again."
     )
 
 
@@ -79,7 +79,7 @@ def damaged(path: Path, why: str) -> InvalidStateError:
     """The error for a file that is damaged or not a snapshot of training."""
     return InvalidStateError(
         f"{path} is damaged, or not written by keras_npbatch ({why}); expected a snapshot of "
-        "training. Remove it to begin anew."
+        "training. Remove it to start again."
     )
 
 

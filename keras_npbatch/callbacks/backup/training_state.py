@@ -97,7 +97,7 @@ def refuse_another_model(model: Any, groups: Groups, facts: Mapping[str, Any]) -
     if differences:
         raise InvalidStateError(
             f"the backup is of another model: {'; '.join(differences[:5])}. Expected the model, "
-            "compiled, as it was. Make it so, or remove the backup to begin anew."
+            "compiled, as it was. Make it so, or remove the backup to start again."
         )
 
 

@@ -17,16 +17,16 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_npbatch.callbacks.coverage.receipt import Receipt, Tally
-from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.errors import CoverageError, InvalidArgumentError, describe, describe_rows
 from keras_npbatch.fit.deliveries import Delivery
-from keras_npbatch.plan.permutation import Rows
+from keras_npbatch.samplers.order import Rows
 from keras_npbatch.tree import Tree
 
 __all__ = ["CoverageAudit"]
 
 
-class CoverageAudit(Watcher):
+class CoverageAudit(DatasetCallback):
     """Count the samples that training has seen, and complain unless it has seen each exactly once.
 
     Counts the batches whose step has ended, not those that Keras takes to build a model, reads

@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, describe_rows
-from keras_npbatch.plan.permutation import Order, Rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import mixed
+from keras_npbatch.samplers.order import Order, Rows
 
 __all__ = ["Receipt", "Tally"]
 
@@ -55,9 +55,10 @@ class Receipt:
     seen: int
     """Samples trained on, each counted as often as it was trained on."""
     missing: int
-    """Expected samples that were not trained on."""
+    """Expected samples that were not trained on, or less often than expected."""
     repeated: int
-    """Samples that were trained on more than once."""
+    """Samples that were trained on more often than expected: more than once, unless the sampler
+    repeats rows."""
     unexpected: int
     """Samples that were trained on but belong to other steps or to none."""
     missing_rows: tuple[int, ...]
@@ -90,17 +91,17 @@ class Receipt:
         )
         return (
             f"<Receipt of epoch {self.epoch}, steps {first} to {stop - 1}{of_shard}: {self.seen} "
-            f"samples seen, {self.expected} expected{wrong or ', each once'}>"
+            f"samples seen, {self.expected} expected{wrong or ', each as often as expected'}>"
         )
 
     @property
     def is_whole(self) -> bool:
-        """Whether each sample of the whole epoch was trained on exactly once."""
+        """Whether each sample of the whole epoch was trained on as often as expected."""
         return self.is_right and self.seen == self.total and self.rows_digest == self.total_digest
 
     @property
     def is_right(self) -> bool:
-        """Whether each expected sample was trained on exactly once, and no other."""
+        """Whether each expected sample was trained on as often as expected, and no other."""
         return not (self.missing or self.repeated or self.unexpected)
 
     def as_dict(self) -> dict[str, Any]:
@@ -177,7 +178,7 @@ class Receipt:
 
 
 class Tally:
-    """Counts the samples of one pass, with one byte for each sample of an epoch.
+    """Counts the samples of one pass: four bytes for each sample of the data.
 
     Args:
         plan: which rows are in which batch.
@@ -189,7 +190,7 @@ class Tally:
         self.plan, self.epoch, self.first = plan, epoch, first
         self.stop = first
         """The step after the last one counted."""
-        self._times = np.zeros(plan.num_samples, np.uint8)
+        self._times = np.zeros(plan.num_samples, np.uint32)
         self._strangers: Counter[int] = Counter()
         """Rows of other parts of a split."""
         self._seen = 0
@@ -215,18 +216,22 @@ class Tally:
 
     def receipt(self, stop: int) -> Receipt:
         """The receipt of a pass that was to be trained on up to the step before `stop`."""
-        missing: list[int] = []
-        num_missing = expected = 0
-        times = self._times.copy()
+        wanted = np.zeros_like(self._times)
+        expected = 0
         for rows in _planned(self.plan, self.epoch, self.first, stop):
             expected += len(rows)
-            numbers = self.plan.numbers(rows)
-            absent = rows[times[numbers] == 0]
-            num_missing += len(absent)
-            missing.extend(absent[: _MOST_NAMED - len(missing)].tolist())
-            times[numbers] = 0
-        repeated = self._rows_where(self._times > 1, least=2)
-        unexpected = self._rows_where(times > 0, least=1)
+            np.add.at(wanted, self.plan.numbers(rows), 1)
+        lacking = self._times < wanted
+        num_missing = int(np.count_nonzero(lacking))
+        missing: list[int] = []
+        if num_missing:
+            for rows in _planned(self.plan, self.epoch, self.first, stop):
+                absent = dict.fromkeys(rows[lacking[self.plan.numbers(rows)]].tolist())
+                missing.extend([row for row in absent if row not in missing])
+                if len(missing) >= _MOST_NAMED:
+                    break
+        repeated = self._rows_where(self._times > np.maximum(wanted, 1), least=2)
+        unexpected = self._rows_where((self._times > 0) & (wanted == 0), least=1)
         # Includes what other processes read, and what was read before a resume with other batches.
         _, total = self.plan.global_span(self.plan.num_batches - 1)
         total_digest, epoch_digest = _digests(self.plan, self.epoch, total)
@@ -242,7 +247,7 @@ class Tally:
             missing=num_missing,
             repeated=len(repeated),
             unexpected=len(unexpected),
-            missing_rows=tuple(missing),
+            missing_rows=tuple(missing[:_MOST_NAMED]),
             repeated_rows=tuple(repeated[:_MOST_NAMED].tolist()),
             unexpected_rows=tuple(unexpected[:_MOST_NAMED].tolist()),
             order_digest=_described(self._order),
@@ -263,7 +268,7 @@ class Tally:
 def _digests(plan: Plan, epoch: int, total: int) -> tuple[int, int]:
     """The digest of the first `total` rows of an epoch, and that of the order of all its rows."""
     of_rows = of_order = start = 0
-    for rows in _ordered(plan.order(epoch), 0, plan.num_samples):
+    for rows in _ordered(plan.order(epoch), 0, plan.epoch_size):
         numbers = rows.astype(np.uint64)
         of_rows = _sum(of_rows, _hashed(numbers[: max(total - start, 0)]))
         positions = np.arange(start, start + len(rows), dtype=np.uint64)

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.callbacks.input_monitor.costs import Costs, advice, measure
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.deliveries import Delivery
@@ -24,7 +24,7 @@ _EXPLAINED = 0.5
 """If making a batch takes less than this share of the wait, it does not explain the wait."""
 
 
-class InputMonitor(Watcher):
+class InputMonitor(DatasetCallback):
     """Measure how long each training step waits for its batch, and warn if that is too long.
 
     Warns once, with the waiting time, the step time, where the time goes (reading, transform,
@@ -55,7 +55,7 @@ class InputMonitor(Watcher):
         InvalidArgumentError: for an invalid value.
     """
 
-    _of_one_fit = Watcher._of_one_fit | {"_last"}
+    _of_one_fit = DatasetCallback._of_one_fit | {"_last"}
 
     def __init__(self, dataset: Any, warn_above: float = 0.3, patience: int = 20) -> None:
         super().__init__(dataset)

@@ -101,6 +101,8 @@ def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any]:
     """
     if costs.dearest == "transport":
         return "use_multiprocessing", False
+    if costs.dearest == "reading" and core_of(dataset).rereads_chunks:
+        return "sampler", "keras_npbatch.samplers.BlockShuffle()"
     facts = core_of(dataset).facts(dataset.plan)
     if is_cheap(facts):  # the caller makes it in any case: it is the number of steps that is slow
         return "batch_size", 2 * dataset.batch_size

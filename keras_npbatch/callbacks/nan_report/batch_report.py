@@ -21,8 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import core_of
-from keras_npbatch.batches.parts import ClassWeight, Parts, unpack
+from keras_npbatch.batches.parts import Parts, unpack
 from keras_npbatch.callbacks.files import opened, remove, replacing
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, describe
 from keras_npbatch.fit.deliveries import Delivery
@@ -119,7 +120,7 @@ def read_report(folder: Path, number: int | None) -> tuple[dict[str, Any], int]:
                 for leaf in leaves(batches[number]["weights"]):
                     range(len(paths))[leaf]
                 if batches[number]["class_weight"] is not None:
-                    ClassWeight(dict(batches[number]["class_weight"]))
+                    ClassWeight.of_pairs(batches[number]["class_weight"])
                 return batches[number], number
     except Exception as error:  # whatever parsing a damaged file may raise
         raise InvalidStateError(

@@ -12,10 +12,11 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import core_of
-from keras_npbatch.batches.parts import ClassWeight, pack, unpack
+from keras_npbatch.batches.parts import pack, unpack
 from keras_npbatch.batches.work import Work
-from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.callbacks.files import folder_path
 from keras_npbatch.callbacks.nan_report.batch_report import (
     arrays_path,
@@ -40,7 +41,7 @@ from keras_npbatch.tree import Tree, map_leaves
 __all__ = ["NaNReport", "replay"]
 
 
-class NaNReport(Watcher):
+class NaNReport(DatasetCallback):
     """When the loss or an input becomes NaN or infinite, save the batch and end training.
 
     Checks the loss of each step, and each float array in its batch. Writes to `folder`:
@@ -71,7 +72,7 @@ class NaNReport(Watcher):
         InvalidArgumentError: for an invalid value.
     """
 
-    _of_one_fit = Watcher._of_one_fit | {"_deliveries"}
+    _of_one_fit = DatasetCallback._of_one_fit | {"_deliveries"}
 
     def __init__(
         self, dataset: Any, folder: Any, on_nan: Literal["raise", "stop"] = "raise"
@@ -192,7 +193,7 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     place = core.place_of(found["state"])
     epoch, step, plan = place.epoch, place.step, place.plan(core.plan)
     pairs = found["class_weight"]
-    training = True if pairs is None else ClassWeight(dict(pairs))
+    training = True if pairs is None else ClassWeight.of_pairs(pairs)
     batch = core.maker(Work(plan, training))(epoch, step)
     kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
     if plan.remainder == "pad":  # the model determines the shape and scale of the weights

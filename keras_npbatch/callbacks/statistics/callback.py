@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from keras_npbatch.batches.summary import Summary, summarise
-from keras_npbatch.callbacks.dataset_callback import Watcher
+from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.callbacks.statistics.classes import WholeData, drift
 from keras_npbatch.callbacks.statistics.epoch_figures import EpochFigures, of_classes, of_leaves
 from keras_npbatch.callbacks.statistics.images import write_images
@@ -35,13 +35,15 @@ _MOST_CLASSES_LOGGED = 20
 """For a leaf with more classes, the counts of the classes are only in `history`."""
 
 
-class BatchStatistics(Watcher):
+class BatchStatistics(DatasetCallback):
     """Statistics, for each epoch, of the data that the model was trained on.
 
     Counts the batches whose step has ended, after the transform and without padding. The workers
     that make the batches compute the figures; with `workers=0`, training does. Names:
 
     - `data/batches`, `data/samples`, `data/bytes`, `data/samples_per_second`, `data/wait_share`;
+    - with the sampler `LengthBuckets`, `data/padding_waste`: the part of a batch that is padding if
+      it is padded to its longest sample, on average over the batches;
     - for each leaf of numbers, such as `x`, `x/image`, `y`: `data/x/mean`, `std`, `min`, `max` of
       its finite values, `zeros` (the share of zeros), `nan` and `inf` (their number). Sample
       weights are those of the dataset, before `fit` scales the weights of padded batches;
@@ -86,7 +88,7 @@ class BatchStatistics(Watcher):
             to it.
     """
 
-    _of_one_fit = Watcher._of_one_fit | {"_validation_watch"}
+    _of_one_fit = DatasetCallback._of_one_fit | {"_validation_watch"}
 
     def __init__(
         self,
@@ -155,7 +157,7 @@ class BatchStatistics(Watcher):
                 }
             )
         self._whole.learn(delivery, found)
-        self._training.add(found, delivery.waited_s)
+        self._training.add(found, delivery)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Start counting what validation reads."""
@@ -177,7 +179,7 @@ class BatchStatistics(Watcher):
         if self._validated is not None:
             steps, self._last_test_step = batch - self._last_test_step, batch
             for delivery in self._validation_watch.trained(steps):
-                self._validated.add(delivery.summary, delivery.waited_s)
+                self._validated.add(delivery.summary, delivery)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the figures of the epoch to `logs` and `history`."""

@@ -20,7 +20,8 @@ from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary, classes
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.plan import Plan
-from keras_npbatch.sources.sources import IndexedArray, Source, TakenArray
+from keras_npbatch.sources.arrays import IndexedArray, TakenArray
+from keras_npbatch.sources.source import Source
 
 __all__ = ["WholeData", "add_counts", "classes_of", "drift"]
 

@@ -1,7 +1,7 @@
 """`EpochFigures`: merges the figures of batches into those of an epoch, or of a validation.
 
 figures = EpochFigures()
-figures.add(summary, waited_s=0.0)      # of each batch
+figures.add(summary, delivery)          # of each batch
 figures.overall("data")                 # {"data/batches": 1.0, ...}
 of_leaves(figures.moments)              # {"data/x/mean": 0.5, ...}
 """
@@ -14,6 +14,7 @@ from time import perf_counter
 from keras_npbatch.batches.moments import Moments
 from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary
 from keras_npbatch.callbacks.statistics.classes import add_counts
+from keras_npbatch.fit.deliveries import Delivery
 
 __all__ = ["EpochFigures", "of_classes", "of_leaves"]
 
@@ -24,18 +25,23 @@ class EpochFigures:
     def __init__(self) -> None:
         self.began = self.ended = perf_counter()
         self.waited_s = 0.0
+        self.waste: list[float] = []
+        """Of each batch, the part that is padding, if the sampler knows lengths."""
         self.batches = self.samples = self.num_bytes = 0
         self.moments: dict[str, Moments] = {}
         self.classes: dict[str, Counts] = {}
         self._numbers: set[str] = set()
         """Leaves with too many values to be classes."""
 
-    def add(self, found: Summary, waited_s: float) -> None:
+    def add(self, found: Summary, delivery: Delivery) -> None:
         """Add the figures of a batch."""
+        waste = delivery.plan.sampler.padding_waste(delivery.rows)
+        if waste is not None:
+            self.waste.append(waste)
         self.batches += 1
         self.samples += found.samples
         self.num_bytes += found.num_bytes
-        self.waited_s += waited_s
+        self.waited_s += delivery.waited_s
         for name, of_batch in found.moments.items():
             before = self.moments.get(name)
             self.moments[name] = of_batch if before is None else before.merged(of_batch)
@@ -51,7 +57,8 @@ class EpochFigures:
     def overall(self, root: str) -> dict[str, float]:
         """The figures that are not of a single leaf."""
         took_s = max(self.ended - self.began, 1e-9)
-        return {
+        waste = {f"{root}/padding_waste": sum(self.waste) / len(self.waste)} if self.waste else {}
+        return waste | {
             f"{root}/batches": float(self.batches),
             f"{root}/samples": float(self.samples),
             f"{root}/bytes": float(self.num_bytes),

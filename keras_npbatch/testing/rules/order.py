@@ -83,12 +83,15 @@ def every_sample_comes_once(subject: Subject) -> Iterator[str]:
     if subject.num_samples not in (None, count, count + beyond):
         yield f"{count} samples came in an epoch; expected {subject.num_samples}"
         return
-    if subject.sample_id is not None:
+    if subject.sample_id is not None and not subject.repeats_rows:
         for number in (0, 1):
             key, times = Counter(subject.keys(subject.known_again(number))).most_common(1)[0]
             if times > 1:
                 yield f"sample {key} came {times} times in epoch {number}"
                 return
+    if subject.repeats_rows:
+        yield from _wrong_rows(subject)
+        return
     here, there = (Counter(subject.keys(subject.known_again(number))) for number in (0, 1))
     if (here - there).total() > subject.left_out + beyond:
         need_to_be_the_same_samples(subject, count + beyond)
@@ -99,6 +102,21 @@ def every_sample_comes_once(subject: Subject) -> Iterator[str]:
             f"whether the {count} samples of an epoch are all there are, and no two the same one: "
             "give num_samples= or sample_id="
         )
+
+
+def _wrong_rows(subject: Subject) -> Iterator[str]:
+    """Of a sampler that repeats rows: a row has one and the same sample wherever it comes."""
+    known: dict[int, Hashable] = {}
+    for number in (0, 1):
+        keys = subject.keys(subject.known_again(number))
+        rows = subject.rows_of(number)
+        if len(keys) != len(rows):
+            yield f"{len(keys)} samples came in epoch {number}; expected {len(rows)}"
+            return
+        for row, key in zip(rows, keys, strict=True):
+            if known.setdefault(row, key) != key:
+                yield f"row {row} came with two different samples"
+                return
 
 
 def need_to_be_the_same_samples(subject: Subject, count: int) -> None:

@@ -55,7 +55,7 @@ def batches_have_a_form_that_keras_takes(subject: Subject) -> Iterator[str]:
 
 
 @rule(
-    why="A model is built for the first batch: others fail in it, are compiled for anew, or are "
+    why="A model is built for the first batch: others fail in it, are compiled for again, or are "
     "cast without a word.",
     mend="Return the same nesting, dtypes and numbers of dimensions for every batch "
     "(np.asarray(..., dtype), np.expand_dims).",
@@ -149,7 +149,7 @@ def _seen_at(subject: Subject, step: int) -> Seen | None:
 
 @rule(
     why="Batches of other sizes weigh their samples differently, and each new size may be compiled "
-    "for anew.",
+    "for again.",
     mend="Give every batch batch_size samples; the last may have the rest, or all sizes may differ "
     "by one at most.",
     after=(len_is_the_number_of_batches,),

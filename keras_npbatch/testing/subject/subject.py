@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -115,7 +116,24 @@ class Subject:
     @property
     def left_out(self) -> int:
         """Samples that an epoch drops (others in each epoch) or leaves to other processes."""
-        return self.dataset.num_samples - self._in_an_epoch() if self.is_ours else 0
+        if not self.is_ours:
+            return 0
+        if self.repeats_rows:  # other rows more often in each epoch
+            here, there = (Counter(self.rows_of(number)) for number in (0, 1))
+            return max((here - there).total(), (there - here).total())
+        return int(self.dataset.plan.epoch_size) - self._in_an_epoch()
+
+    @property
+    def repeats_rows(self) -> bool:
+        """Whether its sampler may have a row more than once in an epoch, or not at all."""
+        return self.is_ours and bool(self.dataset.plan.sampler.repeats)
+
+    def rows_of(self, number: int) -> list[int]:
+        """The rows of the `number`th epoch from now, of a `BatchDataset`."""
+        plan: Plan = self.dataset.plan
+        epoch = self.dataset.epoch + number
+        rows = [plan.rows(epoch, step) for step in range(plan.num_batches)]
+        return [int(row) for row in np.concatenate(rows)]
 
     def steps(self, most: int) -> list[int]:
         """Up to `most` steps: the first, the last, and some in between."""

@@ -32,6 +32,7 @@ from keras_npbatch.workers.processes import refusals
 from keras_npbatch.workers.processes.memory import map_segment
 from keras_npbatch.workers.processes.patience import MOST_DEATHS
 from keras_npbatch.workers.processes.process import Process
+from keras_npbatch.workers.processes.work_sent import WorkSent
 from keras_npbatch.workers.processes.worker import MESSAGE_BYTES, Extent, Failed, Made, Place, Task
 
 __all__ = ["Job", "Key", "Member", "end_members", "watching"]
@@ -84,9 +85,11 @@ class Member:
         index: its row of the board.
         process: the process.
         bell: a further descriptor to watch.
+        sent: turns work into bytes.
     """
 
-    def __init__(self, index: int, process: Process, bell: int) -> None:
+    def __init__(self, index: int, process: Process, bell: int, sent: WorkSent) -> None:
+        self._sent = sent
         self.index, self.process, self.end = index, process, process.end
         self.descriptors = (self.end.fileno(), process.pidfd, bell)
         """The descriptors to watch for news of it."""
@@ -117,7 +120,8 @@ class Member:
         returned: list[int] = []
         while self._returned and len(returned) < _MOST_RETURNED:
             returned.append(self._returned.popleft())
-        task = Task(job.number, *job.key, returned)
+        work, epoch, step = job.key
+        task = Task(job.number, self._sent.dump(work), epoch, step, returned)
         with contextlib.suppress(ConnectionError):  # it has died; that is noticed later
             self.end.send(pickle.dumps(task))
 

@@ -35,6 +35,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.slots import Leases
 from keras_npbatch.batches.work import Work
 from keras_npbatch.workers.processes import failures, interrupts, packing, refusals
@@ -44,6 +45,7 @@ from keras_npbatch.workers.processes.memory import map_segment, new_segment
 from keras_npbatch.workers.processes.patience import Patience
 from keras_npbatch.workers.processes.process import check_system
 from keras_npbatch.workers.processes.sending import Package
+from keras_npbatch.workers.processes.work_sent import WorkSent
 from keras_npbatch.workers.processes.worker import BOARD_BYTES, STARTING, Extent, Failed, Hello
 
 __all__ = ["Pool"]
@@ -113,6 +115,7 @@ class Pool:
         self, opened: contextlib.ExitStack, dataset: Any, workers: int, start_method: StartMethod
     ) -> None:
         opened.callback(self.changed.set)
+        self._sent = WorkSent(core_of(dataset).plan)
         self._package = Package.of(dataset, opened)
         with interrupts.deferred():
             with refusals.translated():
@@ -306,7 +309,7 @@ class Pool:
     def _launch(self, index: int) -> None:
         with interrupts.deferred():
             process = self._launcher.launch()
-            self._members[index : index + 1] = [Member(index, process, self._bell)]
+            self._members[index : index + 1] = [Member(index, process, self._bell, self._sent)]
         hello = Hello(index, self._package.num_bytes, self._board.nbytes)
         with contextlib.suppress(ConnectionError):  # it is dead already: that is noticed later
             socket.send_fds(

@@ -35,8 +35,14 @@ import numpy as np
 
 from keras_npbatch.batches.core import Maker, core_of
 from keras_npbatch.batches.slots import Slot, Slots
-from keras_npbatch.batches.work import Work
-from keras_npbatch.workers.processes import failures, lifeline, packing, sending, stand_ins
+from keras_npbatch.workers.processes import (
+    failures,
+    lifeline,
+    packing,
+    sending,
+    stand_ins,
+    work_sent,
+)
 from keras_npbatch.workers.processes import seeding as randomness
 from keras_npbatch.workers.processes.memory import Arena, map_segment
 
@@ -88,8 +94,8 @@ class Task:
 
     number: int
     """The number of the task, unique within a pool."""
-    work: Work
-    """How the batch is made."""
+    work: bytes
+    """How the batch is made; see `work_sent`."""
     epoch: int
     step: int
     returned: list[int] = field(default_factory=list)
@@ -204,7 +210,7 @@ class _Worker:
         self._slots = Slots(self._arena)
         self._lent: dict[int, Slot] = {}
         self._times_lent = 0
-        self._makers: dict[Work, tuple[Maker, bool]] = {}
+        self._makers: dict[bytes, tuple[Maker, int | None]] = {}
 
     def run(self) -> None:
         message, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_BYTES, 2)
@@ -247,9 +253,9 @@ class _Worker:
         self._board[1] = time.monotonic_ns()  # the same clock in all processes of the machine
         self._board[0] = task.number
         try:
-            maker, calls_user_code = self._maker(task.work)
-            if calls_user_code:
-                randomness.seed_all(task.work.plan.seed, task.epoch, task.step)
+            maker, seed = self._maker(task.work)
+            if seed is not None:
+                randomness.seed_all(seed, task.epoch, task.step)
             batch = maker(task.epoch, task.step)
             answer = self._made(task.number, batch)
         except BaseException as error:  # noqa: BLE001  # the parent gets it, whatever it is
@@ -257,10 +263,13 @@ class _Worker:
         self._end.send(answer)
         self._board[0] = IDLE
 
-    def _maker(self, work: Work) -> tuple[Maker, bool]:
-        if work not in self._makers:
-            self._makers[work] = self._core.maker(work), self._core.calls_user_code(work)
-        return self._makers[work]
+    def _maker(self, data: bytes) -> tuple[Maker, int | None]:
+        """What makes batches, and the seed for the user's code, if it calls any."""
+        if data not in self._makers:
+            work = work_sent.load(data, self._core.plan)
+            seed = work.plan.seed if self._core.calls_user_code(work) else None
+            self._makers[data] = self._core.maker(work), seed
+        return self._makers[data]
 
     def _made(self, number: int, batch: Any) -> bytes:
         answer = self._answer(Made, number, *packing.pack(batch, self._lend))

@@ -169,7 +169,7 @@ def test_a_callback_without_a_counterpart_is_told_of(tmp_path):
         "BackupAndRestore has not restored the state of EarlyStopping(monitor='loss'), of which "
         "the backup has no state; EarlyStopping(monitor='val_loss'), which fit was not given now; "
         "ModelCheckpoint(monitor='val_loss'), which fit was not given now. Expected the callbacks "
-        "that fit was given when the backup was made; these begin anew."
+        "that fit was given when the backup was made; these start again."
     )
 
 

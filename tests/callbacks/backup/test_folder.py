@@ -114,7 +114,7 @@ def told_that_the_one_before_is_used():
     (warning,) = [found for found in caught if found.category is UserWarning]
     text = str(warning.message)
     assert text.endswith(
-        "expected a snapshot of training. Remove it to begin anew. Training goes on from the "
+        "expected a snapshot of training. Remove it to start again. Training goes on from the "
         "backup before it."
     )
 
@@ -125,7 +125,7 @@ def test_a_damaged_or_foreign_file_is_refused(tmp_path, damage):
     dataset = make_dataset()
     expected = (
         rf"{re.escape(str(tmp_path))}/latest.snapshot is damaged, or not written by keras_npbatch "
-        r"\(.*\); expected a snapshot of training\. Remove it to begin anew\.$"
+        r"\(.*\); expected a snapshot of training\. Remove it to start again\.$"
     )
     with pytest.raises(InvalidStateError, match=expected):
         train(dataset, BackupAndRestore(dataset, tmp_path))
@@ -252,7 +252,7 @@ def test_the_backup_of_another_model_is_refused(tmp_path, model, difference):
     dataset = make_dataset()
     expected = (
         rf"^the backup is of another model: {difference}.*\. Expected the model, compiled, as it "
-        r"was\. Make it so, or remove the backup to begin anew\.$"
+        r"was\. Make it so, or remove the backup to start again\.$"
     )
     with pytest.raises(InvalidStateError, match=expected):
         train(dataset, BackupAndRestore(dataset, tmp_path), model=make_model(**model))

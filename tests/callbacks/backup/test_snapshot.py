@@ -175,7 +175,7 @@ def test_another_version_is_told(tmp_path):
         snapshot.read(path)
     assert str(caught.value) == (
         f"{path} has version 9 (int); this keras_npbatch reads version 2. Read it with the "
-        "keras_npbatch that wrote it, or begin anew."
+        "keras_npbatch that wrote it, or start again."
     )
 
 

@@ -18,7 +18,9 @@ from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, CoverageAudit, Receipt
 from keras_npbatch.callbacks.coverage.receipt import Tally
 from keras_npbatch.errors import CoverageError, InvalidArgumentError
+from keras_npbatch.plan.division import divided
 from keras_npbatch.plan.plan import Plan, Remainder
+from keras_npbatch.samplers.own import chosen_sampler
 from tests.installed import needs_several_steps_at_once
 
 N, BATCH = 50, 8
@@ -62,7 +64,7 @@ def test_a_right_run_gets_a_right_receipt_for_each_epoch(make_model, fit, remain
         assert (receipt.total, receipt.expected, receipt.seen) == (total, total, total)
         assert repr(receipt) == (
             f"<Receipt of epoch {receipt.epoch}, steps 0 to {receipt.steps[1] - 1}: {total} "
-            f"samples seen, {total} expected, each once>"
+            f"samples seen, {total} expected, each as often as expected>"
         )
         assert (receipt.missing, receipt.repeated, receipt.unexpected) == (0, 0, 0)
         assert receipt.steps == (0, dataset.plan.num_batches)
@@ -266,7 +268,8 @@ def test_whatever_goes_on_with_an_epoch_its_receipts_add_up(n, remainder, parts,
     receipts, skip = [], 0
     for number, (count, size, steps) in enumerate(parts):
         try:
-            plan = Plan(n, size, 7, shuffle, remainder, Shard(0, count), skip)
+            sampler = chosen_sampler(shuffle, None)
+            plan = Plan(n, size, 7, sampler, remainder, Shard(0, count), skip)
         except InvalidArgumentError:  # too few left for a batch
             assume(receipts)
             break
@@ -384,8 +387,8 @@ def test_on_violation_is_one_of_two():
 
 
 def test_of_a_part_of_a_split_its_own_rows_are_expected():
-    part, other = Plan(10**12, 250_000, seed=0).split((1e-6,), 0)
-    tally = Tally(part, epoch=0, first=0)  # a byte for each of its million rows
+    part, other = divided(Plan(10**12, 250_000, seed=0), (1e-6,), 0)
+    tally = Tally(part, epoch=0, first=0)  # four bytes for each of its million rows
     stranger = int(other.rows(0, 0)[0])
     for step in range(part.num_batches):
         rows = part.rows(0, step).copy()

@@ -238,7 +238,7 @@ def test_a_global_of_a_module_that_changes_can_t_reach_workers_that_import_it() 
     with pytest.warns(
         UserWarning,
         match=r"^tests\.globals_of_a_module\.SCALE changed after worker processes of this "
-        r"ArrayDataset were started, and they don't see the change: they import the module anew\. "
+        r"ArrayDataset were started, and they don't see the change: they import the module again\. "
         r"Make it an attribute of the dataset or an argument of the function, or use threads: "
         r"use_multiprocessing=False\.$",
     ):

@@ -27,16 +27,9 @@ from scipy import stats
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from keras_npbatch.plan import permutation as orders
-from keras_npbatch.plan.permutation import (
-    MATERIALISED_ROWS,
-    MAX_ROWS,
-    Cipher,
-    DataOrder,
-    Materialised,
-    Order,
-    shuffled,
-)
+from keras_npbatch.samplers import permutation as orders
+from keras_npbatch.samplers.order import MAX_ROWS, DataOrder, Order
+from keras_npbatch.samplers.permutation import MATERIALISED_ROWS, Cipher, Materialised, shuffled
 
 exact = settings(deadline=None, derandomize=True, max_examples=150)
 
@@ -385,7 +378,7 @@ class EvictedAfterCount(OrderedDict[int, Any]):
 def test_blocks_that_another_thread_evicts_are_computed_again(kept: Callable[[], Any]) -> None:
     order = enciphered(10 * BLOCK)
     walk = enciphered(10 * BLOCK).rows(0, 10 * BLOCK)
-    order._blocks = kept()
+    order._pieces = kept()
     for _ in range(2):
         for start in range(0, 9 * BLOCK, 5000):
             assert np.array_equal(order.rows(start, start + 5000), walk[start : start + 5000])

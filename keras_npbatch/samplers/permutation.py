@@ -1,4 +1,4 @@
-"""The order of one epoch: a permutation of `range(n)` with random access.
+"""Permutations of `range(n)` with random access: what a shuffled epoch is made of.
 
 `order.rows(start, stop)` gives the rows at the positions `start..stop-1`, and
 `order.positions(rows)` the positions of given rows, both without walking through the rest:
@@ -22,30 +22,22 @@ built for good statistics, not for secrecy.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch import rng
+from keras_npbatch.samplers.order import Order, Pieces, Rows
 
 __all__ = [
     "MATERIALISED_ROWS",
-    "MAX_ROWS",
     "Cipher",
-    "DataOrder",
     "Materialised",
-    "Order",
-    "Rows",
     "draws_long",
+    "permutation",
     "shuffled",
 ]
-
-Rows: TypeAlias = npt.NDArray[np.int64]
-
-MAX_ROWS = 2**62
-"""The largest number of samples: sums of two halves still fit 64 bits."""
 
 MATERIALISED_ROWS = 2**20
 """Up to this many rows a permutation is kept as an array; part of the reproducible result."""
@@ -56,40 +48,13 @@ _LONG_ROWS = 2**15
 _ROUNDS = 6
 _BLOCK_ROWS = 8192
 """Positions enciphered together: fewer cost more per row, more don't fit the processor's cache."""
-_BLOCKS_KEPT = 8
 
 _HASH_MULTIPLIER_1 = np.uint64(0x9E3779B97F4A7C15)
 _HASH_MULTIPLIER_2 = np.uint64(0xD6E8FEB86659FD93)
 _HALF_WORD_BITS = np.uint64(32)
 
 
-class Order(Protocol):
-    """A permutation of `range(n)`.
-
-    Both methods may be called from several threads at once. The arrays they return must never be
-    written to: they may be views of what the order keeps.
-    """
-
-    def rows(self, start: int, stop: int) -> Rows:
-        """The rows at positions `start..stop-1`, with `0 <= start <= stop <= n`."""
-
-    def positions(self, rows: Rows) -> Rows:
-        """The position of each of `rows`, all in `range(n)`."""
-
-
-class DataOrder:
-    """The order of the data itself: the row at position `p` is `p`."""
-
-    def rows(self, start: int, stop: int) -> Rows:
-        """The rows at positions `start..stop-1`."""
-        return np.arange(start, stop, dtype=np.int64)
-
-    def positions(self, rows: Rows) -> Rows:
-        """The position of each of `rows`."""
-        return rows
-
-
-class Materialised:
+class Materialised(Order):
     """A uniformly drawn permutation, kept as an array."""
 
     def __init__(self, permutation: Rows) -> None:
@@ -112,7 +77,7 @@ class Materialised:
         return found
 
 
-class Cipher:
+class Cipher(Pieces):
     """A keyed permutation of `range(num_rows)`, computed on demand.
 
     Args:
@@ -121,44 +86,20 @@ class Cipher:
     """
 
     def __init__(self, num_rows: int, keys: npt.NDArray[np.uint64]) -> None:
+        super().__init__(num_rows, _BLOCK_ROWS)
         left_radix = math.isqrt(num_rows - 1) + 1
         self._num_rows = np.uint64(num_rows)
         self._left_radix = np.uint64(left_radix)
         self._right_radix = np.uint64(-(-num_rows // left_radix))
         self._keys = keys
-        self._blocks: OrderedDict[int, Rows] = OrderedDict()
 
-    def rows(self, start: int, stop: int) -> Rows:
-        """The rows at positions `start..stop-1`, cut from blocks; the last few are kept."""
-        parts = []
-        for index in range(start // _BLOCK_ROWS, -(-stop // _BLOCK_ROWS)):
-            first = index * _BLOCK_ROWS
-            block = self._block(index)
-            parts.append(block[max(start - first, 0) : stop - first])
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+    def make(self, start: int, stop: int) -> Rows:
+        """The rows of one piece."""
+        return self._walk(self._encipher, np.arange(start, stop, dtype=np.int64))
 
     def positions(self, rows: Rows) -> Rows:
         """The position of each of `rows`."""
         return self._walk(self._decipher, rows)
-
-    def _block(self, index: int) -> Rows:
-        # Racing threads may compute a block twice or drop one early. Both cost only time, since
-        # a block is a function of its index, so there is no lock.
-        block = self._blocks.get(index)
-        if block is None:
-            first = index * _BLOCK_ROWS
-            last = min(first + _BLOCK_ROWS, int(self._num_rows))
-            block = self._walk(self._encipher, np.arange(first, last, dtype=np.int64))
-            block.flags.writeable = False
-            self._blocks[index] = block
-            while len(self._blocks) > _BLOCKS_KEPT:
-                try:
-                    self._blocks.popitem(last=False)
-                except KeyError:
-                    break
-        return block
 
     def _walk(self, once: _Step, values: Rows) -> Rows:
         """`once` of each value, applied again to those that fall outside `range(num_rows)`."""
@@ -230,7 +171,16 @@ def shuffled(num_rows: int, *, seed: int, epoch: int) -> Order:
     Returns:
         An order; every permutation is equally likely up to `MATERIALISED_ROWS` rows.
     """
-    sequence = rng.seed_sequence(seed, rng.Purpose.ORDER, epoch)
+    return permutation(num_rows, rng.seed_sequence(seed, rng.Purpose.ORDER, epoch))
+
+
+def permutation(num_rows: int, sequence: np.random.SeedSequence) -> Order:
+    """A permutation of `range(num_rows)`, a function of the words of a seed sequence.
+
+    Args:
+        num_rows: `1 <= num_rows <= MAX_ROWS`.
+        sequence: a new one for each permutation.
+    """
     if num_rows <= MATERIALISED_ROWS:
         generator = np.random.Generator(np.random.PCG64(sequence))
         return Materialised(generator.permutation(num_rows).astype(np.int64, copy=False))

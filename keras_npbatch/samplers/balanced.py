@@ -1,0 +1,148 @@
+"""`Balanced`: equal numbers of each class in each batch, whatever the data have.
+
+The classes take turns, in an order that is new each epoch, so any stretch of positions, and with it
+any batch and any part of one, has equal numbers of each class, give or take one. Each class walks
+through its rows pass by pass, so that each row comes equally often, give or take once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch import rng
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.samplers.cycle import Cycle
+from keras_npbatch.samplers.given import check_length, classes_of, digest, smallest_integers
+from keras_npbatch.samplers.grouped import Grouped
+from keras_npbatch.samplers.order import MAX_ROWS, Available, Order, Pieces, Rows, translated
+from keras_npbatch.samplers.sampler import TableSampler
+
+__all__ = ["Balanced"]
+
+_PIECE = 8192
+_LEAST_OF_A_CLASS = 8
+"""A piece has at least so many rows of each class: fewer cost more time a row."""
+
+
+class Balanced(TableSampler):
+    """Equal numbers of each class in each batch, give or take one.
+
+    Rare classes come again and again, frequent ones once an epoch, or more seldom if an epoch is
+    made shorter. Within an epoch each row of a class comes equally often, give or take once: it is
+    not left to chance. Predicted probabilities are then those of balanced data: correct them by
+    the shares of the classes if you need them.
+
+    Example:
+
+    ```python
+    train = keras_npbatch.ArrayDataset(x, y, sampler=keras_npbatch.samplers.Balanced(y))
+    ```
+
+    Args:
+        labels: the class of each row of the whole data, shape `(num_rows,)`: integers or strings;
+            or one-hot rows.
+        per_class: samples of each class in an epoch. None: as many as the largest class has rows.
+        num_samples: samples in an epoch, over all classes; instead of `per_class`.
+
+    Raises:
+        InvalidArgumentError: for labels that don't give each row one class; for a single class;
+            for both numbers.
+    """
+
+    repeats = True
+
+    def __init__(
+        self, labels: Any, per_class: int | None = None, num_samples: int | None = None
+    ) -> None:
+        super().__init__()
+        codes, classes = classes_of(labels, "labels of Balanced")
+        if len(classes) < 2:
+            raise InvalidArgumentError(
+                f"labels of Balanced have one class, {classes[0]!r}; expected at least two: there "
+                "is nothing to balance."
+            )
+        if per_class is not None and num_samples is not None:
+            raise InvalidArgumentError(
+                f"Balanced was given per_class={per_class} and num_samples={num_samples}; expected "
+                "one of them."
+            )
+        if per_class is not None:
+            per_class = whole_number("per_class of Balanced", per_class, least=1, most=MAX_ROWS)
+        if num_samples is not None:
+            num_samples = whole_number(
+                "num_samples of Balanced", num_samples, least=1, most=MAX_ROWS
+            )
+        self._codes = smallest_integers(codes)
+        self._per_class, self._num_samples = per_class, num_samples
+        self._identity = (
+            f"Balanced({len(classes)} classes of {len(codes)} rows, per_class={per_class}, "
+            f"num_samples={num_samples}, {digest(self._codes)})"
+        )
+
+    @property
+    def identity(self) -> str:
+        """The sampler and its labels in words."""
+        return self._identity
+
+    def checked(self, num_rows: int, chunk_rows: int | None) -> Balanced:
+        """This sampler, if it has a label for each row."""
+        check_length(len(self._codes), num_rows, "labels of Balanced")
+        return self
+
+    def num_samples(self, rows: Available) -> int:
+        """Samples in an epoch."""
+        if self._num_samples is not None:
+            return self._num_samples
+        counts = self._grouped(rows).counts
+        return len(counts) * (self._per_class or int(counts.max()))
+
+    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+        """The order of one epoch."""
+        grouped = self._grouped(rows)
+        return translated(_Turns(grouped, self.num_samples(rows), seed, epoch), rows)
+
+    def _grouped(self, rows: Available) -> Grouped:
+        return self.table(rows, lambda all_rows: Grouped(self._codes[all_rows]))
+
+
+class _Turns(Pieces):
+    """The classes one after the other, again and again."""
+
+    def __init__(self, grouped: Grouped, num_positions: int, seed: int, epoch: int) -> None:
+        self._count = len(grouped.counts)
+        super().__init__(num_positions, max(_PIECE, _LEAST_OF_A_CLASS * self._count))
+        self._grouped = grouped
+        generator = rng.generator(seed, rng.Purpose.SAMPLER, epoch)
+        self._turns = generator.permutation(self._count)
+        self._cycles = [
+            Cycle(int(size), seed, epoch, index) for index, size in enumerate(grouped.counts)
+        ]
+
+    def make(self, start: int, stop: int) -> Rows:
+        """The rows of one piece."""
+        found = np.empty(stop - start, np.int64)
+        for turn, index in enumerate(self._turns.tolist()):
+            first, last = self._drawn(start, turn), self._drawn(stop, turn)
+            if first < last:
+                which = self._cycles[index].rows(first, last)
+                at = first * self._count + turn - start
+                found[at :: self._count] = self._grouped.numbers(index, which)
+        return found
+
+    def _drawn(self, position: int, turn: int) -> int:
+        """How often a turn comes before a position."""
+        return (position - turn + self._count - 1) // self._count
+
+    def positions(self, rows: Rows) -> Rows:
+        """The first position of each of `rows`."""
+        return np.array([next(iter(self.places(row).tolist()), -1) for row in rows], np.int64)
+
+    def places(self, row: int) -> Rows:
+        """Every position of one row."""
+        index, which = self._grouped.place_of(row)
+        turn = int(np.flatnonzero(self._turns == index)[0])
+        draws = self._cycles[index].places(which, self._drawn(self.num_positions, turn))
+        return draws * self._count + turn

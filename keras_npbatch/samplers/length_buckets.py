@@ -1,0 +1,147 @@
+"""`LengthBuckets`: batches of samples of nearly the same length, in a random order.
+
+The shuffled order is cut into windows of some batches. In each window the rows are sorted by length
+and cut into batches; then the batches are shuffled, and the rows within each. So each row comes
+once, with new neighbours each epoch. The wider the window, the less padding, and the less random
+the neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch import rng
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.samplers.given import check_length, digest, smallest_integers, values_of
+from keras_npbatch.samplers.order import MAX_ROWS, Available, Order, Pieces, Rows, translated
+from keras_npbatch.samplers.permutation import permutation
+from keras_npbatch.samplers.sampler import TableSampler
+
+__all__ = ["LengthBuckets"]
+
+_MOST_WINDOW = 10**6
+
+
+class LengthBuckets(TableSampler):
+    """Each row once an epoch, in batches of nearly the same length: less padding.
+
+    A batch is still padded by you, to its longest sample or to a width from a short list. The batch
+    of all processes together has similar lengths, and the process's part of it too.
+
+    Example:
+
+    ```python
+    lengths = [len(text) for text in texts]
+    sampler = keras_npbatch.samplers.LengthBuckets(lengths)
+    train = keras_npbatch.ArrayDataset(x, y, batch_size=64, sampler=sampler)
+    ```
+
+    Args:
+        lengths: the length of each row of the whole data, shape `(num_rows,)`: whole numbers from
+            0 up.
+        batches_per_window: how many batches are sorted together. 1 sorts nothing.
+
+    Raises:
+        InvalidArgumentError: for lengths that are no whole numbers from 0 up.
+    """
+
+    uses_batch_size = True
+
+    def __init__(self, lengths: Any, batches_per_window: int = 100) -> None:
+        super().__init__()
+        given = values_of(lengths, "lengths of LengthBuckets")
+        is_float = given.dtype.kind == "f"
+        if is_float:
+            given = given.astype(np.float64)
+        is_wrong = (given < 0) | (given > MAX_ROWS)
+        if is_float:
+            is_wrong |= given != np.floor(given)
+        if is_wrong.any():
+            wrong = int(is_wrong.argmax())
+            raise InvalidArgumentError(
+                f"lengths of LengthBuckets have {given[wrong]} at row {wrong}; expected whole "
+                "numbers from 0 to 2**62."
+            )
+        self._lengths = smallest_integers(given.astype(np.int64))
+        self._window = whole_number(
+            "batches_per_window", batches_per_window, least=1, most=_MOST_WINDOW
+        )
+        self._identity = (
+            f"LengthBuckets({len(given)} lengths, batches_per_window={self._window}, "
+            f"{digest(self._lengths)})"
+        )
+
+    @property
+    def identity(self) -> str:
+        """The sampler and its lengths in words."""
+        return self._identity
+
+    def checked(self, num_rows: int, chunk_rows: int | None) -> LengthBuckets:
+        """This sampler, if it has a length for each row."""
+        check_length(len(self._lengths), num_rows, "lengths of LengthBuckets")
+        return self
+
+    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+        """The order of one epoch."""
+        lengths = self.table(rows, lambda all_rows: self._lengths[all_rows])
+        return translated(_Buckets(lengths, batch_size, self._window, seed, epoch), rows)
+
+    def padding_waste(self, rows: Rows) -> float | None:
+        """The part of a batch that is padding if it is padded to its longest sample."""
+        lengths = self._lengths[rows].astype(np.int64)
+        padded = len(rows) * int(lengths.max(initial=0))
+        return 1 - int(lengths.sum()) / padded if padded else 0.0
+
+
+class _Buckets(Pieces):
+    """Windows of whole batches, sorted, cut and shuffled."""
+
+    def __init__(
+        self, lengths: npt.NDArray[Any], batch_size: int, window: int, seed: int, epoch: int
+    ) -> None:
+        super().__init__(len(lengths), batch_size)
+        self._lengths, self._seed, self._epoch = lengths, seed, epoch
+        self._shuffled = permutation(
+            len(lengths), rng.seed_sequence(seed, rng.Purpose.SAMPLER, epoch)
+        )
+        self._batches = -(-len(lengths) // batch_size)
+        # Of nearly equal sizes: a small last window would be hardly sorted.
+        self._windows = -(-self._batches // window)
+
+    def index(self, position: int) -> int:
+        """The window that a position is in."""
+        batch = position // self.size
+        return ((batch + 1) * self._windows - 1) // self._batches
+
+    def span(self, index: int) -> tuple[int, int]:
+        """The first position of a window, and the one after the last."""
+        start = index * self._batches // self._windows * self.size
+        stop = (index + 1) * self._batches // self._windows * self.size
+        return start, min(stop, self.num_positions)
+
+    def make(self, start: int, stop: int) -> Rows:
+        """The rows of one window."""
+        generator = rng.generator(self._seed, rng.Purpose.SAMPLER, self._epoch, 1, start)
+        rows = self._shuffled.rows(start, stop)
+        rows = rows[np.argsort(self._lengths[rows], kind="stable")]
+        whole, short = divmod(stop - start, self.size)
+        if short:  # the batch at the end of the epoch: any of the sorted ones
+            begin = int(generator.integers(whole + 1)) * self.size
+            last = rows[begin : begin + short]
+            rows = np.concatenate([rows[:begin], rows[begin + short :]])
+        batches = rows.reshape(whole, self.size)[generator.permutation(whole)]
+        found = generator.permuted(batches, axis=1).reshape(-1)
+        return np.concatenate([found, generator.permutation(last)]) if short else found
+
+    def positions(self, rows: Rows) -> Rows:
+        """The position of each of `rows`."""
+        at = self._shuffled.positions(rows).tolist()
+        found = []
+        for row, position in zip(rows.tolist(), at, strict=True):
+            index = self.index(position)
+            found.append(self.span(index)[0] + int(np.flatnonzero(self.piece(index) == row)[0]))
+        return np.array(found, np.int64)

@@ -1,0 +1,226 @@
+"""`Stratified`: each row once, and the classes in the same proportion all the way through an epoch.
+
+In any prefix of t positions, each class comes `t * share` times, give or take less than one. That
+such a sequence exists for any shares is the "chairman assignment problem" (R. Tijdeman, Discrete
+Mathematics 32, 1980, pages 323 to 330). It holds exactly if the j-th row of a class with share s
+stands at a position from `floor((j - 1) / s) + 1` to `ceil(j / s)`, and taking, at each position,
+of the rows that may come the one that must come first finds a place for all (G. Steiner and S.
+Yeomans, "Level schedules for mixed-model, just-in-time processes", Management Science 39, 1993).
+
+The sequence of classes is made once, as far as it is asked for, in a microsecond a position. Each
+epoch changes it by exchanging neighbours where both bounds allow it, and draws which rows of a
+class come when.
+"""
+
+from __future__ import annotations
+
+import threading
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch import rng
+from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.samplers.given import check_length, classes_of, digest, smallest_integers
+from keras_npbatch.samplers.grouped import Grouped
+from keras_npbatch.samplers.order import Available, Order, Pieces, Rows, translated
+from keras_npbatch.samplers.permutation import permutation
+from keras_npbatch.samplers.sampler import TableSampler
+
+__all__ = ["Stratified"]
+
+_PIECE = 8192
+"""Positions in a piece: an even number, since neighbours are exchanged in pairs."""
+
+
+class Stratified(TableSampler):
+    """Each row once an epoch, with each batch like the data: the classes in their proportion.
+
+    In any prefix of an epoch each class is within one of its share, so in any batch within two.
+    The rows of a rare class are spread evenly over the epoch. Which rows come when is new each
+    epoch.
+
+    Example:
+
+    ```python
+    train = keras_npbatch.ArrayDataset(x, y, sampler=keras_npbatch.samplers.Stratified(y))
+    ```
+
+    Args:
+        labels: the class of each row of the whole data, shape `(num_rows,)`: integers or strings;
+            or one-hot rows.
+
+    Raises:
+        InvalidArgumentError: for labels that don't give each row one class; for a single class.
+    """
+
+    def __init__(self, labels: Any) -> None:
+        super().__init__()
+        codes, classes = classes_of(labels, "labels of Stratified")
+        if len(classes) < 2:
+            raise InvalidArgumentError(
+                f"labels of Stratified have one class, {classes[0]!r}; expected at least two. For "
+                "one class shuffle=True does the same."
+            )
+        self._codes = smallest_integers(codes)
+        self._identity = (
+            f"Stratified({len(classes)} classes of {len(codes)} rows, {digest(self._codes)})"
+        )
+
+    @property
+    def identity(self) -> str:
+        """The sampler and its labels in words."""
+        return self._identity
+
+    def checked(self, num_rows: int, chunk_rows: int | None) -> Stratified:
+        """This sampler, if it has a label for each row."""
+        check_length(len(self._codes), num_rows, "labels of Stratified")
+        return self
+
+    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+        """The order of one epoch."""
+        grouped, pattern = self.table(rows, self._table)
+        return translated(_Spread(grouped, pattern, seed, epoch), rows)
+
+    def _table(self, rows: Rows | slice) -> tuple[Grouped, _Pattern]:
+        grouped = Grouped(self._codes[rows])
+        return grouped, _Pattern(grouped.counts)
+
+
+class _Pattern:
+    """The class of each position, each within one of its share in any prefix.
+
+    Args:
+        counts: rows of each class, all above 0.
+    """
+
+    def __init__(self, counts: npt.NDArray[np.int64]) -> None:
+        self.counts, self.total = counts, int(counts.sum())
+        self._lock = threading.Lock()
+        self._pieces: list[npt.NDArray[Any]] = []
+        self._before = [np.zeros(len(counts), np.int64)]
+        self._dtype = smallest_integers(np.array([len(counts)])).dtype
+        self._ready: list[tuple[int, int, int]] = []
+        """The classes whose next row may come: (last position, class, which row), as a heap."""
+        self._waiting: list[tuple[int, int, int]] = [(1, index, 1) for index in range(len(counts))]
+        """The others: (first position, class, which row), as a heap."""
+
+    def piece(self, index: int) -> npt.NDArray[Any]:
+        """The classes of the positions of one piece."""
+        self._extend(index)
+        return self._pieces[index]
+
+    def before(self, index: int) -> npt.NDArray[np.int64]:
+        """How many rows of each class come before a piece."""
+        self._extend(index - 1)
+        return self._before[index]
+
+    def piece_of(self, index: int, which: int) -> int:
+        """The piece with the row `which` of a class, from 0 up."""
+        number = 0
+        while self.before(number + 1)[index] <= which:
+            number += 1
+        return number
+
+    def bounds(
+        self, classes: npt.NDArray[np.int64], which: Rows
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The first and the last position, from 1 up, at which rows of classes may stand."""
+        counts = self.counts[classes]
+        return which * self.total // counts + 1, -(-(which + 1) * self.total // counts)
+
+    def _extend(self, index: int) -> None:
+        if index < len(self._pieces):
+            return
+        with self._lock:
+            while index >= len(self._pieces):
+                made = self._next()
+                self._before.append(
+                    self._before[-1] + np.bincount(made, minlength=len(self.counts))
+                )
+                self._pieces.append(made)
+
+    def _next(self) -> npt.NDArray[Any]:
+        ready, waiting, total = self._ready, self._waiting, self.total
+        counts = self.counts.tolist()
+        start = len(self._pieces) * _PIECE
+        stop = min(start + _PIECE, total)
+        found = []
+        for position in range(start + 1, stop + 1):
+            while waiting and waiting[0][0] <= position:
+                _, index, which = heappop(waiting)
+                heappush(ready, (-(-which * total // counts[index]), index, which))
+            _, index, which = heappop(ready)
+            found.append(index)
+            if which < (count := counts[index]):
+                first = which * total // count + 1
+                if first <= position + 1:
+                    heappush(ready, (-(-(which + 1) * total // count), index, which + 1))
+                else:
+                    heappush(waiting, (first, index, which + 1))
+        return np.array(found, self._dtype)
+
+
+class _Spread(Pieces):
+    """The rows of each class in a random order, spread by the pattern."""
+
+    def __init__(self, grouped: Grouped, pattern: _Pattern, seed: int, epoch: int) -> None:
+        super().__init__(pattern.total, _PIECE)
+        self._grouped, self._pattern = grouped, pattern
+        self._seed, self._epoch = seed, epoch
+        self._within: dict[int, Order] = {}
+
+    def make(self, start: int, stop: int) -> Rows:
+        """The rows of one piece."""
+        index = start // _PIECE
+        classes = self._pattern.piece(index).astype(np.int64)
+        by_class = np.argsort(classes, kind="stable")
+        ends = np.cumsum(np.bincount(classes, minlength=len(self._grouped.counts)))
+        before = self._pattern.before(index)
+        which, rows = np.empty((2, len(classes)), np.int64)
+        begin = 0
+        for each in np.unique(classes).tolist():
+            here = by_class[begin : ends[each]]
+            first = int(before[each])
+            which[here] = np.arange(first, first + len(here))
+            order = self._order_within(each).rows(first, first + len(here))
+            rows[here] = self._grouped.numbers(each, order)
+            begin = ends[each]
+        self._exchange(start, classes, which, rows)
+        return rows
+
+    def _exchange(
+        self, start: int, classes: npt.NDArray[np.int64], which: Rows, rows: Rows
+    ) -> None:
+        """Exchange neighbours at random where both may stand in the other's place."""
+        generator = rng.generator(self._seed, rng.Purpose.SAMPLER, self._epoch, start)
+        first, last = self._pattern.bounds(classes, which)
+        for offset in (0, 1):
+            left = np.arange(offset, len(rows) - 1, 2)
+            wanted = generator.integers(0, 2, len(left), dtype=np.uint8) == 1
+            position = start + left + 1
+            allowed = (last[left] > position) & (first[left + 1] <= position)
+            left = left[wanted & allowed & (classes[left] != classes[left + 1])]
+            for values in (classes, first, last, rows):
+                values[left], values[left + 1] = values[left + 1], values[left].copy()
+
+    def _order_within(self, index: int) -> Order:
+        found = self._within.get(index)
+        if found is None:
+            # The second number tells it from the generators of pieces.
+            sequence = rng.seed_sequence(self._seed, rng.Purpose.SAMPLER, self._epoch, 2**63, index)
+            found = permutation(int(self._grouped.counts[index]), sequence)
+            self._within[index] = found
+        return found
+
+    def positions(self, rows: Rows) -> Rows:
+        """The position of each of `rows`."""
+        return np.array([self._position(row) for row in rows.tolist()], np.int64)
+
+    def _position(self, row: int) -> int:
+        index, member = self._grouped.place_of(row)
+        which = int(self._order_within(index).positions(np.array([member], np.int64))[0])
+        piece = self._pattern.piece_of(index, which)
+        return piece * _PIECE + int(np.flatnonzero(self.piece(piece) == row)[0])

@@ -1,0 +1,214 @@
+"""HDF5, Zarr and TensorStore as sources: storage in files that is read fastest by slices.
+
+Consecutive rows are read as one slice. Data in chunks are read chunk by chunk: the storage reads
+and decodes a whole chunk whatever is asked for, so the chunk is kept for the rows of the next
+batches. How many chunks are kept is bounded, and several threads that need the same chunk decode it
+once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
+
+__all__ = ["SlicedStorage", "sliced_source"]
+
+_PACKAGES = ("h5py", "zarr", "tensorstore")
+_CHUNKS_KEPT = 4
+_SMALL_CHUNK_BYTES = 2**20
+"""A chunk up to this size is read whole: HDF5 does so itself, to keep it."""
+_FEW = 8
+"""Of a large chunk that is not compressed, less than one row in so many is read row by row."""
+
+
+class SlicedStorage:
+    """A dataset of HDF5 or Zarr, or a TensorStore."""
+
+    is_in_memory = False
+
+    def __init__(self, storage: Any, path: str) -> None:
+        self.shape = tuple(storage.shape)
+        dtype = storage.dtype
+        self.dtype = np.dtype(getattr(dtype, "numpy_dtype", dtype))
+        self.chunk_rows: int | None = _chunk_rows(storage, self.shape)
+        self._unit = self.chunk_rows
+        """Rows that are read together, and kept."""
+        self._storage, self._path = storage, path
+        self._is_whole = _is_compressed(storage) or self._chunk_bytes <= _SMALL_CHUNK_BYTES
+        self._kept_at_most = _CHUNKS_KEPT
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._chunks: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
+        self._decoding: dict[int, threading.Event] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Chunks are not sent: a worker process decodes its own.
+        left_behind = ("_lock", "_chunks", "_decoding")
+        return {name: value for name, value in vars(self).items() if name not in left_behind}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
+        """Keep what is needed to read each block once; see `Chunked`."""
+        if self.chunk_rows is None or block_rows % self.chunk_rows == 0:
+            self._unit = block_rows  # fewer slices take less time
+        self._is_whole = True
+        assert self._unit is not None
+        groups = 2 + -(-ahead // (block_rows * blocks))
+        self._kept_at_most = groups * blocks * -(-block_rows // self._unit) + 2
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """What batches of rows from all over the data read, if they read chunks again and again."""
+        if self.chunk_rows is None:
+            return None
+        num_chunks = -(-self.shape[0] // self.chunk_rows)
+        if num_chunks <= self._kept_at_most:
+            return None
+        touched = num_chunks * (1 - (1 - 1 / num_chunks) ** batch_size)
+        return Reading(self.chunk_rows, touched, touched * self.chunk_rows / batch_size)
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """Read the rows, slice by slice, into the order asked for."""
+        shape = (len(rows), *self.shape[1:])
+        out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
+        order = np.argsort(rows, kind="stable")
+        increasing = rows[order]
+        for begin, end in self._together(increasing):
+            some = increasing[begin:end]
+            for first, piece, inside in self._pieces(some):
+                at, which = order[begin:end][inside], some[inside] - first
+                if _is_run(at) and _is_run(which):  # of the data in order: one copy
+                    out[at[0] : at[0] + len(at)] = piece[which[0] : which[0] + len(which)]
+                else:
+                    out[at] = piece[which]
+        return out
+
+    @property
+    def _chunk_bytes(self) -> int:
+        of_row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        return int((self.chunk_rows or 0) * of_row)
+
+    def _together(self, rows: Rows) -> Iterator[tuple[int, int]]:
+        """The spans of increasing rows that are read together: those of a chunk, or all."""
+        if self._unit is None:
+            if len(rows):
+                yield 0, len(rows)
+            return
+        ends = np.flatnonzero(np.diff(rows // self._unit)) + 1
+        edges = [0, *ends.tolist(), len(rows)]
+        yield from ((a, b) for a, b in pairwise(edges) if a < b)
+
+    def _pieces(self, rows: Rows) -> Iterator[tuple[int, npt.NDArray[Any], slice]]:
+        """For increasing rows: the first row of each array, the array, and which rows are in it."""
+        size = self._unit
+        if size is not None:
+            number = int(rows[0]) // size
+            is_few = len(rows) * _FEW < size and number not in self._chunks
+            if self._is_whole or not is_few:
+                yield number * size, self._chunk(number), slice(0, len(rows))
+                return
+        ends = np.flatnonzero(np.diff(rows) > 1) + 1
+        edges = [0, *ends.tolist(), len(rows)]
+        for a, b in pairwise(edges):
+            first, last = int(rows[a]), int(rows[b - 1])
+            yield first, self._slice(first, last + 1), slice(a, b)
+
+    def _chunk(self, number: int) -> npt.NDArray[Any]:
+        """A whole chunk, kept or decoded; by one thread, for all that wait for it."""
+        assert self._unit is not None
+        while True:
+            with self._lock:
+                found = self._chunks.get(number)
+                if found is not None:
+                    self._chunks.move_to_end(number)
+                    return found
+                waited_for = self._decoding.get(number)
+                if waited_for is None:
+                    done = self._decoding[number] = threading.Event()
+            if waited_for is not None:
+                waited_for.wait()
+                continue  # kept now, or the other thread has failed
+            try:
+                start = number * self._unit
+                found = self._slice(start, min(start + self._unit, self.shape[0]))
+                with self._lock:
+                    self._chunks[number] = found
+                    while len(self._chunks) > self._kept_at_most:
+                        self._chunks.popitem(last=False)
+                return found
+            finally:
+                with self._lock:
+                    del self._decoding[number]
+                done.set()
+
+    def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
+        try:
+            found = self._storage[start:stop]
+            if hasattr(found, "read") and hasattr(found, "domain"):  # a TensorStore is lazy
+                found = found.read().result()
+            return np.asarray(found)
+        except Exception as error:
+            if type(self._storage).__module__.partition(".")[0] == "h5py" and not self._storage:
+                raise InvalidDataError(
+                    f"{self._path} is in an HDF5 file that has been closed; expected an open one. "
+                    "Close it when the dataset is not used any more."
+                ) from error
+            error.add_note(
+                f"keras_npbatch: raised by {self._path}[{start}:{stop}], a "
+                f"{type(self._storage).__name__}"
+            )
+            raise
+
+
+def sliced_source(leaf: Any, path: str) -> Source | None:
+    """The source of a dataset of HDF5, Zarr or TensorStore; else None."""
+    package = type(leaf).__module__.partition(".")[0]
+    if package not in _PACKAGES or not all(
+        hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")
+    ):
+        return None
+    refuse_scalar(tuple(leaf.shape), path)
+    try:
+        return SlicedStorage(leaf, path)
+    except (TypeError, ValueError):  # of a dtype that NumPy does not know
+        return None
+
+
+def _is_run(numbers: Rows) -> bool:
+    """Whether each number is one more than that before it."""
+    is_long = numbers[-1] - numbers[0] == len(numbers) - 1
+    return bool(is_long and (np.diff(numbers) == 1).all())
+
+
+def _chunk_rows(storage: Any, shape: tuple[int, ...]) -> int | None:
+    """Rows that are read together: of a shard of Zarr, or of a chunk."""
+    found = [getattr(storage, name, None) for name in ("shards", "chunks")]
+    layout = getattr(storage, "chunk_layout", None)
+    if layout is not None:  # of TensorStore
+        found.append(layout.read_chunk.shape)
+    for each in found:
+        if isinstance(each, tuple) and len(each) == len(shape) and each[0]:
+            return int(each[0])
+    return None
+
+
+def _is_compressed(storage: Any) -> bool:
+    """Whether a chunk has to be decoded whole, as far as can be told."""
+    filters = getattr(storage, "_filters", None)  # of h5py: compression, shuffle, checksums
+    if type(storage).__module__.partition(".")[0] == "h5py":
+        return bool(filters) or storage.compression is not None
+    return True

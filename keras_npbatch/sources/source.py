@@ -1,0 +1,104 @@
+"""`Source`: random-access storage, what the rows of one leaf are read from. One of the four seams.
+
+    source.read(rows, empty=np.empty)      # the rows, in the order asked for
+
+A source **must** return a new array of shape `(len(rows), *shape[1:])` and of its `dtype`, in the
+order asked for, repeated rows too; accept calls from several threads at once; and say
+`is_in_memory = False` if a read can wait for a disk, a network or user code.
+
+It **may** take memory from `empty`, so that the batch lies in a reused slot, unless its dtype has
+Python objects; rely on `rows` being int64 and in range; and keep what it has decoded, up to a
+bound.
+
+It **must never** return a view of the data or of what it keeps, write to anything shared, or copy
+the data as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.samplers.order import Rows
+
+__all__ = ["Chunked", "Empty", "Reading", "Source", "is_raw", "refuse_scalar"]
+
+Empty: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
+"""`empty(shape, dtype)`: an uninitialised C-contiguous array that only the caller may write to."""
+
+
+class Source(Protocol):
+    """The rows of one leaf.
+
+    `read` may be called from several threads at once. It must not write to anything shared, and
+    never keeps the array it returns: the caller owns it.
+    """
+
+    shape: tuple[int, ...]
+    """`(rows, *feature_shape)`."""
+    dtype: np.dtype[Any]
+    """The dtype of what `read` returns."""
+    is_in_memory: bool
+    """Whether reading never waits for a disk, a network or user code."""
+    chunk_rows: int | None
+    """How many rows the storage reads together, if it reads in chunks."""
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The given rows, in the given order, as a new array.
+
+        Args:
+            rows: int64 array of shape `(n,)`, each in `range(shape[0])`; not checked here.
+            empty: what allocates the result, if the source can fill a buffer.
+
+        Returns:
+            Array of shape `(n, *feature_shape)`.
+        """
+
+
+@runtime_checkable
+class Chunked(Source, Protocol):
+    """A source that reads adjacent rows together, and keeps the last ones."""
+
+    def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
+        """Keep what is needed to read each block of rows once.
+
+        Args:
+            block_rows: rows of a block.
+            blocks: how many blocks are read at a time, before the next ones are.
+            ahead: rows by which one thread may be ahead of another.
+        """
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """What batches of rows from all over the data read, if they read chunks again and again."""
+
+
+class Reading(NamedTuple):
+    """What a batch of rows from all over the data reads."""
+
+    chunk_rows: int
+    """Rows of a chunk."""
+    chunks: float
+    """Chunks that a batch touches, on average."""
+    times: float
+    """How many times the bytes of the batch that is."""
+
+
+def is_raw(dtype: np.dtype[Any]) -> bool:
+    """Whether arrays of it are plain memory: no objects, no variable-length strings (kind T)."""
+    return not dtype.hasobject and dtype.kind != "T"
+
+
+def refuse_scalar(shape: tuple[int, ...], path: str) -> None:
+    """Refuse data without a dimension.
+
+    Raises:
+        InvalidDataError: naming the leaf.
+    """
+    if len(shape) == 0:
+        raise InvalidDataError(
+            f"{path} has no dimension; expected the first dimension to count samples."
+        )
