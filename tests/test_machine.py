@@ -111,6 +111,8 @@ class Machine(RuleBasedStateMachine):
         self.model = Model(**chosen, sampler=sampler)
         if self.model.n < self.model.size:
             chosen["remainder"] = self.model.remainder = "keep"
+        if sampler is not None and sampler.cuts_batches and chosen["remainder"] == "spread":
+            chosen["remainder"] = self.model.remainder = "keep"
         if sampler is not None:
             del chosen["shuffle"]
             chosen["sampler"] = sampler

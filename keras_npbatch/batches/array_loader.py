@@ -96,7 +96,14 @@ class ArrayCore(Core):
         for source in chunked:
             if held is not None:
                 source.keep(*held, ahead=self._most_ahead)
-        self._heaviest = heaviest
+        self._heaviest, self._chunked = heaviest, chunked
+        if held is not None and chunk_rows is not None and held[0] % chunk_rows:
+            warnings.warn(
+                f"the blocks of {self.plan.sampler} are no whole chunks: the data are stored in "
+                f"chunks of {chunk_rows} rows, so some are read several times. Leave block_rows "
+                f"out, or make it a multiple of {chunk_rows}.",
+                stacklevel=6,
+            )
         if self.rereads_chunks:
             self._warn_of_chunks()
 
@@ -106,6 +113,11 @@ class ArrayCore(Core):
         who = self.settings
         batches = 0 if who is None else who.max_queue_size + who.workers
         return batches * self.plan.batch_size
+
+    def begin_pass(self) -> None:
+        """An epoch begins: what was read for the one before may have changed."""
+        for source in self._chunked:
+            source.forget()
 
     def _rereading(self) -> Reading | None:
         """What a batch reads, if it is far more than its rows."""

@@ -194,8 +194,8 @@ def _as_pairs(weights: Any) -> Any:
     if isinstance(weights, _OfLabels):
         return [[label, weight] for label, weight in sorted(weights.items())]
     if isinstance(weights, dict):
-        return {name: _as_pairs(each) for name, each in sorted(weights.items())}
-    return {"outputs": [_as_pairs(each) for each in weights]}
+        return {"dict": {name: _as_pairs(each) for name, each in sorted(weights.items())}}
+    return {"list": [_as_pairs(each) for each in weights]}
 
 
 def _from_pairs(pairs: Any) -> Any:
@@ -203,9 +203,9 @@ def _from_pairs(pairs: Any) -> Any:
         return None
     if isinstance(pairs, list | tuple):
         return {int(label): float(weight) for label, weight in pairs}
-    if list(pairs) == ["outputs"] and isinstance(pairs["outputs"], list):
-        return tuple(_from_pairs(each) for each in pairs["outputs"])
-    return {name: _from_pairs(each) for name, each in pairs.items()}
+    if "list" in pairs:
+        return tuple(_from_pairs(each) for each in pairs["list"])
+    return {name: _from_pairs(each) for name, each in pairs["dict"].items()}
 
 
 def _refuse_several_classes(labels: npt.NDArray[Any], of: str, path: str) -> None:

@@ -128,6 +128,11 @@ class Core:
             shard=Shard.of(shard),
         )
         chosen = chosen.checked(plan.num_rows, chunk_rows)
+        if chosen.cuts_batches and remainder == "spread":
+            raise InvalidArgumentError(
+                f"remainder='spread' was given with the sampler {type(chosen).__name__}; expected "
+                "'keep', 'drop' or 'pad': the sampler puts rows together into batches of one size."
+            )
         self.plan = replace(plan, sampler=chosen, remainder=remainder)
         """Which rows are in which batch of any epoch."""
         self.is_part = shard is not None
@@ -377,6 +382,9 @@ class Core:
     def reads_arrays_alone(self) -> bool:
         """Whether its samples are rows of `data`, whatever is done to them afterwards."""
         return False
+
+    def begin_pass(self) -> None:
+        """An epoch begins: what was read for the one before may have changed."""
 
     @property
     def rereads_chunks(self) -> bool:

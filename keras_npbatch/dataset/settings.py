@@ -82,8 +82,9 @@ def described(core: Core) -> str:
         if function is not None
     )
     order = f"shuffle={plan.shuffle}" if is_plain(plan.sampler) else f"sampler={plan.sampler}"
+    repeats = "" if plan.epoch_size == plan.num_samples else f", {plan.epoch_size} an epoch,"
     return (
-        f"<{core.name}: {plan.num_samples} samples{selected} in {plan.num_batches} "
+        f"<{core.name}: {plan.num_samples} samples{selected}{repeats} in {plan.num_batches} "
         f"batches of {plan.batch_size} (remainder={plan.remainder!r}){_data(core)}"
         f"{changes}, {order}, seed={seed}{shard}, workers={workers.workers}{kind}, "
         f"next epoch {core.clock.epoch}{', endless' if core.endless else ''}>"

@@ -62,6 +62,10 @@ class Chosen:
         found = np.minimum(np.searchsorted(self._rows, rows), self.num_samples - 1)
         return np.where(self._rows[found] == rows, found, -1)
 
+    def below(self, rows: Rows) -> Rows:
+        """How many chosen rows are below each of these numbers."""
+        return np.searchsorted(self._rows, rows).astype(np.int64, copy=False)
+
     def split(self, fractions: Sequence[float], seed: int) -> list[Chosen]:
         """Disjoint parts of the chosen rows; see `Selection.split`."""
         return [
@@ -88,7 +92,10 @@ def chosen_rows(given: Any, available: Available) -> Rows:
     Raises:
         InvalidArgumentError: for anything else, and for rows that are not available.
     """
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError:  # lists of different lengths
+        array = np.empty((0, 0))
     num_rows = available.num_rows
     if array.dtype == np.bool_ and array.shape == (num_rows,):
         rows = np.flatnonzero(array)

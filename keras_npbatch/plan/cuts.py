@@ -71,13 +71,19 @@ def grouped(codes: _Codes, names: Sequence[Any], shares: Sequence[Fraction], see
 
 
 def dealt(
-    groups: _Codes, codes: _Codes, shares: Sequence[Fraction], seed: int, what: str
+    groups: _Codes,
+    codes: _Codes,
+    names: Sequence[Any],
+    shares: Sequence[Fraction],
+    seed: int,
+    what: str,
 ) -> _Codes:
     """The part of each row, groups kept together, each class in these fractions as far as can be.
 
     Args:
         groups: the group of each row, from 0 up.
         codes: the class of each row, from 0 up.
+        names: the names of the classes; empty if there are none, and all codes are 0.
         shares: the fraction of each part; they sum to 1.
         seed: decides between groups of equal size.
         what: the call, for the warning about what could not be met.
@@ -101,20 +107,21 @@ def dealt(
         had[part, here] += more
         filled[part] += more.sum() / fractions[part, 0]
         of_groups[group] = part
-    _tell(had, wanted, what)
+    _tell(had, wanted, names, what)
     found: _Codes = of_groups[groups]
     return found
 
 
-def _tell(had: npt.NDArray[Any], wanted: npt.NDArray[Any], what: str) -> None:
+def _tell(had: npt.NDArray[Any], wanted: npt.NDArray[Any], names: Sequence[Any], what: str) -> None:
     off = np.abs(had - wanted)
     if off.max() <= 1 or (off / np.maximum(wanted, 1)).max() <= 0.1:
         return
     part, number = np.unravel_index((off / np.maximum(wanted, 1)).argmax(), off.shape)
+    of_class = f" of class {names[number]!r}" if names else ""
     warnings.warn(
-        f"{what} could not keep groups together and have all classes in the same fractions: part "
-        f"{part} has {int(had[part, number])} rows of class number {number} (of the classes in "
-        f"order), for {wanted[part, number]:.1f} wanted. Fewer parts or more groups come closer.",
+        f"{what} keeps groups together, so its parts can't be as asked: part {part} has "
+        f"{int(had[part, number])} rows{of_class}, and {wanted[part, number]:.1f} would be its "
+        "share. More and smaller groups come closer.",
         stacklevel=6,  # where the user calls `split` or `folds`
     )
 

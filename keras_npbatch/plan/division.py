@@ -28,6 +28,8 @@ from keras_npbatch.samplers.order import Rows, WholeData, every_row
 
 __all__ = ["divided", "folded", "subset"]
 
+_FOLDS = 5
+
 
 def subset(plan: Plan, rows: Any) -> Plan:
     """The plan of chosen rows; see `BatchDataset.subset`."""
@@ -46,9 +48,10 @@ def divided(
 ) -> list[Plan]:
     """The plans of disjoint parts; see `BatchDataset.split`."""
     if by is not None:
-        if fractions:
+        if fractions or seed != 0:
             raise InvalidArgumentError(
-                f"split was given fractions and by={describe(by)}; expected one of them."
+                f"split was given {'fractions' if fractions else 'a seed'} and by={describe(by)}; "
+                "expected the splitter alone: it has settings of its own."
             )
         return list(_by(plan, by, stratify, groups, "split")[0])
     if stratify is None and groups is None:
@@ -76,8 +79,13 @@ def folded(
 ) -> list[tuple[Plan, Plan]]:
     """The plans of training and validation for each fold; see `BatchDataset.folds`."""
     if by is not None:
+        if (k, seed) != (None, 0):
+            raise InvalidArgumentError(
+                f"folds was given {'a seed' if k is None else 'k'} and by={describe(by)}; expected "
+                "the splitter alone: it has settings of its own."
+            )
         return _by(plan, by, stratify, groups, "folds")
-    k = whole_number("k", k, least=2, most=plan.num_samples)
+    k = whole_number("k", _FOLDS if k is None else k, least=2, most=plan.num_samples)
     seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
     shares = [Fraction(1, k)] * k
     name = f"folds({k}, seed={seed}{_described(stratify, groups)}"
@@ -134,7 +142,8 @@ def _cut(
             )
     if of_groups is not None and (codes is not None or call == "folds"):
         classes = np.zeros(len(rows), np.int64) if codes is None else codes[0]
-        parts = cuts.dealt(of_groups[0], classes, shares, seed, call)
+        names = [] if codes is None else codes[1]
+        parts = cuts.dealt(of_groups[0], classes, names, shares, seed, call)
     elif of_groups is not None:
         parts = cuts.grouped(*of_groups, shares, seed)
     else:
@@ -172,8 +181,9 @@ def _by(plan: Plan, by: Any, stratify: Any, groups: Any, call: str) -> list[tupl
     given = []
     for what, each in ((f"stratify of {call}", stratify), (f"groups of {call}", groups)):
         if each is not None:
-            check_length(len(each), plan.num_rows, what)
-            each = np.asarray(each)[rows]
+            each = np.asarray(each)
+            check_length(len(each) if each.ndim else 1, plan.num_rows, what)
+            each = each[rows]
         given.append(each)
     pairs = by.split(np.zeros((len(rows), 1)), *given)
     found = []

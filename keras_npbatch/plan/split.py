@@ -59,16 +59,15 @@ class _Half:
         """How many numbers of a block are on this side."""
         return self.picked if self.is_picked else self.block - self.picked
 
-    def size(self, total: int) -> int:
-        """How many of the numbers below `total` are on this side."""
-        blocks, left = divmod(total, self.block)
-        block = np.array([blocks], np.int64)
+    def size(self, totals: Rows) -> Rows:
+        """How many of the numbers below each total are on this side."""
+        block, left = _divided(totals, self.block)
         begin, _ = self._turn(block)
         end = begin + left
         wrapped = np.maximum(end - self.block, 0)
         here = self._below(block, np.minimum(end, self.block)) - self._below(block, begin)
-        picked = blocks * self.picked + int((here + self._below(block, wrapped))[0])
-        return picked if self.is_picked else total - picked
+        picked = block * self.picked + here + self._below(block, wrapped)
+        return picked if self.is_picked else totals - picked
 
     def outer(self, numbers: Rows) -> Rows:
         """Translate numbers on this side to numbers in the whole."""
@@ -154,9 +153,7 @@ class Selection:
     _kept: list[Rows] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        size = self.num_rows
-        for half in self.halves:
-            size = half.size(size)
+        size = int(self.below(np.array([self.num_rows], np.int64))[0])
         object.__setattr__(self, "num_samples", size)
 
     def __reduce__(self) -> Any:
@@ -193,6 +190,12 @@ class Selection:
         """The inverse of `rows`; -1 for a row that is not selected."""
         for half in self.halves:
             rows = half.inner(rows)
+        return rows
+
+    def below(self, rows: Rows) -> Rows:
+        """How many selected rows are below each of these numbers."""
+        for half in self.halves:
+            rows = half.size(rows)
         return rows
 
     def split(self, fractions: Sequence[float], seed: int) -> list[Selection]:

@@ -14,7 +14,7 @@ import numpy as np
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
-from keras_npbatch.samplers.cycle import Cycle
+from keras_npbatch.samplers.cycle import Draws
 from keras_npbatch.samplers.given import check_length, classes_of, digest, smallest_integers
 from keras_npbatch.samplers.grouped import Grouped
 from keras_npbatch.samplers.order import MAX_ROWS, Available, Order, Pieces, Rows, translated
@@ -23,8 +23,6 @@ from keras_npbatch.samplers.sampler import TableSampler
 __all__ = ["Balanced"]
 
 _PIECE = 8192
-_LEAST_OF_A_CLASS = 8
-"""A piece has at least so many rows of each class: fewer cost more time a row."""
 
 
 class Balanced(TableSampler):
@@ -113,28 +111,21 @@ class _Turns(Pieces):
 
     def __init__(self, grouped: Grouped, num_positions: int, seed: int, epoch: int) -> None:
         self._count = len(grouped.counts)
-        super().__init__(num_positions, max(_PIECE, _LEAST_OF_A_CLASS * self._count))
+        super().__init__(num_positions, _PIECE)
         self._grouped = grouped
         generator = rng.generator(seed, rng.Purpose.SAMPLER, epoch)
         self._turns = generator.permutation(self._count)
-        self._cycles = [
-            Cycle(int(size), seed, epoch, index) for index, size in enumerate(grouped.counts)
-        ]
+        self._draws = Draws(grouped.counts, seed, epoch, 1)
 
     def make(self, start: int, stop: int) -> Rows:
         """The rows of one piece."""
+        positions = np.arange(start, stop, dtype=np.int64)
+        numbers, turns = np.divmod(positions, self._count)
+        by_class = np.argsort(turns, kind="stable")
+        classes, numbers = self._turns[turns[by_class]], numbers[by_class]
         found = np.empty(stop - start, np.int64)
-        for turn, index in enumerate(self._turns.tolist()):
-            first, last = self._drawn(start, turn), self._drawn(stop, turn)
-            if first < last:
-                which = self._cycles[index].rows(first, last)
-                at = first * self._count + turn - start
-                found[at :: self._count] = self._grouped.numbers(index, which)
+        found[by_class] = self._grouped.numbers(classes, self._draws.members(classes, numbers))
         return found
-
-    def _drawn(self, position: int, turn: int) -> int:
-        """How often a turn comes before a position."""
-        return (position - turn + self._count - 1) // self._count
 
     def positions(self, rows: Rows) -> Rows:
         """The first position of each of `rows`."""
@@ -144,5 +135,5 @@ class _Turns(Pieces):
         """Every position of one row."""
         index, which = self._grouped.place_of(row)
         turn = int(np.flatnonzero(self._turns == index)[0])
-        draws = self._cycles[index].places(which, self._drawn(self.num_positions, turn))
-        return draws * self._count + turn
+        before = (self.num_positions - turn + self._count - 1) // self._count
+        return self._draws.draws_of(index, which, before) * self._count + turn

@@ -10,6 +10,8 @@ of a part of a split 8 bytes a block.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from keras_npbatch import rng
@@ -25,17 +27,18 @@ from keras_npbatch.samplers.order import (
     translated,
 )
 from keras_npbatch.samplers.permutation import permutation
-from keras_npbatch.samplers.sampler import Sampler
+from keras_npbatch.samplers.sampler import TableSampler
 
 __all__ = ["BlockShuffle"]
 
 _BLOCK_ROWS = 1024
 """Of data that is not stored in chunks."""
 _MOST_MIXED = 2**26
-"""The most rows that are mixed at a time: half a gigabyte of row numbers."""
+"""The most rows that are mixed at a time: half a gigabyte of row numbers, twice."""
+_AT_ONCE = 2**16
 
 
-class BlockShuffle(Sampler):
+class BlockShuffle(TableSampler):
     """Each row once an epoch, read in blocks: for data in chunks (HDF5, Zarr), or on a disk.
 
     `blocks` blocks are mixed at a time, so at any moment an epoch reads from so many only. The
@@ -58,6 +61,7 @@ class BlockShuffle(Sampler):
     """
 
     def __init__(self, block_rows: int | None = None, blocks: int = 16) -> None:
+        super().__init__()
         if block_rows is not None:
             block_rows = whole_number("block_rows", block_rows, least=1, most=MAX_ROWS)
         self._block_rows = block_rows
@@ -88,8 +92,12 @@ class BlockShuffle(Sampler):
     def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         size = self._block_rows or _BLOCK_ROWS
-        kind = _WholeGroups if isinstance(rows, WholeData) else _Groups
-        return translated(kind(rows, size, self._blocks, seed, epoch), rows)
+        if isinstance(rows, WholeData):
+            groups: _Groups = _WholeGroups(rows.num_rows, size, self._blocks, seed, epoch)
+        else:
+            firsts = self.table(rows, lambda _: _first_numbers(rows, size))
+            groups = _Groups(firsts, size, self._blocks, seed, epoch)
+        return translated(groups, rows)
 
     @property
     def blocks_held(self) -> tuple[int, int]:
@@ -97,25 +105,37 @@ class BlockShuffle(Sampler):
         return self._block_rows or _BLOCK_ROWS, self._blocks
 
 
+def _first_numbers(rows: Available, size: int) -> Rows:
+    """The number of the first row in each block that has one, and of all rows."""
+    num_blocks = -(-rows.num_rows // size)
+    parts = []
+    for start in range(0, num_blocks, _AT_ONCE):
+        edges = np.arange(start, min(start + _AT_ONCE, num_blocks), dtype=np.int64) * size
+        parts.append(rows.below(edges))
+    firsts = np.append(np.concatenate(parts), rows.num_samples)
+    has_rows = np.append(np.diff(firsts) > 0, True)
+    found: Rows = firsts[has_rows]
+    return found
+
+
 class _Groups(Pieces):
     """Groups of shuffled blocks, for any available rows: a table of where each group begins."""
 
-    def __init__(self, rows: Available, size: int, blocks: int, seed: int, epoch: int) -> None:
-        super().__init__(rows.num_samples, size)
+    pieces_kept = 2
+
+    def __init__(self, rows: Any, size: int, blocks: int, seed: int, epoch: int) -> None:
         self._mixed, self._seed, self._epoch = blocks, seed, epoch
-        self.begin(rows)
+        super().__init__(self.begin(rows, size), size)
         self._shuffled = permutation(
             self.num_blocks, rng.seed_sequence(seed, rng.Purpose.SAMPLER, epoch)
         )
         self.lay()
 
-    def begin(self, rows: Available) -> None:
-        """Find the blocks that have a row."""
-        numbers = np.arange(rows.num_samples, dtype=np.int64)
-        of_rows = rows.rows(numbers) // self.size
-        self._firsts = np.flatnonzero(np.diff(of_rows, prepend=-1))
-        self._ends = np.append(self._firsts[1:], rows.num_samples)
+    def begin(self, rows: Any, size: int) -> int:
+        """Note where each block begins; the number of all rows."""
+        self._firsts, self._ends = rows[:-1], rows[1:]
         self.num_blocks = len(self._firsts)
+        return int(rows[-1])
 
     def lay(self) -> None:
         """Find where each group begins."""
@@ -168,10 +188,11 @@ class _Groups(Pieces):
 class _WholeGroups(_Groups):
     """The same for all rows of the data, without a table: only the last block may be shorter."""
 
-    def begin(self, rows: Available) -> None:
-        """Count the blocks."""
-        self.num_blocks = -(-self.num_positions // self.size)
-        self._lacking = self.num_blocks * self.size - self.num_positions
+    def begin(self, rows: Any, size: int) -> int:
+        """Count the blocks of this many rows."""
+        self.num_blocks = -(-rows // size)
+        self._lacking = self.num_blocks * size - rows
+        return int(rows)
 
     def lay(self) -> None:
         """Find the group of the shorter block."""
@@ -191,9 +212,7 @@ class _WholeGroups(_Groups):
         """The group that a position is in."""
         whole = self._mixed * self.size
         group = position // whole
-        if group < self._shorter or position < self.span(self._shorter)[1]:
-            return min(group, self._shorter)
-        return (position + self._lacking) // whole
+        return group if group < self._shorter else (position + self._lacking) // whole
 
     def span(self, index: int) -> tuple[int, int]:
         """The first position of a group, and the one after the last."""

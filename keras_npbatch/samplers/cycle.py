@@ -1,73 +1,94 @@
-"""`Cycle`: the rows of a class again and again, each pass in a new order.
+"""`Draws`: the rows of each class in a random order, again and again, each pass in a new one.
 
-    cycle = Cycle(3, (seed, epoch, 0))
-    cycle.rows(0, 7)        # 0, 1 and 2 in some order, again in another, and one of a third pass
+    draws = Draws(sizes, seed, epoch)
+    draws.members(classes, numbers)     # the row of a class that its draw of a number gives
 
-After any number of draws each row has come equally often, give or take once.
+After any number of draws of a class, each of its rows has come equally often, give or take once.
+Nothing is kept: the rows of a small class are ordered by a hash, those of a larger one by a cipher.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import numpy as np
+import numpy.typing as npt
 
 from keras_npbatch import rng
-from keras_npbatch.samplers.order import Listed, Order, Rows
-from keras_npbatch.samplers.permutation import permutation
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.samplers.permutation import many_ciphers
 
-__all__ = ["Cycle"]
+__all__ = ["Draws"]
 
-_UNIT = 4096
-"""Passes over fewer rows than this are drawn together."""
-_UNITS_KEPT = 3
+_SMALL = 64
+"""Classes of up to so many rows are ordered by a hash: a cipher of few rows is less random."""
 
 
-class Cycle:
-    """Endless passes over `range(size)`, each a permutation.
+class Draws:
+    """Endless passes over the rows of each class, each a permutation.
 
     Args:
-        size: from 1 up.
+        sizes: int64, rows of each class, from 1 up.
         seed: the seed.
-        key: what makes this cycle another one than others of that seed.
+        key: what makes these draws others than other draws of that seed.
     """
 
-    def __init__(self, size: int, seed: int, *key: int) -> None:
-        self.size, self._seed, self._key = size, seed, key
-        self._passes = max(1, _UNIT // size)
-        self._length = self._passes * size
-        self._units: OrderedDict[int, Order] = OrderedDict()
+    def __init__(self, sizes: npt.NDArray[np.int64], seed: int, *key: int) -> None:
+        self._sizes = sizes
+        words = rng.seed_sequence(seed, rng.Purpose.SAMPLER, *key).generate_state(1, np.uint64)
+        self._key = np.uint64(words[0])
 
-    def rows(self, start: int, stop: int) -> Rows:
-        """The draws from `start` to `stop - 1`."""
-        parts = [np.empty(0, np.int64)]
-        for number in range(start // self._length, -(-stop // self._length)):
-            first = number * self._length
-            unit = self._unit(number)
-            parts.append(unit.rows(max(start - first, 0), min(stop - first, self._length)))
-        return np.concatenate(parts)
+    def members(self, classes: npt.NDArray[np.int64], numbers: Rows) -> Rows:
+        """Which row of its class each draw gives.
 
-    def places(self, row: int, stop: int) -> Rows:
-        """At which of the draws before `stop` a row comes."""
-        units = range(-(-stop // self._length))
-        parts = [self._unit(number).places(row) + number * self._length for number in units]
-        found = np.concatenate([np.empty(0, np.int64), *parts])
+        Args:
+            classes: the class of each draw.
+            numbers: the number of the draw among those of its class, from 0 up.
+        """
+        sizes = self._sizes[classes]
+        passes, places = np.divmod(numbers, sizes)
+        keys = self._keys(classes, passes)
+        found = np.empty(len(numbers), np.int64)
+        small, large = np.flatnonzero(sizes <= _SMALL), np.flatnonzero(sizes > _SMALL)
+        if len(small):
+            found[small] = _of_small(keys[small], sizes[small], places[small])
+        if len(large):
+            found[large] = many_ciphers(places[large], sizes[large], keys[large], inverse=False)
+        return found
+
+    def draws_of(self, index: int, member: int, stop: int) -> Rows:
+        """Which of the draws of a class before `stop` give one of its rows."""
+        size = int(self._sizes[index])
+        passes = np.arange(-(-stop // size), dtype=np.int64)
+        keys = self._keys(np.full(len(passes), index), passes)
+        sizes = np.full(len(passes), size)
+        if size <= _SMALL:
+            places = (_orders(keys, sizes) == member).argmax(axis=1)
+        else:
+            places = many_ciphers(np.full(len(passes), member), sizes, keys, inverse=True)
+        found: Rows = passes * size + places
         return found[found < stop]
 
-    def _unit(self, number: int) -> Order:
-        found = self._units.get(number)
-        if found is None:
-            sequence = rng.seed_sequence(self._seed, rng.Purpose.SAMPLER, *self._key, number)
-            if self._passes == 1:
-                found = permutation(self.size, sequence)
-            else:
-                generator = np.random.Generator(np.random.PCG64(sequence))
-                passes = np.tile(np.arange(self.size, dtype=np.int64), (self._passes, 1))
-                found = Listed(generator.permuted(passes, axis=1).reshape(-1))
-            self._units[number] = found
-            while len(self._units) > _UNITS_KEPT:
-                try:
-                    self._units.popitem(last=False)
-                except KeyError:
-                    break
-        return found
+    def _keys(self, classes: npt.NDArray[np.int64], passes: Rows) -> npt.NDArray[np.uint64]:
+        """A key for each pass of each class."""
+        # Each number is mixed before the next is added: sums of them would repeat.
+        of_classes = rng.mixed(classes.astype(np.uint64) + self._key)
+        return rng.mixed(of_classes ^ rng.mixed(passes.astype(np.uint64) + np.uint64(1)))
+
+
+def _of_small(keys: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64], places: Rows) -> Rows:
+    # Adjacent draws are mostly of one pass: its order is made once for them.
+    begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    orders = _orders(keys[begins], sizes[begins])
+    which = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(keys))))
+    found: Rows = orders[which, places]
+    return found
+
+
+def _orders(keys: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A permutation for each key, one in each line; what is behind its size means nothing."""
+    width = int(sizes.max(initial=1))
+    numbers = np.arange(width, dtype=np.uint64)
+    hashes = rng.mixed(keys[:, np.newaxis] + numbers) >> np.uint64(1)
+    hashes[numbers >= sizes[:, np.newaxis].astype(np.uint64)] = np.uint64(
+        2**63
+    )  # behind all others
+    return np.argsort(hashes, axis=1, kind="stable")

@@ -51,6 +51,8 @@ def values_of(given: Any, what: str) -> npt.NDArray[Any]:
         raise InvalidArgumentError(
             f"{what} are {describe(given)}; expected one number for each row, of shape (num_rows,)."
         )
+    if array.dtype.itemsize > 8:  # of more digits than weights need
+        array = array.astype(np.float64)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array))[0])
         raise InvalidArgumentError(
@@ -84,6 +86,11 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
             "expected one class for each row. Cut numbers into classes, for example with "
             "np.digitize(labels, edges)."
         )
+    # Equal labels have equal names, whatever their dtype: a hash of its name places a group.
+    if array.dtype.kind == "f" and np.abs(array).max() < 2**53:
+        array = array.astype(np.int64)
+    elif array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
     if array.dtype.kind == "O" or hasattr(array.dtype, "na_object"):
         array = _from_objects(array.astype(object), what)
     if array.dtype.kind in "biu":
@@ -110,8 +117,16 @@ def smallest_integers(numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
 
 def _column(given: Any, what: str) -> npt.NDArray[Any]:
     """What was given as an array, without a second axis of length 1."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise InvalidArgumentError(
+            f"{what} are a masked array with values masked; expected a value for each row. Fill "
+            "it: `.filled(value)`."
+        )
     try:
         array = np.asarray(given)
+        are_strings = array.dtype.kind == "U" and isinstance(given, list | tuple)
+        if are_strings and not all(isinstance(each, str) for each in given):
+            array = np.array(given, object)  # NumPy has made strings of the others
     except ValueError as error:  # lists of different lengths
         raise InvalidArgumentError(
             f"{what} are {describe(given)}; expected one value for each row, of shape (num_rows,)."
@@ -130,8 +145,8 @@ def _from_one_hot(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
         row = int(several[0])
         raise InvalidArgumentError(
             f"{what} have {np.count_nonzero(array[row])} classes at row {row}; expected one for "
-            "each row. For rows of several classes give Weighted a weight for each row, for "
-            "example the sum over its classes of 1 / rows of the class."
+            "each row. For rows of several classes there is the sampler Weighted: give it a weight "
+            "for each row, for example the sum over its classes of 1 / rows of the class."
         )
     found: npt.NDArray[Any] = np.argmax(array, axis=1)
     return found
@@ -141,6 +156,8 @@ def _from_objects(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
     kinds = {type(each) for each in array.tolist()}
     if kinds <= {str, np.str_}:
         return array.astype(str)
+    if kinds <= {bytes, np.bytes_}:  # strings of HDF5
+        return np.array([each.decode() for each in array.tolist()])
     if all(issubclass(kind, int | np.integer | np.bool_) for kind in kinds):
         with contextlib.suppress(OverflowError):
             return array.astype(np.int64)

@@ -44,6 +44,7 @@ class Grouped:
         index = int(np.searchsorted(self.classes, int(self._codes[number])))
         return index, int(np.searchsorted(self.members(index), number))
 
-    def numbers(self, index: int, which: Rows) -> Rows:
-        """The numbers of some members of a class."""
-        return self.members(index)[which].astype(np.int64)
+    def numbers(self, indices: npt.NDArray[np.int64], which: Rows) -> Rows:
+        """The numbers of some members, each of its class."""
+        found: Rows = self._members[self.begins[indices] + which].astype(np.int64)
+        return found

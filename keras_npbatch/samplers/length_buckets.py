@@ -50,6 +50,7 @@ class LengthBuckets(TableSampler):
     """
 
     uses_batch_size = True
+    cuts_batches = True
 
     def __init__(self, lengths: Any, batches_per_window: int = 100) -> None:
         super().__init__()

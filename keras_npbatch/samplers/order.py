@@ -35,8 +35,6 @@ Rows: TypeAlias = npt.NDArray[np.int64]
 MAX_ROWS = 2**62
 """The largest number of samples: sums of two halves still fit 64 bits."""
 
-_PIECES_KEPT = 8
-
 
 class Available(Protocol):
     """The rows that a sampler may choose from, numbered from 0 up in the order of the data."""
@@ -54,6 +52,9 @@ class Available(Protocol):
 
     def numbers(self, rows: Rows) -> Rows:
         """The inverse of `rows`; -1 for a row that is not available."""
+
+    def below(self, rows: Rows) -> Rows:
+        """How many available rows are below each of these numbers, from 0 to `num_rows`."""
 
 
 class WholeData:
@@ -74,6 +75,10 @@ class WholeData:
 
     def numbers(self, rows: Rows) -> Rows:
         """The numbers of these rows."""
+        return rows
+
+    def below(self, rows: Rows) -> Rows:
+        """How many rows are below each of these numbers."""
         return rows
 
 
@@ -143,6 +148,9 @@ class Pieces(Order):
         size: positions in a piece; the last one may be shorter.
     """
 
+    pieces_kept = 8
+    """How many pieces are kept."""
+
     def __init__(self, num_positions: int, size: int) -> None:
         self.num_positions, self.size = num_positions, size
         self._pieces: OrderedDict[int, Rows] = OrderedDict()
@@ -179,7 +187,7 @@ class Pieces(Order):
             found = self.make(*self.span(index))
             found.flags.writeable = False
             self._pieces[index] = found
-            while len(self._pieces) > _PIECES_KEPT:
+            while len(self._pieces) > self.pieces_kept:
                 try:
                     self._pieces.popitem(last=False)
                 except KeyError:

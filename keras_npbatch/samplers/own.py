@@ -19,6 +19,9 @@ from keras_npbatch.samplers.shuffle import Shuffle
 
 __all__ = ["Own", "as_sampler", "chosen_sampler", "is_plain", "order_setting"]
 
+_LOOKED_AT = 2**16
+"""Rows by which an order that is computed on demand is told from others."""
+
 
 def chosen_sampler(shuffle: Any, sampler: Any) -> Sampler:
     """The sampler of a dataset that was given `shuffle`, or `sampler`, or neither.
@@ -90,6 +93,7 @@ class Own(TableSampler):
         self.name = str(getattr(kind, "__qualname__", type(kind).__qualname__))
         self.repeats = bool(getattr(given, "repeats", True))
         self.uses_batch_size = bool(getattr(given, "uses_batch_size", not self._is_function))
+        self.cuts_batches = bool(getattr(given, "cuts_batches", False))
         self._identity = self.name
 
     @property
@@ -103,20 +107,19 @@ class Own(TableSampler):
         if callable(getattr(given, "checked", None)):
             given = given.checked(num_rows, chunk_rows)
         found = Own(given)
-        order = found.order(rows, 1, 0, 0)
+        num_samples, first = found._first_epoch(rows)
         own = getattr(given, "identity", None)
         if isinstance(own, str) and own != type(given).__name__:
             # One that is inherited tells nothing of what the class changes.
             is_own = own.startswith(type(given).__name__)
             found._identity = own if is_own else f"{type(given).__name__}: {own}"
-        elif isinstance(order, Listed):
-            first = order.rows(0, found.num_samples(rows))
-            found._identity = f"{self.name}({len(first)} samples, {digest(first)})"
+        else:
+            found._identity = f"{self.name}({num_samples} samples, {first})"
         return found
 
     def num_samples(self, rows: Available) -> int:
         """Samples in an epoch: those of epoch 0, and so of each."""
-        return self.table(rows, lambda _: self._count(rows))
+        return self._first_epoch(rows)[0]
 
     def draws_long(self, rows: Available) -> bool:
         """What the sampler says itself, if it does."""
@@ -144,17 +147,23 @@ class Own(TableSampler):
         expected = self.num_samples(rows)
         if len(drawn) != expected:
             raise InvalidArgumentError(
-                f"the sampler {self.name} gave {len(drawn)} rows for epoch {epoch}, and {expected} "
-                "for epoch 0; expected the same number for each epoch: Keras counts steps."
+                f"the sampler {self.name} gave {len(drawn)} rows for epoch {epoch}, seed {seed} "
+                f"and batch size {batch_size}, and {expected} for epoch 0, seed 0 and batch size "
+                "1; expected the same number always: Keras counts steps."
             )
         return Listed(drawn)
 
-    def _count(self, rows: Available) -> int:
+    def _first_epoch(self, rows: Available) -> tuple[int, str]:
+        """The samples of epoch 0, and a digest of its first rows."""
+        return self.table(rows, lambda _: self._look_at(rows))
+
+    def _look_at(self, rows: Available) -> tuple[int, str]:
         drawn = self._drawn(rows, 1, 0, 0)
         if isinstance(drawn, Order):
             found = self._answer("num_samples", rows)
-            return rows.num_samples if found is None else int(found)
-        return len(drawn)
+            num_samples = rows.num_samples if found is None else int(found)
+            return num_samples, digest(drawn.rows(0, min(num_samples, _LOOKED_AT)))
+        return len(drawn), digest(drawn)
 
     def _drawn(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order | Rows:
         if self._is_function:

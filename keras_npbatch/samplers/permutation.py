@@ -22,7 +22,8 @@ built for good statistics, not for secrecy.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ __all__ = [
     "Cipher",
     "Materialised",
     "draws_long",
+    "many_ciphers",
     "permutation",
     "shuffled",
 ]
@@ -52,6 +54,9 @@ _BLOCK_ROWS = 8192
 _HASH_MULTIPLIER_1 = np.uint64(0x9E3779B97F4A7C15)
 _HASH_MULTIPLIER_2 = np.uint64(0xD6E8FEB86659FD93)
 _HALF_WORD_BITS = np.uint64(32)
+
+
+_Numbers: TypeAlias = np.uint64 | npt.NDArray[np.uint64]
 
 
 class Materialised(Order):
@@ -77,6 +82,52 @@ class Materialised(Order):
         return found
 
 
+class Feistel:
+    """The network of the cipher: numbers, or an array of one number for each value.
+
+    Args:
+        left_radix: of the left half of a position.
+        right_radix: of the right half; their product is at least the number of rows.
+        keys: the key of each round.
+    """
+
+    def __init__(self, left_radix: _Numbers, right_radix: _Numbers, keys: Sequence[_Numbers]):
+        self._left_radix, self._right_radix, self._keys = left_radix, right_radix, keys
+
+    def encipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Each value once through the network."""
+        left = values // self._right_radix
+        right = values - left * self._right_radix
+        for number, key in enumerate(self._keys):
+            if number % 2 == 0:
+                added = _hashed(right, key, self._left_radix)
+                added += left
+                # (s - radix) wraps around to a huge number unless s >= radix: minimum is modulo.
+                np.minimum(added, added - self._left_radix, out=left)
+            else:
+                added = _hashed(left, key, self._right_radix)
+                added += right
+                np.minimum(added, added - self._right_radix, out=right)
+        left *= self._right_radix
+        left += right
+        return left
+
+    def decipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """The inverse of `encipher`."""
+        left = values // self._right_radix
+        right = values - left * self._right_radix
+        for number, key in reversed(list(enumerate(self._keys))):
+            if number % 2 == 0:
+                left -= _hashed(right, key, self._left_radix)
+                np.minimum(left, left + self._left_radix, out=left)
+            else:
+                right -= _hashed(left, key, self._right_radix)
+                np.minimum(right, right + self._right_radix, out=right)
+        left *= self._right_radix
+        left += right
+        return left
+
+
 class Cipher(Pieces):
     """A keyed permutation of `range(num_rows)`, computed on demand.
 
@@ -89,9 +140,10 @@ class Cipher(Pieces):
         super().__init__(num_rows, _BLOCK_ROWS)
         left_radix = math.isqrt(num_rows - 1) + 1
         self._num_rows = np.uint64(num_rows)
-        self._left_radix = np.uint64(left_radix)
-        self._right_radix = np.uint64(-(-num_rows // left_radix))
+        right_radix = np.uint64(-(-num_rows // left_radix))
         self._keys = keys
+        network = Feistel(np.uint64(left_radix), right_radix, list(keys))
+        self._encipher, self._decipher = network.encipher, network.decipher
 
     def make(self, start: int, stop: int) -> Rows:
         """The rows of one piece."""
@@ -110,50 +162,43 @@ class Cipher(Pieces):
                 return result.view(np.int64)
             result[outside] = once(result[outside])
 
-    def _encipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        left = values // self._right_radix
-        right = values - left * self._right_radix
-        for number, key in enumerate(self._keys):
-            if number % 2 == 0:
-                added = self._hash(right, key, self._left_radix)
-                added += left
-                # (s - radix) wraps around to a huge number unless s >= radix: minimum is modulo.
-                np.minimum(added, added - self._left_radix, out=left)
-            else:
-                added = self._hash(left, key, self._right_radix)
-                added += right
-                np.minimum(added, added - self._right_radix, out=right)
-        left *= self._right_radix
-        left += right
-        return left
 
-    def _decipher(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        left = values // self._right_radix
-        right = values - left * self._right_radix
-        for number, key in reversed(list(enumerate(self._keys))):
-            if number % 2 == 0:
-                left -= self._hash(right, key, self._left_radix)
-                np.minimum(left, left + self._left_radix, out=left)
-            else:
-                right -= self._hash(left, key, self._right_radix)
-                np.minimum(right, right + self._right_radix, out=right)
-        left *= self._right_radix
-        left += right
-        return left
+def many_ciphers(
+    values: Rows, sizes: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64], *, inverse: bool
+) -> Rows:
+    """Each value in a permutation of its own.
 
-    @staticmethod
-    def _hash(
-        half: npt.NDArray[np.uint64], key: np.uint64, radix: np.uint64
-    ) -> npt.NDArray[np.uint64]:
-        """A keyed hash of each half, in `range(radix)`, with `radix <= 2**31`."""
-        mixed = half + key
-        mixed *= _HASH_MULTIPLIER_1
-        mixed ^= mixed >> _HALF_WORD_BITS
-        mixed *= _HASH_MULTIPLIER_2
-        mixed >>= _HALF_WORD_BITS
-        mixed *= radix
-        mixed >>= _HALF_WORD_BITS
-        return mixed
+    Args:
+        values: each in `range(size)`.
+        sizes: the size of the permutation of each value.
+        keys: its key.
+        inverse: whether to find the position of a value instead of the value at a position.
+    """
+    num_rows = sizes.astype(np.uint64)
+    left_radix = np.sqrt(sizes - 1).astype(np.uint64) + np.uint64(1)
+    right_radix = (num_rows + left_radix - np.uint64(1)) // left_radix
+    of_rounds = [rng.mixed(keys + np.uint64(number)) for number in range(_ROUNDS)]
+    result = values.astype(np.uint64)
+    where = np.arange(len(values))
+    while len(where):
+        of_these = [key[where] for key in of_rounds]
+        network = Feistel(left_radix[where], right_radix[where], of_these)
+        once = network.decipher if inverse else network.encipher
+        result[where] = once(result[where])
+        where = where[result[where] >= num_rows[where]]
+    return result.view(np.int64)
+
+
+def _hashed(half: npt.NDArray[np.uint64], key: _Numbers, radix: _Numbers) -> npt.NDArray[np.uint64]:
+    """A keyed hash of each half, in `range(radix)`, with `radix <= 2**31`."""
+    mixed = half + key
+    mixed *= _HASH_MULTIPLIER_1
+    mixed ^= mixed >> _HALF_WORD_BITS
+    mixed *= _HASH_MULTIPLIER_2
+    mixed >>= _HALF_WORD_BITS
+    mixed *= radix
+    mixed >>= _HALF_WORD_BITS
+    return mixed
 
 
 class _Step(Protocol):

@@ -66,6 +66,9 @@ class Sampler(ABC):
     uses_batch_size = False
     """Whether the order depends on the batch size."""
 
+    cuts_batches = False
+    """Whether it decides which rows are in a batch together, so that full batches must be equal."""
+
     @abstractmethod
     def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order | Rows:
         """The order of one epoch.
@@ -127,7 +130,8 @@ class Sampler(ABC):
             order.rows if isinstance(order, Order) else lambda start, stop: order[start:stop],
             num_rows,
             sampler.num_samples(rows),
-            held_rows=None if blocks is None else min(num_rows, blocks[0] * blocks[1]),
+            # Those of two groups, since a batch may end one and begin the next.
+            held_rows=None if blocks is None else min(num_rows, blocks[0] * 2 * blocks[1]),
             sample_bytes=sample_bytes,
         )
 

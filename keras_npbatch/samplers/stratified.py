@@ -7,7 +7,8 @@ stands at a position from `floor((j - 1) / s) + 1` to `ceil(j / s)`, and taking,
 of the rows that may come the one that must come first finds a place for all (G. Steiner and S.
 Yeomans, "Level schedules for mixed-model, just-in-time processes", Management Science 39, 1993).
 
-The sequence of classes is made once, as far as it is asked for, in a microsecond a position. Each
+The sequence of classes is made once, as far as it is asked for, in two microseconds a position; to
+resume late in an epoch of ten million rows takes that long once. Each
 epoch changes it by exchanging neighbours where both bounds allow it, and draws which rows of a
 class come when.
 """
@@ -16,20 +17,22 @@ from __future__ import annotations
 
 import threading
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch import rng
 from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.samplers.cycle import Draws
 from keras_npbatch.samplers.given import check_length, classes_of, digest, smallest_integers
 from keras_npbatch.samplers.grouped import Grouped
 from keras_npbatch.samplers.order import Available, Order, Pieces, Rows, translated
-from keras_npbatch.samplers.permutation import permutation
 from keras_npbatch.samplers.sampler import TableSampler
 
 __all__ = ["Stratified"]
+
+_Heap: TypeAlias = list[tuple[int, int, int]]
 
 _PIECE = 8192
 """Positions in a piece: an even number, since neighbours are exchanged in pairs."""
@@ -99,28 +102,37 @@ class _Pattern:
     def __init__(self, counts: npt.NDArray[np.int64]) -> None:
         self.counts, self.total = counts, int(counts.sum())
         self._lock = threading.Lock()
-        self._pieces: list[npt.NDArray[Any]] = []
-        self._before = [np.zeros(len(counts), np.int64)]
         self._dtype = smallest_integers(np.array([len(counts)])).dtype
-        self._ready: list[tuple[int, int, int]] = []
-        """The classes whose next row may come: (last position, class, which row), as a heap."""
-        self._waiting: list[tuple[int, int, int]] = [(1, index, 1) for index in range(len(counts))]
-        """The others: (first position, class, which row), as a heap."""
+        self._pieces: list[tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]] = []
+        """The classes of each piece; and, as bits, which classes are ahead of their share after it,
+        rounded down: each is within one of it."""
+        waiting = [(1, index, 1) for index in range(len(counts))]
+        self._heaps: tuple[int, _Heap, _Heap] = (0, [], waiting)
+        """The piece that comes next; the classes whose next row may come, (last position, class,
+        which row); and the others, (first position, class, which row)."""
 
     def piece(self, index: int) -> npt.NDArray[Any]:
         """The classes of the positions of one piece."""
         self._extend(index)
-        return self._pieces[index]
+        return self._pieces[index][0]
 
     def before(self, index: int) -> npt.NDArray[np.int64]:
         """How many rows of each class come before a piece."""
+        if index == 0:
+            return np.zeros(len(self.counts), np.int64)
         self._extend(index - 1)
-        return self._before[index]
+        bits = np.unpackbits(self._pieces[index - 1][1], count=len(self.counts))
+        position = min(index * _PIECE, self.total)
+        found: npt.NDArray[np.int64] = position * self.counts // self.total + bits
+        return found
 
     def piece_of(self, index: int, which: int) -> int:
         """The piece with the row `which` of a class, from 0 up."""
-        number = 0
-        while self.before(number + 1)[index] <= which:
+        # It stands between these two positions.
+        first = which * self.total // int(self.counts[index])
+        last = -(-(which + 1) * self.total // int(self.counts[index])) - 1
+        number = first // _PIECE
+        while number < last // _PIECE and self.before(number + 1)[index] <= which:
             number += 1
         return number
 
@@ -135,17 +147,22 @@ class _Pattern:
         if index < len(self._pieces):
             return
         with self._lock:
+            # Ctrl-C may come anywhere: a piece that was made without its heaps is made again.
+            del self._pieces[self._heaps[0] :]
             while index >= len(self._pieces):
-                made = self._next()
-                self._before.append(
-                    self._before[-1] + np.bincount(made, minlength=len(self.counts))
-                )
-                self._pieces.append(made)
+                found, ready, waiting = self._next()
+                before = self.before(len(self._pieces))
+                after = before + np.bincount(found, minlength=len(self.counts))
+                position = min((len(self._pieces) + 1) * _PIECE, self.total)
+                is_ahead = after > position * self.counts // self.total
+                self._pieces.append((found, np.packbits(is_ahead)))
+                self._heaps = len(self._pieces), ready, waiting
 
-    def _next(self) -> npt.NDArray[Any]:
-        ready, waiting, total = self._ready, self._waiting, self.total
+    def _next(self) -> tuple[npt.NDArray[Any], _Heap, _Heap]:
+        number, ready, waiting = self._heaps
+        ready, waiting, total = ready.copy(), waiting.copy(), self.total
         counts = self.counts.tolist()
-        start = len(self._pieces) * _PIECE
+        start = number * _PIECE
         stop = min(start + _PIECE, total)
         found = []
         for position in range(start + 1, stop + 1):
@@ -160,7 +177,7 @@ class _Pattern:
                     heappush(ready, (-(-(which + 1) * total // count), index, which + 1))
                 else:
                     heappush(waiting, (first, index, which + 1))
-        return np.array(found, self._dtype)
+        return np.array(found, self._dtype), ready, waiting
 
 
 class _Spread(Pieces):
@@ -170,24 +187,22 @@ class _Spread(Pieces):
         super().__init__(pattern.total, _PIECE)
         self._grouped, self._pattern = grouped, pattern
         self._seed, self._epoch = seed, epoch
-        self._within: dict[int, Order] = {}
+        self._draws = Draws(grouped.counts, seed, epoch, 2**63)
 
     def make(self, start: int, stop: int) -> Rows:
         """The rows of one piece."""
         index = start // _PIECE
         classes = self._pattern.piece(index).astype(np.int64)
         by_class = np.argsort(classes, kind="stable")
-        ends = np.cumsum(np.bincount(classes, minlength=len(self._grouped.counts)))
-        before = self._pattern.before(index)
+        grouped = classes[by_class]
+        # Of each class, the rows from the first that has not come before this piece.
+        begins = np.flatnonzero(np.diff(grouped, prepend=-1))
+        runs = np.diff([*begins.tolist(), len(grouped)])
+        numbers = np.arange(len(grouped)) - np.repeat(begins, runs)
+        numbers += self._pattern.before(index)[grouped]
         which, rows = np.empty((2, len(classes)), np.int64)
-        begin = 0
-        for each in np.unique(classes).tolist():
-            here = by_class[begin : ends[each]]
-            first = int(before[each])
-            which[here] = np.arange(first, first + len(here))
-            order = self._order_within(each).rows(first, first + len(here))
-            rows[here] = self._grouped.numbers(each, order)
-            begin = ends[each]
+        which[by_class] = numbers
+        rows[by_class] = self._grouped.numbers(grouped, self._draws.members(grouped, numbers))
         self._exchange(start, classes, which, rows)
         return rows
 
@@ -206,21 +221,12 @@ class _Spread(Pieces):
             for values in (classes, first, last, rows):
                 values[left], values[left + 1] = values[left + 1], values[left].copy()
 
-    def _order_within(self, index: int) -> Order:
-        found = self._within.get(index)
-        if found is None:
-            # The second number tells it from the generators of pieces.
-            sequence = rng.seed_sequence(self._seed, rng.Purpose.SAMPLER, self._epoch, 2**63, index)
-            found = permutation(int(self._grouped.counts[index]), sequence)
-            self._within[index] = found
-        return found
-
     def positions(self, rows: Rows) -> Rows:
         """The position of each of `rows`."""
         return np.array([self._position(row) for row in rows.tolist()], np.int64)
 
     def _position(self, row: int) -> int:
         index, member = self._grouped.place_of(row)
-        which = int(self._order_within(index).positions(np.array([member], np.int64))[0])
+        which = int(self._draws.draws_of(index, member, int(self._grouped.counts[index]))[0])
         piece = self._pattern.piece_of(index, which)
         return piece * _PIECE + int(np.flatnonzero(self.piece(piece) == row)[0])

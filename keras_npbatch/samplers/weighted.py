@@ -88,14 +88,24 @@ class Weighted(TableSampler):
     def checked(self, num_rows: int, chunk_rows: int | None) -> Weighted:
         """This sampler, if it has a weight for each row."""
         check_length(len(self._ends), num_rows, "weights of Weighted")
+        if self._num_samples is None and num_rows > _MOST_SAMPLES:
+            raise InvalidArgumentError(
+                f"the data have {num_rows} rows, and an epoch of Weighted at most {_MOST_SAMPLES} "
+                "samples; expected a num_samples up to that."
+            )
         return self
 
     def num_samples(self, rows: Available) -> int:
         """Samples in an epoch."""
+        self._ends_of(rows)  # refuses a part without a weight
         return rows.num_samples if self._num_samples is None else self._num_samples
 
     def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
+        return translated(_Points(self._ends_of(rows), self.num_samples(rows), seed, epoch), rows)
+
+    def _ends_of(self, rows: Available) -> npt.NDArray[np.int64]:
+        """Where the weight of each row ends, if they are laid end to end."""
         ends = self._ends
         if not isinstance(rows, WholeData):
             ends = self.table(rows, lambda some: np.cumsum(np.diff(self._ends, prepend=0)[some]))
@@ -104,7 +114,7 @@ class Weighted(TableSampler):
                 f"weights of Weighted are all 0 for the {rows.num_samples} rows of this part, so "
                 "no row would come; expected a weight above 0."
             )
-        return translated(_Points(ends, self.num_samples(rows), seed, epoch), rows)
+        return ends
 
 
 def _scaled(weights: npt.NDArray[Any]) -> npt.NDArray[np.int64]:

@@ -68,8 +68,13 @@ class SlicedStorage:
             self._unit = block_rows  # fewer slices take less time
         self._is_whole = True
         assert self._unit is not None
-        groups = 2 + -(-ahead // (block_rows * blocks))
-        self._kept_at_most = groups * blocks * -(-block_rows // self._unit) + 2
+        groups = max(2, 1 + -(-ahead // (block_rows * blocks)))
+        self._kept_at_most = groups * blocks * -(-block_rows // self._unit)
+
+    def forget(self) -> None:
+        """Keep nothing: what is in the file may have changed."""
+        with self._lock:
+            self._chunks.clear()
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
@@ -181,7 +186,7 @@ def sliced_source(leaf: Any, path: str) -> Source | None:
         hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")
     ):
         return None
-    refuse_scalar(tuple(leaf.shape), path)
+    refuse_scalar(tuple(leaf.shape or ()), path)  # h5py.Empty has None
     try:
         return SlicedStorage(leaf, path)
     except (TypeError, ValueError):  # of a dtype that NumPy does not know
@@ -210,5 +215,5 @@ def _is_compressed(storage: Any) -> bool:
     """Whether a chunk has to be decoded whole, as far as can be told."""
     filters = getattr(storage, "_filters", None)  # of h5py: compression, shuffle, checksums
     if type(storage).__module__.partition(".")[0] == "h5py":
-        return bool(filters) or storage.compression is not None
+        return bool(filters) or getattr(storage, "compression", None) is not None
     return True

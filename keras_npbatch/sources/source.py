@@ -72,6 +72,9 @@ class Chunked(Source, Protocol):
             ahead: rows by which one thread may be ahead of another.
         """
 
+    def forget(self) -> None:
+        """Keep nothing of what was read: it may have changed."""
+
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
 

@@ -224,7 +224,8 @@ class _Epochs:
         plan = work.plan
         self._last_step, self._last_parts = plan.num_batches - 1, [slice(None)]
         if rows_at_once is not None:
-            chunks = replace(plan, batch_size=rows_at_once, remainder="keep")
+            size = plan.order_size or plan.global_batch_size  # whatever is read at once
+            chunks = replace(plan, batch_size=rows_at_once, remainder="keep", order_size=size)
             self._work = work._replace(plan=chunks)
             self._last_step, self._last_parts = _last_parts(plan, rows_at_once)
 

@@ -84,6 +84,7 @@ class Executor:
         """
         core, settings = self._core, self._settings
         _refuse_another_length(core)
+        core.begin_pass()
         plan = work.plan
         follows = follows and not plan.skip  # the next epoch has another plan
         facts = core.facts(plan)

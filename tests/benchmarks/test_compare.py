@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -158,6 +159,19 @@ def test_an_unknown_question_is_refused():
     assert "no question 'iterat'; expected one of iterate, samplers, tfdata" in refused.stderr
 
 
+def case_of(pid, within_s):
+    """The process of a case that a run has started, and the folder that it was given."""
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        for child in psutil.Process(pid).children():
+            with contextlib.suppress(psutil.Error):  # one that has ended since
+                environment = child.environ()  # at first that of its parent
+                if FOLDER in environment:
+                    return child, Path(environment[FOLDER])
+        time.sleep(0.01)
+    raise AssertionError(f"no case within {within_s} s")
+
+
 def test_a_run_that_is_ended_leaves_neither_its_case_nor_its_files():
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", "growth", "--within", "1"],
@@ -165,17 +179,16 @@ def test_a_run_that_is_ended_leaves_neither_its_case_nor_its_files():
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    until = time.monotonic() + 60
-    while not (found := psutil.Process(process.pid).children()) and time.monotonic() < until:
-        time.sleep(0.01)
-    (case,) = found
-    while FOLDER not in (environment := case.environ()) and time.monotonic() < until:
-        time.sleep(0.01)  # it is a copy of its parent still
-    assert Path(environment[FOLDER]).is_dir()
-    process.terminate()
-    assert process.wait(30) == 1
-    assert not case.is_running()
-    assert not Path(environment[FOLDER]).exists()
+    try:
+        case, folder = case_of(process.pid, within_s=60)
+        assert folder.is_dir()
+        process.terminate()
+        assert process.wait(30) == 1
+        assert not case.is_running()
+        assert not folder.exists()
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

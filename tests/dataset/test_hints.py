@@ -71,12 +71,15 @@ def test_an_array_dataset_has_the_settings_of_a_batch_dataset():
     assert inspect.Parameter.VAR_KEYWORD not in kinds
 
 
+OF_ARRAYS = ("sources", "_structure", "_is_flat", "_has_own_load", "_heaviest", "_chunked")
+
+
 def made_of(dataset):
     """What a setting has become, other than what arrays alone have."""
     state = {
         name: value
         for name, value in core_of(dataset).__getstate__().items()
-        if name not in ("sources", "_structure", "_is_flat", "_has_own_load")
+        if name not in OF_ARRAYS
     }
     for name, value in state.items():
         if isinstance(value, Plan):  # its settings, without what it keeps

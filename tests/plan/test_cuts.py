@@ -127,7 +127,7 @@ def test_groups_are_dealt_out_whole(
     codes = np.unique(drawn(seed, len(groups), classes), return_inverse=True)[1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        parts = dealt(groups, codes, share, seed, "split")
+        parts = dealt(groups, codes, [], share, seed, "split")
     assert set(parts.tolist()) <= set(range(len(share)))
     for group in range(groups.max() + 1):
         assert len(set(parts[groups == group].tolist())) == 1
@@ -138,7 +138,7 @@ def test_many_small_groups_are_dealt_to_nearly_equal_parts() -> None:
     groups = np.repeat(np.arange(300), draw.integers(1, 8, 300))
     codes = draw.choice(3, len(groups), p=[0.7, 0.2, 0.1])
     for share in ([Fraction(1, 5)] * 5, [Fraction(7, 10), Fraction(2, 10), Fraction(1, 10)]):
-        found = counts(dealt(groups, codes, share, 0, "split"), codes, share)
+        found = counts(dealt(groups, codes, [], share, 0, "split"), codes, share)
         wanted = np.outer([float(each) for each in share], np.bincount(codes))
         assert np.abs(found - wanted).max() <= 2
 
@@ -147,36 +147,38 @@ def test_groups_that_no_part_needs_more_go_to_the_emptiest_one() -> None:
     fifth = [Fraction(1, 5)] * 5
     groups = np.repeat(np.arange(13), 5)
     codes = np.repeat([1, 1, 1, *[0] * 10], 5)
-    with pytest.warns(UserWarning, match="^folds could not keep groups together"):
-        sizes = np.bincount(dealt(groups, codes, fifth, 0, "folds"))
+    with pytest.warns(UserWarning, match="^folds keeps groups together"):
+        sizes = np.bincount(dealt(groups, codes, [], fifth, 0, "folds"))
     assert sorted(sizes.tolist()) == [10, 10, 15, 15, 15]
     half = [Fraction(1, 2)] * 2
-    with pytest.warns(UserWarning, match="^folds could not keep groups together"):
-        parts = dealt(np.repeat([0, 1], 4), np.repeat([0, 1], 4), half, 0, "folds")
+    with pytest.warns(UserWarning, match="^folds keeps groups together"):
+        parts = dealt(np.repeat([0, 1], 4), np.repeat([0, 1], 4), [], half, 0, "folds")
     assert np.bincount(parts).tolist() == [4, 4]
 
 
 def test_what_could_not_be_met_is_told_where_the_user_calls() -> None:
     from keras_npbatch import ArrayDataset
 
-    groups, codes = np.repeat([0, 1, 2], [12, 2, 2]), np.tile([0, 1], 8)
-    with pytest.warns(UserWarning, match=r"could not") as told:
+    groups, codes = np.repeat([0, 1, 2], [12, 2, 2]), np.tile(["a", "b"], 8)
+    with pytest.warns(UserWarning, match=r"keeps groups together") as told:
         ArrayDataset(np.arange(16)).folds(2, groups=groups, stratify=codes)
-    with pytest.warns(UserWarning, match=r"could not") as also:
+    with pytest.warns(UserWarning, match=r"keeps groups together") as also:
         ArrayDataset(np.arange(16)).split(0.5, groups=groups, stratify=codes)
     assert [str(each[0].message) for each in (told, also)] == [
-        f"{call} could not keep groups together and have all classes in the same fractions: part 0 "
-        "has 6 rows of class number 0 (of the classes in order), for 4.0 wanted. Fewer parts or "
-        "more groups come closer."
+        f"{call} keeps groups together, so its parts can't be as asked: part 0 has 6 rows of class "
+        "'a', and 4.0 would be its share. More and smaller groups come closer."
         for call in ("folds", "split")
     ]
+    with pytest.warns(UserWarning, match=r"keeps groups together") as without:
+        ArrayDataset(np.arange(16)).folds(2, groups=groups)
+    assert "part 0 has 12 rows, and 8.0 would be its share." in str(without[0].message)
     assert told[0].filename == also[0].filename == __file__
 
 
 def test_the_seed_decides_between_groups_of_equal_size() -> None:
     groups, codes = np.repeat(np.arange(40), 3), np.zeros(120, np.int64)
     half = [Fraction(1, 2)] * 2
-    one = dealt(groups, codes, half, 0, "folds")
-    assert np.array_equal(one, dealt(groups, codes, half, 0, "folds"))
-    assert 0.2 < (one != dealt(groups, codes, half, 1, "folds")).mean() < 0.8
+    one = dealt(groups, codes, [], half, 0, "folds")
+    assert np.array_equal(one, dealt(groups, codes, [], half, 0, "folds"))
+    assert 0.2 < (one != dealt(groups, codes, [], half, 1, "folds")).mean() < 0.8
     assert np.bincount(one).tolist() == [60, 60]

@@ -333,7 +333,23 @@ NO_SPLITTER = (
         (lambda ds: ds.split(by=KFold), f"by is the class KFold{NO_SPLITTER}"),
         (
             lambda ds: ds.split(0.5, by=TimeSeriesSplit),
-            "split was given fractions and by=the class TimeSeriesSplit; expected one of them.",
+            "split was given fractions and by=the class TimeSeriesSplit; expected the splitter "
+            "alone: it has settings of its own.",
+        ),
+        (
+            lambda ds: ds.split(by=3, seed=1),
+            "split was given a seed and by=3 (int); expected the splitter alone: it has settings "
+            "of its own.",
+        ),
+        (
+            lambda ds: ds.folds(5, by=3),
+            "folds was given k and by=3 (int); expected the splitter alone: it has settings of its "
+            "own.",
+        ),
+        (
+            lambda ds: ds.folds(by=3, seed=1),
+            "folds was given a seed and by=3 (int); expected the splitter alone: it has settings "
+            "of its own.",
         ),
         (
             lambda ds: ds.folds(by=Splits(([0, 1], [2]), ([0, 0], [2]))),

@@ -149,8 +149,8 @@ def test_labels_with_several_classes_are_for_weighted() -> None:
         Balanced([[1, 0, 0], [0, 1, 1]])
     assert str(error.value) == (
         "labels of Balanced have 2 classes at row 1; expected one for each row. For rows of "
-        "several classes give Weighted a weight for each row, for example the sum over its classes "
-        "of 1 / rows of the class."
+        "several classes there is the sampler Weighted: give it a weight for each row, for example "
+        "the sum over its classes of 1 / rows of the class."
     )
 
 

@@ -118,7 +118,7 @@ def test_the_blocks_of_hdf5_are_its_chunks(tmp_path: Path) -> None:
         assert np.array_equal(np.sort(rows), train.rows_in_order())
         assert most_open(rows, 70) <= 2
         assert ArrayDataset(whole, sampler=BlockShuffle()).sampler == BlockShuffle(1000, 16)
-        own = BlockShuffle(25)
+        own = BlockShuffle(140)
         assert ArrayDataset(x, sampler=own).sampler == own
 
 
@@ -148,10 +148,10 @@ def test_the_more_blocks_are_mixed_the_better() -> None:
 
 def test_what_an_epoch_reads_and_holds_is_told() -> None:
     found = BlockShuffle(1000, blocks=16).describe(10**6, sample_bytes=200)
-    assert (found.num_samples, found.rows_held) == (10**6, 16_000)
-    assert (found.bytes_read, found.bytes_held) == (2 * 10**8, 3_200_000)
+    assert (found.num_samples, found.rows_held) == (10**6, 32_000)  # of two groups
+    assert (found.bytes_read, found.bytes_held) == (2 * 10**8, 6_400_000)
     assert BlockShuffle(1000).describe(5000).rows_held == 5000
-    assert BlockShuffle().describe(10**5).rows_held == 16 * 1024
+    assert BlockShuffle().describe(10**5).rows_held == 32 * 1024
     assert BlockShuffle().describe(10).rows_held == 10
     assert Shuffle().describe(10).rows_held is None
 
@@ -170,6 +170,7 @@ def test_what_does_not_fit_is_refused() -> None:
         "BlockShuffle mixes 65 blocks of 1048576 rows; expected at most 67108864 rows together. "
         "Use fewer blocks, or smaller ones."
     )
+    assert BlockShuffle(blocks=2**26).checked(100, 50) == BlockShuffle(1, 2**26)
     assert BlockShuffle(2**20, 64).identity == "BlockShuffle(block_rows=1048576, blocks=64)"
     refused: list[tuple[str, dict[str, Any]]] = [
         ("block_rows", {"block_rows": 0}),

@@ -217,8 +217,8 @@ PINNED = [
     (InOrder(), "c4ba9b2ab462eba5", "64ad24b39e54d3fe"),
     (BlockShuffle(64, blocks=7), "be5a6f467fb244c4", "9479c6a9155d1869"),
     (LengthBuckets(ROWS * 7919 % 101), "b41d934a856f2eb5", "1090fcb32606ffb8"),
-    (Stratified(ROWS % 7 % 3), "29c3bba45f2e0e48", "4af6385227a62a5e"),
-    (Balanced(ROWS % 7 % 3), "a7b1b2f02b657c59", "ebe8a7d0323b5e9d"),
+    (Stratified(ROWS % 7 % 3), "c8b23769e020112f", "02a13430e98f5ab5"),
+    (Balanced(ROWS % 7 % 3), "c75c21fc96643b36", "580d36e464ad5f75"),
     (Weighted(ROWS % 5), "610682fe56534d88", "bfcf12e5394d85f3"),
 ]
 """Digests of an epoch of all rows, and of a part."""
@@ -308,6 +308,10 @@ def weighted(batch: Any) -> Any:
 @every_sampler
 @pytest.mark.parametrize("remainder", ["keep", "drop", "pad", "spread"])
 def test_rows_are_the_batches_and_locate_inverts_them(kind: type[Sampler], remainder: str) -> None:
+    if remainder == "spread" and kind.cuts_batches:
+        with pytest.raises(InvalidArgumentError, match=r"^remainder='spread' was given with the"):
+            dataset(kind, 31, remainder=remainder)
+        return
     ds = dataset(kind, 31, remainder=remainder)
     places: dict[int, list[tuple[int, int]]] = {}
     for step, batch in enumerate(ds):

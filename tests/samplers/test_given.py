@@ -67,8 +67,9 @@ def test_so_are_strings(labels: list[str]) -> None:
         ([[1, 0], [0, 1], [0, 1]], [0, 1, 1], [0, 1]),
         (np.eye(4)[[3, 1]], [1, 0], [1, 3]),
         ([[True, False], [False, True]], [0, 1], [0, 1]),
-        ([2.0, -1.0, -0.0, 0.0], [2, 0, 1, 1], [-1.0, 0.0, 2.0]),
-        ([b"a", b"b"], [0, 1], [b"a", b"b"]),
+        ([2.0, -1.0, -0.0, 0.0], [2, 0, 1, 1], [-1, 0, 2]),
+        ([2.0**60, 0.0], [1, 0], [0.0, 2.0**60]),
+        ([b"a", b"b"], [0, 1], ["a", "b"]),
         (objects(1, np.int8(2), True, np.bool_(False)), [1, 2, 1, 0], [0, 1, 2]),
         (objects("a", np.str_("b")), [0, 1], ["a", "b"]),
     ],
@@ -132,8 +133,8 @@ def test_rows_with_several_classes_or_none_are_refused(row: list[int], classes: 
         classes_of([[0, 1, 0], row, row], "labels of It")
     assert str(error.value) == (
         f"labels of It have {classes} classes at row 1; expected one for each row. For rows of "
-        "several classes give Weighted a weight for each row, for example the sum over its classes "
-        "of 1 / rows of the class."
+        "several classes there is the sampler Weighted: give it a weight for each row, for example "
+        "the sum over its classes of 1 / rows of the class."
     )
 
 

@@ -70,6 +70,18 @@ def test_every_available_row_increasing(n: int, seed: int) -> None:
     assert np.array_equal(np.sort(rows), np.arange(n))
 
 
+@few
+@given(n=st.integers(2, 100), seed=st.integers(0, 5), data=st.data())
+def test_how_many_available_rows_are_below(n: int, seed: int, data: st.DataObject) -> None:
+    chosen = data.draw(st.sets(st.integers(0, n - 1), min_size=1).map(sorted))
+    parts = Chosen(n, ("some",), np.array(chosen)), *Selection(n).split((0.5,), seed)
+    for available in (WholeData(n), *parts):
+        below = available.below(np.arange(n + 1))
+        rows = every_row(available)
+        assert below.tolist() == [np.count_nonzero(rows < number) for number in range(n + 1)]
+        assert below.dtype == np.int64
+
+
 # --- kinds of orders ---------------------------------------------------------------------------
 
 

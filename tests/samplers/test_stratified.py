@@ -80,6 +80,11 @@ def test_so_it_is_in_several_pieces(classes: int) -> None:
         rows = epoch_of(labels, WholeData(len(labels)), epoch=epoch)
         assert np.array_equal(np.sort(rows), np.arange(len(labels)))
         assert off(labels[rows])[0] < 1
+        # Of a rare class, a row may stand in either of two pieces.
+        order = Stratified(labels).order(WholeData(len(labels)), 32, 0, epoch)
+        rare = np.flatnonzero(np.bincount(labels)[labels] < 300)
+        near = np.concatenate([rows[8192 - 60 : 8192 + 60], rows[-60:], rare])
+        assert np.array_equal(rows[order.positions(near)], near)
 
 
 def test_the_rows_of_a_rare_class_are_spread_evenly() -> None:

@@ -172,12 +172,11 @@ def test_what_does_not_fit_the_data_is_refused() -> None:
         "weights of Weighted are 2 values, and the data have 3 rows; expected one for each row of "
         "the whole data, also for a part of a split."
     )
-    part = ArrayDataset(np.arange(4), sampler=Weighted([1, 1, 0, 0])).subset([2, 3])
     with pytest.raises(InvalidArgumentError) as error:
-        part.rows(0)
+        ArrayDataset(np.arange(4), sampler=Weighted([1, 1, 0, 0])).subset([2, 3])
     assert str(error.value) == (
-        "weights of Weighted are all 0 for the 2 rows of this part, so no row would come; expected "
-        "a weight above 0."
+        "subset of 2 rows: weights of Weighted are all 0 for the 2 rows of this part, so no row "
+        "would come; expected a weight above 0."
     )
     for number in (0, 2**31, 1.5):
         with pytest.raises(InvalidArgumentError, match=r"^num_samples of Weighted is"):
