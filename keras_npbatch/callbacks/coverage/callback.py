@@ -157,19 +157,26 @@ class CoverageAudit(DatasetCallback):
         self.receipts.append(receipt)
         if receipt.is_right:
             return
+        repeats = tally.plan.sampler.repeats
+        seldom, often = ("too seldom", "too often") if repeats else ("not at all", "more than once")
         wrong = [
             f"{count} {what} {describe_rows(rows)}"
             for count, what, rows in (
-                (receipt.missing, "not at all, rows", receipt.missing_rows),
-                (receipt.repeated, "more than once, rows", receipt.repeated_rows),
+                (receipt.missing, f"{seldom}, rows", receipt.missing_rows),
+                (receipt.repeated, f"{often}, rows", receipt.repeated_rows),
                 (receipt.unexpected, "that don't belong to it, rows", receipt.unexpected_rows),
             )
             if count
         ]
+        each = f"each of its {receipt.expected} samples once"
+        expected = "every sample exactly once"
+        if repeats:
+            each = f"its {receipt.expected} samples as often as its sampler says"
+            expected = "no row more often or more seldom"
         message = (
-            f"epoch {receipt.epoch} was not trained on each of its {receipt.expected} samples "
-            f"once: {'; '.join(wrong)}. Expected every sample exactly once. See what load(rows), a "
-            "callback or a wrapper of the dataset does with the batches."
+            f"epoch {receipt.epoch} was not trained on {each}: {'; '.join(wrong)}. Expected "
+            f"{expected}. See what load(rows), a callback or a wrapper of the dataset does with "
+            "the batches."
         )
         if self.on_violation == "raise":
             raise CoverageError(message)

@@ -20,6 +20,7 @@ from keras_npbatch.callbacks.coverage.receipt import Tally
 from keras_npbatch.errors import CoverageError, InvalidArgumentError
 from keras_npbatch.plan.division import divided
 from keras_npbatch.plan.plan import Plan, Remainder
+from keras_npbatch.samplers import Weighted
 from keras_npbatch.samplers.own import chosen_sampler
 from tests.installed import needs_several_steps_at_once
 
@@ -315,6 +316,23 @@ def test_a_loader_that_reads_another_row_is_found(make_model, fit):
         "epoch 0 was not trained on each of its 50 samples once: 1 not at all, rows [14]; 1 more "
         "than once, rows [13]. Expected every sample exactly once. See what load(rows), a callback "
         "or a wrapper of the dataset does with the batches."
+    )
+
+
+def test_with_a_sampler_that_repeats_rows_each_is_counted_against_it(make_model, fit):
+    weights = np.where(np.arange(N) == 14, 3, 1)
+    settings = {"batch_size": BATCH, "seed": 1, "sampler": Weighted(weights, N + 2)}
+    audit = CoverageAudit(dataset := Loader(N, **settings))
+    fit(make_model(), dataset, callbacks=[audit])
+    assert audit.receipts[0].is_whole
+    assert audit.receipts[0].seen == N + 2
+    wrong = WrongRow(N, **settings)
+    with pytest.raises(CoverageError) as caught:
+        fit(make_model(), wrong, callbacks=[CoverageAudit(wrong, rows_of=ids_of)])
+    assert str(caught.value) == (
+        "epoch 0 was not trained on its 52 samples as often as its sampler says: 1 too seldom, "
+        "rows [14]; 1 too often, rows [13]. Expected no row more often or more seldom. See what "
+        "load(rows), a callback or a wrapper of the dataset does with the batches."
     )
 
 
