@@ -80,8 +80,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             the order of the data. `evaluate` and `predict` always read in the order of the data,
             and so does a `fit(shuffle=False)`, for that call.
         sampler: which rows an epoch of training has, and in which order, instead of `shuffle`: one
-            of `keras_npbatch.samplers`; an object with `order(rows, batch_size, seed, epoch)`; or
-            a function `f(rng, epoch)` that returns the rows of an epoch, as many in each.
+            of `keras_npbatch.samplers`; an object with
+            `order(rows, global_batch_size, seed, epoch)`; or a function `f(rng, epoch)` that
+            returns the rows of an epoch, the same number in each.
         seed: an integer, at least 0. `None` draws one from NumPy's global state, so that
             `keras.utils.set_random_seed` makes it reproducible; read it from `dataset.seed`.
         remainder: what happens to `num_samples % batch_size`. `"keep"`: a short last batch.

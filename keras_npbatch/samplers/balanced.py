@@ -97,7 +97,7 @@ class Balanced(TableSampler):
         counts = self._grouped(rows).counts
         return len(counts) * (self._per_class or int(counts.max()))
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         grouped = self._grouped(rows)
         return translated(_Turns(grouped, self.num_samples(rows), seed, epoch), rows)

@@ -89,7 +89,7 @@ class BlockShuffle(TableSampler):
             )
         return self
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         size = self._block_rows or _BLOCK_ROWS
         if isinstance(rows, WholeData):

@@ -20,7 +20,7 @@ class InOrder(Sampler):
     ```
     """
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of every epoch."""
         return translated(DataOrder(), rows)
 

@@ -86,10 +86,10 @@ class LengthBuckets(TableSampler):
         check_length(len(self._lengths), num_rows, "lengths of LengthBuckets")
         return self
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         lengths = self.table(rows, lambda all_rows: self._lengths[all_rows])
-        return translated(_Buckets(lengths, batch_size, self._window, seed, epoch), rows)
+        return translated(_Buckets(lengths, global_batch_size, self._window, seed, epoch), rows)
 
     def padding_waste(self, rows: Rows) -> float | None:
         """The part of a batch that is padding if it is padded to its longest sample."""
@@ -102,14 +102,14 @@ class _Buckets(Pieces):
     """Windows of whole batches, sorted, cut and shuffled."""
 
     def __init__(
-        self, lengths: npt.NDArray[Any], batch_size: int, window: int, seed: int, epoch: int
+        self, lengths: npt.NDArray[Any], global_batch_size: int, window: int, seed: int, epoch: int
     ) -> None:
-        super().__init__(len(lengths), batch_size)
+        super().__init__(len(lengths), global_batch_size)
         self._lengths, self._seed, self._epoch = lengths, seed, epoch
         self._shuffled = permutation(
             len(lengths), rng.seed_sequence(seed, rng.Purpose.SAMPLER, epoch)
         )
-        self._batches = -(-len(lengths) // batch_size)
+        self._batches = -(-len(lengths) // global_batch_size)
         # Of nearly equal sizes: a small last window would be hardly sorted.
         self._windows = -(-self._batches // window)
 

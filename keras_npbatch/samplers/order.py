@@ -1,6 +1,6 @@
 """`Order`: which row stands at which position of one epoch, with random access.
 
-    order = sampler.order(WholeData(10), batch_size=4, seed=0, epoch=3)
+    order = sampler.order(WholeData(10), global_batch_size=4, seed=0, epoch=3)
     order.rows(4, 8)          # the rows at positions 4 to 7
     order.places(7)           # the positions of row 7: the inverse
 

@@ -72,8 +72,8 @@ def as_sampler(given: Any) -> Sampler:
         return Own(given)
     raise InvalidArgumentError(
         f"sampler is {describe(given)}; expected one of keras_npbatch.samplers, an object with "
-        "order(rows, batch_size, seed, epoch), or a function f(rng, epoch) that returns the rows "
-        "of an epoch."
+        "order(rows, global_batch_size, seed, epoch), or a function f(rng, epoch) that returns the "
+        "rows of an epoch."
     )
 
 
@@ -81,8 +81,8 @@ class Own(TableSampler):
     """A user's sampler, or function: what it gives is checked, and kept as an array.
 
     Args:
-        given: an object with `order(rows, batch_size, seed, epoch)`, or a function of a generator
-            and the epoch.
+        given: an object with `order(rows, global_batch_size, seed, epoch)`, or a function of a
+            generator and the epoch.
     """
 
     def __init__(self, given: Any) -> None:
@@ -139,17 +139,17 @@ class Own(TableSampler):
         of_itself = getattr(self._given, name, None)
         return of_itself(asked) if callable(of_itself) else None
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
-        drawn = self._drawn(rows, batch_size, seed, epoch)
+        drawn = self._drawn(rows, global_batch_size, seed, epoch)
         if isinstance(drawn, Order):
             return drawn
         expected = self.num_samples(rows)
         if len(drawn) != expected:
             raise InvalidArgumentError(
                 f"the sampler {self.name} gave {len(drawn)} rows for epoch {epoch}, seed {seed} "
-                f"and batch size {batch_size}, and {expected} for epoch 0, seed 0 and batch size "
-                "1; expected the same number always: Keras counts steps."
+                f"and batch size {global_batch_size}, and {expected} for epoch 0, seed 0 and batch "
+                "size 1; expected the same number always: Keras counts steps."
             )
         return Listed(drawn)
 
@@ -165,11 +165,13 @@ class Own(TableSampler):
             return num_samples, digest(drawn.rows(0, min(num_samples, _LOOKED_AT)))
         return len(drawn), digest(drawn)
 
-    def _drawn(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order | Rows:
+    def _drawn(
+        self, rows: Available, global_batch_size: int, seed: int, epoch: int
+    ) -> Order | Rows:
         if self._is_function:
             drawn = self._given(rng.generator(seed, rng.Purpose.SAMPLER, epoch), epoch)
         else:
-            drawn = self._given.order(rows, batch_size, seed, epoch)
+            drawn = self._given.order(rows, global_batch_size, seed, epoch)
             if isinstance(drawn, Order):
                 return drawn
         found = np.asarray(drawn)
@@ -194,7 +196,7 @@ class Own(TableSampler):
             raise InvalidArgumentError(
                 f"the sampler {self.name} gave row {found[numbers < 0][0]}, which is not in this "
                 "part of the data; expected rows that are. Write an object with order(rows, "
-                "batch_size, seed, epoch), and choose from every_row(rows)."
+                "global_batch_size, seed, epoch), and choose from every_row(rows)."
             )
         if not self.repeats:
             times = np.bincount(numbers, minlength=rows.num_samples)

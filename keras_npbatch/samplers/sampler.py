@@ -1,13 +1,13 @@
 """`Sampler`: which rows an epoch has, and in which order. One of the four seams of this library.
 
     class Reversed(Sampler):
-        def order(self, rows, batch_size, seed, epoch):
+        def order(self, rows, global_batch_size, seed, epoch):
             return every_row(rows)[::-1]
 
 A sampler **must** give an order that is a function of its arguments alone, the same in every
 process; the same number of samples in each epoch; and only rows that are available.
 
-It **may** leave rows out, repeat rows, and depend on `batch_size`. It may keep tables: 8 bytes a
+It **may** leave rows out, repeat rows, and depend on the batch size. It may keep tables: 8 bytes a
 row where labels or weights have to be looked at, none otherwise.
 
 It **must never** change once it is made: a dataset, its parts and its worker processes share it,
@@ -52,7 +52,7 @@ class Sampler(ABC):
 
     ```python
     class OddThenEven(keras_npbatch.samplers.Sampler):
-        def order(self, rows, batch_size, seed, epoch):
+        def order(self, rows, global_batch_size, seed, epoch):
             of_data = keras_npbatch.samplers.every_row(rows)
             mixed = np.random.default_rng((seed, epoch)).permutation(of_data)
             return mixed[np.argsort(mixed % 2 == 0, kind="stable")]
@@ -70,12 +70,12 @@ class Sampler(ABC):
     """Whether it decides which rows are in a batch together, so that full batches must be equal."""
 
     @abstractmethod
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order | Rows:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order | Rows:
         """The order of one epoch.
 
         Args:
             rows: the rows there are: all of the data, or those of a part of a split.
-            batch_size: samples in a full batch of all processes that train together.
+            global_batch_size: samples in a full batch of all processes that train together.
             seed: the seed of the dataset.
             epoch: from 0 up.
 

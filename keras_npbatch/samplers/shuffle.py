@@ -21,7 +21,7 @@ class Shuffle(Sampler):
     ```
     """
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         return translated(shuffled(rows.num_samples, seed=seed, epoch=epoch), rows)
 

@@ -82,7 +82,7 @@ class Stratified(TableSampler):
         check_length(len(self._codes), num_rows, "labels of Stratified")
         return self
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         grouped, pattern = self.table(rows, self._table)
         return translated(_Spread(grouped, pattern, seed, epoch), rows)

@@ -100,7 +100,7 @@ class Weighted(TableSampler):
         self._ends_of(rows)  # refuses a part without a weight
         return rows.num_samples if self._num_samples is None else self._num_samples
 
-    def order(self, rows: Available, batch_size: int, seed: int, epoch: int) -> Order:
+    def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         return translated(_Points(self._ends_of(rows), self.num_samples(rows), seed, epoch), rows)
 

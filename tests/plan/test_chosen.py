@@ -123,6 +123,7 @@ EXPECTED = (
         ([[1]], f"rows is [[1]] (list){EXPECTED}"),
         (3, f"rows is 3 (int){EXPECTED}"),
         (None, f"rows is None (NoneType){EXPECTED}"),
+        ([[1], [2, 3]], f"rows is [[1], [2, 3]] (list){EXPECTED}"),
     ],
 )
 def test_what_chooses_no_rows_is_refused(rows: Any, message: str) -> None:

@@ -518,4 +518,7 @@ def test_a_row_in_place_of_another_is_told(
 ) -> None:
     missing, repeated = two_rows(Ids(N, sampler=make(kind, N), seed=3))
     message = seen_in_keras[kind.__name__]["message"]
-    assert f"1 not at all, rows [{missing}]; 1 more than once, rows [{repeated}]" in message
+    seldom, often = (
+        ("too seldom", "too often") if kind.repeats else ("not at all", "more than once")
+    )
+    assert f"1 {seldom}, rows [{missing}]; 1 {often}, rows [{repeated}]" in message

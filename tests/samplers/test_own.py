@@ -30,14 +30,14 @@ N = 20
 class Reversed(Sampler):
     """A subclass that says how it is."""
 
-    def order(self, rows, batch_size, seed, epoch):
+    def order(self, rows, global_batch_size, seed, epoch):
         return every_row(rows)[::-1]
 
 
 class Evens:
     """An object of no particular class, which leaves rows out."""
 
-    def order(self, rows, batch_size, seed, epoch):
+    def order(self, rows, global_batch_size, seed, epoch):
         even = every_row(rows)
         return np.random.default_rng((seed, epoch)).permutation(even[even % 2 == 0])
 
@@ -47,7 +47,7 @@ class Lazy(Sampler):
 
     identity = "Lazy(1)"
 
-    def order(self, rows, batch_size, seed, epoch):
+    def order(self, rows, global_batch_size, seed, epoch):
         return translated(DataOrder(), rows)
 
 
@@ -56,8 +56,9 @@ class BySize(Sampler):
 
     uses_batch_size = True
 
-    def order(self, rows, batch_size, seed, epoch):
-        batches = np.split(every_row(rows), range(batch_size, rows.num_samples, batch_size))
+    def order(self, rows, global_batch_size, seed, epoch):
+        edges = range(global_batch_size, rows.num_samples, global_batch_size)
+        batches = np.split(every_row(rows), edges)
         return np.concatenate([*batches[-2::-1], batches[-1]])
 
 
@@ -126,8 +127,8 @@ def test_an_object_gets_rows_batch_size_seed_and_epoch() -> None:
     got = []
 
     class Noting:
-        def order(self, rows, batch_size, seed, epoch):
-            got.append((rows.num_samples, batch_size, seed, epoch))
+        def order(self, rows, global_batch_size, seed, epoch):
+            got.append((rows.num_samples, global_batch_size, seed, epoch))
             return every_row(rows)
 
     ds = dataset(Noting(), 3, shard=(0, 2))
@@ -202,8 +203,8 @@ def test_the_setting_is_told_in_words() -> None:
 class Longer(LengthBuckets):
     """A sampler of this library, changed."""
 
-    def order(self, rows, batch_size, seed, epoch):
-        order = super().order(rows, batch_size, seed, epoch)
+    def order(self, rows, global_batch_size, seed, epoch):
+        order = super().order(rows, global_batch_size, seed, epoch)
         return Listed(order.rows(0, rows.num_samples)[::-1].copy())
 
 
@@ -285,7 +286,8 @@ def refused(ask: Callable[[], Any]) -> str:
 def test_what_is_no_sampler(given: Any, told: str) -> None:
     assert refused(lambda: dataset(given)) == (
         f"sampler is {told}; expected one of keras_npbatch.samplers, an object with order(rows, "
-        "batch_size, seed, epoch), or a function f(rng, epoch) that returns the rows of an epoch."
+        "global_batch_size, seed, epoch), or a function f(rng, epoch) that returns the rows of an "
+        "epoch."
     )
 
 
@@ -342,14 +344,14 @@ def test_rows_that_are_not_in_the_part() -> None:
     assert message.startswith("subset of 5 rows: the sampler drawn gave row ")
     assert message.endswith(
         ", which is not in this part of the data; expected rows that are. Write an object with "
-        "order(rows, batch_size, seed, epoch), and choose from every_row(rows)."
+        "order(rows, global_batch_size, seed, epoch), and choose from every_row(rows)."
     )
 
 
 class Changing:
     """Gives more rows in later epochs."""
 
-    def order(self, rows, batch_size, seed, epoch):
+    def order(self, rows, global_batch_size, seed, epoch):
         return every_row(rows)[: 5 + epoch]
 
 
@@ -387,7 +389,7 @@ def test_an_order_says_itself_how_long_it_is() -> None:
             return rows.num_samples // 2
 
     class Plain:
-        def order(self, rows, batch_size, seed, epoch) -> Order:
+        def order(self, rows, global_batch_size, seed, epoch) -> Order:
             return DataOrder()
 
     assert epoch_of(dataset(Half())) == list(range(N // 2))

@@ -20,7 +20,7 @@ from keras_npbatch.samplers.sampler import TableSampler
 class Plain(Sampler):
     """Writes nothing but `order`."""
 
-    def order(self, rows, batch_size, seed, epoch):
+    def order(self, rows, global_batch_size, seed, epoch):
         return every_row(rows)[::-1]
 
 
@@ -31,7 +31,7 @@ class Counting(TableSampler):
         super().__init__()
         self.made: list[Any] = []
 
-    def order(self, rows, batch_size, seed, epoch):
+    def order(self, rows, global_batch_size, seed, epoch):
         return self.table(rows, self._make)
 
     def _make(self, rows):
