@@ -28,14 +28,10 @@ print(f"frauds: {is_fraud[rows].mean():.2%} in training, {is_fraud[test_rows].me
 
 # --- the same rows with equal numbers of both classes in each batch
 # An epoch has as many samples as before, so both models take the same number of steps.
-balanced = npb.ArrayDataset(
-    x[rows].astype("float32"),
-    is_fraud[rows],
-    batch_size=64,
-    seed=0,
-    sampler=npb.samplers.Balanced(is_fraud[rows], num_samples=len(rows)),
-)
-frauds = [int(is_fraud[rows][balanced.rows(step)].sum()) for step in range(4)]
+sampler = npb.samplers.Balanced(is_fraud, num_samples=len(rows))
+data = npb.ArrayDataset(x.astype("float32"), is_fraud, batch_size=64, seed=0, sampler=sampler)
+balanced, _ = data.split(0.7, stratify=is_fraud)
+frauds = [int(is_fraud[balanced.rows(step)].sum()) for step in range(4)]
 print(f"frauds in the first balanced batches of 64: {frauds}")
 
 

@@ -350,7 +350,9 @@ class Core:
 
     def description(self) -> dict[str, Any]:
         """What must be equal on all processes that train together."""
-        return self.fingerprint() | self.data_digest() | {"position": list(self.clock.place)}
+        *place, order_size = self.clock.place
+        position = [*place, order_size] if order_size else place
+        return self.fingerprint() | self.data_digest() | {"position": position}
 
     def data_digest(self) -> dict[str, Any]:
         """Figures that differ if another process reads other data, as far as that can be seen."""

@@ -19,7 +19,7 @@ from keras_npbatch.batches.loader import Batches
 from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, describe
 from keras_npbatch.fit.call import Call
 from keras_npbatch.plan.plan import Kind
-from keras_npbatch.samplers.own import order_setting
+from keras_npbatch.samplers.own import is_plain, order_setting
 
 __all__ = [
     "check_arguments",
@@ -102,6 +102,12 @@ def reads_in_order(core: Core, call: Call | None) -> bool:
             f"fit(shuffle=...) was given {describe(shuffle)} with the dataset "
             f"({core.name}), which shuffles samples, not batches; expected "
             "False for the order of the data. Leave it out for the dataset's own order."
+        )
+    if not shuffle and not is_plain(core.plan.sampler):
+        raise UnsupportedArgumentError(
+            f"fit(shuffle=False) was given with the dataset ({core.name}), whose "
+            f"{order_setting(core.plan.sampler)} decides the order; expected no shuffle. Leave it "
+            "out, or make the dataset with shuffle=False instead of the sampler."
         )
     return core.plan.shuffle and not shuffle
 

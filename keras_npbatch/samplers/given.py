@@ -80,12 +80,8 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
             f"{what} are {describe(labels)}; expected one label for each row: integers or strings "
             "of shape (num_rows,), or one-hot rows."
         )
-    if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
-        raise InvalidArgumentError(
-            f"{what} are {describe(labels)} with values that are missing or no whole numbers; "
-            "expected one class for each row. Cut numbers into classes, for example with "
-            "np.digitize(labels, edges)."
-        )
+    if array.dtype.kind == "f":
+        _refuse_fractions(array, what)
     # Equal labels have equal names, whatever their dtype: a hash of its name places a group.
     if array.dtype.kind == "f" and np.abs(array).max() < 2**53:
         array = array.astype(np.int64)
@@ -104,6 +100,21 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
             return numbers[shifted], [int(each) + least for each in present]
     names, codes = np.unique(array, return_inverse=True)
     return codes.astype(np.int64, copy=False).reshape(-1), names.tolist()
+
+
+def _refuse_fractions(array: npt.NDArray[Any], what: str) -> None:
+    missing = np.flatnonzero(~np.isfinite(array))
+    if len(missing):
+        raise InvalidArgumentError(
+            f"{what} have {array[missing[0]]} at row {missing[0]}; expected a value for each row. "
+            "Give these rows one of their own, or leave them out of the data."
+        )
+    fractions = np.flatnonzero(array != np.floor(array))
+    if len(fractions):
+        raise InvalidArgumentError(
+            f"{what} have {array[fractions[0]]} at row {fractions[0]}; expected whole numbers or "
+            "strings. Cut numbers into classes, for example with np.digitize(values, edges)."
+        )
 
 
 def smallest_integers(numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

@@ -24,6 +24,8 @@ from keras_npbatch.samplers.sampler import TableSampler
 __all__ = ["LengthBuckets"]
 
 _MOST_WINDOW = 10**6
+_JITTER = 0.03
+"""By how much of its length a row may be sorted too far back."""
 
 
 class LengthBuckets(TableSampler):
@@ -52,7 +54,7 @@ class LengthBuckets(TableSampler):
     uses_batch_size = True
     cuts_batches = True
 
-    def __init__(self, lengths: Any, batches_per_window: int = 100) -> None:
+    def __init__(self, lengths: Any, batches_per_window: int = 1000) -> None:
         super().__init__()
         given = values_of(lengths, "lengths of LengthBuckets")
         is_float = given.dtype.kind == "f"
@@ -91,15 +93,15 @@ class LengthBuckets(TableSampler):
         lengths = self.table(rows, lambda all_rows: self._lengths[all_rows])
         return translated(_Buckets(lengths, global_batch_size, self._window, seed, epoch), rows)
 
-    def padding_waste(self, rows: Rows) -> float | None:
-        """The part of a batch that is padding if it is padded to its longest sample."""
-        lengths = self._lengths[rows].astype(np.int64)
-        padded = len(rows) * int(lengths.max(initial=0))
-        return 1 - int(lengths.sum()) / padded if padded else 0.0
+    def lengths_of(self, rows: Rows) -> Rows:
+        """The length of each row."""
+        return self._lengths[rows].astype(np.int64)
 
 
 class _Buckets(Pieces):
     """Windows of whole batches, sorted, cut and shuffled."""
+
+    pieces_kept = 2
 
     def __init__(
         self, lengths: npt.NDArray[Any], global_batch_size: int, window: int, seed: int, epoch: int
@@ -128,7 +130,10 @@ class _Buckets(Pieces):
         """The rows of one window."""
         generator = rng.generator(self._seed, rng.Purpose.SAMPLER, self._epoch, 1, start)
         rows = self._shuffled.rows(start, stop)
-        rows = rows[np.argsort(self._lengths[rows], kind="stable")]
+        # By length, but not quite: otherwise rows of a single window would have the same
+        # neighbours in each epoch.
+        lengths = self._lengths[rows] * (1 + _JITTER * generator.random(len(rows)))
+        rows = rows[np.argsort(lengths, kind="stable")]
         whole, short = divmod(stop - start, self.size)
         if short:  # the batch at the end of the epoch: any of the sorted ones
             begin = int(generator.integers(whole + 1)) * self.size

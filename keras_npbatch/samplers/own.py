@@ -125,9 +125,9 @@ class Own(TableSampler):
         """What the sampler says itself, if it does."""
         return bool(self._answer("draws_long", rows))
 
-    def padding_waste(self, rows: Rows) -> float | None:
+    def lengths_of(self, rows: Rows) -> Rows | None:
         """What the sampler says itself, if it does."""
-        found: float | None = self._answer("padding_waste", rows)
+        found: Rows | None = self._answer("lengths_of", rows)
         return found
 
     @property
@@ -149,7 +149,8 @@ class Own(TableSampler):
             raise InvalidArgumentError(
                 f"the sampler {self.name} gave {len(drawn)} rows for epoch {epoch}, seed {seed} "
                 f"and batch size {global_batch_size}, and {expected} for epoch 0, seed 0 and batch "
-                "size 1; expected the same number always: Keras counts steps."
+                "size 1; expected the same number always: Keras counts steps. Train on another "
+                "number with a dataset of its own: fit(dataset.subset(rows))."
             )
         return Listed(drawn)
 

@@ -108,9 +108,17 @@ class Sampler(ABC):
         """The sampler and all that decides its orders, in words: equal words mean equal orders."""
         return type(self).__name__
 
-    def padding_waste(self, rows: Rows) -> float | None:
-        """The part of a batch that is padding, from 0 to 1, if it is known."""
+    def lengths_of(self, rows: Rows) -> Rows | None:
+        """The length of each row, if the sampler knows it: then padding is told."""
         return None
+
+    def padding_waste(self, rows: Rows) -> float | None:
+        """The part of a batch that is padding if it is padded to its longest sample, 0 to 1."""
+        lengths = self.lengths_of(rows)
+        if lengths is None:
+            return None
+        padded = len(lengths) * int(lengths.max(initial=0))
+        return 1 - int(lengths.sum()) / padded if padded else 0.0
 
     def describe(
         self, num_rows: int, *, batch_size: int = 32, sample_bytes: int | None = None

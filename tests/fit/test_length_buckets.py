@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, samplers
+from keras_npbatch.errors import UnsupportedArgumentError
 
 RNG = np.random.default_rng(0)
 LENGTHS = np.clip(RNG.lognormal(2, 0.8, 320).astype(int), 1, 60)
@@ -66,3 +67,17 @@ def test_jax_compiles_for_no_more_shapes_than_there_are_widths():
 
 def test_every_backend_trains_on_every_width():
     assert widths_traced(WIDTHS, epochs=1) <= set(WIDTHS)
+
+
+def test_fit_in_the_order_of_the_data_is_refused_with_a_sampler():
+    sampler = samplers.LengthBuckets(LENGTHS)
+    dataset = ArrayDataset(LENGTHS[:, None], LABELS, batch_size=16, sampler=sampler)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    with pytest.raises(UnsupportedArgumentError) as told:
+        model.fit(dataset, shuffle=False, verbose=0)
+    assert str(told.value) == (
+        "fit(shuffle=False) was given with the dataset (ArrayDataset), whose sampler=LengthBuckets "
+        "decides the order; expected no shuffle. Leave it out, or make the dataset with "
+        "shuffle=False instead of the sampler."
+    )

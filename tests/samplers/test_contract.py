@@ -216,7 +216,7 @@ PINNED = [
     (Shuffle(), "e8e2dde00378fdc3", "fb0891d3e7ba0c1f"),
     (InOrder(), "c4ba9b2ab462eba5", "64ad24b39e54d3fe"),
     (BlockShuffle(64, blocks=7), "be5a6f467fb244c4", "9479c6a9155d1869"),
-    (LengthBuckets(ROWS * 7919 % 101), "b41d934a856f2eb5", "1090fcb32606ffb8"),
+    (LengthBuckets(ROWS * 7919 % 101), "026583d82cdc2172", "fbb1ca792f747924"),
     (Stratified(ROWS % 7 % 3), "c8b23769e020112f", "02a13430e98f5ab5"),
     (Balanced(ROWS % 7 % 3), "c75c21fc96643b36", "580d36e464ad5f75"),
     (Weighted(ROWS % 5), "610682fe56534d88", "bfcf12e5394d85f3"),

@@ -106,15 +106,6 @@ OBJECTS = "; expected all strings or all integers of 64 bits, none missing."
         ),
         *(
             (
-                [1.0, value],
-                f"[1.0, {value}] (list) with values that are missing or no whole numbers; expected "
-                "one class for each row. Cut numbers into classes, for example with "
-                "np.digitize(labels, edges).",
-            )
-            for value in (0.5, float("nan"), float("inf"))
-        ),
-        *(
-            (
                 array,
                 f"ndarray of shape (2, 2) and dtype {array.dtype}; expected one label for each "
                 "row, or one-hot rows.",
@@ -127,6 +118,30 @@ def test_labels_that_give_no_class_are_refused(labels: Any, message: str) -> Non
     with pytest.raises(InvalidArgumentError) as error:
         classes_of(labels, "labels of It")
     assert str(error.value) == f"labels of It are {message}"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            0.5,
+            "expected whole numbers or strings. Cut numbers into classes, for example with "
+            "np.digitize(values, edges).",
+        ),
+        *(
+            (
+                value,
+                "expected a value for each row. Give these rows one of their own, or leave them "
+                "out of the data.",
+            )
+            for value in (float("nan"), float("inf"))
+        ),
+    ],
+)
+def test_numbers_that_are_no_class_are_told_with_their_row(value: float, message: str) -> None:
+    with pytest.raises(InvalidArgumentError) as error:
+        classes_of([1.0, value], "labels of It")
+    assert str(error.value) == f"labels of It have {value} at row 1; {message}"
 
 
 @pytest.mark.parametrize(("row", "classes"), [([1, 1, 0], 2), ([0, 0, 0], 0)])

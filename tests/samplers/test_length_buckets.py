@@ -66,7 +66,7 @@ def test_each_row_comes_once_and_no_batch_lies_between_others(
 @pytest.mark.parametrize("window", [1, 4, 100])
 def test_the_short_batch_is_the_last_of_an_epoch_and_of_any_length(window: int) -> None:
     """Not always the longest: over epochs it comes from all places of its window."""
-    lengths = np.arange(103)
+    lengths = apart(103)
     found = []
     for epoch in range(30):
         *whole, last = batches_of(epoch_of(lengths, 10, epoch=epoch, batches_per_window=window), 10)
@@ -80,11 +80,26 @@ def test_the_short_batch_is_the_last_of_an_epoch_and_of_any_length(window: int) 
     assert max(found) > 60
 
 
+def apart(number: int) -> Rows:
+    """Increasing lengths, so far apart that they are sorted exactly."""
+    return np.rint(1000 * 1.04 ** np.arange(number)).astype(np.int64)
+
+
+def test_rows_have_other_neighbours_in_each_epoch_also_in_a_single_window() -> None:
+    lengths = np.arange(1, 961)
+    found = [
+        {frozenset(batch.tolist()) for batch in batches_of(epoch_of(lengths, 32, epoch=e), 32)}
+        for e in (0, 1)
+    ]
+    assert len(found[0] & found[1]) < 10
+
+
+@pytest.mark.parametrize("sigma", [0.5, 0.8, 1.0])
 @pytest.mark.parametrize("batch_size", [32, 64])
 def test_with_the_default_window_little_more_is_padding_than_after_a_full_sort(
-    batch_size: int,
+    batch_size: int, sigma: float
 ) -> None:
-    lengths = np.rint(np.random.default_rng(0).lognormal(4, 0.5, 20_000)).astype(np.int64) + 1
+    lengths = np.rint(np.random.default_rng(0).lognormal(4, sigma, 50_000)).astype(np.int64) + 1
     by_sorting = waste(np.sort(lengths), batch_size)
     shuffled = waste(np.random.default_rng(1).permutation(lengths), batch_size)
     for epoch in range(2):
@@ -111,16 +126,16 @@ def test_the_wider_the_window_the_less_is_padding() -> None:
 
 def test_windows_are_of_nearly_equal_sizes() -> None:
     """Eleven batches in windows of ten are five and six, not ten and one."""
-    lengths = np.random.default_rng(0).permutation(1100)
-    rows = epoch_of(lengths, 100, batches_per_window=10)
+    lengths = np.random.default_rng(0).permutation(apart(550))
+    rows = epoch_of(lengths, 50, batches_per_window=10)
     for batches in (range(5), range(5, 11)):
-        spans = sorted((lengths[rows[100 * b : 100 * b + 100]]).tolist() for b in batches)
+        spans = sorted((lengths[rows[50 * b : 50 * b + 50]]).tolist() for b in batches)
         ends = sorted((min(span), max(span)) for span in spans)
         assert all(a[1] < b[0] for a, b in itertools.pairwise(ends))
 
 
 def test_batches_and_the_rows_within_are_in_a_random_order() -> None:
-    lengths = np.arange(2000)
+    lengths = np.repeat(apart(100), 20)
     firsts, within = [], []
     for epoch in range(3):
         batches = batches_of(epoch_of(lengths, 20, epoch=epoch), 20)

@@ -361,7 +361,8 @@ def test_epochs_of_different_lengths() -> None:
     assert epoch_of(ds) == list(range(5))
     assert refused(lambda: list(ds)) == (
         "the sampler Changing gave 6 rows for epoch 1, seed 3 and batch size 6, and 5 for epoch 0, "
-        "seed 0 and batch size 1; expected the same number always: Keras counts steps."
+        "seed 0 and batch size 1; expected the same number always: Keras counts steps. Train on "
+        "another number with a dataset of its own: fit(dataset.subset(rows))."
     )
 
 

@@ -42,8 +42,8 @@ class BatchStatistics(DatasetCallback):
     that make the batches compute the figures; with `workers=0`, training does. Names:
 
     - `data/batches`, `data/samples`, `data/bytes`, `data/samples_per_second`, `data/wait_share`;
-    - with the sampler `LengthBuckets`, `data/padding_waste`: the part of a batch that is padding if
-      it is padded to its longest sample, on average over the batches;
+    - with the sampler `LengthBuckets`, `data/padding_waste`: how much of the epoch is padding if
+      each batch is padded to its longest sample, from 0 to 1;
     - for each leaf of numbers, such as `x`, `x/image`, `y`: `data/x/mean`, `std`, `min`, `max` of
       its finite values, `zeros` (the share of zeros), `nan` and `inf` (their number). Sample
       weights are those of the dataset, before `fit` scales the weights of padded batches;

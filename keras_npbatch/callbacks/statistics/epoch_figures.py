@@ -25,8 +25,8 @@ class EpochFigures:
     def __init__(self) -> None:
         self.began = self.ended = perf_counter()
         self.waited_s = 0.0
-        self.waste: list[float] = []
-        """Of each batch, the part that is padding, if the sampler knows lengths."""
+        self.length = self.padded_length = 0
+        """Of all samples, and when each batch is padded to its longest, if the sampler knows it."""
         self.batches = self.samples = self.num_bytes = 0
         self.moments: dict[str, Moments] = {}
         self.classes: dict[str, Counts] = {}
@@ -35,9 +35,10 @@ class EpochFigures:
 
     def add(self, found: Summary, delivery: Delivery) -> None:
         """Add the figures of a batch."""
-        waste = delivery.plan.sampler.padding_waste(delivery.rows)
-        if waste is not None:
-            self.waste.append(waste)
+        lengths = delivery.plan.sampler.lengths_of(delivery.rows)
+        if lengths is not None:
+            self.length += int(lengths.sum())
+            self.padded_length += len(lengths) * int(lengths.max(initial=0))
         self.batches += 1
         self.samples += found.samples
         self.num_bytes += found.num_bytes
@@ -57,7 +58,9 @@ class EpochFigures:
     def overall(self, root: str) -> dict[str, float]:
         """The figures that are not of a single leaf."""
         took_s = max(self.ended - self.began, 1e-9)
-        waste = {f"{root}/padding_waste": sum(self.waste) / len(self.waste)} if self.waste else {}
+        waste = {}
+        if self.padded_length:
+            waste = {f"{root}/padding_waste": 1 - self.length / self.padded_length}
         return waste | {
             f"{root}/batches": float(self.batches),
             f"{root}/samples": float(self.samples),
