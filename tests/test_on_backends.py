@@ -20,7 +20,7 @@ _TESTS = Path(__file__).parent
 _FIT, _TF_DATA, _CALLBACKS = (str(_TESTS / name) for name in ("fit", "tf_data", "callbacks"))
 _MAIN = str(_TESTS / "fit" / "test_fit.py")
 """What the model saw, in every call of Keras: tested on each backend by default."""
-_EVERY = "more or not more"
+_NOT_MAIN = f"--ignore={_MAIN}"
 _LIMIT_S = 1200
 _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
 """Halves the time of the tests on JAX, which compile some hundred models that compute nothing."""
@@ -33,8 +33,10 @@ _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimizat
         pytest.param("torch", [_FIT, _TF_DATA, _CALLBACKS], "not more", marks=needs("torch")),
         ("tensorflow", [_MAIN, _TF_DATA], "not more"),
         ("jax", [_MAIN, _TF_DATA], "not more"),
-        pytest.param("tensorflow", [_FIT, _TF_DATA], _EVERY, marks=pytest.mark.more),
-        pytest.param("jax", [_FIT, _TF_DATA], _EVERY, marks=pytest.mark.more),
+        pytest.param("tensorflow", [_FIT, _TF_DATA], "more", marks=pytest.mark.more),
+        pytest.param("jax", [_FIT, _TF_DATA], "more", marks=pytest.mark.more),
+        pytest.param("tensorflow", [_FIT, _NOT_MAIN], "not more", marks=pytest.mark.more),
+        pytest.param("jax", [_FIT, _NOT_MAIN], "not more", marks=pytest.mark.more),
         pytest.param("torch", [_FIT, _CALLBACKS], "more", marks=[pytest.mark.more, needs("torch")]),
         pytest.param("tensorflow", [_CALLBACKS], "not more", marks=pytest.mark.more),
         pytest.param("jax", [_CALLBACKS], "not more", marks=pytest.mark.more),
