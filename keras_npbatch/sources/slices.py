@@ -135,19 +135,18 @@ class SlicedStorage:
     def _chunk(self, number: int) -> npt.NDArray[Any]:
         """A whole chunk, kept or decoded; by one thread, for all that wait for it."""
         assert self._unit is not None
+        done = threading.Event()
         while True:
-            with self._lock:
-                found = self._chunks.get(number)
-                if found is not None:
-                    self._chunks.move_to_end(number)
-                    return found
-                waited_for = self._decoding.get(number)
-                if waited_for is None:
-                    done = self._decoding[number] = threading.Event()
-            if waited_for is not None:
-                waited_for.wait()
-                continue  # kept now, or the other thread has failed
-            try:
+            try:  # Ctrl-C may come anywhere: whoever waits must not wait for ever
+                with self._lock:
+                    found = self._chunks.get(number)
+                    if found is not None:
+                        self._chunks.move_to_end(number)
+                        return found
+                    waited_for = self._decoding.setdefault(number, done)
+                if waited_for is not done:
+                    waited_for.wait()
+                    continue  # kept now, or the other thread has failed
                 start = number * self._unit
                 found = self._slice(start, min(start + self._unit, self.shape[0]))
                 with self._lock:
@@ -157,8 +156,9 @@ class SlicedStorage:
                 return found
             finally:
                 with self._lock:
-                    del self._decoding[number]
-                done.set()
+                    if self._decoding.get(number) is done:
+                        del self._decoding[number]
+                        done.set()
 
     def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
         try:

@@ -424,7 +424,7 @@ def in_keras() -> None:
         model.fit(training, validation_data=held, callbacks=[audit], verbose=0)
         predicted = len(model.predict(held, verbose=0))
         found.append((sorted(seen), audit.receipts[0].is_whole, predicted))
-    print(json.dumps(found))  # noqa: T201
+    print(json.dumps(found))  # noqa: T201  # what the parent reads
 
 
 def test_keras_trains_on_the_rows_of_a_fold() -> None:

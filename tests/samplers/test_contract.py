@@ -475,7 +475,7 @@ def in_keras() -> None:
         except CoverageError as error:
             message = str(error)
         found[kind.__name__] = {"right": right, "read": read, "message": message}
-    print(json.dumps(found))  # noqa: T201
+    print(json.dumps(found))  # noqa: T201  # what the parent reads
 
 
 def two_rows(ds: Any) -> tuple[int, int]:
