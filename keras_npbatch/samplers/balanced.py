@@ -15,17 +15,17 @@ from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.samplers.cycle import Draws
-from keras_npbatch.samplers.given import check_length, classes_of, digest, smallest_integers
+from keras_npbatch.samplers.given import classes_of, digest, smallest_integers
 from keras_npbatch.samplers.grouped import Grouped
 from keras_npbatch.samplers.order import MAX_ROWS, Available, Order, Pieces, Rows, translated
-from keras_npbatch.samplers.sampler import TableSampler
+from keras_npbatch.samplers.sampler import GivenSampler
 
 __all__ = ["Balanced"]
 
 _PIECE = 8192
 
 
-class Balanced(TableSampler):
+class Balanced(GivenSampler):
     """Equal numbers of each class in each batch, give or take one.
 
     Rare classes come again and again, frequent ones once an epoch, or more seldom if an epoch is
@@ -55,7 +55,6 @@ class Balanced(TableSampler):
     def __init__(
         self, labels: Any, per_class: int | None = None, num_samples: int | None = None
     ) -> None:
-        super().__init__()
         codes, classes = classes_of(labels, "labels of Balanced")
         if len(classes) < 2:
             raise InvalidArgumentError(
@@ -75,20 +74,12 @@ class Balanced(TableSampler):
             )
         self._codes = smallest_integers(codes)
         self._per_class, self._num_samples = per_class, num_samples
-        self._identity = (
+        super().__init__(
+            "labels of Balanced",
+            len(codes),
             f"Balanced({len(classes)} classes of {len(codes)} rows, per_class={per_class}, "
-            f"num_samples={num_samples}, {digest(self._codes)})"
+            f"num_samples={num_samples}, {digest(self._codes)})",
         )
-
-    @property
-    def identity(self) -> str:
-        """The sampler and its labels in words."""
-        return self._identity
-
-    def checked(self, num_rows: int, chunk_rows: int | None) -> Balanced:
-        """This sampler, if it has a label for each row."""
-        check_length(len(self._codes), num_rows, "labels of Balanced")
-        return self
 
     def num_samples(self, rows: Available) -> int:
         """Samples in an epoch."""

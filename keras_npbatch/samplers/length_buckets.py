@@ -16,10 +16,10 @@ import numpy.typing as npt
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
-from keras_npbatch.samplers.given import check_length, digest, smallest_integers, values_of
+from keras_npbatch.samplers.given import digest, smallest_integers, values_of
 from keras_npbatch.samplers.order import MAX_ROWS, Available, Order, Pieces, Rows, translated
 from keras_npbatch.samplers.permutation import permutation
-from keras_npbatch.samplers.sampler import TableSampler
+from keras_npbatch.samplers.sampler import GivenSampler
 
 __all__ = ["LengthBuckets"]
 
@@ -28,7 +28,7 @@ _JITTER = 0.03
 """By how much of its length a row may be sorted too far back."""
 
 
-class LengthBuckets(TableSampler):
+class LengthBuckets(GivenSampler):
     """Each row once an epoch, in batches of nearly the same length: less padding.
 
     A batch is still padded by you, to its longest sample or to a width from a short list. The batch
@@ -55,7 +55,6 @@ class LengthBuckets(TableSampler):
     cuts_batches = True
 
     def __init__(self, lengths: Any, batches_per_window: int = 1000) -> None:
-        super().__init__()
         given = values_of(lengths, "lengths of LengthBuckets")
         is_float = given.dtype.kind == "f"
         if is_float:
@@ -73,20 +72,12 @@ class LengthBuckets(TableSampler):
         self._window = whole_number(
             "batches_per_window", batches_per_window, least=1, most=_MOST_WINDOW
         )
-        self._identity = (
+        super().__init__(
+            "lengths of LengthBuckets",
+            len(given),
             f"LengthBuckets({len(given)} lengths, batches_per_window={self._window}, "
-            f"{digest(self._lengths)})"
+            f"{digest(self._lengths)})",
         )
-
-    @property
-    def identity(self) -> str:
-        """The sampler and its lengths in words."""
-        return self._identity
-
-    def checked(self, num_rows: int, chunk_rows: int | None) -> LengthBuckets:
-        """This sampler, if it has a length for each row."""
-        check_length(len(self._lengths), num_rows, "lengths of LengthBuckets")
-        return self
 
     def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""

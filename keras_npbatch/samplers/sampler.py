@@ -22,6 +22,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.samplers.given import check_length
 from keras_npbatch.samplers.mixing import Mixing, mixing_of
 from keras_npbatch.samplers.order import (
     MAX_ROWS,
@@ -32,7 +33,7 @@ from keras_npbatch.samplers.order import (
     every_row,
 )
 
-__all__ = ["Sampler", "TableSampler"]
+__all__ = ["GivenSampler", "Sampler", "TableSampler"]
 
 _TABLES_KEPT = 4
 """Tables of a sampler that are kept: one for each dataset or part of a split that uses it."""
@@ -188,3 +189,27 @@ class TableSampler(Sampler):
                 except KeyError:
                     break
         return found
+
+
+class GivenSampler(TableSampler):
+    """A sampler that was given a value for each row of the data.
+
+    Args:
+        what: what it was given, for messages, such as "labels of Balanced".
+        num_given: how many values.
+        identity: the sampler and all that decides its orders, in words.
+    """
+
+    def __init__(self, what: str, num_given: int, identity: str) -> None:
+        super().__init__()
+        self._what, self._num_given, self._identity = what, num_given, identity
+
+    @property
+    def identity(self) -> str:
+        """The sampler and what it was given, in words."""
+        return self._identity
+
+    def checked(self, num_rows: int, chunk_rows: int | None) -> Sampler:
+        """This sampler, if it has a value for each row."""
+        check_length(self._num_given, num_rows, self._what)
+        return self

@@ -25,10 +25,10 @@ import numpy.typing as npt
 from keras_npbatch import rng
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.samplers.cycle import Draws
-from keras_npbatch.samplers.given import check_length, classes_of, digest, smallest_integers
+from keras_npbatch.samplers.given import classes_of, digest, smallest_integers
 from keras_npbatch.samplers.grouped import Grouped
 from keras_npbatch.samplers.order import Available, Order, Pieces, Rows, translated
-from keras_npbatch.samplers.sampler import TableSampler
+from keras_npbatch.samplers.sampler import GivenSampler
 
 __all__ = ["Stratified"]
 
@@ -38,7 +38,7 @@ _PIECE = 8192
 """Positions in a piece: an even number, since neighbours are exchanged in pairs."""
 
 
-class Stratified(TableSampler):
+class Stratified(GivenSampler):
     """Each row once an epoch, with each batch like the data: the classes in their proportion.
 
     In any prefix of an epoch each class is within one of its share, so in any batch within two.
@@ -60,7 +60,6 @@ class Stratified(TableSampler):
     """
 
     def __init__(self, labels: Any) -> None:
-        super().__init__()
         codes, classes = classes_of(labels, "labels of Stratified")
         if len(classes) < 2:
             raise InvalidArgumentError(
@@ -68,19 +67,11 @@ class Stratified(TableSampler):
                 "one class shuffle=True does the same."
             )
         self._codes = smallest_integers(codes)
-        self._identity = (
-            f"Stratified({len(classes)} classes of {len(codes)} rows, {digest(self._codes)})"
+        super().__init__(
+            "labels of Stratified",
+            len(codes),
+            f"Stratified({len(classes)} classes of {len(codes)} rows, {digest(self._codes)})",
         )
-
-    @property
-    def identity(self) -> str:
-        """The sampler and its labels in words."""
-        return self._identity
-
-    def checked(self, num_rows: int, chunk_rows: int | None) -> Stratified:
-        """This sampler, if it has a label for each row."""
-        check_length(len(self._codes), num_rows, "labels of Stratified")
-        return self
 
     def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""

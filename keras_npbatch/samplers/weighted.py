@@ -20,10 +20,10 @@ import numpy.typing as npt
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
-from keras_npbatch.samplers.given import check_length, digest, values_of
+from keras_npbatch.samplers.given import digest, values_of
 from keras_npbatch.samplers.order import Available, Order, Pieces, Rows, WholeData, translated
 from keras_npbatch.samplers.permutation import permutation
-from keras_npbatch.samplers.sampler import TableSampler
+from keras_npbatch.samplers.sampler import GivenSampler, Sampler
 
 __all__ = ["Weighted"]
 
@@ -32,7 +32,7 @@ _MOST_BITS = 61
 _MOST_SAMPLES = 2**31 - 1
 
 
-class Weighted(TableSampler):
+class Weighted(GivenSampler):
     """Each row as often as its weight says: floor or ceil of its share of the epoch.
 
     `num_samples` draws are divided over the rows in proportion to their weights. Which rows get
@@ -58,7 +58,6 @@ class Weighted(TableSampler):
     repeats = True
 
     def __init__(self, weights: Any, num_samples: int | None = None) -> None:
-        super().__init__()
         given = values_of(weights, "weights of Weighted")
         if given.min() < 0:
             row = int(given.argmin())
@@ -76,24 +75,20 @@ class Weighted(TableSampler):
         # Of the weights themselves and their sums, one suffices: 8 bytes a row.
         self._ends = np.cumsum(_scaled(given))
         self._num_samples = num_samples
-        self._identity = (
-            f"Weighted({len(given)} weights, num_samples={num_samples}, {digest(self._ends)})"
+        super().__init__(
+            "weights of Weighted",
+            len(given),
+            f"Weighted({len(given)} weights, num_samples={num_samples}, {digest(self._ends)})",
         )
 
-    @property
-    def identity(self) -> str:
-        """The sampler and its weights in words."""
-        return self._identity
-
-    def checked(self, num_rows: int, chunk_rows: int | None) -> Weighted:
-        """This sampler, if it has a weight for each row."""
-        check_length(len(self._ends), num_rows, "weights of Weighted")
+    def checked(self, num_rows: int, chunk_rows: int | None) -> Sampler:
+        """This sampler, if it has a weight for each row, and not too many."""
         if self._num_samples is None and num_rows > _MOST_SAMPLES:
             raise InvalidArgumentError(
                 f"the data have {num_rows} rows, and an epoch of Weighted at most {_MOST_SAMPLES} "
                 "samples; expected a num_samples up to that."
             )
-        return self
+        return super().checked(num_rows, chunk_rows)
 
     def num_samples(self, rows: Available) -> int:
         """Samples in an epoch."""
