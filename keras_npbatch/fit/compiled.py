@@ -8,6 +8,7 @@ Nothing is computed: the model, its losses and its metrics are traced, as Keras 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
@@ -141,11 +142,20 @@ def _predictions(model: Any, x: Any) -> tuple[Any, list[bool]]:
     masks: list[bool] = []
 
     def predict(x: Any) -> Any:
-        predicted = model(x, training=False)
+        with _with_values(model):
+            predicted = model(x, training=False)
         masks[:] = _have_masks(predicted)
         return predicted
 
     return compute_output_spec(predict, _specs(x)), masks
+
+
+def _with_values(model: Any) -> AbstractContextManager[Any]:
+    """On JAX, Keras takes the values out of the model's variables before its first step."""
+    gone = [each for each in model.variables if getattr(each, "_value", each) is None]
+    if not gone:
+        return nullcontext()
+    return keras.StatelessScope([(each, keras.ops.zeros(each.shape, each.dtype)) for each in gone])
 
 
 def _have_masks(tree: Any) -> list[bool]:
