@@ -17,7 +17,6 @@ again for the next one, and no more than one is held besides the batch.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -41,6 +40,7 @@ _NUMBERS = {
 }
 """The dtypes of Python's numbers, on every platform."""
 _PLAIN = (str, bytes, *_NUMBERS)
+_LEAST, _MOST = -(2**63), 2**63 - 1
 
 
 class Collating:
@@ -56,9 +56,13 @@ class Collating:
         self._rows, self._empty, self._told_by = rows, empty, told_by
         self._count = 0
         self._structure: optree.PyTreeSpec | None = None
-        self._arrays: list[npt.NDArray[Any]] = []
+        self._columns: list[_Arrays | _Values] = []
         self._kinds: list[type] = []
-        """The types in the first sample, if it is a flat tuple of leaves other than lists."""
+        """The types of the leaves of the first sample."""
+        self._flat: type | None = None
+        """The type of the first sample, if it is a leaf, or a tuple or dict of leaves."""
+        self._keys: list[Any] = []
+        """The keys or indices of these leaves."""
 
     def add(self, sample: Tree) -> None:
         """Write the sample of the next row.
@@ -70,38 +74,46 @@ class Collating:
         if self._structure is None:
             self._begin(sample)
         number = self._count
-        found = self._leaves(sample)
-        for array, leaf in zip(self._arrays, found, strict=True):
-            value = _as_array(leaf)
-            if value is None or value.dtype != array.dtype or value.shape != array.shape[1:]:
+        for column, leaf in zip(self._columns, self._leaves(sample), strict=True):
+            if not column.take(number, leaf):
                 self._refuse(sample)
-            array[number, ...] = value  # without the dots, an object would be the array itself
         self._count = number + 1
 
     def batch(self) -> Tree:
         """The batch, once each row has its sample; this object then has no part in it."""
         assert self._structure is not None
-        arrays, self._arrays = self._arrays, []
-        return self._structure.unflatten(arrays)
+        columns, self._columns = self._columns, []
+        return self._structure.unflatten([column.given() for column in columns])
 
     def _begin(self, sample: Tree) -> None:
         _parts(sample, self._told_by)
-        found, self._structure = _flatten(sample)
-        arrays = [_as_array(leaf) for leaf in found]
-        for value in arrays:
+        paths, found, self._structure = optree.tree_flatten_with_path(
+            sample, is_leaf=_is_plain_list
+        )
+        self._kinds = [type(leaf) for leaf in found]
+        for kind, leaf in zip(self._kinds, found, strict=True):
+            value = _as_array(leaf)
             if value is None:
                 self._refuse(sample)
-            shape = len(self._rows), *value.shape
-            make = np.empty if value.dtype.hasobject else self._empty
-            self._arrays.append(make(shape, value.dtype))
-        is_flat = type(sample) is tuple and len(found) == len(sample)
-        if is_flat and all(map(operator.is_, found, sample)) and list not in map(type, found):
-            self._kinds = [type(leaf) for leaf in found]
+            column = _Values if kind in _PLAIN else _Arrays
+            self._columns.append(column(kind, value, len(self._rows), self._empty))
+        if list in self._kinds:  # the next one may be a nesting
+            return
+        is_flat = type(sample) in (tuple, dict) and len(found) == len(sample)
+        if paths == [()] or (is_flat and all(len(path) == 1 for path in paths)):
+            self._flat, self._keys = type(sample), [path[0] for path in paths if path]
 
     def _leaves(self, sample: Tree) -> Sequence[Any]:
         # Without optree if possible; see `tree`.
-        if type(sample) is tuple and self._kinds == [type(leaf) for leaf in sample]:
-            return sample
+        kind = type(sample)
+        if kind is self._flat:
+            found: Sequence[Any] = (sample,)
+            if kind is tuple:
+                found = sample
+            elif kind is dict:
+                found = list(map(sample.get, self._keys)) if len(sample) == len(self._keys) else ()
+            if self._kinds == list(map(type, found)):
+                return found
         found, structure = _flatten(sample)
         if structure != self._structure:
             self._refuse_structure(sample, structure)
@@ -121,11 +133,11 @@ class Collating:
                 )
             if self._count == 0:
                 continue
-            first = self._arrays[number]
+            first = self._columns[number]
             expected = f"{came}, but for row {self._rows[0]} one of "
-            if value.shape != first.shape[1:]:
+            if value.shape != first.shape:
                 raise InvalidBatchError(
-                    f"{expected}shape {first.shape[1:]}; expected one shape for all samples of a "
+                    f"{expected}shape {first.shape}; expected one shape for all samples of a "
                     "batch. Pad, crop or resize them to one."
                 )
             if value.dtype != first.dtype:
@@ -147,6 +159,75 @@ class Collating:
     @property
     def _row(self) -> int:
         return self._rows[self._count]
+
+
+class _Arrays:
+    """A leaf whose samples are written into an array.
+
+    Args:
+        kind: the type of the first sample.
+        first: the first sample as an array.
+        num_rows: how many samples there will be.
+        empty: allocates the array.
+    """
+
+    def __init__(self, kind: type, first: npt.NDArray[Any], num_rows: int, empty: Empty) -> None:
+        self.shape, self.dtype = first.shape, first.dtype
+        self._are_objects = self.dtype.hasobject
+        make = np.empty if self._are_objects else empty
+        self._array: Any = make((num_rows, *self.shape), self.dtype)
+
+    def take(self, number: int, leaf: Any) -> bool:
+        """Write a sample; False if it is another one than the first."""
+        is_ready = type(leaf) is np.ndarray and leaf.dtype == self.dtype
+        value = leaf if is_ready else _as_array(leaf)
+        if value is None or value.shape != self.shape:
+            return False
+        if not is_ready and value.dtype != self.dtype:
+            return False
+        if self._are_objects:  # without the dots, an array of no axes would be an object itself
+            self._array[number, ...] = value
+        else:
+            self._array[number] = value
+        return True
+
+    def given(self) -> npt.NDArray[Any]:
+        """The array, which this object then has no part in."""
+        array: npt.NDArray[Any] = self._array
+        self._array = None
+        return array
+
+
+class _Values:
+    """A leaf whose samples are numbers or texts of Python: they can't change, so they are kept.
+
+    The arguments are those of `_Arrays`.
+    """
+
+    shape = ()
+
+    def __init__(self, kind: type, first: npt.NDArray[Any], num_rows: int, empty: Empty) -> None:
+        self.dtype, self._kind = first.dtype, kind
+        self._values: list[Any] = []
+
+    def take(self, number: int, leaf: Any) -> bool:
+        """Keep a sample; False if it is another one than the first."""
+        if type(leaf) is self._kind:
+            if self._kind is int and not _LEAST <= leaf <= _MOST:
+                return False
+        else:
+            value = _as_array(leaf)
+            if value is None or value.dtype != self.dtype or value.shape:
+                return False
+            leaf = value[()]
+        self._values.append(leaf)
+        return True
+
+    def given(self) -> npt.NDArray[Any]:
+        """The array of the samples."""
+        array = np.empty(len(self._values), self.dtype)
+        array[:] = self._values
+        return array
 
 
 def note_row(error: Exception, row: int) -> None:
