@@ -212,7 +212,8 @@ class _Values:
 
     def take(self, number: int, leaf: Any) -> bool:
         """Keep a sample; False if it is another one than the first."""
-        if type(leaf) is self._kind:
+        is_ready = type(leaf) is self._kind
+        if is_ready:
             if self._kind is int and not _LEAST <= leaf <= _MOST:
                 return False
         else:
@@ -283,7 +284,8 @@ def _as_array(leaf: Any) -> npt.NDArray[Any] | None:
     if not hasattr(leaf, "__array__") and not hasattr(leaf, "__array_interface__"):
         return None
     try:
-        array = np.asarray(leaf)
+        # Torch's own method takes half as long.
+        array = leaf.numpy() if kind.__module__ == "torch" else np.asarray(leaf)
     except Exception:  # noqa: BLE001  # whatever a tensor on a GPU, or with a gradient, raises
         return None
     return None if np.ma.is_masked(leaf) else _with_objects(array)
