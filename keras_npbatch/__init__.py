@@ -19,8 +19,10 @@ __version__ = "0.1.0"
 __all__ = [
     "ArrayDataset",
     "BatchDataset",
+    "SampleDataset",
     "Shard",
     "callbacks",
+    "each",
     "errors",
     "samplers",
     "testing",
@@ -29,15 +31,19 @@ __all__ = [
 
 if TYPE_CHECKING:
     from keras_npbatch import callbacks, errors, samplers, testing
+    from keras_npbatch.batches.each import each
     from keras_npbatch.dataset.array_dataset import ArrayDataset
     from keras_npbatch.dataset.batch_dataset import BatchDataset
+    from keras_npbatch.dataset.sample_dataset import SampleDataset
     from keras_npbatch.plan.shard import Shard
     from keras_npbatch.tf_data.dataset import to_tf_dataset
 
 _MODULE_OF = {
     "ArrayDataset": "keras_npbatch.dataset.array_dataset",
     "BatchDataset": "keras_npbatch.dataset.batch_dataset",
+    "SampleDataset": "keras_npbatch.dataset.sample_dataset",
     "Shard": "keras_npbatch.plan.shard",
+    "each": "keras_npbatch.batches.each",
     "to_tf_dataset": "keras_npbatch.tf_data.dataset",
 }
 

@@ -8,10 +8,11 @@ import sys
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, describe
 
-__all__ = ["is_called", "number_of_batches", "whole_number"]
+__all__ = ["is_called", "number_of_batches", "row_numbers", "whole_number"]
 
 
 def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> int:
@@ -25,6 +26,21 @@ def whole_number(name: str, value: Any, *, least: int, most: int | None = None) 
         bound = f"from {least} up" if most is None else f"from {least} to {most}"
         raise InvalidArgumentError(f"{name} is {describe(value)}; expected a whole number {bound}.")
     return number
+
+
+def row_numbers(rows: Any, num_rows: int) -> npt.NDArray[np.int64]:
+    """`rows` as int64; refuses anything but row numbers from 0 to `num_rows - 1`."""
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        raise InvalidArgumentError(
+            f"rows is {describe(rows)}; expected whole numbers of shape (n,)."
+        )
+    if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < num_rows:
+        raise IndexError(
+            f"rows go from {rows.min()} to {rows.max()}; expected numbers from 0 to {num_rows - 1}"
+        )
+    numbers: npt.NDArray[np.int64] = rows.astype(np.int64, copy=False)
+    return numbers
 
 
 def number_of_batches(dataset: Any) -> int | None:

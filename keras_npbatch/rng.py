@@ -4,20 +4,34 @@ Each use draws from its own `SeedSequence(seed, spawn_key=(purpose, ...))`. Addi
 (`seed + epoch`) would make the epochs of neighbouring seeds equal, and entropy lists hide zeros
 (`SeedSequence([5])` equals `SeedSequence([5, 0])`); spawn keys do neither (NumPy reference,
 "Parallel random number generation").
+
+Samples have generators too, a thousand in a batch, and a `SeedSequence` for each would take longer
+than what many functions do with a sample. So one is made for an epoch, and hashed with each row.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random.bit_generator import ISpawnableSeedSequence
 
 from keras_npbatch.errors import InvalidArgumentError, describe
 
-__all__ = ["MAX_SEED", "Purpose", "check_seed", "draw_seed", "generator", "mixed", "seed_sequence"]
+__all__ = [
+    "MAX_SEED",
+    "Purpose",
+    "check_seed",
+    "draw_seed",
+    "generator",
+    "mixed",
+    "sample_generators",
+    "seed_sequence",
+]
 
 
 _WORD_BITS = 32
@@ -37,6 +51,9 @@ class Purpose(IntEnum):
     AUGMENT = 4
     LOAD = 5
     SAMPLER = 6
+    TRANSFORM_OF_SAMPLE = 7
+    AUGMENT_OF_SAMPLE = 8
+    LOAD_OF_SAMPLE = 9
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
@@ -59,6 +76,54 @@ def mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
+
+
+def sample_generators(
+    sequence: np.random.SeedSequence, rows: npt.NDArray[np.int64], times: npt.NDArray[np.int64]
+) -> list[np.random.Generator]:
+    """A fresh PCG64 generator for each row, a function of the sequence, the row and its time.
+
+    Args:
+        sequence: the seed sequence of an epoch.
+        rows: row numbers, shape `(n,)`.
+        times: how often each row came before in the epoch, shape `(n,)`.
+    """
+    keys = sequence.generate_state(2 + _STATE_WORDS, np.uint64)
+    mixed_rows = mixed(rows.astype(np.uint64) + keys[0])
+    # Different rows stay different: each step is a bijection of 64 bits.
+    of_samples = mixed(mixed_rows ^ mixed(times.astype(np.uint64) + keys[1]))
+    words = mixed(of_samples[:, np.newaxis] + keys[2:])
+    return [np.random.Generator(_pcg64(_Hashed(each))) for each in words]
+
+
+_pcg64: Any = np.random.PCG64  # its type hints lack the interface that it documents
+
+
+_STATE_WORDS = 4
+"""Words of 64 bits that PCG64 asks for: its state, and which of its streams it is."""
+
+
+class _Hashed(ISpawnableSeedSequence):
+    """Words that are hashes already, where NumPy would hash for 30 microseconds."""
+
+    def __init__(self, words: npt.NDArray[np.uint64]) -> None:
+        self._words = words
+        self._of_others: np.random.SeedSequence | None = None
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> npt.NDArray[Any]:
+        if n_words == _STATE_WORDS and dtype == np.uint64:
+            return self._words
+        return self._others.generate_state(n_words, dtype)
+
+    def spawn(self, n_children: int) -> Sequence[np.random.SeedSequence]:  # type: ignore[override]
+        return self._others.spawn(n_children)
+
+    @property
+    def _others(self) -> np.random.SeedSequence:
+        """For what else users may do with a generator: `rng.spawn(2)`."""
+        if self._of_others is None:
+            self._of_others = np.random.SeedSequence(self._words.tolist())
+        return self._of_others
 
 
 def draw_seed() -> int:

@@ -21,8 +21,10 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = [
     "ArrayDataset",
     "BatchDataset",
+    "SampleDataset",
     "Shard",
     "callbacks",
+    "each",
     "errors",
     "samplers",
     "testing",
@@ -134,13 +136,15 @@ from keras_npbatch.dataset.array_dataset import ArrayDataset
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 assert keras_npbatch.ArrayDataset is ArrayDataset
 assert keras_npbatch.BatchDataset is BatchDataset
+from keras_npbatch.dataset.sample_dataset import SampleDataset
+assert keras_npbatch.SampleDataset is SampleDataset
 from keras_npbatch.tf_data.dataset import to_tf_dataset
 assert keras_npbatch.to_tf_dataset is to_tf_dataset
 from tests.test_public_api import check, importable_with
 for name in importable_with("jax"):
     check(name)
 from keras_npbatch import *
-assert ArrayDataset and BatchDataset and callbacks and errors and samplers and testing
+assert ArrayDataset and BatchDataset and callbacks and each and errors and samplers and testing
 print("done")
 """
     done = subprocess.run(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -14,7 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch.errors import InvalidArgumentError
-from keras_npbatch.rng import Purpose, check_seed, draw_seed, generator, seed_sequence
+from keras_npbatch.rng import (
+    Purpose,
+    check_seed,
+    draw_seed,
+    generator,
+    sample_generators,
+    seed_sequence,
+)
 
 exact = settings(deadline=None, derandomize=True, max_examples=200)
 
@@ -117,8 +125,12 @@ def test_the_streams_of_a_seed_stay_the_same_in_every_release() -> None:
         "AUGMENT": 4,
         "LOAD": 5,
         "SAMPLER": 6,
+        "TRANSFORM_OF_SAMPLE": 7,
+        "AUGMENT_OF_SAMPLE": 8,
+        "LOAD_OF_SAMPLE": 9,
     }
-    drawn = [generator(0, purpose, 1, 2).integers(0, 1000, 6).tolist() for purpose in Purpose]
+    of_batches = list(Purpose)[:7]
+    drawn = [generator(0, purpose, 1, 2).integers(0, 1000, 6).tolist() for purpose in of_batches]
     assert drawn == [
         [424, 252, 110, 946, 723, 217],
         [908, 981, 272, 964, 789, 748],
@@ -206,3 +218,53 @@ def test_anything_else_is_refused(seed: Any, came: str) -> None:
 def test_a_numpy_value_that_is_no_seed_is_refused(seed: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="seed is "):
         check_seed(seed)
+
+
+# --- of samples --------------------------------------------------------------------------------
+
+numbers = st.integers(0, 2**62)
+
+
+def drawn_for(key: tuple[int, ...], rows: list[int], times: list[int]) -> list[list[int]]:
+    sequence = seed_sequence(key[0], Purpose.AUGMENT_OF_SAMPLE, *key[1:])
+    made = sample_generators(sequence, np.array(rows, np.int64), np.array(times, np.int64))
+    return [each.integers(0, 2**62, 3).tolist() for each in made]
+
+
+@exact
+@given(
+    key=st.tuples(numbers, numbers, st.integers(0, 3)),
+    samples=st.lists(st.tuples(numbers, st.integers(0, 50)), min_size=1, max_size=8),
+)
+def test_what_a_sample_draws_depends_on_nothing_beside_it(
+    key: tuple[int, ...], samples: list[tuple[int, int]]
+) -> None:
+    rows, times = map(list, zip(*samples, strict=True))
+    together = drawn_for(key, rows, times)
+    assert together == [drawn_for(key, [row], [time])[0] for row, time in samples]
+    for one, first in zip(samples, together, strict=True):
+        for other, second in zip(samples, together, strict=True):
+            assert (first == second) == (one == other)
+    assert drawn_for((key[0], key[1] + 1, key[2]), rows, times)[0] != together[0]
+
+
+def test_the_numbers_of_samples_are_even_and_independent() -> None:
+    """Means over rows, over times and over epochs, each within five standard deviations."""
+    rows = np.arange(4000)
+    for epoch, times in ((0, 0 * rows), (1, 0 * rows), (0, rows[::-1])):
+        sequence = seed_sequence(0, Purpose.AUGMENT_OF_SAMPLE, epoch)
+        drawn = np.array([each.random(2) for each in sample_generators(sequence, rows, times)])
+        assert np.abs(drawn.mean(axis=0) - 0.5).max() < 5 / np.sqrt(12 * len(rows))
+        neighbours = np.corrcoef(np.stack([drawn[:-1, 0], drawn[1:, 0], drawn[1:, 1]]))
+        assert np.abs(neighbours - np.eye(3)).max() < 5 / np.sqrt(len(rows))
+
+
+def test_the_generator_of_a_sample_can_be_pickled_and_spawns() -> None:
+    sequence = seed_sequence(0, Purpose.AUGMENT_OF_SAMPLE, 0)
+    (made,) = sample_generators(sequence, np.array([7]), np.array([0]))
+    again = pickle.loads(pickle.dumps(made))
+    assert [each.random() for each in made.spawn(2)] == [each.random() for each in again.spawn(2)]
+    assert made.integers(0, 1000, 6).tolist() == again.integers(0, 1000, 6).tolist() == PINNED
+
+
+PINNED = [271, 843, 828, 936, 551, 611]

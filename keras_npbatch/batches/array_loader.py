@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import Core, Facts, core_of
 from keras_npbatch.batches.loader import Batches, begin
@@ -149,17 +150,7 @@ class ArrayCore(Core):
 
     def load(self, rows: Any) -> Tree:
         """The batch of any rows, after checking them."""
-        rows = np.asarray(rows)
-        if rows.ndim != 1 or rows.dtype.kind not in "iu":
-            raise InvalidArgumentError(
-                f"rows is {describe(rows)}; expected whole numbers of shape (n,)."
-            )
-        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < self.plan.num_rows:
-            raise IndexError(
-                f"rows go from {rows.min()} to {rows.max()}; expected numbers from 0 to "
-                f"{self.plan.num_rows - 1}"
-            )
-        return self.gather(rows.astype(np.int64, copy=False))
+        return self.gather(row_numbers(rows, self.plan.num_rows))
 
     def gather(self, rows: Rows) -> Tree:
         """The batch of rows that are known to be in range."""

@@ -22,12 +22,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias, TypeVar, cast
 
 from keras_npbatch import rng
+from keras_npbatch.batches.chain import Change, Functions, change_of
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
-from keras_npbatch.batches.transforms import Transform, wants_rng
+from keras_npbatch.batches.transforms import wants_rng
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError
 from keras_npbatch.plan import position
@@ -108,8 +109,8 @@ class Core:
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
-        transform: Callable[..., Tree] | None = None,
-        augment: Callable[..., Tree] | None = None,
+        transform: Functions | None = None,
+        augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
         chunk_rows: int | None = None,
@@ -138,10 +139,8 @@ class Core:
         self.is_part = shard is not None
         """Whether it was given a shard."""
         refuse_empty_batches(self.plan)
-        self.transform = None if transform is None else Transform(transform)
-        self.augment = None
-        if augment is not None:
-            self.augment = Transform(augment, "augment", rng.Purpose.AUGMENT)
+        self.transform: Change | None = change_of(transform, "transform")
+        self.augment: Change | None = change_of(augment, "augment")
         self.class_weight = None if class_weight is None else ClassWeight(class_weight)
         self.sent_class_weight: ClassWeight | None = None
         """The one of `fit(class_weight=...)`, as worker processes have it."""
@@ -384,6 +383,11 @@ class Core:
     def reads_arrays_alone(self) -> bool:
         """Whether its samples are rows of `data`, whatever is done to them afterwards."""
         return False
+
+    @property
+    def made_by(self) -> str:
+        """What a user writes that makes batches, for messages."""
+        return "load(rows) or __getitem__"
 
     def begin_pass(self) -> None:
         """An epoch begins: what was read for the one before may have changed."""

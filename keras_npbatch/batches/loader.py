@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_npbatch.arguments import is_called, whole_number
+from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import ATTRIBUTE, Core, core_of, refuse_empty_batches
 from keras_npbatch.batches.making import Making, making
 from keras_npbatch.errors import describe
@@ -46,8 +47,8 @@ class Batches:
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
-        transform: Callable[..., Tree] | None = None,
-        augment: Callable[..., Tree] | None = None,
+        transform: Functions | None = None,
+        augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
     ) -> None:

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_npbatch.batches import parts as assemble
+from keras_npbatch.batches.chain import Change
 from keras_npbatch.batches.class_weight import ClassWeight
+from keras_npbatch.batches.generators import Generators
 from keras_npbatch.batches.owned import owned
-from keras_npbatch.batches.transforms import Transform, generator_at
 from keras_npbatch.errors import describe_rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import Purpose
-from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import Empty
 from keras_npbatch.tree import Tree
 
@@ -37,7 +37,7 @@ class Recipe:
     """Which rows are in which batch."""
     load: Callable[..., Tree]
     """Reads the rows: `load(rows)` returns a batch with one sample for each row."""
-    transform: Transform | None = None
+    transform: Change | None = None
     """Applied to what `load` returned."""
     class_weight: ClassWeight | None = None
     """Weighs the samples, as the last step before padding."""
@@ -45,10 +45,12 @@ class Recipe:
     """Whether `load` returns batches that are known to be right and need nothing more."""
     name: str = "load(rows)"
     """What messages call `load`."""
-    augment: Transform | None = None
+    augment: Change | None = None
     """Applied after the transform, in training only."""
     load_draws: bool = False
     """Whether `load` takes a random generator as its second argument."""
+    load_draws_by_sample: bool = False
+    """Whether it takes a generator for each row there instead, in a list."""
     empty: Empty = np.empty
     """Allocates copies of what `load` or a function returned and something else can reach."""
     is_whole: bool = False
@@ -65,31 +67,23 @@ class Recipe:
         plan = self.plan
         rows = plan.rows(epoch, step)
         num_real, doing = len(rows), self.name
-        called = "load(rows, rng)" if self.load_draws else self.name
+        called = self.name.replace(")", ", rng)") if self.load_draws else self.name
         if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
             rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
         try:
             if self.finished:
-                return self.read(rows, epoch, step)
+                return self.load(rows)
+            numbers = Generators(plan, epoch, step, rows)
             # In a list, and under no other name: `owned` counts references to it.
-            held = [self.read(rows, epoch, step)]
+            held = [self.read(numbers)]
             parts = assemble.unpack(owned(held, self.empty), doing)
             assemble.check_lengths(parts, None if self.is_whole else len(rows), doing)
-            for change in (self.transform, self.augment):
-                if change is None:
-                    continue
-                doing, called = change.setting, change.called
+            changes = [change for change in (self.transform, self.augment) if change is not None]
+            for link in [link for change in changes for link in change.links]:
+                doing, called = link.setting, link.called
                 held = [parts]
                 del parts
-                held = [
-                    change(
-                        assemble.pack(held.pop()),
-                        seed=plan.seed,
-                        epoch=epoch,
-                        step=step,
-                        shard=plan.shard.index,
-                    )
-                ]
+                held = [link(assemble.pack(held.pop()), numbers, self.empty)]
                 parts = assemble.unpack(owned(held, self.empty), doing)
                 assemble.check_lengths(parts, len(rows), doing)
             if self.class_weight is not None:
@@ -111,10 +105,10 @@ class Recipe:
             raise
         return assemble.pack(parts)
 
-    def read(self, rows: Rows, epoch: int, step: int) -> Tree:
+    def read(self, numbers: Generators) -> Tree:
         """What `load` returns for the rows of a step, before anything else is done."""
-        if not self.load_draws:
-            return self.load(rows)
-        plan = self.plan
-        generator = generator_at(plan.seed, Purpose.LOAD, epoch, step, plan.shard.index)
-        return self.load(rows, generator)
+        if self.load_draws_by_sample:
+            return self.load(numbers.rows, numbers.of_samples(Purpose.LOAD_OF_SAMPLE))
+        if self.load_draws:
+            return self.load(numbers.rows, numbers.of_batch(Purpose.LOAD))
+        return self.load(numbers.rows)

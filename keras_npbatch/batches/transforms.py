@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_npbatch import rng
+from keras_npbatch.batches.generators import Generators
 from keras_npbatch.errors import InvalidArgumentError, describe
+from keras_npbatch.sources.source import Empty
 from keras_npbatch.tree import Tree
 
-__all__ = ["Transform", "generator_at", "wants_rng"]
+__all__ = ["Transform", "is_layer", "name_of", "wants_rng"]
 
 
 class Transform:
@@ -35,6 +37,7 @@ class Transform:
             named `rng`.
         setting: the setting that it was given as, for messages.
         purpose: which stream its generator draws from.
+        link: its number in a chain of functions.
 
     Raises:
         InvalidArgumentError: if it can't be called that way.
@@ -45,6 +48,7 @@ class Transform:
         function: Callable[..., Tree],
         setting: str = "transform",
         purpose: rng.Purpose = rng.Purpose.TRANSFORM,
+        link: int = 0,
     ) -> None:
         if not callable(function):
             raise InvalidArgumentError(
@@ -52,16 +56,21 @@ class Transform:
                 f"{setting}(batch) or {setting}(batch, rng)."
             )
         # A transform may be a layer, such as a Normalization.
-        if setting == "augment" and _is_layer(function):
+        if setting.startswith("augment") and is_layer(function):
             raise InvalidArgumentError(
-                f"augment is a Keras layer ({type(function).__name__}), which would be given the "
-                "whole batch and draws random numbers of its own; expected augment(batch) or "
-                "augment(batch, rng). Put the layer into the model, or write the augmentation "
+                f"{setting} is a Keras layer ({type(function).__name__}), which would be given the "
+                f"whole batch and draws random numbers of its own; expected {setting}(batch) or "
+                f"{setting}(batch, rng). Put the layer into the model, or write the augmentation "
                 "with rng."
             )
         self.setting = setting
-        self.function, self._purpose = function, purpose
+        self.function, self._purpose, self._link = function, purpose, link
         self.draws = wants_rng(function, setting, "batch")
+
+    @property
+    def links(self) -> Sequence[Transform]:
+        """The functions of a chain: this one."""
+        return (self,)
 
     @property
     def called(self) -> str:
@@ -71,28 +80,32 @@ class Transform:
     @property
     def name(self) -> str:
         """The name of the function, or of its class if it has none."""
-        inner = getattr(self.function, "func", self.function)  # the one in a functools.partial
-        return str(getattr(inner, "__qualname__", type(inner).__qualname__))
+        return name_of(self.function)
 
-    def __call__(self, batch: Tree, *, seed: int, epoch: int, step: int, shard: int = 0) -> Tree:
-        """The transformed batch; the first shard's is as if there were no others."""
+    def __call__(self, batch: Tree, numbers: Generators, empty: Empty = np.empty) -> Tree:
+        """The transformed batch.
+
+        Args:
+            batch: in the form that Keras takes.
+            numbers: the generators of the batch.
+            empty: allocates arrays: `empty(shape, dtype)`.
+        """
         if not self.draws:
             return self.function(batch)
-        return self.function(batch, generator_at(seed, self._purpose, epoch, step, shard))
+        return self.function(batch, numbers.of_batch(self._purpose, self._link))
 
 
-def _is_layer(function: Any) -> bool:
+def name_of(function: Any) -> str:
+    """The name of a function, or of its class if it has none."""
+    inner = getattr(function, "func", function)  # the one in a functools.partial
+    return str(getattr(inner, "__qualname__", type(inner).__qualname__))
+
+
+def is_layer(function: Any) -> bool:
+    """Whether it is a layer of Keras."""
     # A layer exists only once Keras is imported, and a worker need not import it.
     keras = sys.modules.get("keras")
     return keras is not None and isinstance(function, keras.layers.Layer)
-
-
-def generator_at(
-    seed: int, purpose: rng.Purpose, epoch: int, step: int, shard: int = 0
-) -> np.random.Generator:
-    """The generator of one batch; the first shard has the one of a run without shards."""
-    place = (epoch, step, shard) if shard else (epoch, step)
-    return rng.generator(seed, purpose, *place)
 
 
 def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
@@ -122,7 +135,7 @@ def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
         signature.bind(*[None] * (1 + takes_rng))
     except TypeError:
         more = "Bind further arguments with functools.partial."
-        if argument == "rows":  # a method
+        if "." in name:  # a method
             more = "Keep what else it needs in attributes of the dataset."
         raise InvalidArgumentError(
             f"{name} takes the parameters {signature}; expected {name}({argument}) or "

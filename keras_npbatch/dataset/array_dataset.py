@@ -8,10 +8,11 @@ It is a `BatchDataset` whose `load(rows)` gathers rows into reused buffers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from keras_npbatch.batches.array_loader import ArrayCore, array_core_of
+from keras_npbatch.batches.chain import Functions
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.dataset.hints import refuses_unknown_settings
 from keras_npbatch.dataset.settings import begin_dataset
@@ -71,8 +72,8 @@ class ArrayDataset(BatchDataset):
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
-        transform: Callable[..., Tree] | None = None,
-        augment: Callable[..., Tree] | None = None,
+        transform: Functions | None = None,
+        augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
         workers: int = 1,

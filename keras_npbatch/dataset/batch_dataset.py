@@ -16,12 +16,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.work import Work
@@ -139,8 +140,8 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
-        transform: Callable[..., Tree] | None = None,
-        augment: Callable[..., Tree] | None = None,
+        transform: Functions | None = None,
+        augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
         workers: int = 1,

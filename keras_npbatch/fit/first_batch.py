@@ -74,7 +74,7 @@ def _needs_targets(kind: Kind, model: Any) -> bool:
 def _where_targets_are(x: Tree, kind: Kind, dataset: Any) -> str:
     makes_any = type(dataset).__name__
     if not core_of(dataset).data:
-        return "Let load(rows) or __getitem__ return (x, y)."
+        return f"Let {core_of(dataset).made_by} return (x, y)."
     if isinstance(x, tuple | list) and len(x) in (2, 3):
         return (
             f"{makes_any}((x, y)) has two inputs and no targets: write {makes_any}(x, y). If they "

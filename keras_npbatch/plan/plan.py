@@ -177,6 +177,15 @@ class Plan:
         """
         return self.order(epoch).rows(*self.span(step))
 
+    def times(self, epoch: int, start: int, stop: int) -> Rows:
+        """How often the row at each of these positions came before in the epoch.
+
+        Zeros, unless the sampler repeats rows.
+        """
+        if not self.sampler.repeats:
+            return np.zeros(stop - start, np.int64)
+        return self.order(epoch).times(start, stop)
+
     def locate(self, row: int, epoch: int) -> list[tuple[int, int]]:
         """All places of a row in an epoch: `(step, position in the batch)`, the inverse of `rows`.
 

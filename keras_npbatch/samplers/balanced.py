@@ -128,3 +128,8 @@ class _Turns(Pieces):
         turn = int(np.flatnonzero(self._turns == index)[0])
         before = (self.num_positions - turn + self._count - 1) // self._count
         return self._draws.draws_of(index, which, before) * self._count + turn
+
+    def times(self, start: int, stop: int) -> Rows:
+        """How often the row at each of these positions came before: once in each pass."""
+        numbers, turns = np.divmod(np.arange(start, stop, dtype=np.int64), self._count)
+        return numbers // self._grouped.counts[self._turns[turns]]

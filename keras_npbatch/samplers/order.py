@@ -107,6 +107,15 @@ class Order(ABC):
         found = self.positions(np.array([row], np.int64))
         return found[found >= 0]
 
+    def times(self, start: int, stop: int) -> Rows:
+        """How often the row at each of these positions came before in the epoch."""
+        rows = self.rows(start, stop)
+        found = np.empty(len(rows), np.int64)
+        for row in np.unique(rows).tolist():
+            here = np.flatnonzero(rows == row)
+            found[here] = np.searchsorted(self.places(row), here + start)
+        return found
+
 
 class DataOrder(Order):
     """The order of the data itself: the row at position `p` is `p`."""
@@ -126,6 +135,7 @@ class Listed(Order):
     def __init__(self, rows: Rows) -> None:
         rows.flags.writeable = False
         self._rows = rows
+        self._times: Rows | None = None
 
     def rows(self, start: int, stop: int) -> Rows:
         """The rows at positions `start..stop-1`; a read-only view."""
@@ -138,6 +148,18 @@ class Listed(Order):
     def places(self, row: int) -> Rows:
         """Every position of one row."""
         return np.flatnonzero(self._rows == row)
+
+    def times(self, start: int, stop: int) -> Rows:
+        """How often the row at each of these positions came before."""
+        if self._times is None:  # racing threads make the same one
+            by_row = np.argsort(self._rows, kind="stable")
+            rows = self._rows[by_row]
+            numbers = np.arange(len(rows))
+            firsts = np.concatenate([[True], rows[1:] != rows[:-1]])
+            times = np.empty(len(rows), np.int64)
+            times[by_row] = numbers - np.maximum.accumulate(np.where(firsts, numbers, 0))
+            self._times = times
+        return self._times[start:stop]
 
 
 class Pieces(Order):
@@ -218,6 +240,10 @@ class Translated(Order):
         """Every position of one row."""
         number = int(self._available.numbers(np.array([row], np.int64))[0])
         return np.empty(0, np.int64) if number < 0 else self._order.places(number)
+
+    def times(self, start: int, stop: int) -> Rows:
+        """How often the row at each of these positions came before."""
+        return self._order.times(start, stop)
 
 
 def translated(order: Order, available: Available) -> Order:

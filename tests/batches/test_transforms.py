@@ -11,12 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_npbatch.batches.generators import Generators
 from keras_npbatch.batches.transforms import Transform
 from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import Purpose, generator
 
 BATCH = object()
-AT = {"seed": 1, "epoch": 2, "step": 3}
+
+
+def at(seed: int, epoch: int, step: int) -> Generators:
+    return Generators(Plan(1, 1, seed=seed), epoch, step, np.zeros(1, np.int64))
+
+
+AT = at(seed=1, epoch=2, step=3)
 
 
 class Method:
@@ -143,7 +151,7 @@ WITH_NUMBERS = {
 
 @pytest.mark.parametrize("function", WITHOUT_NUMBERS.values(), ids=WITHOUT_NUMBERS)
 def test_a_function_of_the_batch_is_given_the_batch_alone(function: Any) -> None:
-    found = Transform(function)(BATCH, **AT)
+    found = Transform(function)(BATCH, AT)
     if isinstance(function, functools.partial):
         assert found == (BATCH, None)
     else:
@@ -152,7 +160,7 @@ def test_a_function_of_the_batch_is_given_the_batch_alone(function: Any) -> None
 
 @pytest.mark.parametrize("function", WITH_NUMBERS.values(), ids=WITH_NUMBERS)
 def test_a_function_of_batch_and_rng_is_given_a_generator(function: Any) -> None:
-    batch, rng = Transform(function)(BATCH, **AT)
+    batch, rng = Transform(function)(BATCH, AT)
     assert batch is BATCH
     assert isinstance(rng, np.random.Generator)
 
@@ -160,12 +168,12 @@ def test_a_function_of_batch_and_rng_is_given_a_generator(function: Any) -> None
 @pytest.mark.parametrize("function", [len, sorted, tuple, np.negative, np.ascontiguousarray])
 def test_builtins_are_functions_of_the_batch(function: Any) -> None:
     batch = [3.0, 1.0]
-    assert np.array_equal(Transform(function)(batch, **AT), function(batch))
+    assert np.array_equal(Transform(function)(batch, AT), function(batch))
 
 
 def test_what_the_function_returns_is_returned_as_it_is() -> None:
     for result in (None, (), [1], {"a": 2}, BATCH):
-        assert Transform(lambda _, result=result: result)(BATCH, **AT) is result
+        assert Transform(lambda _, result=result: result)(BATCH, AT) is result
 
 
 def test_an_exception_of_the_function_passes_as_itself() -> None:
@@ -175,7 +183,7 @@ def test_an_exception_of_the_function_passes_as_itself() -> None:
         raise error
 
     with pytest.raises(TypeError) as caught:
-        Transform(fail)(BATCH, **AT)
+        Transform(fail)(BATCH, AT)
     assert caught.value is error
 
 
@@ -249,7 +257,7 @@ places = st.tuples(st.integers(0, 2**70), st.integers(0, 2**40), st.integers(0, 
 
 def numbers_at(place: tuple[int, int, int]) -> list[int]:
     seed, epoch, step = place
-    found: list[int] = draw_some(BATCH, seed=seed, epoch=epoch, step=step)
+    found: list[int] = draw_some(BATCH, at(seed, epoch, step))
     return found
 
 
@@ -299,8 +307,8 @@ EXPECTED_NUMBERS = [
 def test_each_call_gets_a_generator_of_its_own() -> None:
     seen: list[np.random.Generator] = []
     transform = Transform(lambda batch, rng: seen.append(rng))
-    transform(BATCH, **AT)
-    transform(BATCH, **AT)
+    transform(BATCH, AT)
+    transform(BATCH, AT)
     assert seen[0] is not seen[1]
     assert seen[0].bit_generator.state == seen[1].bit_generator.state
 
@@ -311,13 +319,13 @@ def test_a_generator_is_made_only_for_a_function_that_wants_one(
     """It costs more than a small batch does."""
     made: list[Any] = []
     monkeypatch.setattr("keras_npbatch.rng.generator", lambda *key: made.append(key))
-    Transform(plain)(BATCH, **AT)
+    Transform(plain)(BATCH, AT)
     assert made == []
-    Transform(with_rng)(BATCH, **AT)
+    Transform(with_rng)(BATCH, AT)
     assert made == [(1, Purpose.TRANSFORM, 2, 3)]
 
 
 def test_a_builtin_that_tells_no_signature_gets_the_batch_alone() -> None:
     with pytest.raises(ValueError, match="no signature"):
         inspect.signature(dict)
-    assert Transform(dict)([("x", 1)], seed=0, epoch=0, step=0) == {"x": 1}
+    assert Transform(dict)([("x", 1)], at(0, 0, 0)) == {"x": 1}

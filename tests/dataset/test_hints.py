@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, errors
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.dataset import hints
 from keras_npbatch.plan.plan import Plan
@@ -59,27 +59,29 @@ OTHERS = {
 }
 
 
-def test_an_array_dataset_has_the_settings_of_a_batch_dataset():
-    of_arrays = {
+@pytest.mark.parametrize("kind", [ArrayDataset, SampleDataset])
+def test_every_class_has_the_settings_of_a_batch_dataset(kind):
+    settings = {
         name: parameter
-        for name, parameter in inspect.signature(ArrayDataset).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
+        for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name != "num_samples"
     }
-    assert of_arrays == SETTINGS
-    assert list(of_arrays) == list(SETTINGS)
-    kinds = {parameter.kind for parameter in inspect.signature(ArrayDataset).parameters.values()}
+    assert settings == SETTINGS
+    assert list(settings) == list(SETTINGS)
+    kinds = {parameter.kind for parameter in inspect.signature(kind).parameters.values()}
     assert inspect.Parameter.VAR_KEYWORD not in kinds
 
 
 OF_ARRAYS = ("sources", "_structure", "_is_flat", "_has_own_load", "_heaviest", "_chunked")
+OF_SAMPLES = ("load_sample",)
 
 
 def made_of(dataset):
-    """What a setting has become, other than what arrays alone have."""
+    """What a setting has become, other than what arrays or samples alone have."""
     state = {
         name: value
         for name, value in core_of(dataset).__getstate__().items()
-        if name not in OF_ARRAYS
+        if name not in OF_ARRAYS + OF_SAMPLES
     }
     for name, value in state.items():
         if isinstance(value, Plan):  # its settings, without what it keeps
@@ -90,12 +92,13 @@ def made_of(dataset):
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_each_setting_arrives_in_both_classes(name):
+def test_each_setting_arrives_in_all_classes(name):
     seed = {} if name == "seed" else {"seed": 1}
     chosen = {**seed, name: OTHERS[name]}
     assert SETTINGS[name].default != OTHERS[name]
     of_arrays = made_of(ArrayDataset(X, Y, **chosen))
     assert of_arrays == made_of(Slides(**chosen))
+    assert of_arrays == made_of(SampleDataset.of(X, **chosen))
     assert of_arrays != made_of(ArrayDataset(X, Y, seed=2 if name == "seed" else 1))
 
 

@@ -12,20 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, errors
 from keras_npbatch.batches.array_loader import ArrayCore
 from keras_npbatch.batches.core import ATTRIBUTE, Core
+from keras_npbatch.batches.sample_loader import SampleCore
 from keras_npbatch.fit.adapter import Calls
 from keras_npbatch.fit.session import Session
 from keras_npbatch.workers.executor import Executor
 
 N, BATCH = 10, 4
 
-OURS = {name for kind in (ArrayDataset, BatchDataset) for name in dir(kind)}
+OURS = {name for kind in (ArrayDataset, BatchDataset, SampleDataset) for name in dir(kind)}
 KERAS_S = {name for kind in (DataAdapter, keras.utils.PyDataset) for name in dir(kind)}
 OF_PARTS = {
     f"{underscore}{name.lstrip('_')}"
-    for kind in (ArrayCore, Calls, Core, Executor, Session)
+    for kind in (ArrayCore, Calls, Core, Executor, SampleCore, Session)
     for name in [*dir(kind), *kind.__init__.__code__.co_names]
     for underscore in ("", "_")
 }
@@ -111,6 +112,7 @@ def test_each_name_by_itself(name: str) -> None:
 def test_a_dataset_has_one_attribute_of_ours() -> None:
     assert list(vars(BatchDataset.__new__(BatchDataset))) == []
     assert list(vars(ArrayDataset(np.zeros(4)))) == [ATTRIBUTE]
+    assert list(vars(SampleDataset.of(np.zeros(4)))) == [ATTRIBUTE]
 
 
 def test_few_classes_stand_above_a_dataset() -> None:

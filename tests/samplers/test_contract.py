@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, islice, pairwise
@@ -37,7 +38,7 @@ from keras_npbatch.samplers import (
     every_row,
 )
 from keras_npbatch.samplers.given import digest
-from keras_npbatch.samplers.order import Available, Order, Rows, WholeData
+from keras_npbatch.samplers.order import Available, Listed, Order, Rows, WholeData
 from tests.loaders import doubled
 
 few = settings(deadline=None, derandomize=True, max_examples=25)
@@ -178,6 +179,24 @@ def test_places_and_positions_invert_rows(kind: type[Sampler], case: Case) -> No
         places = np.flatnonzero(rows == row)
         assert np.array_equal(order.places(row), places)
         assert position == (places[0] if len(places) else -1)
+
+
+@every_sampler
+@fewer
+@given(case=cases(), data=st.data())
+def test_times_count_how_often_a_row_came_before(
+    kind: type[Sampler], case: Case, data: st.DataObject
+) -> None:
+    sampler, order, rows = made(kind, case)
+    expected, seen = [], Counter[int]()
+    for row in rows.tolist():
+        expected.append(seen[row])
+        seen[row] += 1
+    start = data.draw(st.integers(0, len(rows)))
+    stop = data.draw(st.integers(start, len(rows)))
+    for each in (order, Listed(rows)):
+        assert each.times(start, stop).tolist() == expected[start:stop]
+    assert sampler.repeats or not any(expected)
 
 
 @every_sampler

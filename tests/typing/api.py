@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch import ArrayDataset, BatchDataset, Shard
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, Shard, each
 
 x: npt.NDArray[np.float32] = np.zeros((10, 3), np.float32)
 
@@ -29,6 +29,9 @@ ArrayDataset({"a": x}, shard=Shard(0, 2), class_weight={0: 1.0}, start_method="s
 ArrayDataset(x, transform=lambda batch, rng: batch, timeout=1.5, shuffle=False, max_queue_size=2)
 BatchDataset(10, batch_size=4, use_multiprocessing=True, shard="auto")
 Slides(["a"], batch_size=1)
+ArrayDataset(x, transform=[np.negative, each(lambda sample: sample)], augment=each(np.negative))
+SampleDataset(lambda row, rng: x[row], num_samples=10, transform=each(np.negative))
+SampleDataset.of([1, 2, 3], batch_size=2).subset([1])
 
 ArrayDataset(x, batchsize=4)  # type: ignore[call-arg]
 ArrayDataset(x, num_workers=2)  # type: ignore[call-arg]
@@ -36,6 +39,9 @@ ArrayDataset(x, num_samples=10)  # type: ignore[call-arg]
 ArrayDataset(x, batch_size="4")  # type: ignore[arg-type]
 ArrayDataset(x, remainder="last")  # type: ignore[arg-type]
 ArrayDataset(x, x, x, 4)  # type: ignore[call-arg]
+ArrayDataset(x, transform=[1])  # type: ignore[list-item]
+SampleDataset(x, num_samples=3)  # type: ignore[arg-type]
+SampleDataset(np.negative, 3)  # type: ignore[call-arg]
 BatchDataset(10, 4)  # type: ignore[call-arg]
 BatchDataset()  # type: ignore[call-arg]
 BatchDataset(10, drop_last=True)  # type: ignore[call-arg]

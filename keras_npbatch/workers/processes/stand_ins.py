@@ -15,8 +15,9 @@ from typing import Any
 from keras_npbatch.batches.array_loader import ArrayBatches
 from keras_npbatch.batches.core import WorkerSettings, core_of
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.sample_loader import SampleBatches
 
-__all__ = ["ArrayDataset", "BatchDataset", "install", "stand_in_for", "stands_for"]
+__all__ = ["ArrayDataset", "BatchDataset", "SampleDataset", "install", "stand_in_for", "stands_for"]
 
 
 class BatchDataset(Batches):
@@ -48,6 +49,10 @@ class ArrayDataset(ArrayBatches, BatchDataset):
     """Stands in for `keras_npbatch.ArrayDataset`."""
 
 
+class SampleDataset(SampleBatches, BatchDataset):
+    """Stands in for `keras_npbatch.SampleDataset`."""
+
+
 _stand_ins: dict[type, type] = {}
 
 
@@ -66,6 +71,7 @@ def install() -> None:
     package: Any = sys.modules[__name__.partition(".")[0]]
     package.BatchDataset = BatchDataset
     package.ArrayDataset = ArrayDataset
+    package.SampleDataset = SampleDataset
 
 
 def _settings(dataset: Batches) -> WorkerSettings:
