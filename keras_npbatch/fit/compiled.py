@@ -155,7 +155,9 @@ def _with_values(model: Any) -> AbstractContextManager[Any]:
     gone = [each for each in model.variables if getattr(each, "_value", each) is None]
     if not gone:
         return nullcontext()
-    return keras.StatelessScope([(each, keras.ops.zeros(each.shape, each.dtype)) for each in gone])
+    values = [(each, keras.ops.zeros(each.shape, each.dtype)) for each in gone]
+    scope: AbstractContextManager[Any] = keras.StatelessScope(values)
+    return scope
 
 
 def _have_masks(tree: Any) -> list[bool]:
