@@ -22,8 +22,10 @@ __all__ = [
     "SampleDataset",
     "Shard",
     "callbacks",
+    "concat",
     "each",
     "errors",
+    "mix",
     "samplers",
     "testing",
     "to_tf_dataset",
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from keras_npbatch.batches.each import each
     from keras_npbatch.dataset.array_dataset import ArrayDataset
     from keras_npbatch.dataset.batch_dataset import BatchDataset
+    from keras_npbatch.dataset.joined_dataset import concat, mix
     from keras_npbatch.dataset.sample_dataset import SampleDataset
     from keras_npbatch.plan.shard import Shard
     from keras_npbatch.tf_data.dataset import to_tf_dataset
@@ -44,6 +47,8 @@ _MODULE_OF = {
     "SampleDataset": "keras_npbatch.dataset.sample_dataset",
     "Shard": "keras_npbatch.plan.shard",
     "each": "keras_npbatch.batches.each",
+    "concat": "keras_npbatch.dataset.joined_dataset",
+    "mix": "keras_npbatch.dataset.joined_dataset",
     "to_tf_dataset": "keras_npbatch.tf_data.dataset",
 }
 

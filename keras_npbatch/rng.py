@@ -26,6 +26,7 @@ __all__ = [
     "MAX_SEED",
     "Purpose",
     "check_seed",
+    "component_seed",
     "draw_seed",
     "generator",
     "mixed",
@@ -54,6 +55,7 @@ class Purpose(IntEnum):
     TRANSFORM_OF_SAMPLE = 7
     AUGMENT_OF_SAMPLE = 8
     LOAD_OF_SAMPLE = 9
+    COMPONENT = 10
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:
@@ -69,6 +71,12 @@ def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSeque
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:
     """A fresh PCG64 generator for one purpose and one key."""
     return np.random.Generator(np.random.PCG64(seed_sequence(seed, purpose, *key)))
+
+
+def component_seed(seed: int, index: int) -> int:
+    """The seed of one of the datasets that make up a dataset, if it was given none."""
+    low, high = seed_sequence(seed, Purpose.COMPONENT, index).generate_state(2, np.uint64).tolist()
+    return int(low | high << 64)
 
 
 def mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

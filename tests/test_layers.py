@@ -171,6 +171,7 @@ def test_only_the_package_itself_may_import_lazily_from_above() -> None:
         "callbacks",
         "dataset.array_dataset",
         "dataset.batch_dataset",
+        "dataset.joined_dataset",
         "dataset.sample_dataset",
         "errors",
         "plan.shard",

@@ -11,7 +11,7 @@ draw of this row: a rare row that comes ten times is augmented in ten ways.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,21 @@ class Generators:
     """The step of the batch."""
     rows: Rows
     """The rows of the batch; one, if a shard has no part of it and pads it with this row."""
+    whole: Generators | None = None
+    """Those of the batch of which these are some."""
+    here: Rows | None = None
+    """The places of these rows in that batch."""
+
+    def of_some(self, here: Rows, rows: Rows, seed: int) -> Generators:
+        """The generators of some samples, for the dataset that they are from.
+
+        Args:
+            here: their places in the batch.
+            rows: what their dataset calls them.
+            seed: the seed of their dataset.
+        """
+        plan = replace(self.plan, seed=seed)
+        return Generators(plan, self.epoch, self.step, rows, self, here)
 
     def of_batch(self, purpose: Purpose, link: int = 0) -> np.random.Generator:
         """The generator of the whole batch; the first shard has the one of a run without shards.
@@ -59,6 +74,9 @@ class Generators:
     @cached_property
     def _times(self) -> Rows:
         """How often each row came before in the epoch."""
+        if self.whole is not None:
+            times: Rows = self.whole._times[self.here]
+            return times
         start, stop = self.plan.span(self.step)
         if start == stop:
             start, _ = self.plan.global_span(self.step)

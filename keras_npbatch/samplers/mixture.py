@@ -28,13 +28,13 @@ class Walked(Protocol):
 
     num_samples: int
     """How many samples it has."""
-    in_epoch: str
+    told: str
     """What decides their order, in words."""
 
-    def numbers(self, start: int, stop: int) -> Rows:
+    def numbers(self, start: int, stop: int, seed: int) -> Rows:
         """The numbers of the samples at positions `start..stop-1`."""
 
-    def places(self, number: int, start: int, stop: int) -> Rows:
+    def places(self, number: int, start: int, stop: int, seed: int) -> Rows:
         """Every position from `start` to `stop - 1` at which a sample stands."""
 
 
@@ -57,7 +57,7 @@ class Mixture(TableSampler):
     def identity(self) -> str:
         """The datasets and their shares, in words."""
         parts = zip(self._counts.tolist(), self._walks, strict=True)
-        return f"Mixture({', '.join(f'{count} by {walk.in_epoch}' for count, walk in parts)})"
+        return f"Mixture({', '.join(f'{count} by {walk.told}' for count, walk in parts)})"
 
     def num_samples(self, rows: Available) -> int:
         """Samples in an epoch.
@@ -75,7 +75,7 @@ class Mixture(TableSampler):
     def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
         pattern = self.table(rows, lambda _: Pattern(self._counts))
-        members = _Walking(self._walks, self._counts, self._ends, epoch)
+        members = _Walking(self._walks, self._counts, self._ends, seed, epoch)
         return Spread(pattern, members, seed, epoch)
 
 
@@ -87,9 +87,10 @@ class _Walking:
         walks: tuple[Walked, ...],
         counts: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],
+        seed: int,
         epoch: int,
     ) -> None:
-        self._walks, self._ends = walks, ends
+        self._walks, self._ends, self._seed = walks, ends, seed
         self._starts = [epoch * count for count in counts.tolist()]
         self._stops = [(epoch + 1) * count for count in counts.tolist()]
 
@@ -102,11 +103,13 @@ class _Walking:
         for index in np.unique(classes).tolist():
             here = np.flatnonzero(classes == index)
             first = self._starts[index] + int(which[here[0]])
-            found[here] = self._walks[index].numbers(first, first + len(here)) + self._offset(index)
+            numbers = self._walks[index].numbers(first, first + len(here), self._seed)
+            found[here] = numbers + self._offset(index)
         return found
 
     def places(self, row: int) -> tuple[int, Rows]:
         """The dataset of a sample, and which of its samples in this epoch it is."""
         index = int(np.searchsorted(self._ends, row, side="right"))
         start, stop = self._starts[index], self._stops[index]
-        return index, self._walks[index].places(row - self._offset(index), start, stop) - start
+        number = row - self._offset(index)
+        return index, self._walks[index].places(number, start, stop, self._seed) - start

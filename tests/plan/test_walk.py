@@ -29,9 +29,9 @@ def test_it_is_one_epoch_after_the_other_whatever_the_batches(plan, start, lengt
     size = plan.epoch_size
     epochs = [plan.order(epoch).rows(0, size) for epoch in range(80 // size + 1)]
     expected = np.concatenate(epochs)[start : start + length]
-    assert walk.numbers(start, start + length).tolist() == expected.tolist()
+    assert walk.numbers(start, start + length, 0).tolist() == expected.tolist()
     for number in range(plan.num_samples):
-        places = walk.places(number, start, start + length)
+        places = walk.places(number, start, start + length, 0)
         assert places.tolist() == (np.flatnonzero(expected == number) + start).tolist()
 
 
@@ -40,14 +40,23 @@ def test_samples_of_a_part_are_numbered_among_themselves():
 
     part = subset(Plan(20, 4, 3), [3, 7, 11, 19])
     walk = Walk(part)
-    assert sorted(walk.numbers(0, 4).tolist()) == [0, 1, 2, 3]
+    assert sorted(walk.numbers(0, 4, 0).tolist()) == [0, 1, 2, 3]
     rows = part.order(0).rows(0, 4).tolist()
-    assert [[3, 7, 11, 19][number] for number in walk.numbers(0, 4)] == rows
-    assert walk.places(2, 0, 8).tolist() == [
+    assert [[3, 7, 11, 19][number] for number in walk.numbers(0, 4, 0)] == rows
+    assert walk.places(2, 0, 8, 0).tolist() == [
         rows.index(11),
         4 + part.order(1).rows(0, 4).tolist().index(11),
     ]
 
 
 def test_what_decides_the_order_is_told():
-    assert Walk(Plan(20, 4, 3)).in_epoch == "Shuffle() of 20, seed 3"
+    assert Walk(Plan(20, 4, 3)).told == "Shuffle() of 20, seed 3"
+
+
+def test_a_drawn_seed_follows_that_of_the_mixture():
+    walk, twin = (Walk(Plan(50, 4, seed), index=1) for seed in (3, 4))
+    assert walk.told == "Shuffle() of 50"
+    orders = [walk.numbers(0, 50, seed).tolist() for seed in (0, 1, 0)]
+    assert orders[0] == orders[2] != orders[1]
+    assert twin.numbers(0, 50, 0).tolist() == orders[0]
+    assert Walk(Plan(50, 4), index=0).numbers(0, 50, 0).tolist() != orders[0]

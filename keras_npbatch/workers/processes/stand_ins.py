@@ -14,14 +14,36 @@ from typing import Any
 
 from keras_npbatch.batches.array_loader import ArrayBatches
 from keras_npbatch.batches.core import WorkerSettings, core_of
+from keras_npbatch.batches.joined import JoinedBatches
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.sample_loader import SampleBatches
 
-__all__ = ["ArrayDataset", "BatchDataset", "SampleDataset", "install", "stand_in_for", "stands_for"]
+__all__ = [
+    "ArrayDataset",
+    "BatchDataset",
+    "JoinedDataset",
+    "SampleDataset",
+    "install",
+    "stand_in_for",
+    "stands_for",
+]
+
+
+_OF_WORKERS = ("workers", "use_multiprocessing", "max_queue_size", "start_method")
 
 
 class BatchDataset(Batches):
-    """Stands in for `keras_npbatch.BatchDataset`."""
+    """Stands in for `keras_npbatch.BatchDataset`.
+
+    A module that a worker imports may make datasets of its own, with settings of workers.
+    """
+
+    def __init__(self, *arguments: Any, timeout: Any = None, **settings: Any) -> None:
+        who = {name: settings.pop(name) for name in _OF_WORKERS if name in settings}
+        if settings.get("shard") == "auto":  # a worker is none of the processes that train
+            del settings["shard"]
+        super().__init__(*arguments, **settings)
+        core_of(self).settings = WorkerSettings(**{"workers": 1, **who}, timeout_s=timeout)
 
     @property
     def num_batches(self) -> int | None:
@@ -45,12 +67,16 @@ class BatchDataset(Batches):
         return _settings(self).max_queue_size
 
 
-class ArrayDataset(ArrayBatches, BatchDataset):
+class ArrayDataset(BatchDataset, ArrayBatches):
     """Stands in for `keras_npbatch.ArrayDataset`."""
 
 
-class SampleDataset(SampleBatches, BatchDataset):
+class SampleDataset(BatchDataset, SampleBatches):
     """Stands in for `keras_npbatch.SampleDataset`."""
+
+
+class JoinedDataset(BatchDataset, JoinedBatches):
+    """Stands in for what `keras_npbatch.mix` and `concat` return."""
 
 
 _stand_ins: dict[type, type] = {}
@@ -72,6 +98,11 @@ def install() -> None:
     package.BatchDataset = BatchDataset
     package.ArrayDataset = ArrayDataset
     package.SampleDataset = SampleDataset
+    package.mix, package.concat = _mix, JoinedDataset
+
+
+def _mix(datasets: Any, weights: Any, **settings: Any) -> JoinedDataset:
+    return JoinedDataset(datasets, weights=weights, **settings)
 
 
 def _settings(dataset: Batches) -> WorkerSettings:

@@ -1,0 +1,335 @@
+"""`mix` and `concat`: samples of several datasets in one batch."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickle
+import sys
+from typing import Any
+
+os.environ.setdefault("KERAS_BACKEND", "numpy")
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_npbatch as npb
+from keras_npbatch import ArrayDataset, concat, errors, mix
+from keras_npbatch.batches.joined import shares
+from keras_npbatch.testing import check_dataset
+
+SIZES = (30, 12, 7)
+OFFSETS = np.cumsum([0, *SIZES])
+
+
+def noisy(batch: Any, rng: np.random.Generator) -> Any:
+    x, y = batch
+    return x + rng.integers(0, 1000, len(x))[:, np.newaxis] / 1e4, y
+
+
+def noisy_sample(sample: Any, rng: np.random.Generator) -> Any:
+    x, y = sample
+    return x + rng.integers(0, 1000) / 1e4, y
+
+
+def halved(batch: Any) -> Any:
+    x, y = batch
+    return x / 2, y
+
+
+class Loader(npb.BatchDataset):
+    """Reads the same as an `ArrayDataset` would."""
+
+    def __init__(self, x: Any, y: Any, **kwargs: Any) -> None:
+        super().__init__(num_samples=len(x), **kwargs)
+        self.x, self.y = x, y
+
+    def load(self, rows: Any) -> Any:
+        return self.x[rows], self.y[rows]
+
+
+def parts(seed: int | None = 3, **of_last: Any) -> list[Any]:
+    """Three datasets; each sample knows its number among all of them."""
+    numbers = [np.arange(OFFSETS[i], OFFSETS[i + 1]) for i in range(3)]
+    data = [(part[:, np.newaxis] * 10.0, part) for part in numbers]
+    return [
+        ArrayDataset(*data[0], seed=seed),
+        Loader(*data[1], seed=seed, transform=halved),
+        ArrayDataset(*data[2], seed=seed, **of_last),
+    ]
+
+
+def ids(batches: Any) -> list[list[int]]:
+    return [batch[1].tolist() for batch in batches]
+
+
+def as_bytes(batches: Any) -> list[bytes]:
+    return [b"".join(np.ascontiguousarray(leaf).tobytes() for leaf in batch) for batch in batches]
+
+
+def test_samples_get_what_their_dataset_gives_them() -> None:
+    for x, y in concat(parts(), batch_size=8, seed=0):
+        scale = np.where((y >= OFFSETS[1]) & (y < OFFSETS[2]), 5, 10)
+        np.testing.assert_array_equal(x[:, 0], y * scale)
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(1, 20),
+    st.sampled_from(["keep", "drop", "pad", "spread"]),
+    st.sampled_from([None, npb.samplers.InOrder(), npb.samplers.Stratified(np.arange(49) % 2)]),
+)
+def test_joined_each_sample_comes_once(batch_size: int, remainder: Any, sampler: Any) -> None:
+    joined = concat(parts(), batch_size=batch_size, remainder=remainder, sampler=sampler, seed=1)
+    real = [n for step in range(len(joined)) for n in joined.rows(step).tolist()]
+    assert (
+        len(set(real))
+        == len(real)
+        == (49 // batch_size * batch_size if remainder == "drop" else 49)
+    )
+    for step, batch in enumerate(joined):
+        rows = joined.rows(step, 0)
+        assert batch[1][: len(rows)].tolist() == rows.tolist()
+    predicted = [n for batch in ids(joined.batches_for("predict")) for n in batch]
+    assert predicted == list(range(49))
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(1, 9), min_size=3, max_size=3),
+    st.sampled_from(["first", "longest", 60, 77]),
+    st.integers(1, 16),
+)
+def test_mixed_each_dataset_has_its_share_and_its_own_epochs(
+    weights: list[int], until: Any, batch_size: int
+) -> None:
+    mixed = mix(parts(), weights, until=until, batch_size=batch_size, seed=1)
+    total = mixed.plan.epoch_size
+    counts = shares(weights, SIZES, until)
+    assert sum(counts) == total
+    walked: list[list[int]] = [[], [], []]
+    for epoch in range(3):
+        mixed.set_epoch(epoch)
+        seen = np.array([n for batch in ids(mixed) for n in batch])
+        which = mixed.origin(seen).datasets
+        for index, count in enumerate(counts):
+            share = np.arange(1, total + 1) * count / total
+            assert (np.abs(np.cumsum(which == index) - share) < 1 + 1e-9).all()
+            walked[index] += seen[which == index].tolist()
+    for index, size in enumerate(SIZES):
+        for start in range(0, len(walked[index]) - size + 1, size):
+            assert len(set(walked[index][start : start + size])) == size
+    exact = np.array(weights) / sum(weights) * total
+    assert (np.abs(counts - exact) < 1).all()
+
+
+def test_an_epoch_ends_as_was_said() -> None:
+    assert shares([0.7, 0.3], [100, 50], "first") == [98, 42]  # whole shares of ten
+    assert shares([0.7, 0.3], [100, 50], "longest") == [119, 51]
+    assert shares([0.7, 0.3], [100, 50], 1000) == [700, 300]
+    assert shares([1, 2], [5, 5], "first") == [2, 5]
+    assert shares([1e-9, 1], [1, 10**9], "longest") == [1, 10**9 + 1]
+
+
+def test_batches_do_not_depend_on_workers_or_shards() -> None:
+    def made(**who: Any) -> Any:
+        drawing = parts(transform=noisy, augment=npb.each(noisy_sample))
+        return mix(drawing, [3, 2, 1], batch_size=6, seed=5, augment=npb.each(noisy_sample), **who)
+
+    alone = made(workers=0)
+    expected = [as_bytes(alone) for _ in range(2)]
+    for who in ({"workers": 2}, {"workers": 2, "use_multiprocessing": True}):
+        with made(**who) as other:
+            assert [as_bytes(other) for _ in range(2)] == expected
+    assert as_bytes(pickle.loads(pickle.dumps(made()))) == expected[0]
+    sharded = [
+        mix(parts(), [3, 2, 1], batch_size=3, seed=5, shard=(index, 2)) for index in range(2)
+    ]
+    whole = mix(parts(), [3, 2, 1], batch_size=6, seed=5, remainder="pad")
+    for step in range(len(whole)):
+        rows = [shard.rows(step).tolist() for shard in sharded]
+        assert sorted(rows[0] + rows[1]) == sorted(whole.rows(step).tolist())
+        for shard, some in zip(sharded, rows, strict=True):
+            assert shard[step][1][: len(some)].tolist() == some
+
+
+def test_an_epoch_resumes_where_it_was_left() -> None:
+    mixed = mix(parts(), [3, 2, 1], batch_size=6, seed=5)
+    expected = ids(mixed)
+    again = mix(parts(), [3, 2, 1], batch_size=6, seed=5)
+    again.load_state_dict(mixed.state_dict(epoch=0, step=2))
+    assert ids(again) == expected[2:]
+    for other in (
+        mix(parts(), [3, 2, 2], batch_size=6, seed=5),
+        mix(parts(seed=4), [3, 2, 1], batch_size=6, seed=5),
+        mix(parts(transform=halved), [3, 2, 1], batch_size=6, seed=5),
+    ):
+        with pytest.raises(errors.InvalidStateError):
+            other.load_state_dict(mixed.state_dict(epoch=0, step=2))
+
+
+def test_drawn_seeds_of_the_datasets_follow_that_of_the_whole() -> None:
+    runs = [mix(parts(seed=None), [1, 1, 1], batch_size=6, seed=5) for _ in range(2)]
+    assert ids(runs[0]) == ids(runs[1])
+    runs[1].load_state_dict(runs[0].state_dict())
+
+
+def test_where_samples_come_from_is_told() -> None:
+    first, second = parts()[:2]
+    joined = concat([first.subset([3, 5, 8]), second], seed=0)
+    origin = joined.origin([0, 2, 3, 14])
+    assert origin.datasets.tolist() == [0, 0, 1, 1]
+    assert origin.rows.tolist() == [3, 8, 0, 11]
+    assert joined.load(np.array([2, 3]))[1].tolist() == [8, 30]
+    with pytest.raises(IndexError, match="rows go from 15 to 15; expected numbers from 0 to 14"):
+        joined.origin([15])
+
+
+def test_evaluation_is_neither_augmented_nor_weighed() -> None:
+    augmented = parts(augment=noisy, class_weight={48: 2.0})
+    joined = concat([augmented[2]], batch_size=7, seed=0)
+    ((x, y),) = joined.batches_for("evaluate")
+    np.testing.assert_array_equal(x[:, 0], y * 10)
+    x, y, weights = joined[0]
+    assert (x[:, 0] != y * 10).any()
+    assert weights[y == 48].tolist() == [2.0]
+
+
+def test_the_checker_finds_nothing() -> None:
+    check_dataset(concat(parts(), batch_size=8, seed=0)).raise_for_findings()
+    check_dataset(mix(parts(), [3, 2, 1], batch_size=8, seed=0)).raise_for_findings()
+
+
+OTHER = ArrayDataset(np.zeros((4, 2), "f4"), np.arange(4))
+HINT = "expected the same leaves, shapes and dtypes."
+
+
+class ByIndex(npb.BatchDataset):
+    def __getitem__(self, index: int) -> Any:
+        return self.rows(index)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: concat(parts()[0]),
+            "datasets is <ArrayDataset: 30 samples in 1 batches of 32 (remainder='... "
+            "(ArrayDataset); expected a list of datasets of keras_npbatch.",
+        ),
+        (
+            lambda: concat([]),
+            "datasets is [] (list); expected a list of datasets of keras_npbatch.",
+        ),
+        (
+            lambda: concat([parts()[0], np.zeros(3)]),
+            "datasets[1] is ndarray of shape (3,) and dtype float64; expected a dataset of "
+            "keras_npbatch, such as ArrayDataset(x, y).",
+        ),
+        (
+            lambda: concat([ByIndex(4)]),
+            "datasets[0] overrides __getitem__ and so makes whole batches, which can't be mixed; "
+            "expected a dataset with load(rows).",
+        ),
+        (
+            lambda: concat([parts()[0].repeat()]),
+            "datasets[0] is endless; expected the dataset itself, without repeat().",
+        ),
+        (
+            lambda: concat([ArrayDataset(np.zeros(4), seed=0, shard=(0, 2))]),
+            "datasets[0] has a shard; expected datasets without. Give shard= to the whole.",
+        ),
+        (
+            lambda: concat(
+                [ArrayDataset(np.zeros(4), sampler=npb.samplers.Weighted([1, 2, 3, 4]))]
+            ),
+            None,
+        ),
+        (
+            lambda: concat([parts()[0], OTHER]),
+            "datasets[1] has x float32 ('n', 2), y int64 ('n',), but datasets[0] has x float64 "
+            f"('n', 1), y int64 ('n',); {HINT}",
+        ),
+        (
+            lambda: mix(parts(), [1, 2]),
+            "weights is [1.0, 2.0]; expected a number above 0 for each of the 3 datasets. To leave "
+            "a dataset out, don't give it.",
+        ),
+        (
+            lambda: mix(parts(), [1, 0, 2]),
+            "weights is [1.0, 0.0, 2.0]; expected a number above 0 for each of the 3 datasets. To "
+            "leave a dataset out, don't give it.",
+        ),
+        (
+            lambda: mix(parts(), 3),  # type: ignore[arg-type]
+            "weights is 3 (int); expected a number above 0 for each of the 3 datasets.",
+        ),
+        (
+            lambda: mix(parts(), [1, 1, 1], until="second"),  # type: ignore[arg-type]
+            "until is 'second' (str); expected 'first', 'longest', or how many samples an epoch "
+            "has.",
+        ),
+        (
+            lambda: mix(parts(), [100, 1, 100], until=20),
+            "an epoch of 20 samples has none of datasets[1], whose share is 0.00498; expected at "
+            "least one of each. Give a larger weight, or more samples: until=...",
+        ),
+        (
+            lambda: mix(parts(), [1, 1, 1], shuffle=False),
+            "shuffle was given to mix; expected it for the datasets: each is read in its own "
+            "order.",
+        ),
+        (
+            lambda: mix(parts(), None),  # type: ignore[arg-type]
+            "weights is None; expected the share of each dataset. Where each sample should come "
+            "once, write concat.",
+        ),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(make: Any, message: str | None) -> None:
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        make()
+    if message is None:
+        assert "which the whole would not follow" in str(caught.value)
+    else:
+        assert str(caught.value) == message
+
+
+def test_batches_that_differ_are_refused_when_they_are_made() -> None:
+    first = Loader(np.zeros((4, 2), "f4"), np.arange(4))
+    second = Loader(np.zeros((4, 3), "f4"), np.arange(4))
+    with pytest.raises(errors.InvalidBatchError) as caught:
+        concat([first, second], shuffle=False)[0]
+    assert str(caught.value) == (
+        "datasets[1] gave x float32 ('n', 3), y int64 ('n',), but datasets[0] x float32 ('n', 2), "
+        f"y int64 ('n',); {HINT} Make them alike in transform=."
+    )
+
+
+def test_a_module_that_workers_import_may_make_datasets(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_module_of_datasets.py").write_text(
+        "import numpy as np, keras_npbatch as npb\n"
+        "class Loader(npb.BatchDataset):\n"
+        "    def load(self, rows):\n"
+        "        return rows * 1.0, rows\n"
+        "who = dict(workers=2, use_multiprocessing=True, max_queue_size=3, timeout=60.0)\n"
+        "part = npb.ArrayDataset(np.arange(9.0), np.arange(9), shard=None, **who)\n"
+        "loader = Loader(20, batch_size=8, seed=0, **who)\n"
+        "mixed = npb.mix([part, loader], [1, 2], batch_size=4, seed=0, **who)\n"
+        "samples = npb.SampleDataset(lambda row: (float(row), row), num_samples=9, **who)\n"
+        "joined = npb.concat([part, samples], **who)\n"
+        "assert loader.workers == 2 and loader.use_multiprocessing and loader.max_queue_size == 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("a_module_of_datasets")
+    try:
+        with module.loader as loader:
+            assert sorted(n for batch in ids(loader) for n in batch) == list(range(20))
+        with module.mixed as mixed:
+            assert sum(map(len, ids(mixed))) == mixed.plan.epoch_size
+    finally:
+        del sys.modules["a_module_of_datasets"]
