@@ -29,6 +29,7 @@ __all__ = [
     "samplers",
     "testing",
     "to_tf_dataset",
+    "zip",
 ]
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from keras_npbatch.dataset.batch_dataset import BatchDataset
     from keras_npbatch.dataset.joined_dataset import concat, mix
     from keras_npbatch.dataset.sample_dataset import SampleDataset
+    from keras_npbatch.dataset.zipped_dataset import zip_datasets as zip  # noqa: A004
     from keras_npbatch.plan.shard import Shard
     from keras_npbatch.tf_data.dataset import to_tf_dataset
 
@@ -60,6 +62,9 @@ def __getattr__(name: str) -> Any:
     try:
         if name in ("callbacks", "errors", "samplers", "testing"):
             return importlib.import_module(f"keras_npbatch.{name}")
+        if name == "zip":  # the package alone hides the builtin
+            module = importlib.import_module("keras_npbatch.dataset.zipped_dataset")
+            return module.zip_datasets
         if name in _MODULE_OF:
             return getattr(importlib.import_module(_MODULE_OF[name]), name)
     except ModuleNotFoundError as error:

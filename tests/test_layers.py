@@ -173,6 +173,7 @@ def test_only_the_package_itself_may_import_lazily_from_above() -> None:
         "dataset.batch_dataset",
         "dataset.joined_dataset",
         "dataset.sample_dataset",
+        "dataset.zipped_dataset",
         "errors",
         "plan.shard",
         "samplers",

@@ -31,6 +31,7 @@ PUBLIC = [
     "samplers",
     "testing",
     "to_tf_dataset",
+    "zip",
 ]
 
 

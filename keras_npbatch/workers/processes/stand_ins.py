@@ -17,12 +17,14 @@ from keras_npbatch.batches.core import WorkerSettings, core_of
 from keras_npbatch.batches.joined import JoinedBatches
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.sample_loader import SampleBatches
+from keras_npbatch.batches.zipped import ZippedBatches
 
 __all__ = [
     "ArrayDataset",
     "BatchDataset",
     "JoinedDataset",
     "SampleDataset",
+    "ZippedDataset",
     "install",
     "stand_in_for",
     "stands_for",
@@ -79,6 +81,10 @@ class JoinedDataset(BatchDataset, JoinedBatches):
     """Stands in for what `keras_npbatch.mix` and `concat` return."""
 
 
+class ZippedDataset(BatchDataset, ZippedBatches):
+    """Stands in for what `keras_npbatch.zip` returns."""
+
+
 _stand_ins: dict[type, type] = {}
 
 
@@ -98,11 +104,17 @@ def install() -> None:
     package.BatchDataset = BatchDataset
     package.ArrayDataset = ArrayDataset
     package.SampleDataset = SampleDataset
-    package.mix, package.concat = _mix, JoinedDataset
+    package.mix, package.concat, package.zip = _mix, JoinedDataset, _zip
 
 
 def _mix(datasets: Any, weights: Any, **settings: Any) -> JoinedDataset:
     return JoinedDataset(datasets, weights=weights, **settings)
+
+
+def _zip(*datasets: Any, **settings: Any) -> ZippedDataset:
+    named = {name: each for name, each in settings.items() if isinstance(each, Batches)}
+    others = {name: value for name, value in settings.items() if name not in named}
+    return ZippedDataset(datasets or named, **others)
 
 
 def _settings(dataset: Batches) -> WorkerSettings:
