@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
-from benchmarks.fit import BY_HAND, DEFAULT, FLOOR, REFERENCE
+from benchmarks.feed_names import BY_HAND, DEFAULT, FLOOR, REFERENCE
 from benchmarks.workloads import Arrays, Workload
 
 __all__ = ["FEEDS", "Feed"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 
 from benchmarks.cases import Case, Options, Row, missing, target
+from benchmarks.feed_names import BY_HAND, DEFAULT, FLOOR, REFERENCE
 from benchmarks.timing import Rounds, interleave
 from benchmarks.workloads import WORKLOADS, WrongCoverageError
 
@@ -31,10 +32,6 @@ COLUMNS = {
 }
 KEY, RATIO = ("backend", "model", "workload", "feed"), "x fit(x, y)"
 
-FLOOR = "floor: one ready batch"
-REFERENCE = "fit(x, y)"
-BY_HAND = "take in the loop, by hand"
-DEFAULT = "keras_npbatch, default (workers=1)"
 OURS = (DEFAULT, "keras_npbatch workers=0", "keras_npbatch workers=2")
 _OURS_BY_TF_DATA = tuple(f"tf.data: keras_npbatch workers={workers}" for workers in (1, 2))
 _PEERS = {

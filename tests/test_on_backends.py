@@ -44,6 +44,8 @@ _QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimizat
 )
 def test_the_suite_passes_on(backend, folders, chosen, capsys, pytestconfig):
     environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_NPBATCH_BACKEND": backend}
+    if backend != "torch":  # the same properties with few examples
+        environment.setdefault("HYPOTHESIS_PROFILE", "quick")
     if backend == "jax" and "XLA_FLAGS" not in environment:
         environment |= quick_to_compile()
     for name in [name for name in environment if name.startswith("PYTEST")]:

@@ -23,6 +23,7 @@ from keras_npbatch.batches.owned import owned
 from keras_npbatch.errors import describe_rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import Purpose
+from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import Empty
 from keras_npbatch.tree import Tree
 
@@ -66,14 +67,27 @@ class Recipe:
         """
         plan = self.plan
         rows = plan.rows(epoch, step)
-        num_real, doing = len(rows), self.name
-        called = self.name.replace(")", ", rng)") if self.load_draws else self.name
+        num_real = len(rows)
         if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
             rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
+        if not self.finished:
+            return self.made(Generators(plan, epoch, step, rows), num_real)
         try:
-            if self.finished:
-                return self.load(rows)
-            numbers = Generators(plan, epoch, step, rows)
+            return self.load(rows)
+        except Exception as error:
+            self._note(error, self.name, self.name, epoch, step, rows)
+            raise
+
+    def made(self, numbers: Generators, num_real: int | None = None) -> Tree:
+        """The batch of some rows.
+
+        Args:
+            numbers: the rows, and the generators for their place.
+            num_real: how many of them are real if the batch is to be padded.
+        """
+        rows, doing = numbers.rows, self.name
+        called = self.name.replace(")", ", rng)") if self.load_draws else self.name
+        try:
             # In a list, and under no other name: `owned` counts references to it.
             held = [self.read(numbers)]
             parts = assemble.unpack(owned(held, self.empty), doing)
@@ -89,21 +103,27 @@ class Recipe:
             if self.class_weight is not None:
                 doing = called = "class_weight"
                 parts = self.class_weight(parts)
-            if plan.remainder == "pad":
+            if num_real is not None and self.plan.remainder == "pad":
                 doing = called = "padding"
-                parts = assemble.pad(parts, num_real, plan.batch_size)
+                parts = assemble.pad(parts, num_real, self.plan.batch_size)
         except Exception as error:
-            note = (
-                f"keras_npbatch: raised by {called} at epoch {epoch}, step {step}, rows "
-                f"{describe_rows(rows)}"
-            )
-            if isinstance(error, StopIteration):
-                stopped = RuntimeError(f"{doing} raised StopIteration")
-                stopped.add_note(note)
-                raise stopped from error
-            error.add_note(note)
+            self._note(error, doing, called, numbers.epoch, numbers.step, rows)
             raise
         return assemble.pack(parts)
+
+    def _note(
+        self, error: Exception, doing: str, called: str, epoch: int, step: int, rows: Rows
+    ) -> None:
+        """Say where an error comes from, before it is raised again."""
+        note = (
+            f"keras_npbatch: raised by {called} at epoch {epoch}, step {step}, rows "
+            f"{describe_rows(rows)}"
+        )
+        if isinstance(error, StopIteration):
+            stopped = RuntimeError(f"{doing} raised StopIteration")
+            stopped.add_note(note)
+            raise stopped from error
+        error.add_note(note)
 
     def read(self, numbers: Generators) -> Tree:
         """What `load` returns for the rows of a step, before anything else is done."""

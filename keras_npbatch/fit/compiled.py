@@ -8,12 +8,14 @@ Nothing is computed: the model, its losses and its metrics are traced, as Keras 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
 
 import keras
-from keras.src import backend
+from keras.src.backend import compute_output_spec
+from keras.src.backend.common.masking import get_keras_mask
 from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 
 from keras_npbatch.batches.parts import Parts
@@ -73,16 +75,16 @@ def compiled(model: Any, parts: Parts) -> Compiled | None:
         parts: the batch.
 
     Returns:
-        The outputs; None if the batch has no targets, or if the model can't be traced or has
-        neither a loss nor metrics.
+        The outputs; None if the batch has no targets, or if the model has neither a loss nor
+        metrics.
+
+    Raises:
+        Exception: of any kind, from the user's code or Keras's, if the model can't be traced.
     """
     loss, metrics = model._compile_loss, model._compile_metrics
     if parts.y is None or (loss is None and metrics is None):
         return None
-    try:
-        return _traced(model, loss, metrics, parts)
-    except Exception:  # noqa: BLE001  # from the user's code; training raises it, if it matters
-        return None
+    return _traced(model, loss, metrics, parts)
 
 
 def _traced(model: Any, loss: Any, metrics: Any, parts: Parts) -> Compiled:
@@ -123,7 +125,7 @@ def _traced(model: Any, loss: Any, metrics: Any, parts: Parts) -> Compiled:
         return total
 
     if loss is not None:
-        backend.compute_output_spec(look, targets, predicted)
+        compute_output_spec(look, targets, predicted)
     if metrics is not None and metrics._user_weighted_metrics:
         _note_metrics(metrics, targets, predicted, outputs, numbers, samples)
     return Compiled(outputs, numbers)
@@ -140,15 +142,26 @@ def _predictions(model: Any, x: Any) -> tuple[Any, list[bool]]:
     masks: list[bool] = []
 
     def predict(x: Any) -> Any:
-        predicted = model(x, training=False)
+        with _with_values(model):
+            predicted = model(x, training=False)
         masks[:] = _have_masks(predicted)
         return predicted
 
-    return backend.compute_output_spec(predict, _specs(x)), masks
+    return compute_output_spec(predict, _specs(x)), masks
+
+
+def _with_values(model: Any) -> AbstractContextManager[Any]:
+    """On JAX, Keras takes the values out of the model's variables before its first step."""
+    gone = [each for each in model.variables if getattr(each, "_value", each) is None]
+    if not gone:
+        return nullcontext()
+    values = [(each, keras.ops.zeros(each.shape, each.dtype)) for each in gone]
+    scope: AbstractContextManager[Any] = keras.StatelessScope(values)
+    return scope
 
 
 def _have_masks(tree: Any) -> list[bool]:
-    return [backend.get_keras_mask(leaf) is not None for leaf in keras.tree.flatten(tree)]
+    return [get_keras_mask(leaf) is not None for leaf in keras.tree.flatten(tree)]
 
 
 def _note_loss(pair: Any, samples: int, loss: Any, target: Any, prediction: Any) -> Any:
@@ -215,13 +228,13 @@ def _note_metrics(
 
 def _axes_of_values(metric: Any, target: Any, prediction: Any, samples: int) -> _Axes | None:
     if isinstance(metric, keras.metrics.RootMeanSquaredError):
-        values = backend.compute_output_spec(_differences, target, prediction)
+        values = compute_output_spec(_differences, target, prediction)
     elif isinstance(metric, keras.metrics.MeanMetricWrapper):
 
         def wrapped(target: Any, prediction: Any) -> Any:
             return metric._fn(target, prediction, **metric._fn_kwargs)
 
-        values = backend.compute_output_spec(wrapped, target, prediction)
+        values = compute_output_spec(wrapped, target, prediction)
     else:
         return None
     shape = tuple(values.shape)

@@ -87,10 +87,11 @@ def forms_of(
 
     Returns:
         A form for each output, in the order of Keras's flattened outputs; None if the batch has no
-        targets, or if the model can't be traced or has neither a loss nor metrics.
+        targets, or if the model has neither a loss nor metrics.
 
     Raises:
         UnsupportedArgumentError: if no weights exclude padded rows from what is computed.
+        Exception: of any kind, if the model can't be traced.
     """
     found = compiled(model, unpack(batch, "the dataset"))
     if found is None:

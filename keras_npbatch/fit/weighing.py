@@ -10,6 +10,7 @@ the values, and so on the loss and metrics of the model: `model_weights` finds i
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -70,6 +71,16 @@ class Weighing:
                 raise
             self._unpadded = plan  # all rows weigh the same, but a later epoch may be longer
             return
+        except Exception as error:  # noqa: BLE001  # from the user's code, or from another Keras
+            if plan.pads:
+                warnings.warn(
+                    "remainder='pad' gives padded rows a sample_weight of 0. Its shape follows the "
+                    "targets, since the losses of the model could not be traced "
+                    f"({type(error).__name__}: {error}). If a loss has a value for each position, "
+                    "it can weight positions instead of samples: compare the loss of evaluate with "
+                    "that of remainder='keep'.",
+                    stacklevel=2,
+                )
         self._model = None
 
     def _factors(self, plan: Plan, step: int) -> tuple[float, float]:

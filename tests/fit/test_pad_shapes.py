@@ -61,6 +61,32 @@ def assert_trained_alike(make, *arrays, **settings):
         np.testing.assert_allclose(padded, kept, rtol=1e-5, atol=1e-6)
 
 
+def test_a_model_of_a_class_is_traced_although_jax_has_taken_its_weights():
+    """Traced it must be: `F1Score` takes weights of one axis, unlike the targets' shape."""
+
+    class Labeller(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.middle = keras.layers.Dense(
+                3, "softmax", kernel_initializer=keras.initializers.RandomUniform(-1, 1, seed=0)
+            )
+
+        def call(self, x):
+            return ops.mean(self.middle(x), axis=1)
+
+    def make():
+        model = Labeller()
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            "categorical_crossentropy",
+            weighted_metrics=[metrics.F1Score(average="macro")],
+        )
+        return model
+
+    x, _ = data("labels")
+    assert_trained_alike(make, x, np.eye(3, dtype="float32")[np.arange(N) % 3])
+
+
 @pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # MeanIoU on JAX
 def test_sequences_and_labels_of_positions():
     """Of one model, so that one compilation looks at both, and at metrics of every kind."""

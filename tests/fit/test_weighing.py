@@ -116,3 +116,15 @@ def test_a_padded_batch_has_the_loss_and_metrics_of_its_rows(drawn):
 @given(DRAWN)
 def test_a_padded_batch_has_the_loss_and_metrics_of_its_rows_at_length(drawn):
     check_a_padded_batch(*drawn)
+
+
+def test_a_model_that_cannot_be_traced_is_told_where_rows_are_padded():
+    def broken(target, prediction):
+        raise ValueError("not today")
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", broken)
+    parts = Parts(np.ones((3, 2), "f4"), np.ones((3, 1), "f4"), np.ones(3, "f4"))
+    with pytest.warns(UserWarning, match=r"(?s)could not be traced \(ValueError: .*not today"):
+        assert weighed(model, parts, 4).sample_weight.shape == (4,)
+    weighed(model, parts, 3)  # no row is padded: no warning, which would be an error here

@@ -2,11 +2,11 @@
 
     patience = Patience(timeout_s=30)
     patience.start_s                       # 90: user modules are imported meanwhile
-    patience.note_failed_start(killed=False, hung=True, how="...")   # the third raises
+    patience.note_failed_start(killed=False, hung=True, how="...")   # the second raises
 
 A failed start is never the fault of a batch. Whatever kills workers may stop doing so, so more
-killed ones are forgiven. A start that takes too long may mean a busy machine, so the next one may
-take longer.
+killed ones are forgiven. A start that takes too long may mean a busy machine, so another one may
+take twice as long, once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["MOST_DEATHS", "Patience"]
 
 MOST_DEATHS = 3
 """How many workers may die over one batch, or at their start, before it is an error."""
-_MOST_KILLED_AT_START = 10
+_MOST_KILLED_AT_START, _MOST_HUNG_AT_START = 10, 2
 _START_TIMES, _LEAST_START_S = 3.0, 3.0
 """A start may take this multiple of `timeout`, or this many seconds if that is more."""
 
@@ -61,7 +61,9 @@ class Patience:
         """
         self._failed[killed] += 1
         number = self._failed[killed]
-        if number < (_MOST_KILLED_AT_START if killed else MOST_DEATHS):
+        if number < (
+            _MOST_KILLED_AT_START if killed else _MOST_HUNG_AT_START if hung else MOST_DEATHS
+        ):
             return
         more = "give it more time (timeout=...), " if hung else ""
         raise WorkerStartError(

@@ -364,7 +364,8 @@ class Pool:
                 self._bury(member)
         if self._patience.batch_s is not None:
             for member in self._members:
-                self._end_if_it_hangs(member)
+                if self._end_if_it_hangs(member):
+                    break  # those that start at the same time now have more of it
         self._feed()
 
     def _receive(self, member: Member) -> bool:
@@ -411,7 +412,7 @@ class Pool:
             self._patience.note_start()
         self._launch(member.index)
 
-    def _end_if_it_hangs(self, member: Member) -> None:
+    def _end_if_it_hangs(self, member: Member) -> bool:
         at_work, since_ns = self._board[member.index].tolist()
         waits_since_ns: int | None
         timeout_s = self._patience.batch_s
@@ -422,14 +423,16 @@ class Pool:
             limit_s, waits_since_ns = timeout_s, member.waits_since_ns(since_ns)
             told = f"after no progress for timeout={timeout_s} seconds"
         if limit_s is None or waits_since_ns is None:
-            return
+            return False
         if time.monotonic_ns() - waits_since_ns <= limit_s * 1e9:
-            return
+            return False
         heard_ns = member.heard_ns
         while self._receive(member):  # an answer may be there that nobody has waited for
             pass
-        if member.heard_ns == heard_ns:
-            member.end_as_hung(told)
+        if member.heard_ns != heard_ns:
+            return False
+        member.end_as_hung(told)
+        return True
 
     def _fail_everything(self, error: BaseException) -> None:
         self.close()

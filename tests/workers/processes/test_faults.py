@@ -73,7 +73,7 @@ class HangsUnpacked:
 
 
 AT_START = (
-    "3 worker processes ended at their start, the last one after 6.0 seconds in which it was not "
+    "2 worker processes ended at their start, the last one after 6.0 seconds in which it was not "
     "ready (timeout=0.2); what they wrote is on standard error. Try give it more time "
     "(timeout=...), start_method='spawn', or threads: use_multiprocessing=False."
 )
