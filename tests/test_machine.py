@@ -11,6 +11,7 @@ import json
 import os
 import pickle
 import signal
+from functools import partial
 
 os.environ.setdefault("KERAS_BACKEND", "numpy")
 
@@ -27,7 +28,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keras_npbatch import ArrayDataset
+from keras_npbatch import ArrayDataset, SampleDataset, each
 from keras_npbatch.samplers.order import WholeData
 from keras_npbatch.testing import strategies
 from tests import loaders
@@ -101,11 +102,14 @@ class Machine(RuleBasedStateMachine):
     states = Bundle("states")
 
     @initialize(
-        chosen=strategies.settings(30, transforms=[None, loaders.doubled]),
+        chosen=strategies.settings(
+            30, transforms=[None, loaders.doubled, each(loaders.doubled), [loaders.doubled]]
+        ),
+        by_sample=st.booleans(),
         processes=st.booleans(),
         data=st.data(),
     )
-    def make(self, chosen, processes, data):
+    def make(self, chosen, by_sample, processes, data):
         chosen["num_samples"] += 3 * chosen["batch_size"]  # something to be in the middle of
         sampler = data.draw(st.none() | strategies.samplers(chosen["num_samples"]))
         self.model = Model(**chosen, sampler=sampler)
@@ -118,8 +122,12 @@ class Machine(RuleBasedStateMachine):
             chosen["sampler"] = sampler
         rows = np.arange(chosen.pop("num_samples"))
         x = np.arange(len(rows) * WIDTH, dtype="float32").reshape(len(rows), WIDTH)
-        self.data, self.chosen = (x, rows), chosen
-        self.dataset = ArrayDataset(x, rows, **chosen, use_multiprocessing=processes)
+        samples = list(zip(x, rows.tolist(), strict=True))
+        self.new = (
+            partial(SampleDataset.of, samples) if by_sample else partial(ArrayDataset, x, rows)
+        )
+        self.chosen = chosen
+        self.dataset = self.new(**chosen, use_multiprocessing=processes)
         self.iterator = None
         self.position = 0, 0
 
@@ -191,8 +199,7 @@ class Machine(RuleBasedStateMachine):
         state = self.dataset.state_dict()
         self.dataset.close()
         model.index, model.count = index % count, count
-        self.dataset = ArrayDataset(
-            *self.data,
+        self.dataset = self.new(
             **(self.chosen | {"batch_size": model.size // count}),
             shard=(model.index, count),
             use_multiprocessing=self.dataset.use_multiprocessing,

@@ -19,7 +19,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
 from keras_npbatch import rng
 from keras_npbatch.batches.chain import Change, Functions, change_of
@@ -96,6 +96,9 @@ class Core:
         settings: who makes the batches; None: the calling thread, as for a plain `Batches`.
         chunk_rows: rows that the storage of the data reads together, if it reads in chunks.
     """
+
+    from_user: ClassVar[tuple[str, ...]] = ("transform", "augment")
+    """The attributes that hold what a user wrote, and that may keep a state of its own."""
 
     def __init__(
         self,

@@ -42,6 +42,8 @@ class SampleCore(Core):
         overridden: the methods that the owner overrides; see `overridden`.
     """
 
+    from_user = (*Core.from_user, "load_sample")
+
     def __init__(
         self,
         owner: Any,

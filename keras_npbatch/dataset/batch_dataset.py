@@ -95,12 +95,14 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             size.
         transform: `transform(batch)` or `transform(batch, rng)`, returns the batch for the model;
             `rng` depends only on (seed, epoch, step). It is applied in `evaluate` and `predict`
-            too, so decode, normalise and select here.
+            too, so decode, normalise and select here. Also `keras_npbatch.each(function)`, with a
+            function of one sample, or a list of functions, which are called one after the other.
         augment: `augment(batch)` or `augment(batch, rng)`, applied after `transform` in training
             only: never in `evaluate`, `predict` or validation, even if these read a part of a
             `split` or the training dataset itself. `for batch in ds` and `ds[i]` give training
-            batches; `batches_for("evaluate")` gives the others. Don't use a Keras layer here: it
-            draws its own random numbers, not those of `rng`.
+            batches; `batches_for("evaluate")` gives the others. Also `each(function)`, or a list of
+            functions. Don't use a Keras layer here: it draws its own random numbers, not those of
+            `rng`.
         class_weight: dict from class number to weight. The weights become the `sample_weight` of
             training batches, as with `fit(class_weight=...)` for arrays; `evaluate` does not use
             them. A class that is not in the dict has weight 1. For several outputs: such dicts,

@@ -25,8 +25,14 @@ _DROP = "Write remainder='drop'."
 _AHEAD = "Write max_queue_size=N: batches made ahead at most."
 _SHARD = "Write shard=(index, count), or shard='auto'."
 _SEED = "Write seed=N: it decides every order and every random transform."
-_TRANSFORM = "Write transform=function: it takes a batch, and an rng if it wants one."
-_COLLATE = "load(rows) returns whole batches; write transform=function to change them."
+_TRANSFORM = (
+    "Write transform=function: it takes a batch, and an rng if it wants one; for a function of one "
+    "sample, transform=keras_npbatch.each(function)."
+)
+_COLLATE = (
+    "Samples are put together as they are, and load(rows) returns whole batches; write "
+    "transform=function to change them."
+)
 _START = "Write start_method='forkserver', 'spawn' or 'fork'."
 _IN_ORDER = "Leave it out: batches come in order, whatever the workers."
 _LOAD = "Leave it out: batches lie in memory that the framework reads in place."
@@ -100,7 +106,8 @@ SETTINGS = {
 
 METHODS = {
     # tf.data.Dataset, grain
-    "map": "Give it transform=function as it is made; for tf.data: dataset.to_tf_dataset().map(f).",
+    "map": "Give it transform=function as it is made, for one sample keras_npbatch.each(function); "
+    "for tf.data: dataset.to_tf_dataset().map(f).",
     "filter": "Select the rows beforehand: ArrayDataset(x[keep], y[keep]).",
     "take": "Write itertools.islice(dataset, n), or fit(dataset.repeat(), steps_per_epoch=n).",
     "skip": "Write dataset.load_state_dict(dataset.state_dict(epoch=0, step=n)).",
@@ -119,7 +126,8 @@ METHODS = {
     "element_spec": "Write dataset.to_tf_dataset().element_spec.",
     "cardinality": "Write len(dataset): the batches of an epoch; dataset.num_samples: the samples.",
     "from_tensor_slices": "Write ArrayDataset(x, y).",
-    "from_generator": "Write a BatchDataset with load(rows), which reads any rows at any time.",
+    "from_generator": "Write SampleDataset(load_sample, num_samples=N), which reads any sample at "
+    "any time, or a BatchDataset with load(rows).",
     "with_options": "Write dataset.to_tf_dataset().with_options(options).",
     "window": "Make the windows in load(rows), each a row.",
     "to_iter_dataset": "Iterate over it: for batch in dataset.",
@@ -133,8 +141,8 @@ METHODS = {
     "select": "Write dataset.subset(rows).",
     "set_format": "Batches are NumPy arrays; fit gives them to the framework.",
     "with_format": "Batches are NumPy arrays; fit gives them to the framework.",
-    "set_transform": "Give it transform=function as it is made.",
-    "with_transform": "Give it transform=function as it is made.",
+    "set_transform": "Give it transform=keras_npbatch.each(function) as it is made.",
+    "with_transform": "Give it transform=keras_npbatch.each(function) as it is made.",
     # Keras
     "flow": "Give the dataset itself to fit.",
 }

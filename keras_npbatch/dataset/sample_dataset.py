@@ -42,7 +42,7 @@ class SampleDataset(BatchDataset):
 
     ```python
     def load_sample(row):
-        return np.load(paths[row]), labels[row]
+        return np.fromfile(paths[row], "float32"), labels[row]
 
     train = keras_npbatch.SampleDataset(load_sample, num_samples=len(paths), batch_size=64)
     model.fit(train, epochs=10)
@@ -53,7 +53,7 @@ class SampleDataset(BatchDataset):
             self.paths, self.labels = paths, labels
 
         def load_sample(self, row):
-            return np.load(self.paths[row]), self.labels[row]
+            return np.fromfile(self.paths[row], "float32"), self.labels[row]
     ```
 
     A sample is `x`, `(x, y)` or `(x, y, sample_weight)`, each a leaf or a nesting of dicts and

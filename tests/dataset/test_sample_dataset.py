@@ -48,6 +48,16 @@ class Drawing(SampleDataset):
         return load_drawing(row, rng)
 
 
+class Items:
+    """What a dataset has at least."""
+
+    def __len__(self) -> int:
+        return N
+
+    def __getitem__(self, row: int) -> Any:
+        return load_sample(row)
+
+
 class Several(list[Any]):
     """Counts how it is read."""
 
@@ -166,6 +176,20 @@ def test_the_checker_finds_nothing():
     for dataset in (Slides(batch_size=5, seed=0, augment=augment), Drawing(num_samples=N, seed=1)):
         report = check_dataset(dataset, sample_id=lambda batch: batch[1])
         assert report.ok, report
+
+
+def test_the_checker_finds_samples_that_count_and_leaves_them_as_they_are():
+    class Counting(Items):
+        count = 0
+
+        def __getitem__(self, row: int) -> Any:
+            self.count += 1
+            return X[row] + self.count, row
+
+    counting = Counting()
+    found = check_dataset(SampleDataset.of(counting, batch_size=5, seed=0))
+    assert "dataset[0] had other contents when it was read a second time" in str(found)
+    assert counting.count == 0
 
 
 @needs("torch")

@@ -98,6 +98,7 @@ def names(model, tmp_path, monkeypatch):
             "model": model,
             "np": np,
             "paths": paths,
+            "pictures": list(zip(x, y, strict=True)),
             "pytest": pytest,
             "rank": 3,
             "texts": [label * "a" for label in y],
@@ -190,9 +191,11 @@ def test_the_public_names_have_examples():
     """But for what only holds figures, or is told of by a sentence."""
     modules = {where.split(":")[0] for where in EXAMPLES}
     expected = {
+        "batches/each",
         "batches/loader",
         "dataset/array_dataset",
         "dataset/batch_dataset",
+        "dataset/sample_dataset",
         "plan/shard",
         "testing/checking",
         "tf_data/dataset",

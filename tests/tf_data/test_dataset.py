@@ -17,7 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import keras_npbatch as npb
-from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, each
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, UnsupportedArgumentError
 from keras_npbatch.workers.choice import batches_at_once
@@ -589,3 +589,23 @@ def test_something_else_is_refused():
         "dataset is ndarray of shape (3, 2) and dtype float64; expected a keras.utils.PyDataset. "
         "Make one of arrays: keras_npbatch.ArrayDataset(x, y)."
     )
+
+
+def test_samples_and_functions_of_samples_are_batches_of_tensors_too():
+    samples = [({"ids": [row, row + 1], "text": f"{row}"}, row) for row in range(N)]
+
+    def shift(sample, rng):
+        x, y = sample
+        return {**x, "noise": rng.random()}, y
+
+    dataset = SampleDataset.of(samples, batch_size=BATCH, seed=3, augment=[each(shift)])
+    batches = dataset.to_tf_dataset()
+    expected = list(SampleDataset.of(samples, batch_size=BATCH, seed=3, augment=each(shift)))
+    for (x, y), (there, rows) in zip(batches.as_numpy_iterator(), expected, strict=True):
+        assert y.tolist() == rows.tolist()
+        assert x["ids"].tolist() == there["ids"].tolist()
+        assert [text.decode() for text in x["text"]] == there["text"].tolist()
+        assert x["noise"].tobytes() == there["noise"].tobytes()
+    x, y = next(dataset.to_tf_dataset(call="predict").as_numpy_iterator())
+    assert "noise" not in x
+    assert y.tolist() == list(range(BATCH))

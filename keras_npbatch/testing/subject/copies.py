@@ -31,8 +31,8 @@ def copied(dataset: Any) -> Any:
     for name, value in vars(dataset).items():
         if isinstance(value, Core):
             core = value.copy_for(twin)
-            core.transform = _copied(core.transform, memo)
-            core.augment = _copied(core.augment, memo)
+            for part in core.from_user:
+                setattr(core, part, _copied(getattr(core, part), memo))
             value = core
         else:
             value = _copied(value, memo)
