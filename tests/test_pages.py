@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 _DOCS = Path(__file__).parent.parent / "docs"
-_PAGES = ["samplers.md", "samples.md"]
+_PAGES = ["mixing.md", "samplers.md", "samples.md"]
 
 
 @pytest.mark.parametrize("page", _PAGES)
