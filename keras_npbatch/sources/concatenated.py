@@ -29,6 +29,9 @@ from keras_npbatch.sources.sources import as_source
 
 __all__ = ["Concatenated"]
 
+_FEW = 16
+"""Up to so many rows of a file are copied one by one."""
+
 
 class Concatenated:
     """Parts of different lengths, one after the other.
@@ -58,7 +61,7 @@ class Concatenated:
 
     chunk_rows: int | None = None
 
-    def __init__(self, parts: Iterable[Any], *, most_open: int = 64) -> None:
+    def __init__(self, parts: Iterable[Any], *, most_open: int = 128) -> None:
         refuse_no_list(parts, "parts", "paths, arrays or sources")
         if hasattr(parts, "shape"):
             raise InvalidDataError(
@@ -103,7 +106,7 @@ class Concatenated:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[int, Source] = OrderedDict()
+        self._open: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
 
     def __getstate__(self) -> dict[str, Any]:
         left_behind = ("_lock", "_open")
@@ -121,33 +124,48 @@ class Concatenated:
 
         Returns:
             int64 array of shape `(len(rows),)`, the index in `parts` of each.
+
+        Raises:
+            IndexError: for a row that does not exist.
         """
         numbers = np.fromiter(rows, np.int64) if isinstance(rows, range) else np.asarray(rows)
-        return np.searchsorted(self._starts, numbers, side="right") - 1
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise IndexError(
+                f"rows go from {numbers.min()} to {numbers.max()}; expected numbers from 0 to "
+                f"{len(self) - 1}"
+            )
+        return self._part_of(numbers)
+
+    def _part_of(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return np.searchsorted(self._starts, rows, side="right") - 1
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the rows part by part, each into its place."""
-        parts = self.part_of(rows)
+        parts = self._part_of(rows)
         order = np.argsort(parts, kind="stable")
-        cuts = (np.flatnonzero(np.diff(parts[order])) + 1).tolist()
+        increasing = parts[order]
+        cuts = (np.flatnonzero(np.diff(increasing)) + 1).tolist()
         spans = [(a, b) for a, b in pairwise([0, *cuts, len(rows)]) if a < b]
+        inside = rows - self._starts[parts]
         if len(spans) == 1:
-            number = int(parts[0])
-            return self._part(number).read(rows - self._starts[number], empty)
+            return self._source(int(parts[0])).read(inside, empty)
         shape = (len(rows), *self.shape[1:])
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
         for begin, end in spans:
-            places = order[begin:end]
-            number = int(parts[places[0]])
-            source, wanted = self._part(number), rows[places] - self._starts[number]
-            first, last = int(places[0]), int(places[-1])
-            if last - first == len(places) - 1:  # they lie together, so no copy is needed
+            places, number = order[begin:end], int(increasing[begin])
+            if end - begin <= _FEW and number not in self._sources:
+                array = self._mapped(number)
+                for place in places.tolist():  # less work than to index by an array
+                    out[place] = array[inside[place]]
+                continue
+            source, first, last = self._source(number), int(places[0]), int(places[-1])
+            if last - first == len(places) - 1:  # they lie together
                 there = out[first : last + 1]
-                found = source.read(wanted, _giving(there))
+                found = source.read(inside[places], _giving(there))
                 if found is not there:
                     there[...] = found
             else:
-                out[places] = source.read(wanted, np.empty)
+                out[places] = source.read(inside[places], np.empty)
         return out
 
     def close(self) -> None:
@@ -155,31 +173,34 @@ class Concatenated:
         with self._lock:
             self._open.clear()
 
-    def _part(self, number: int) -> Source:
-        """The source of a part; a file is opened if it is not open."""
+    def _source(self, number: int) -> Source:
         given = self._sources.get(number)
         if given is not None:
             return given
+        source = array_source(self._mapped(number), "")
+        assert source is not None
+        return source
+
+    def _mapped(self, number: int) -> npt.NDArray[Any]:
+        """The array of a file, which is opened if it is not open."""
         with self._lock:
             found = self._open.get(number)
             if found is not None:
                 self._open.move_to_end(number)
                 return found
-        found = self._opened(number)  # by two threads at once, if so: both are right
+        found = self._opened(number)  # perhaps by two threads at once, which does no harm
         with self._lock:
             self._open[number] = found
             while len(self._open) > self.most_open:
                 self._open.popitem(last=False)
         return found
 
-    def _opened(self, number: int) -> Source:
+    def _opened(self, number: int) -> npt.NDArray[Any]:
         file = int(self._file_of[number])
         is_fortran, offset, checksum = self._places[file].tolist()
         shape = (int(self._starts[number + 1] - self._starts[number]), *self.shape[1:])
         header = Header(self._paths[file], shape, self.dtype, bool(is_fortran), offset, checksum)
-        source = array_source(open_npy(header), header.path)
-        assert source is not None
-        return source
+        return open_npy(header).view(np.ndarray)  # a plain one is faster to index
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -59,7 +59,7 @@ def read_header(path: str, name: str) -> Header:
             except ValueError as error:
                 several = " Of an .npz, save each array in a file of its own."
                 raise InvalidDataError(
-                    f"{name} is {path!r}, which does not begin as one ({error}); {expected}."
+                    f"{name} is {path!r}, which does not begin as one; {expected}."
                     f"{several if head[:2] == b'PK' else ''}"
                 ) from error
             offset, size = file.tell(), os.fstat(file.fileno()).st_size
