@@ -116,7 +116,7 @@ class Decoding:
         with Image.open(io.BytesIO(content)) as image:
             width, height = image.size
             part = self._part(height, width)
-            scale = self._scale(part)
+            scale = self._scale(part) if is_jpeg else 1
             if is_jpeg:
                 image.draft(mode, (width // scale, height // scale))
             found: Any = image
