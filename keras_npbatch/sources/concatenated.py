@@ -42,7 +42,7 @@ class Concatenated:
     Example:
 
     ```python
-    x = keras_npbatch.sources.Concatenated(sorted(pathlib.Path("recordings").glob("*.npy")))
+    x = keras_npbatch.sources.Concatenated(sorted(Path("recordings").glob("*.npy")))
     train, test = keras_npbatch.ArrayDataset(x, y).split(0.8, groups=x.part_of(range(len(x))))
     ```
 

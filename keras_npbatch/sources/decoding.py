@@ -3,8 +3,8 @@
     decoding = Decoding(size=(128, 128), color_mode="rgb")
     decoding.array("photo.jpg")         # uint8, of shape (128, 128, 3)
 
-Pillow decodes and resizes. Where simplejpeg is installed it decodes JPEGs instead: in about 0.7 to
-0.9 of the time, to the same bytes, since both are libjpeg-turbo. (Measured too: OpenCV decodes as
+Pillow decodes and resizes. Where simplejpeg is installed it decodes JPEGs instead: somewhat faster,
+to the same bytes, since both are libjpeg-turbo. (docs/files.md has the figures. OpenCV decodes as
 fast as simplejpeg, and is faster as a whole only if it resizes without smoothing.)
 
 A JPEG of at least four times the size is decoded to a half, a quarter or an eighth first, which the

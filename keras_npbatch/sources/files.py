@@ -35,9 +35,11 @@ class Files:
     Example:
 
     ```python
-    paths = sorted(pathlib.Path("scans").glob("*.png"))
-    scans = keras_npbatch.sources.Files(paths, read=imageio.imread)
-    train = keras_npbatch.ArrayDataset(scans, labels, batch_size=32, workers=4)
+    def read(path):
+        return np.fromfile(path, "float32")
+
+    samples = keras_npbatch.sources.Files(paths, read)
+    train = keras_npbatch.ArrayDataset(samples, labels, batch_size=32, workers=4)
     ```
 
     Args:
