@@ -27,7 +27,7 @@ from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.memory_size import in_bytes
 from keras_npbatch.batches.recipe import Recipe
-from keras_npbatch.batches.row_cache import RowCache
+from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
 from keras_npbatch.batches.transforms import Transform, wants_rng
@@ -451,6 +451,11 @@ class Core:
             raise InvalidArgumentError(
                 f"cache was given to {owner}, which {what}; expected load(rows), whose samples "
                 "depend on their rows alone. Draw random numbers in augment(batch, rng)."
+            )
+        if self.settings is not None and self.settings.use_multiprocessing and not IS_SHARED:
+            raise InvalidArgumentError(
+                "cache was given with use_multiprocessing=True, and on this system each process "
+                "would have one of its own; expected threads. Say use_multiprocessing=False."
             )
 
     def _refuse_finishing(self, owner: str) -> None:

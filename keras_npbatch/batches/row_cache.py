@@ -38,12 +38,16 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import Empty, is_raw
 from keras_npbatch.tree import Tree, flatten, leaves_with_paths
 
-__all__ = ["CacheInfo", "RowCache"]
+__all__ = ["IS_SHARED", "CacheInfo", "RowCache"]
+
+IS_SHARED = hasattr(os, "memfd_create")
+"""Whether processes can share a cache here: on Linux."""
 
 _HEAD_BYTES = 16 * 1024
 _TOKEN_BYTES = 16
 _HITS, _MISSES, _LENGTH = 2, 3, 4
 """Numbers in the head, by their place: 8 bytes each, after the token."""
+_MOST = np.iinfo(np.int64).max
 _DIGEST = slice(40, 56)
 """Where the head has a digest of what a sample is."""
 _SAMPLE_AT = 64
@@ -117,7 +121,7 @@ class RowCache:
         self.num_rows, self.most_bytes = num_rows, most_bytes
         self._token = secrets.token_bytes(_TOKEN_BYTES)
         descriptor = None
-        if hasattr(os, "memfd_create"):
+        if IS_SHARED:
             descriptor = os.memfd_create("keras_npbatch-cache", os.MFD_CLOEXEC)
             os.ftruncate(descriptor, self._total_bytes)
         self._use(descriptor)
@@ -296,7 +300,8 @@ class RowCache:
     def _laid_out(self, structure: optree.PyTreeSpec, kinds: tuple[_Leaf, ...]) -> _Layout:
         of_row = 1 + sum(leaf.num_bytes for leaf in kinds)
         room = self.most_bytes - ALIGNMENT_BYTES * (1 + len(kinds))
-        most_rows = min(self.num_rows, max(0, room) // of_row)
+        # Of extremely many rows fewer are kept, so that `places` stays within 64 bits.
+        most_rows = min(self.num_rows, max(0, room) // of_row, _MOST // self.num_rows)
         if not most_rows:
             raise InvalidArgumentError(
                 f"cache has {self.most_bytes} bytes, and a sample takes {of_row}; expected room "

@@ -127,7 +127,7 @@ class Files:
         sample = self._sample(row, out)
         if sample is out:
             return
-        found = np.asarray(sample, self.dtype if self.dtype.hasobject else None)
+        found = self._array(row, sample, self.dtype)
         fits = np.can_cast(found.dtype, self.dtype, "equiv") or (
             self._converts and _is_converted(found.dtype, self.dtype)
         )
@@ -141,7 +141,7 @@ class Files:
     def _first(self, dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
         """The first sample, which decides what the others are."""
         found = self._sample(0)
-        array = np.asarray(found, dtype if dtype is not None and dtype.hasobject else None)
+        array = self._array(0, found, dtype)
         if dtype is None and array.dtype.hasobject:
             raise InvalidDataError(
                 f"{self._called(0)} gave {describe(found)}; expected an array of numbers or text, "
@@ -149,6 +149,16 @@ class Files:
                 "load(rows) reads the files."
             )
         return array
+
+    def _array(self, row: int, sample: Any, dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
+        """A sample as an array: of objects if the dtype is that of objects."""
+        try:
+            return np.asarray(sample, dtype if dtype is not None and dtype.hasobject else None)
+        except ValueError as error:  # lists of different lengths
+            raise InvalidDataError(
+                f"{self._called(row)} gave {describe(sample)}; expected an array, or a single "
+                f"value. {self._how_to_agree(np.dtype(object))}"
+            ) from error
 
     def _sample(self, row: int, out: npt.NDArray[Any] | None = None) -> Any:
         """What the function returns for a row; `out` if it wrote it there."""

@@ -115,7 +115,8 @@ def _class_names(path: str, chosen: Sequence[str] | None) -> list[str]:
         )
     if chosen is None:
         return names
-    if isinstance(chosen, str) or len(set(chosen)) < len(chosen) or not set(chosen) <= set(names):
+    has_order = isinstance(chosen, list | tuple)
+    if not has_order or len(set(chosen)) < len(chosen) or not set(chosen) <= set(names):
         raise InvalidArgumentError(
             f"class_names is {describe(chosen)}; expected some of the folders in {path!r}, each "
             f"once: {describe(names)}."

@@ -89,6 +89,17 @@ def test_a_batch_is_what_load_returns_and_what_is_kept_is_read_once(batches, roo
     assert of_all.info()[:4] == (kept, 2 * N - kept, kept, kept)
 
 
+@pytest.mark.parametrize("num_rows", [10**6, 10**13, 2**62])
+def test_no_two_rows_of_very_many_have_one_place(num_rows):
+    cache = RowCache(num_rows, 10**6)
+    asked = np.linspace(0, num_rows - 1, 5000).astype(np.int64).clip(0, num_rows - 1)
+    asked = np.concatenate([asked, np.arange(5000), num_rows - 1 - np.arange(5000)])
+    for _ in range(2):
+        for rows in np.split(asked, 30):
+            np.testing.assert_array_equal(cache.load(rows, lambda rows: rows, np.empty), rows)
+    assert cache.info().rows <= cache.info().most_rows
+
+
 def test_batches_lie_in_the_memory_that_they_are_given():
     cache, made = RowCache(N, 10**6), []
 

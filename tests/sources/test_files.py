@@ -208,8 +208,13 @@ def test_texts_of_other_lengths_are_refused_with_what_to_write(paths):
             "{'a': 1} (dict); expected an array of numbers or text, or a single value. For "
             "several arrays in one file, write a BatchDataset whose load(rows) reads the files.",
         ),
+        (
+            [1, [2, 3]],
+            "[1, [2, 3]] (list); expected an array, or a single value. Make all samples alike in "
+            "`read`: crop, pad or resize them, and convert them with `.astype`.",
+        ),
     ],
-    ids=["None", "masked", "dict"],
+    ids=["None", "masked", "dict", "lists"],
 )
 def test_what_is_no_array_is_refused(paths, gives, told):
     message = refused(lambda: sources.Files(paths, lambda path: gives))

@@ -170,6 +170,12 @@ def test_every_setting_reaches_the_decoder(folder):
 # --- refusals ----------------------------------------------------------------------------------
 
 
+def test_a_folder_given_as_a_leaf_is_refused_with_what_to_write(folder):
+    with pytest.raises(InvalidDataError) as caught:
+        ArrayDataset(sources.ImageFolder(folder, (3, 3)))
+    assert str(caught.value).endswith("Pass its parts: `ArrayDataset(x.images, x.labels)`.")
+
+
 def test_an_image_of_another_size_is_refused_by_its_name(folder, tmp_path):
     picture = Image.open(CHINA).copy()
     for name, width in (("a", 40), ("b", 41)):
@@ -269,6 +275,11 @@ def test_a_folder_without_what_it_needs_is_refused(tmp_path):
             {"class_names": ["china", "japan"]},
             "class_names is ['china', 'japan'] (list); expected some of the folders in FOLDER, "
             "each once: ['Flower', 'china', 'linked', 'nothing'] (list).",
+        ),
+        (
+            {"class_names": {"china"}},
+            "class_names is {'china'} (set); expected some of the folders in FOLDER, each once: "
+            "['Flower', 'china', 'linked', 'nothing'] (list).",
         ),
         (
             {"class_names": "china"},

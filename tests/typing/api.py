@@ -27,6 +27,9 @@ class Slides(BatchDataset):
 ArrayDataset(x, x[:, 0], None, batch_size=4, seed=None, remainder="pad", workers=2)
 ArrayDataset({"a": x}, shard=Shard(0, 2), class_weight={0: 1.0}, start_method="spawn")
 ArrayDataset(x, transform=lambda batch, rng: batch, timeout=1.5, shuffle=False, max_queue_size=2)
+hits: int = BatchDataset(10, cache="8 GB").cache_info().hits
+BatchDataset(10, cache=0.5)
+BatchDataset(10, cache=[])  # type: ignore[arg-type]
 BatchDataset(10, batch_size=4, use_multiprocessing=True, shard="auto")
 Slides(["a"], batch_size=1)
 
