@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, sources
+from keras_npbatch.batches import core, row_cache
 from keras_npbatch.batches.row_cache import RowCache
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError
 from keras_npbatch.testing import check_dataset
@@ -173,6 +174,24 @@ def test_a_nesting_of_the_users_own_class_comes_back_as_it_was():
         found = cache.load(np.arange(4), lambda rows: Pair(X[rows], {"y": Y[rows]}), np.empty)
         assert type(found) is Pair
         np.testing.assert_array_equal(found.y["y"], Y[:4])
+
+
+def test_without_shared_memory_it_is_for_threads(monkeypatch):
+    """As on macOS and Windows."""
+    monkeypatch.setattr(row_cache, "IS_SHARED", False)
+    cache = RowCache(N, 10**6)
+    for _ in range(2):
+        assert_same(cache.load(np.arange(N), reading(), np.empty), np.arange(N))
+    assert cache.info()[:3] == (N, N, N)
+    assert pickle.loads(pickle.dumps(cache)).info()[:3] == (0, 0, 0)
+    monkeypatch.setattr(core, "IS_SHARED", False)
+    assert Slides(cache="1 MB", workers=2).cache_info().rows == 0
+    with pytest.raises(InvalidArgumentError) as caught:
+        Slides(cache="1 MB", workers=2, use_multiprocessing=True)
+    assert str(caught.value) == (
+        "cache was given with use_multiprocessing=True, and on this system each process would "
+        "have one of its own; expected threads. Say use_multiprocessing=False."
+    )
 
 
 # --- in a dataset ------------------------------------------------------------------------------
