@@ -27,19 +27,20 @@ __all__ = [
     "errors",
     "mix",
     "samplers",
+    "sources",
     "testing",
     "to_tf_dataset",
-    "zip",
 ]
+# Not `zip`, which `from keras_npbatch import *` would put in the place of the builtin.
 
 if TYPE_CHECKING:
-    from keras_npbatch import callbacks, errors, samplers, testing
+    from keras_npbatch import callbacks, errors, samplers, sources, testing
     from keras_npbatch.batches.each import each
     from keras_npbatch.dataset.array_dataset import ArrayDataset
     from keras_npbatch.dataset.batch_dataset import BatchDataset
     from keras_npbatch.dataset.joined_dataset import concat, mix
     from keras_npbatch.dataset.sample_dataset import SampleDataset
-    from keras_npbatch.dataset.zipped_dataset import zip_datasets as zip  # noqa: A004
+    from keras_npbatch.dataset.zipped_dataset import zip_datasets as zip  # noqa: A004, F401
     from keras_npbatch.plan.shard import Shard
     from keras_npbatch.tf_data.dataset import to_tf_dataset
 
@@ -60,7 +61,7 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 
 def __getattr__(name: str) -> Any:
     try:
-        if name in ("callbacks", "errors", "samplers", "testing"):
+        if name in ("callbacks", "errors", "samplers", "sources", "testing"):
             return importlib.import_module(f"keras_npbatch.{name}")
         if name == "zip":  # the package alone hides the builtin
             module = importlib.import_module("keras_npbatch.dataset.zipped_dataset")
@@ -87,4 +88,4 @@ def _explained(backend: str) -> str:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*__all__, "__version__", "zip"])

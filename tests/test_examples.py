@@ -73,6 +73,12 @@ _SAYS = {
         r"fold 4: \d+ rows and \d+, writers on both sides: 0, each row once: True",
         r"mean accuracy 0\.[6-9]",
     ],
+    "11_image_folder.py": [
+        r"ImageFolder\('.*photos', 300 images, 2 classes, size=\(48, 48\), color_mode='rgb', deco",
+        r"test accuracy: (0\.[6-9]|1)",
+        r"wrong about \d+ of 60 images, first of all \['\d\d\d\.jpg'",
+        r"a broken file is told: keras_npbatch: raised by '/photos/china/007\.jpg' \(row 7\)",
+    ],
     "12_semi_supervised.py": [
         r"loss 2\.\d+, then 1\.\d+",
         r"60 labels: [3-9]\d\.\d% of 500 other digits are right",

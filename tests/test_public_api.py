@@ -29,9 +29,9 @@ PUBLIC = [
     "errors",
     "mix",
     "samplers",
+    "sources",
     "testing",
     "to_tf_dataset",
-    "zip",
 ]
 
 
@@ -40,7 +40,7 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_dir_tells_the_public_names() -> None:
-    assert dir(keras_npbatch) == sorted([*PUBLIC, "__version__"])
+    assert dir(keras_npbatch) == sorted([*PUBLIC, "__version__", "zip"])
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
@@ -147,7 +147,8 @@ from tests.test_public_api import check, importable_with
 for name in importable_with("jax"):
     check(name)
 from keras_npbatch import *
-assert ArrayDataset and BatchDataset and callbacks and each and errors and samplers and testing
+assert ArrayDataset and BatchDataset and callbacks and each and errors and samplers and sources
+assert testing and mix and concat
 print("done")
 """
     done = subprocess.run(

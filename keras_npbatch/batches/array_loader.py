@@ -92,6 +92,12 @@ class ArrayCore(Core):
         chunked = [source for source in self.sources if isinstance(source, Chunked)]
         heaviest = max(chunked, key=_bytes_of_row, default=None)
         chunk_rows = None if heaviest is None else heaviest.chunk_rows
+        are_in_memory = all(source.is_in_memory for source in self.sources)
+        if settings.get("cache") is not None and are_in_memory and not has_own_load:
+            raise InvalidArgumentError(
+                "cache was given, and all data are arrays in memory; expected data that are read "
+                "from files or by a function. Leave cache out: the arrays are the cache."
+            )
         super().__init__(owner, rows, chunk_rows=chunk_rows, **settings)
         held = self.plan.sampler.blocks_held
         for source in chunked:
@@ -167,7 +173,7 @@ class ArrayCore(Core):
         changes = recipe.transform, recipe.augment, recipe.class_weight
         nothing_to_do = changes == (None, None, None) and plan.remainder != "pad"
         # The rows of a plan are in range, so they need no check.
-        return replace(recipe, load=self.gather, finished=nothing_to_do)
+        return replace(recipe, load=self.cached(self.gather), finished=nothing_to_do)
 
     def check_class_weight(self, weights: ClassWeight) -> None:
         """As for any dataset; also check the data, if nothing changes them."""

@@ -19,13 +19,16 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
 from keras_npbatch import rng
 from keras_npbatch.batches.chain import Change, Functions, change_of
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.making import Making, making, now_making
+from keras_npbatch.batches.memory_size import in_bytes
 from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
 from keras_npbatch.batches.transforms import wants_rng
@@ -116,6 +119,7 @@ class Core:
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
+        cache: str | float | None = None,
         chunk_rows: int | None = None,
     ) -> None:
         self.makes_whole_batches = makes_whole_batches
@@ -153,6 +157,11 @@ class Core:
             self._refuse_finishing(type(owner).__name__)
         else:
             self.load_draws = wants_rng(owner.load, f"{type(owner).__name__}.load", "rows")
+        self.cache: RowCache | None = None
+        """What `load` returned, by row."""
+        if cache is not None:
+            self._refuse_cache(type(owner).__name__)
+            self.cache = RowCache(plan.num_rows, in_bytes(cache, "cache"))
         self.endless = False
         """Whether epochs follow one another without end."""
         self.asked_for_rows = False
@@ -251,13 +260,18 @@ class Core:
         """How any batch is made from what `load` returns."""
         return Recipe(
             plan,
-            self.owner.load,
+            self.cached(self.owner.load),
             self.transform,
             self.class_weight if training else None,
             augment=self.augment if training else None,
             load_draws=self.load_draws,
             empty=self.slots.lease,
         )
+
+    def cached(self, load: Callable[..., Tree]) -> Callable[..., Tree]:
+        """`load`, with rows from the cache if there is one."""
+        cache = self.cache
+        return load if cache is None else partial(cache.load, load=load, empty=self.slots.lease)
 
     def use_slots(self, slots: Slots) -> None:
         """Make arrays in these slots: in a worker process, in the memory that it shares."""
@@ -437,6 +451,19 @@ class Core:
     def _default_remainder(self, is_part: bool) -> Remainder:
         # Processes that train together need batches of one size.
         return "pad" if is_part and not self.makes_whole_batches else "keep"
+
+    def _refuse_cache(self, owner: str) -> None:
+        if self.makes_whole_batches or self.load_draws:
+            what = "overrides __getitem__" if self.makes_whole_batches else "has load(rows, rng)"
+            raise InvalidArgumentError(
+                f"cache was given to {owner}, which {what}; expected load(rows), whose samples "
+                "depend on their rows alone. Draw random numbers in augment(batch, rng)."
+            )
+        if self.settings is not None and self.settings.use_multiprocessing and not IS_SHARED:
+            raise InvalidArgumentError(
+                "cache was given with use_multiprocessing=True, and on this system each process "
+                "would have one of its own; expected threads. Say use_multiprocessing=False."
+            )
 
     def _refuse_finishing(self, owner: str) -> None:
         for name, value in (

@@ -23,7 +23,8 @@ from keras_npbatch.arguments import is_called, whole_number
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import ATTRIBUTE, Core, core_of, refuse_empty_batches
 from keras_npbatch.batches.making import Making, making
-from keras_npbatch.errors import describe
+from keras_npbatch.batches.row_cache import CacheInfo
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.explanation import Explanation
 from keras_npbatch.plan.plan import Plan, Remainder
@@ -51,6 +52,7 @@ class Batches:
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
+        cache: str | float | None = None,
     ) -> None:
         begin(
             self,
@@ -65,6 +67,7 @@ class Batches:
             augment=augment,
             class_weight=class_weight,
             shard=shard,
+            cache=cache,
         )
 
     # ---------------------------------------------------------------- what a user writes
@@ -238,6 +241,20 @@ class Batches:
     def set_epoch(self, epoch: int) -> None:
         """Set which epoch comes next, from 0 up; it begins with its first batch."""
         core_of(self).clock.set(Place(whole_number("epoch", epoch, least=0)))
+
+    def cache_info(self) -> CacheInfo:
+        """What the `cache` holds, and how many rows were found in it or read, in all workers.
+
+        Raises:
+            InvalidArgumentError: if the dataset was made without `cache`.
+        """
+        cache = core_of(self).cache
+        if cache is None:
+            raise InvalidArgumentError(
+                f"{type(self).__name__} was made without a cache; expected one. Give it "
+                "cache='8 GB' as it is made."
+            )
+        return cache.info()
 
     # ---------------------------------------------------------------- resuming
 

@@ -61,6 +61,11 @@ class SampleCore(Core):
         """The user's function; None if the dataset has a method of its own."""
         told = f"{name}.load_sample" if has_own else "load_sample"
         self.load_draws = wants_rng(self._function, told, "row")
+        if self.cache is not None and self.load_draws:
+            raise InvalidArgumentError(
+                f"cache was given to {name}, and {told} draws random numbers; expected samples "
+                "that depend on their rows alone. Draw in augment=each(f), f(sample, rng)."
+            )
 
     @property
     def _function(self) -> Any:
@@ -116,7 +121,8 @@ class SampleCore(Core):
         """How any batch is made from samples."""
         return replace(
             super().loading(plan, training),
-            load=self.gather,  # the rows of a plan are in range
+            # The rows of a plan are in range.
+            load=self.gather if self.load_draws else self.cached(self.gather),
             name=_TOLD_BY,
             load_draws_by_sample=self.load_draws,
         )

@@ -114,6 +114,12 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             global batch, and all processes have the same number of steps. Give every process the
             whole data, such as the same list of files. What `load` reads can't be compared, and
             given `paths[rank::count]`, each process would read a part of its part.
+        cache: memory for what `load` returns, by row and before any transform, so that later epochs
+            read nothing: a size such as `"8 GB"` or a number of bytes, or a share of the memory
+            such as 0.5. It changes no batch. All workers share it, and all parts of a `split`.
+            If there is not room for all rows, those that are kept are spread evenly over the data.
+            Samples must have one shape and dtype, and depend on their row alone. See
+            `cache_info()`.
         workers: threads that make batches. 0: none; the caller makes each batch when it needs
             it. 1: one thread makes batches ahead. N: N threads make batches at once. The caller
             always makes batches that cost less to make than to hand over; see `ArrayDataset`.
@@ -146,6 +152,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
+        cache: str | float | None = None,
         workers: int = 1,
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
@@ -165,6 +172,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             augment=augment,
             class_weight=class_weight,
             shard=shard,
+            cache=cache,
             workers=workers,
             use_multiprocessing=use_multiprocessing,
             max_queue_size=max_queue_size,

@@ -68,7 +68,6 @@ SETTINGS = {
     "reshuffle_each_iteration": "Leave it out: shuffle=True draws a new order each epoch.",
     "map_func": _TRANSFORM,
     "num_shards": _SHARD,
-    "cache": "Leave it out: the arrays are the cache. Keep what load(rows) reads in an attribute.",
     # grain
     "worker_count": _WORKERS,
     "worker_buffer_size": _AHEAD,
@@ -111,8 +110,7 @@ METHODS = {
     "filter": "Select the rows beforehand: ArrayDataset(x[keep], y[keep]).",
     "take": "Write itertools.islice(dataset, n), or fit(dataset.repeat(), steps_per_epoch=n).",
     "skip": "Write dataset.load_state_dict(dataset.state_dict(epoch=0, step=n)).",
-    "cache": "The arrays are the cache. Keep what load(rows) reads in an attribute, or write "
-    "dataset.to_tf_dataset().cache().",
+    "cache": "Give it cache='8 GB' as it is made.",
     "batch": "Give it batch_size=N as it is made: a dataset is one of batches.",
     "unbatch": "Read single samples with dataset.load(rows).",
     "rebatch": "Give it batch_size=N as it is made.",

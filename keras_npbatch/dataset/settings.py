@@ -12,6 +12,7 @@ from typing import Any
 
 from keras_npbatch.batches.core import Core, WorkerSettings, core_of
 from keras_npbatch.batches.loader import Batches, begin
+from keras_npbatch.batches.memory_size import in_words
 from keras_npbatch.distributed.agreement import agreed_seed
 from keras_npbatch.distributed.rank import find_shard, has_others
 from keras_npbatch.plan.shard import Shard
@@ -81,6 +82,8 @@ def described(core: Core) -> str:
         for setting, function in functions.items()
         if function is not None
     )
+    if core.cache is not None:
+        changes += f", cache={in_words(core.cache.most_bytes)!r}"
     order = f"shuffle={plan.shuffle}" if is_plain(plan.sampler) else f"sampler={plan.sampler}"
     repeats = "" if plan.epoch_size == plan.num_samples else f", {plan.epoch_size} an epoch,"
     return (

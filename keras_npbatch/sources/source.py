@@ -25,7 +25,7 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 
-__all__ = ["Chunked", "Empty", "Reading", "Source", "is_raw", "refuse_scalar"]
+__all__ = ["Chunked", "Empty", "Reading", "Source", "is_raw", "own_source", "refuse_scalar"]
 
 Empty: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
 """`empty(shape, dtype)`: an uninitialised C-contiguous array that only the caller may write to."""
@@ -88,6 +88,16 @@ class Reading(NamedTuple):
     """Chunks that a batch touches, on average."""
     times: float
     """How many times the bytes of the batch that is."""
+
+
+def own_source(leaf: Any, path: str) -> Source | None:
+    """`leaf` itself if it is a source: of `keras_npbatch.sources`, or a user's; else None."""
+    names = ("shape", "dtype", "is_in_memory", "chunk_rows", "read")
+    if not all(hasattr(leaf, name) for name in names):
+        return None
+    refuse_scalar(tuple(leaf.shape), path)
+    source: Source = leaf
+    return source
 
 
 def is_raw(dtype: np.dtype[Any]) -> bool:

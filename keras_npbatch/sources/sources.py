@@ -16,7 +16,7 @@ from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.frames import frame_source
 from keras_npbatch.sources.slices import sliced_source
-from keras_npbatch.sources.source import Source
+from keras_npbatch.sources.source import Source, own_source
 from keras_npbatch.sources.sparse import sparse_source
 from keras_npbatch.sources.storage import storage_source
 from keras_npbatch.sources.tables import how_to_convert, refuse_nulls
@@ -31,6 +31,7 @@ SOURCES: tuple[Callable[[Any, str], Source | None], ...] = (
     sparse_source,
     array_source,
     sliced_source,
+    own_source,
     storage_source,
 )
 """Every kind of source: each function gives one for data of its kind, and None for others."""
@@ -42,8 +43,8 @@ def as_source(leaf: Any, path: str) -> Source:
     Args:
         leaf: a NumPy array or memory map; a pandas Series (read as one column, as Keras does) or
             DataFrame; a scipy sparse matrix; a TensorFlow, JAX or Torch tensor (viewed as a NumPy
-            array once); a dataset of HDF5, Zarr or TensorStore; or anything with `shape`, `dtype`
-            and row indexing.
+            array once); a dataset of HDF5, Zarr or TensorStore; a source itself, such as those of
+            `keras_npbatch.sources`; or anything with `shape`, `dtype` and row indexing.
         path: the leaf's path for messages, such as `x['image']`.
 
     Raises:

@@ -109,6 +109,8 @@ def how_to_convert(leaf: Any, path: str) -> str:
         return f"Pass its variables: `dict({path}.data_vars)`."
     if package == "datasets" and hasattr(leaf, "with_format"):
         return f"Pass its columns: `{path}.with_format('numpy')['name'][:]`."
+    if package == "keras_npbatch" and hasattr(leaf, "images"):
+        return f"Pass its parts: `ArrayDataset({path}.images, {path}.labels)`."
     is_rows = hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")
     if is_rows and not isinstance(leaf, str | bytes | bytearray):
         return (

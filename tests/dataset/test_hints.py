@@ -12,6 +12,7 @@ import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, errors
 from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.row_cache import RowCache
 from keras_npbatch.dataset import hints
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.samplers.block_shuffle import BlockShuffle
@@ -27,6 +28,15 @@ class Slides(BatchDataset):
 
     def load(self, rows):
         return X[rows], Y[rows]
+
+
+class Stored:
+    """Not in memory, so that a cache is of use."""
+
+    shape, dtype = X.shape, X.dtype
+
+    def __getitem__(self, rows):
+        return X[rows]
 
 
 SETTINGS = {
@@ -51,6 +61,7 @@ OTHERS = {
     "augment": same,
     "class_weight": {0: 2.0},
     "shard": (1, 2),
+    "cache": "1 MB",
     "workers": 3,
     "use_multiprocessing": True,
     "max_queue_size": 4,
@@ -84,6 +95,9 @@ def made_of(dataset):
         if name not in OF_ARRAYS + OF_SAMPLES
     }
     for name, value in state.items():
+        if isinstance(value, RowCache):
+            state[name] = value.most_bytes
+            continue
         if isinstance(value, Plan):  # its settings, without what it keeps
             continue
         if type(value).__module__.startswith("keras_npbatch") and not hasattr(value, "count"):
@@ -96,7 +110,7 @@ def test_each_setting_arrives_in_all_classes(name):
     seed = {} if name == "seed" else {"seed": 1}
     chosen = {**seed, name: OTHERS[name]}
     assert SETTINGS[name].default != OTHERS[name]
-    of_arrays = made_of(ArrayDataset(X, Y, **chosen))
+    of_arrays = made_of(ArrayDataset(X if name != "cache" else Stored(), Y, **chosen))
     assert of_arrays == made_of(Slides(**chosen))
     assert of_arrays == made_of(SampleDataset.of(X, **chosen))
     assert of_arrays != made_of(ArrayDataset(X, Y, seed=2 if name == "seed" else 1))
@@ -104,7 +118,8 @@ def test_each_setting_arrives_in_all_classes(name):
 
 EXPECTED = (
     "Expected num_samples, batch_size, shuffle, sampler, seed, remainder, transform, augment, "
-    "class_weight, shard, workers, use_multiprocessing, max_queue_size, start_method, timeout."
+    "class_weight, shard, cache, workers, use_multiprocessing, max_queue_size, start_method, "
+    "timeout."
 )
 
 

@@ -366,3 +366,25 @@ def test_a_state_is_of_the_function_or_dataset_that_gives_the_samples():
     state = SampleDataset(load_sample, num_samples=N, seed=0).state_dict()
     with pytest.raises(errors.InvalidStateError, match=r"load_sample"):
         SampleDataset(load_drawing, num_samples=N, seed=0).load_state_dict(state)
+
+
+def test_samples_are_read_once_with_a_cache() -> None:
+    read: list[int] = []
+
+    def counted(row: int) -> Any:
+        read.append(row)
+        return load_sample(row)
+
+    cached = SampleDataset(counted, num_samples=N, batch_size=4, seed=0, cache="1 MB")
+    plain = SampleDataset(load_sample, num_samples=N, batch_size=4, seed=0)
+    for _ in range(2):
+        for ours, theirs in zip(cached, plain, strict=True):
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])
+    assert sorted(read) == list(range(N))
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        SampleDataset(load_drawing, num_samples=N, cache="1 MB")
+    assert str(caught.value) == (
+        "cache was given to SampleDataset, and load_sample draws random numbers; expected samples "
+        "that depend on their rows alone. Draw in augment=each(f), f(sample, rng)."
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_npbatch
 from keras_npbatch import ArrayDataset, BatchDataset
@@ -129,6 +130,16 @@ def more_names(where, names):
             names["model"].fit(dataset, verbose=0, callbacks=[audit])
             gathered.append(audit.receipts[-1].as_dict())
         return {"gathered": gathered}
+    if where == "sources/concatenated:Concatenated:0":
+        Path("recordings").mkdir()
+        for name in ("a", "b", "c"):
+            np.save(Path("recordings", f"{name}.npy"), names["x"])
+        return {"y": np.arange(3 * N)}
+    if where == "sources/image_folder:ImageFolder:0":
+        for name in ("cat", "dog"):
+            Path("photos", name).mkdir(parents=True)
+            for number in range(10):
+                Image.effect_noise((40, 30), 9).save(Path("photos", name, f"{number}.jpg"))
     if where == "tf_data/dataset:to_tf_dataset:0":
         import tensorflow as tf
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +24,16 @@ from hypothesis import strategies as st
 
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.sources import Concatenated, Files
+from keras_npbatch.sources.decoding import Decoding
+from keras_npbatch.sources.image_folder import Images
 from keras_npbatch.sources.sources import as_source, as_sources, num_rows
 from keras_npbatch.testing.array_layouts import ALL_DTYPES, LAYOUTS, filled, laid_out
 from keras_npbatch.testing.strategies import arrays, nests, row_numbers
 from keras_npbatch.tree import leaves, leaves_with_paths
 from tests.comparing import assert_same_array
 from tests.installed import needs
+from tests.pictures import CHINA
 
 MIB = 2**20
 
@@ -294,6 +302,62 @@ def own_storage_of_objects() -> Case:
     return Case(Lookup(values.copy()), values)
 
 
+@cache
+def folder_of_files() -> Path:
+    """With a file for each row, images, and `.npy` files of several rows."""
+    from PIL import Image
+
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    values = filled((12, 3, 2), np.dtype("float32"))
+    picture = Image.open(CHINA).copy()
+    for row in range(12):
+        values[row].tofile(folder / f"{row}.raw")
+        picture.crop((0, 10 * row, 40, 10 * row + 30)).save(folder / f"{row}.jpg")
+    np.save(folder / "a.npy", values[:5])
+    np.save(folder / "b.npy", values[:0])
+    np.save(folder / "c.npy", np.asfortranarray(values[5:9]))
+    np.save(folder / "d.npy", values[9:])
+    return folder
+
+
+def read_raw(path: Path) -> npt.NDArray[np.float32]:
+    return np.fromfile(path, np.float32).reshape(3, 2)
+
+
+def files() -> Case:
+    paths = [folder_of_files() / f"{row}.raw" for row in range(12)]
+    return Case(Files(paths, read=read_raw), filled((12, 3, 2), np.dtype("float32")))
+
+
+def files_as_objects() -> Case:
+    paths = [folder_of_files() / f"{row}.raw" for row in range(12)]
+    data = Files(paths, read=lambda path: path.name, dtype=object)
+    return Case(data, np.array([path.name for path in paths], object))
+
+
+def images(decoder: str) -> Callable[[], Case]:
+    def case() -> Case:
+        from PIL import Image
+
+        paths = [str(folder_of_files() / f"{row}.jpg") for row in range(12)]
+        decoding = Decoding(size=None, decoder=decoder)
+        return Case(Images(paths, decoding), np.stack([np.asarray(Image.open(p)) for p in paths]))
+
+    return case
+
+
+def concatenated_files() -> Case:
+    parts = [folder_of_files() / f"{name}.npy" for name in "abcbd"]
+    return Case(Concatenated(parts, most_open=1), filled((12, 3, 2), np.dtype("float32")))
+
+
+def concatenated_storages() -> Case:
+    values = filled((12, 3, 2), np.dtype("float32"))
+    parts = [values[:5], folder_of_files() / "b.npy", Lookup(values[5:9]), values[:8:-1][::-1]]
+    return Case(Concatenated(parts), values)
+
+
 STORAGES: dict[str, Callable[[], Case]] = {
     "pandas Series": pandas_series,
     "pandas Series of text": pandas_series_of_text,
@@ -305,6 +369,12 @@ STORAGES: dict[str, Callable[[], Case]] = {
     "scipy csr_array": scipy_csr_array,
     "scipy coo_matrix": scipy_coo_with_repeated_entries,
     "scipy csc_array": scipy_csc_of_bools,
+    "files": files,
+    "files as objects": files_as_objects,
+    "images": images("pillow"),
+    "images, simplejpeg": images("simplejpeg"),
+    "concatenated files": concatenated_files,
+    "concatenated storages": concatenated_storages,
     "own class": own_storage(Lookup),
     "own class, views": own_storage(Runs),
     "own class, read-only": own_storage(Frozen),
@@ -347,8 +417,14 @@ def zarr_group(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(params=[*STORAGES, "HDF5", "HDF5, in chunks", "HDF5 of text", "Zarr"])
-def case(request: pytest.FixtureRequest, hdf5: Any, zarr_group: Any) -> Case:
-    name = request.param
+def case(request: pytest.FixtureRequest, hdf5: Any, zarr_group: Any) -> Iterator[Case]:
+    case = case_of(request.param, hdf5, zarr_group)
+    yield case
+    if hasattr(case.data, "close"):
+        case.data.close()
+
+
+def case_of(name: str, hdf5: Any, zarr_group: Any) -> Case:
     if name in STORAGES:
         return STORAGES[name]()
     values = filled((12, 3, 2), np.dtype("float32"))
@@ -397,6 +473,11 @@ def test_what_any_storage_gave_is_the_callers_own(case: Case, rows: list[int]) -
         ("scipy csr_matrix", "shuffled"),
         ("pandas DataFrame of one dtype", "shuffled"),
         ("pandas DataFrame of numbers", "shuffled"),
+        ("files", "repeated"),
+        ("images, simplejpeg", "repeated"),
+        ("concatenated files", "shuffled"),
+        ("concatenated files", "a run"),
+        ("concatenated storages", "repeated"),
         ("own class", "increasing"),
         ("own class", "shuffled"),
         ("own class", "repeated"),
@@ -414,6 +495,7 @@ def test_a_storage_that_can_fill_a_buffer_does(storage: str, rows: str) -> None:
     "storage",
     [
         "own class, objects",
+        "files as objects",
         "pandas DataFrame with objects",
         "pandas Series of text",
     ],

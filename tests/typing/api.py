@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, Shard, each
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, Shard, each, sources
 
 x: npt.NDArray[np.float32] = np.zeros((10, 3), np.float32)
 
@@ -27,11 +27,22 @@ class Slides(BatchDataset):
 ArrayDataset(x, x[:, 0], None, batch_size=4, seed=None, remainder="pad", workers=2)
 ArrayDataset({"a": x}, shard=Shard(0, 2), class_weight={0: 1.0}, start_method="spawn")
 ArrayDataset(x, transform=lambda batch, rng: batch, timeout=1.5, shuffle=False, max_queue_size=2)
+hits: int = BatchDataset(10, cache="8 GB").cache_info().hits
+BatchDataset(10, cache=0.5)
+BatchDataset(10, cache=[])  # type: ignore[arg-type]
 BatchDataset(10, batch_size=4, use_multiprocessing=True, shard="auto")
 Slides(["a"], batch_size=1)
 ArrayDataset(x, transform=[np.negative, each(lambda sample: sample)], augment=each(np.negative))
 SampleDataset(lambda row, rng: x[row], num_samples=10, transform=each(np.negative))
 SampleDataset.of([1, 2, 3], batch_size=2).subset([1])
+
+folder = sources.ImageFolder("photos", (32, 32), label_mode="binary", decoder="pillow")
+ArrayDataset(folder.images, folder.labels, workers=2)
+ArrayDataset(sources.Files(["a"], read=np.load, shape=(3,), dtype="float32"))
+ArrayDataset(sources.Concatenated(["a.npy", x], most_open=4))
+sources.ImageFolder("photos", 32)  # type: ignore[arg-type]
+sources.ImageFolder("photos", (32, 32), label_mode="one-hot")  # type: ignore[arg-type]
+sources.Files("a")  # type: ignore[call-arg]
 
 ArrayDataset(x, batchsize=4)  # type: ignore[call-arg]
 ArrayDataset(x, num_workers=2)  # type: ignore[call-arg]

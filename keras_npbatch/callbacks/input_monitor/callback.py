@@ -12,7 +12,10 @@ from collections import deque
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.callbacks.input_monitor.costs import Costs, advice, measure
 from keras_npbatch.errors import InvalidArgumentError, describe
@@ -36,7 +39,8 @@ class InputMonitor(DatasetCallback):
     At the end of each epoch, it writes to `logs`: `data_wait_time_ms`, the mean wait of a step in
     milliseconds (0 for a batch that was ready); `data_wait_share`, the share of the epoch's time,
     from 0 to 1; `samples_per_second`; and `data_queue_depth`, the mean number of batches that were
-    ready. After each batch, it writes the `data_wait_time_ms` of that step.
+    ready. With a `cache`, `data_cache_share` is the share of the rows that were found in it, from 0
+    to 1. After each batch, it writes the `data_wait_time_ms` of that step.
 
     Example:
 
@@ -75,6 +79,7 @@ class InputMonitor(DatasetCallback):
         self._epoch_began = self._step_began = 0.0
         self._waited = self._waited_now = 0.0
         self._samples = self._ready = self._batches = 0
+        self._found_before: tuple[int, int] | None = None
         self._looked = False
         """Whether the costs of a batch were already measured in this epoch."""
 
@@ -95,6 +100,7 @@ class InputMonitor(DatasetCallback):
         self._waited = 0.0
         self._samples = self._ready = self._batches = 0
         self._looked = False
+        self._found_before = self._found_in_cache()
 
     def trained(self, delivery: Delivery) -> None:
         """Add the figures of a batch."""
@@ -129,6 +135,18 @@ class InputMonitor(DatasetCallback):
         logs["data_wait_share"] = min(self._waited / took_s, 1.0)
         logs["samples_per_second"] = self._samples / took_s
         logs["data_queue_depth"] = self._ready / batches
+        found = self._found_in_cache()
+        if found is not None and self._found_before is not None:
+            hits, rows = np.subtract(found, self._found_before).tolist()
+            logs["data_cache_share"] = hits / max(rows, 1)
+
+    def _found_in_cache(self) -> tuple[int, int] | None:
+        """Rows that were found in the cache, and all that were asked for; None without one."""
+        cache = core_of(self.dataset).cache
+        if cache is None:
+            return None
+        info = cache.info()
+        return info.hits, info.hits + info.misses
 
     def _warn_if_it_is_time(self) -> None:
         last = self._last

@@ -31,6 +31,7 @@ def copied(dataset: Any) -> Any:
     for name, value in vars(dataset).items():
         if isinstance(value, Core):
             core = value.copy_for(twin)
+            core.cache = None  # it would hide that samples are made anew in another way
             for part in core.from_user:
                 setattr(core, part, _copied(getattr(core, part), memo))
             value = core

@@ -1,0 +1,81 @@
+"""Sizes of memory as users write them.
+
+in_bytes("8 GB")      # 8_000_000_000
+in_bytes(0.5)         # half of the memory that this process may use
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch.errors import InvalidArgumentError, describe
+
+__all__ = ["in_bytes", "in_words", "memory_bytes"]
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+}
+_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+def in_bytes(size: Any, name: str) -> int:
+    """A number of bytes.
+
+    Args:
+        size: an int; a text such as `"8 GB"` or `"512 MiB"`; or a float, a share of the memory.
+        name: of the setting, for the message.
+
+    Raises:
+        InvalidArgumentError: for anything else, or for more than there is.
+    """
+    number: float | None = None
+    if isinstance(size, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", size)
+        if found and found[2].upper() in _UNITS:
+            number = float(found[1]) * _UNITS[found[2].upper()]
+    elif isinstance(size, float | np.floating):
+        number = memory_bytes() * float(size) if 0 < size <= 1 else None
+    elif isinstance(size, int | np.integer) and not isinstance(size, bool):
+        number = int(size)
+    if number is None or number < 1:
+        raise InvalidArgumentError(
+            f"{name} is {describe(size)}; expected a size such as '8 GB', a number of bytes, or a "
+            "share of the memory from 0.0 to 1.0."
+        )
+    if number > memory_bytes():
+        raise InvalidArgumentError(
+            f"{name} is {describe(size)}, and there are {in_words(memory_bytes())} of memory; "
+            "expected less. A share such as 0.5 fits any machine."
+        )
+    return int(number)
+
+
+def memory_bytes() -> int:
+    """The memory of this machine, or what its control group leaves this process of it."""
+    try:
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not told on Windows
+        most = 2**63
+    for path in _LIMITS:
+        try:
+            most = min(most, int(path.read_text()))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return most
+
+
+def in_words(num_bytes: int) -> str:
+    """A size for a message: `"8 GB"`."""
+    unit = next(unit for unit in ("TB", "GB", "MB", "KB", "B") if num_bytes >= _UNITS[unit])
+    return f"{num_bytes / _UNITS[unit]:.3g} {unit}"

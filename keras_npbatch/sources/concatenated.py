@@ -1,0 +1,227 @@
+"""`Concatenated`: many arrays or `.npy` files of different lengths as one.
+
+    x = Concatenated(sorted(folder.glob("*.npy")))     # one recording a file
+    train = keras_npbatch.ArrayDataset(x, y)
+
+Nothing is copied together: each row is read from the part that it is in.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.arguments import whole_number
+from keras_npbatch.errors import InvalidDataError, describe
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.arrays import array_source
+from keras_npbatch.sources.npy import Header, open_npy, read_header
+from keras_npbatch.sources.paths import Paths, absolute_paths, refuse_no_list
+from keras_npbatch.sources.source import Empty, Source, is_raw
+from keras_npbatch.sources.sources import as_source
+
+__all__ = ["Concatenated"]
+
+_FEW = 16
+"""Up to so many rows of a file are copied one by one."""
+
+
+class Concatenated:
+    """Parts of different lengths, one after the other.
+
+    Their rows are numbered through: those of the first part, then those of the second. Files are
+    opened when their rows are read, by each worker process anew.
+
+    Example:
+
+    ```python
+    x = keras_npbatch.sources.Concatenated(sorted(Path("recordings").glob("*.npy")))
+    train, test = keras_npbatch.ArrayDataset(x, y).split(0.8, groups=x.part_of(range(len(x))))
+    ```
+
+    Args:
+        parts: a list of paths of `.npy` files, and of whatever `ArrayDataset` takes as a leaf:
+            arrays, memory maps, HDF5 and Zarr datasets, other sources. Each has the shape
+            `(num_rows, *feature_shape)`, with `feature_shape` and dtype in common.
+        most_open: how many files are mapped at once, besides those that other threads are
+            reading at that moment. The one that was not read for longest is closed first.
+
+    Raises:
+        InvalidDataError: if a part can't be read by rows, or differs from the first in more than
+            its length. All headers are read for that, and no file is mapped.
+        InvalidArgumentError: for an invalid `most_open`.
+    """
+
+    chunk_rows: int | None = None
+
+    def __init__(self, parts: Iterable[Any], *, most_open: int = 128) -> None:
+        refuse_no_list(parts, "parts", "paths, arrays or sources")
+        if hasattr(parts, "shape"):
+            raise InvalidDataError(
+                f"parts is {describe(parts)}; expected a list of paths, arrays or sources."
+            )
+        given = list(parts)
+        if not given:
+            raise InvalidDataError(
+                "parts has no items; expected at least one. Check how they were listed."
+            )
+        self.most_open = whole_number("most_open", most_open, least=1)
+        """How many files are mapped at once."""
+        found = [_part(part, f"parts[{number}]") for number, part in enumerate(given)]
+        first = found[0]
+        self.dtype: np.dtype[Any] = first.dtype
+        """The dtype of every part."""
+        for number, (part, each) in enumerate(zip(given, found, strict=True)):
+            if each.dtype != first.dtype or each.shape[1:] != first.shape[1:]:
+                raise InvalidDataError(
+                    f"parts[{number}], {_named(part)}, has samples of shape {each.shape[1:]} and "
+                    f"dtype {each.dtype}; expected shape {first.shape[1:]} and dtype "
+                    f"{first.dtype}, as parts[0], {_named(given[0])}, has. Convert it, or leave it "
+                    "out."
+                )
+        self._starts = np.cumsum([0, *(part.shape[0] for part in found)], dtype=np.int64)
+        self.shape: tuple[int, ...] = (int(self._starts[-1]), *first.shape[1:])
+        """`(num_rows, *feature_shape)`: the rows of all parts."""
+        files = [part for part in found if isinstance(part, Header)]
+        self._sources = {
+            number: part for number, part in enumerate(found) if not isinstance(part, Header)
+        }
+        self.is_in_memory = not files and all(
+            source.is_in_memory for source in self._sources.values()
+        )
+        # In arrays, which worker processes share: there may be very many files.
+        self._file_of = np.cumsum([isinstance(part, Header) for part in found]) - 1
+        self._paths = Paths(header.path for header in files)
+        self._places = np.array(
+            [(file.is_fortran, file.offset, file.checksum) for file in files], np.int64
+        )
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._open: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_behind = ("_lock", "_open")
+        return {name: value for name, value in vars(self).items() if name not in left_behind}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def part_of(self, rows: Iterable[int]) -> npt.NDArray[np.int64]:
+        """The part that each row is in: `groups=` for a split that keeps parts together.
+
+        Args:
+            rows: row numbers.
+
+        Returns:
+            int64 array of shape `(len(rows),)`, the index in `parts` of each.
+
+        Raises:
+            IndexError: for a row that does not exist.
+        """
+        numbers = np.fromiter(rows, np.int64) if isinstance(rows, range) else np.asarray(rows)
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise IndexError(
+                f"rows go from {numbers.min()} to {numbers.max()}; expected numbers from 0 to "
+                f"{len(self) - 1}"
+            )
+        return self._part_of(numbers)
+
+    def _part_of(self, rows: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        return np.searchsorted(self._starts, rows, side="right") - 1
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """Read the rows part by part, each into its place."""
+        parts = self._part_of(rows)
+        order = np.argsort(parts, kind="stable")
+        increasing = parts[order]
+        cuts = (np.flatnonzero(np.diff(increasing)) + 1).tolist()
+        spans = [(a, b) for a, b in pairwise([0, *cuts, len(rows)]) if a < b]
+        inside = rows - self._starts[parts]
+        if len(spans) == 1:
+            return self._source(int(parts[0])).read(inside, empty)
+        shape = (len(rows), *self.shape[1:])
+        out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
+        for begin, end in spans:
+            places, number = order[begin:end], int(increasing[begin])
+            if end - begin <= _FEW and number not in self._sources:
+                array = self._mapped(number)
+                for place in places.tolist():  # less work than to index by an array
+                    out[place] = array[inside[place]]
+                continue
+            source, first, last = self._source(number), int(places[0]), int(places[-1])
+            if last - first == len(places) - 1:  # they lie together
+                there = out[first : last + 1]
+                found = source.read(inside[places], _giving(there))
+                if found is not there:
+                    there[...] = found
+            else:
+                out[places] = source.read(inside[places], np.empty)
+        return out
+
+    def close(self) -> None:
+        """Close all files. Those that are read after that are opened again."""
+        with self._lock:
+            self._open.clear()
+
+    def _source(self, number: int) -> Source:
+        given = self._sources.get(number)
+        if given is not None:
+            return given
+        source = array_source(self._mapped(number), "")
+        assert source is not None
+        return source
+
+    def _mapped(self, number: int) -> npt.NDArray[Any]:
+        """The array of a file, which is opened if it is not open."""
+        with self._lock:
+            found = self._open.get(number)
+            if found is not None:
+                self._open.move_to_end(number)
+                return found
+        found = self._opened(number)  # perhaps by two threads at once, which does no harm
+        with self._lock:
+            self._open[number] = found
+            while len(self._open) > self.most_open:
+                self._open.popitem(last=False)
+        return found
+
+    def _opened(self, number: int) -> npt.NDArray[Any]:
+        file = int(self._file_of[number])
+        is_fortran, offset, checksum = self._places[file].tolist()
+        shape = (int(self._starts[number + 1] - self._starts[number]), *self.shape[1:])
+        header = Header(self._paths[file], shape, self.dtype, bool(is_fortran), offset, checksum)
+        return open_npy(header).view(np.ndarray)  # a plain one is faster to index
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return (
+            f"Concatenated({len(self._starts) - 1} parts, shape={self.shape}, dtype={self.dtype})"
+        )
+
+
+def _part(given: Any, name: str) -> Header | Source:
+    if not isinstance(given, str | os.PathLike):
+        return as_source(given, name)
+    (path,) = absolute_paths([given], name)
+    return read_header(path, name)
+
+
+def _named(part: Any) -> str:
+    return repr(os.fspath(part)) if isinstance(part, str | os.PathLike) else describe(part)
+
+
+def _giving(out: npt.NDArray[Any]) -> Empty:
+    """An `empty` that gives this array."""
+    return lambda shape, dtype: out
