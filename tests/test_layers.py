@@ -173,12 +173,16 @@ def test_only_the_package_itself_may_import_lazily_from_above() -> None:
         "errors",
         "plan.shard",
         "samplers",
+        "sources",
         "testing",
         "tf_data.dataset",
     }
 
 
-HEAVY = sorted({*FRAMEWORKS, "h5py", "pandas", "scipy", "zarr", "sklearn", "matplotlib"})
+HEAVY = sorted(
+    {*FRAMEWORKS, "h5py", "pandas", "scipy", "zarr", "sklearn", "matplotlib"}
+    | {"pyarrow", "polars", "datasets", "xarray", "dask"}
+)
 
 
 def loaded_by(program: str) -> list[str]:

@@ -25,6 +25,7 @@ PUBLIC = [
     "callbacks",
     "errors",
     "samplers",
+    "sources",
     "testing",
     "to_tf_dataset",
 ]
@@ -140,7 +141,7 @@ from tests.test_public_api import check, importable_with
 for name in importable_with("jax"):
     check(name)
 from keras_npbatch import *
-assert ArrayDataset and BatchDataset and callbacks and errors and samplers and testing
+assert ArrayDataset and BatchDataset and callbacks and errors and samplers and sources and testing
 print("done")
 """
     done = subprocess.run(

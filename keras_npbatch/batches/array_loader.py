@@ -91,7 +91,8 @@ class ArrayCore(Core):
         chunked = [source for source in self.sources if isinstance(source, Chunked)]
         heaviest = max(chunked, key=_bytes_of_row, default=None)
         chunk_rows = None if heaviest is None else heaviest.chunk_rows
-        super().__init__(owner, rows, chunk_rows=chunk_rows, **settings)
+        starts = None if heaviest is None else heaviest.chunk_starts
+        super().__init__(owner, rows, chunk_rows=chunk_rows, chunk_starts=starts, **settings)
         held = self.plan.sampler.blocks_held
         for source in chunked:
             if held is not None:

@@ -9,7 +9,7 @@ refused. A NaN in a column of floats is a value and passes, as does NaT in a col
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,45 @@ import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidDataError
 
-__all__ = ["CONVERTED", "how_to_convert", "refuse_nulls"]
+__all__ = ["CONVERTED", "how_to_convert", "refuse_lists", "refuse_null_rows", "refuse_nulls"]
 
 
 CONVERTED = frozenset(("datasets", "polars", "pyarrow", "tensorstore", "xarray"))
 """Packages for whose objects `how_to_convert` knows what to write."""
+
+
+def refuse_null_rows(column: str, rows: Sequence[Any] | npt.NDArray[Any], filling: str) -> None:
+    """Refuse a column if there are rows without a value.
+
+    Args:
+        column: what the column is called in the message.
+        rows: the rows that have no value.
+        filling: what to write to fill them.
+
+    Raises:
+        InvalidDataError: naming the column and the first row.
+    """
+    if not len(rows):
+        return
+    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    raise InvalidDataError(
+        f"{column} has no value in row {rows[0]}{more}, which would become NaN or an object; "
+        f"expected a value in every row. Fill them ({filling}) or leave these rows "
+        "out, and tell the model which were missing by an input or a sample_weight."
+    )
+
+
+def refuse_lists(path: str, least: int, most: int) -> None:
+    """Refuse a column of lists of several lengths: where a source of such lists would begin.
+
+    Raises:
+        InvalidDataError: always.
+    """
+    raise InvalidDataError(
+        f"{path} is a column of lists of {least} to {most} values; expected lists of one length, "
+        "which become an axis. Bring them to one length first, for example with "
+        "`keras.utils.pad_sequences(column.to_pylist())`."
+    )
 
 
 def refuse_nulls(leaf: Any, path: str) -> None:
@@ -33,15 +67,8 @@ def refuse_nulls(leaf: Any, path: str) -> None:
     package = type(leaf).__module__.partition(".")[0]
     columns = {"pandas": _of_pandas, "polars": _of_polars, "pyarrow": _of_arrow}.get(package)
     for name, rows in () if columns is None else columns(leaf):
-        if not len(rows):
-            continue
         column = path if name is None else f"column {name!r} of {path}"
-        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        raise InvalidDataError(
-            f"{column} has no value in row {rows[0]}{more}, which would become NaN or an object; "
-            f"expected a value in every row. Fill them ({_FILLING[package]}) or leave these rows "
-            "out, and tell the model which were missing by an input or a sample_weight."
-        )
+        refuse_null_rows(column, rows, _FILLING[package])
 
 
 _FILLING = {"pandas": "`fillna(0)`", "polars": "`fill_null(0)`", "pyarrow": "`fill_null(0)`"}
