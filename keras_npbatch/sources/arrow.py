@@ -20,6 +20,7 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrow_types import (
     Layout,
     converted,
+    has_nulls,
     layout_of,
     list_sizes,
     null_rows,
@@ -95,7 +96,7 @@ class _Part:
     """One chunk: its values as an array if they are there, and the code of each of its codes."""
 
     def __init__(self, chunk: Any, layout: Layout, codes: Codes | None) -> None:
-        self.view = view_of(chunk, layout) if not len(null_rows(chunk)) else None
+        self.view = None if has_nulls(chunk) else view_of(chunk, layout)
         # The array is kept only if it is needed: then a worker process gets no more than that.
         self.chunk = chunk if self.view is None else None
         self.lookup: npt.NDArray[Any] | None = None
@@ -156,7 +157,7 @@ def column_source(
         refuse_nulls_of(chunks, path, chosen)
     if not layout.is_dictionary and layout.dtype.kind != "O":
         chunks = [chunk for chunk in chunks if len(chunk)] or chunks[:1]
-        if not any(len(null_rows(chunk)) for chunk in chunks):
+        if not any(has_nulls(chunk) for chunk in chunks):
             views = [view_of(chunk, layout) for chunk in chunks]
             arrays = [view for view in views if view is not None]
             if arrays and len(arrays) == len(views):

@@ -17,7 +17,16 @@ from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.filled import UNFILLED
 from keras_npbatch.sources.tables import refuse_lists
 
-__all__ = ["Layout", "converted", "layout_of", "list_sizes", "null_rows", "view_of"]
+__all__ = [
+    "Layout",
+    "converted",
+    "has_nulls",
+    "is_list",
+    "layout_of",
+    "list_sizes",
+    "null_rows",
+    "view_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +238,20 @@ def _lists(
     return _filled(out, fill, missing)
 
 
+def has_nulls(array: Any) -> bool:
+    """Whether an array, a list in it or its dictionary has a null."""
+    array = _stored(array)
+    if array.null_count or getattr(getattr(array, "dictionary", None), "null_count", 0):
+        return True
+    return is_list(array.type) and has_nulls(array.flatten())
+
+
 def null_rows(array: Any) -> npt.NDArray[np.intp]:
     """The rows of an array that have no value, or lists with a null in them."""
     import pyarrow as pa
 
+    if not has_nulls(array):
+        return _NONE
     array = _stored(array)
     if pa.types.is_dictionary(array.type) and array.dictionary.null_count:
         array = array.dictionary_decode()

@@ -12,6 +12,7 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.chunks import ChunkRows
 from keras_npbatch.sources.pieces import starts_of
 from keras_npbatch.sources.source import Source, refuse_scalar
+from keras_npbatch.sources.tables import how_to_convert
 
 __all__ = ["DaskRows", "dask_source"]
 
@@ -54,7 +55,12 @@ class DaskRows(ChunkRows):
 def dask_source(leaf: Any, path: str) -> Source | None:
     """The source of a dask array; else None."""
     is_dask = type(leaf).__module__.partition(".")[0] == "dask"
-    if not is_dask or not hasattr(leaf, "blocks") or not hasattr(leaf, "dtype"):
+    if is_dask and hasattr(leaf, "to_dask_array"):  # a DataFrame or a Series
+        raise InvalidDataError(
+            f"{path} is a {type(leaf).__name__} of dask, which does not know how many rows it has; "
+            f"expected an array. {how_to_convert(leaf, path)}"
+        )
+    if not is_dask or not hasattr(leaf, "blocks"):
         return None
     refuse_scalar(leaf.shape, path)
     if any(length != length for length in leaf.shape):

@@ -1,7 +1,8 @@
 """pandas DataFrames and Series as sources.
 
-A DataFrame is a matrix of one dtype, a Series a column of shape `(rows, 1)`, as Keras has it.
-Categories are read as their codes.
+A DataFrame is one matrix of one dtype, a Series a column of shape `(rows, 1)`, as Keras has them. A
+Series of categories is read as its codes; in a DataFrame, where the other columns are values,
+categories are values too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrow import chunks_of, column_source
 from keras_npbatch.sources.columns import Codes, StackedColumns
@@ -23,7 +23,7 @@ __all__ = ["ExtensionColumn", "FrameRows", "frame_source"]
 
 
 class FrameRows:
-    """A DataFrame of NumPy's dtypes; pandas selects the rows and converts them to one dtype."""
+    """A DataFrame; pandas selects the rows and converts the columns to one dtype."""
 
     is_in_memory = True
     chunk_rows: int | None = None
@@ -31,7 +31,13 @@ class FrameRows:
     def __init__(self, frame: Any) -> None:
         self._frame = frame
         self.shape = tuple(frame.shape)
-        self.dtype = _common(list(frame.dtypes))
+        self.dtype = _common(
+            [
+                # Values are not missing, and then the first one has the NumPy dtype of all.
+                dtype if isinstance(dtype, np.dtype) else frame.iloc[:1, number].to_numpy().dtype
+                for number, dtype in enumerate(frame.dtypes)
+            ]
+        )
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Select the rows by position."""
@@ -50,26 +56,29 @@ class ExtensionColumn:
         array: an `ExtensionArray`.
         path: of the leaf, for messages.
         value: what is read in place of a missing value.
+        coded: whether categories are read as their codes.
     """
 
     is_in_memory = True
     chunk_rows: int | None = None
 
-    def __init__(self, array: Any, path: str, value: Any) -> None:
+    def __init__(self, array: Any, path: str, value: Any, coded: bool = True) -> None:
         self._array, self._codes = array, None
         self.shape: tuple[int, ...] = (len(array), 1)
-        if hasattr(array, "codes") and hasattr(array, "categories"):
-            dtype = array.codes.dtype
-            self._codes = Codes(array.categories.tolist(), dtype, value, path)
-            self.dtype, self._fill = self._codes.dtype, self._codes.fill
-            return
         kind = array.dtype
-        if getattr(kind, "tz", None) is not None:
+        of = getattr(kind, "type", object)  # str for texts
+        of = object if issubclass(of, np.generic) else of
+        if hasattr(array, "codes"):
+            self._codes = Codes(array.categories.tolist(), array.codes.dtype, value, path)
+            self.dtype, self._fill = self._codes.dtype, self._codes.fill
+            if coded:
+                return
+            self._codes, of = None, object
+            self.dtype = array.categories.to_numpy().dtype
+        elif getattr(kind, "tz", None) is not None:
             self.dtype = np.dtype(f"datetime64[{kind.unit}]")  # in UTC
         else:
             self.dtype = np.dtype(getattr(kind, "numpy_dtype", array[:0].to_numpy().dtype))
-        of = getattr(kind, "type", object)  # str for texts
-        of = object if issubclass(of, np.generic) else of
         self._fill = checked_value(value, self.dtype, path, of)
 
     @property
@@ -130,8 +139,7 @@ def frame_source(leaf: Any, path: str) -> Source | None:
     if data.ndim == 1:
         is_plain = isinstance(data.dtype, np.dtype) and value is UNFILLED
         return None if is_plain else _column(data, path, value)
-    are_plain = all(isinstance(dtype, np.dtype) for dtype in data.dtypes)
-    if (are_plain and value is UNFILLED) or not len(data.columns):
+    if value is UNFILLED:
         return FrameRows(data)
     numbered: dict[Any, Any] = {number: data.iloc[:, number] for number in range(data.shape[1])}
     if isinstance(value, Mapping):
@@ -141,12 +149,7 @@ def frame_source(leaf: Any, path: str) -> Source | None:
     for number, column in columns_filled(numbered, value, path).items():  # names may repeat
         series, fill = unwrapped(column)
         name = f"column {data.columns[number]!r} of {path}"
-        columns.append(_column(series, name, fill))
-        if columns[-1].shape[1:] != (1,):
-            raise InvalidDataError(
-                f"{name} is a column of lists in a DataFrame, which is read as one matrix; pass it "
-                f"as a leaf of its own: `{path}[{data.columns[number]!r}]`."
-            )
+        columns.append(ExtensionColumn(series.array, name, fill, coded=False))
     return StackedColumns(columns, _common([column.dtype for column in columns]))
 
 

@@ -81,7 +81,7 @@ class HuggingFaceColumn:
 
 def _is_dataset(data: Any) -> bool:
     package = type(data).__module__.partition(".")[0]
-    return package == "datasets" and hasattr(data, "data") and hasattr(data, "with_format")
+    return package == "datasets" and hasattr(data, "features") and hasattr(data, "data")
 
 
 def _is_column(data: Any) -> bool:

@@ -215,7 +215,7 @@ def polars_source(leaf: Any, path: str) -> Source | None:
                 for name, column in columns_filled(columns, value, path).items()
             ]
         )
-    return _column(data, value, path) if hasattr(data, "null_count") else None
+    return _column(data, value, path) if hasattr(data, "get_chunks") else None
 
 
 def _is_frame(data: Any) -> bool:

@@ -20,7 +20,7 @@ from keras_npbatch.errors import InvalidDataError
 __all__ = ["CONVERTED", "how_to_convert", "refuse_lists", "refuse_null_rows", "refuse_nulls"]
 
 
-CONVERTED = frozenset(("datasets", "polars", "pyarrow", "tensorstore", "xarray"))
+CONVERTED = frozenset(("dask", "datasets", "polars", "pyarrow", "tensorstore"))
 """Packages for whose objects `how_to_convert` knows what to write."""
 
 
@@ -113,29 +113,21 @@ def how_to_convert(leaf: Any, path: str) -> str:
     """What to write for data that can't be read as they are: the last sentence of a message."""
     kind = type(leaf)
     package = kind.__module__.partition(".")[0]
-    if package == "polars":
-        if hasattr(leaf, "collect"):
-            return f"Collect it first: `{path}.collect().to_numpy()`."
-        return f"Convert it: `{path}.to_numpy()`."
-    if package == "pyarrow" and hasattr(leaf, "column_names"):
-        return (
-            f"Convert its columns: `{{name: {path}[name].to_numpy() for name in "
-            f"{path}.column_names}}`."
-        )
-    if package == "pyarrow":
-        if hasattr(leaf.type, "list_size"):
-            return f"Convert it: `np.stack({path}.to_numpy(zero_copy_only=False))`."
-        whole = "" if hasattr(leaf, "chunks") else "zero_copy_only=False"
-        return f"Convert it: `{path}.to_numpy({whole})`."
+    if package == "polars" and hasattr(leaf, "collect"):
+        return f"Collect it: `{path}.collect()`."
+    if package == "pyarrow" and hasattr(leaf, "read_all"):
+        return f"Read it: `{path}.read_all()`."
     if package == "tensorstore":
         return (
             "Read it by rows in a `BatchDataset`: "
             "`def load(self, rows): return self.store[rows].read().result()`."
         )
-    if package == "xarray" and hasattr(leaf, "data_vars"):
-        return f"Pass its variables: `dict({path}.data_vars)`."
+    if package == "dask" and hasattr(leaf, "to_dask_array"):
+        return f"Let dask count its rows: `{path}.to_dask_array(lengths=True)`."
+    if package == "datasets" and isinstance(leaf, dict):
+        return f"Choose a split of it: `{path}[{next(iter(leaf), 'train')!r}]`."
     if package == "datasets" and hasattr(leaf, "with_format"):
-        return f"Pass its columns: `{path}.with_format('numpy')['name'][:]`."
+        return f"Write its rows to a file: `datasets.Dataset.from_generator(lambda: iter({path}))`."
     is_rows = hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")
     if is_rows and not isinstance(leaf, str | bytes | bytearray):
         return (
