@@ -18,6 +18,7 @@ from keras_npbatch.sources.arrow import chunks_of, column_source
 from keras_npbatch.sources.columns import Codes, StackedColumns
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.source import Empty, Source, is_raw
+from keras_npbatch.sources.tables import refuse_nulls
 
 __all__ = ["ExtensionColumn", "FrameRows", "frame_source"]
 
@@ -53,7 +54,7 @@ class ExtensionColumn:
     """An array of pandas with a dtype of pandas' own, or with values to fill; as a column.
 
     Args:
-        array: an `ExtensionArray`.
+        data: a Series, or an `ExtensionArray`.
         path: of the leaf, for messages.
         value: what is read in place of a missing value.
         coded: whether categories are read as their codes.
@@ -62,7 +63,8 @@ class ExtensionColumn:
     is_in_memory = True
     chunk_rows: int | None = None
 
-    def __init__(self, array: Any, path: str, value: Any, coded: bool = True) -> None:
+    def __init__(self, data: Any, path: str, value: Any, coded: bool = True) -> None:
+        array = getattr(data, "array", data)
         self._array, self._codes = array, None
         self.shape: tuple[int, ...] = (len(array), 1)
         kind = array.dtype
@@ -71,15 +73,17 @@ class ExtensionColumn:
         if hasattr(array, "codes"):
             self._codes = Codes(array.categories.tolist(), array.codes.dtype, value, path)
             self.dtype, self._fill = self._codes.dtype, self._codes.fill
-            if coded:
-                return
-            self._codes, of = None, object
-            self.dtype = array.categories.to_numpy().dtype
+            if not coded:
+                self._codes, of = None, object
+                self.dtype = array.categories.to_numpy().dtype
         elif getattr(kind, "tz", None) is not None:
             self.dtype = np.dtype(f"datetime64[{kind.unit}]")  # in UTC
         else:
             self.dtype = np.dtype(getattr(kind, "numpy_dtype", array[:0].to_numpy().dtype))
-        self._fill = checked_value(value, self.dtype, path, of)
+        if self._codes is None:
+            self._fill = checked_value(value, self.dtype, path, of)
+        if self._fill is UNFILLED:
+            refuse_nulls(data, path)
 
     @property
     def categories(self) -> list[Any] | None:
@@ -149,7 +153,7 @@ def frame_source(leaf: Any, path: str) -> Source | None:
     for number, column in columns_filled(numbered, value, path).items():  # names may repeat
         series, fill = unwrapped(column)
         name = f"column {data.columns[number]!r} of {path}"
-        columns.append(ExtensionColumn(series.array, name, fill, coded=False))
+        columns.append(ExtensionColumn(series, name, fill, coded=False))
     return StackedColumns(columns, _common([column.dtype for column in columns]))
 
 
@@ -160,4 +164,4 @@ def _column(data: Any, path: str, value: Any) -> Source:
         stored = array.__arrow_array__()
         source = column_source(chunks_of(stored), stored.type, path, value)
         return source if len(source.shape) > 1 else _AsColumn(source)
-    return ExtensionColumn(array, path, value)
+    return ExtensionColumn(data, path, value)

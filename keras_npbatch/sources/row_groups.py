@@ -46,7 +46,14 @@ class RowGroups(ABC):
     def read(self, number: int, names: list[str]) -> Any:
         """Some columns of a row group, as a table of Arrow."""
         file, group = self._places[number]
-        table = self.open(file, group, names)
+        try:
+            table = self.open(file, group, names)
+        except Exception as error:
+            error.add_note(
+                f"keras_npbatch: raised by row group {group} of {self.name_of(file)}, in columns "
+                f"{', '.join(map(repr, names))}"
+            )
+            raise
         expected = int(self.starts[number + 1] - self.starts[number])
         if table.num_rows != expected:
             raise InvalidDataError(
@@ -182,7 +189,7 @@ def row_groups_in(data: Any, path: str) -> RowGroups:
     for fragment in fragments:
         if not hasattr(fragment, "row_groups"):
             raise InvalidDataError(
-                f"{path} is a pyarrow Dataset of {type(fragment).__name__}s; expected one of "
+                f"{path} is a pyarrow Dataset of other files than Parquet, or of none; expected "
                 f"Parquet files. Read it (`{path}.to_table()`), or write it as Parquet files: "
                 f"`pyarrow.dataset.write_dataset({path}, folder, format='parquet')`."
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tracemalloc
 
 import numpy as np
@@ -242,24 +241,3 @@ def test_a_column_without_rows_is_refused_as_data_without_rows():
             assert as_source(column, "x").shape[0] == 0
             with pytest.raises(InvalidDataError, match=r"^x has 0 rows"):
                 ArrayDataset(column)
-
-
-def test_processes_read_what_threads_read():
-    """Chunks, bits, texts and dictionaries are sent; the memory of numbers is shared."""
-    n = 6000
-    table = pa.table(
-        {
-            "number": pa.chunked_array([np.arange(n / 2), np.arange(n / 2)]),
-            "bit": pa.array(np.arange(n) % 3 == 0),
-            "code": pa.array([f"text {k % 5}" for k in range(n)]).dictionary_encode(),
-            "lists": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(n * 4)), 4),
-        }
-    )
-    table = table.slice(5)
-    settings = {"batch_size": 1500, "seed": 0, "transform": lambda batch: batch}
-    alone = ArrayDataset(table, workers=0, **settings)
-    with ArrayDataset(table, workers=2, use_multiprocessing=True, **settings) as together:
-        for here, there in zip(alone, together, strict=True):
-            for name in table.column_names:
-                np.testing.assert_array_equal(here[name], there[name])
-    assert math.prod(alone.load(np.array([3]))["lists"].shape) == 4
