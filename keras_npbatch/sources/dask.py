@@ -69,4 +69,10 @@ def dask_source(leaf: Any, path: str) -> Source | None:
             f"that knows how many rows each has. Let dask count them: "
             f"`{path}.compute_chunk_sizes()`."
         )
+    if isinstance(getattr(leaf, "_meta", None), np.ma.MaskedArray):
+        raise InvalidDataError(
+            f"{path} is a dask array of masked arrays, and the masks would be lost; expected plain "
+            f"ones. Fill them (`dask.array.ma.filled({path}, value)`) and pass the mask as "
+            "sample_weight or as an input of its own."
+        )
     return DaskRows(leaf, path)

@@ -124,8 +124,10 @@ def checked_value(value: Any, dtype: np.dtype[Any], path: str, of: type = object
     given = value.value if is_for_all else value
     fits, expected = _fits(given, dtype, of)
     if fits:
+        if isinstance(given, datetime.datetime) and given.tzinfo is not None:
+            given = given.astimezone(datetime.UTC).replace(tzinfo=None)  # as columns are read
         is_time = dtype.kind in "mM"
-        return np.array(given).astype(dtype)[()] if is_time else given
+        return np.array(given, f"{dtype.kind}8").astype(dtype)[()] if is_time else given
     if is_for_all:
         return UNFILLED
     raise InvalidDataError(

@@ -85,6 +85,10 @@ class Parquet:
                 f"columns is {columns!r}; expected a list of names. For one column: "
                 f"Parquet(paths)[{columns!r}]."
             )
+        if not isinstance(paths, str | os.PathLike | Sequence) or isinstance(paths, bytes):
+            raise InvalidArgumentError(
+                f"paths is {describe(paths)}; expected a path, or a list of paths."
+            )
         given: Any
         if isinstance(paths, str | os.PathLike):
             given = os.fspath(paths)
@@ -97,7 +101,7 @@ class Parquet:
         except (OSError, ValueError) as error:
             raise InvalidDataError(
                 f"the Parquet files {describe(given)} can't be opened: {error}. Expected paths of "
-                "Parquet files, or of a folder of them."
+                "Parquet files, or of a folder of them; for a pattern, `sorted(glob.glob(pattern))`."
             ) from error
         self._groups = row_groups_in(found, "Parquet(paths)")
         names = self._groups.names if columns is None else list(columns)
@@ -137,6 +141,11 @@ class Parquet:
     def __getitem__(self, names: str | Sequence[str]) -> Parquet:
         if isinstance(names, str):
             return self._of(self._groups, [names], is_column=True)
+        if not isinstance(names, list | tuple):
+            raise InvalidArgumentError(
+                f"{describe(names)} is no column of the Parquet files; expected a name, or a list "
+                "of names. Rows are chosen in the dataset: `subset(rows)`, `split(...)`."
+            )
         return self._of(self._groups, list(names))
 
     def __repr__(self) -> str:

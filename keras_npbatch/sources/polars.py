@@ -75,9 +75,11 @@ class PolarsColumn:
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Gather the rows, and convert them."""
-        gathered = self._series.gather(rows)
         shape = (len(rows), *self.shape[1:])
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
+        if not out.size:  # from which polars before 1.10 can't gather
+            return out
+        gathered = self._series.gather(rows)
         if self._lookup is not None:
             gathered = gathered.to_physical()
         self._put(gathered, out)
@@ -160,12 +162,12 @@ def _dtype_of(kind: Any, path: str) -> np.dtype[Any]:
     if kind in (pl.Datetime, pl.Duration):
         name = "datetime64" if kind == pl.Datetime else "timedelta64"
         return np.dtype(f"{name}[{kind.time_unit}]")
-    if kind.is_numeric() and kind != pl.Decimal:
-        found: np.dtype[Any] = pl.Series([0]).cast(kind).to_numpy().dtype
-        if found.kind in "iuf":
-            return found
-    line = "Cast it to numbers: `column.cast(polars.Float64)`."
-    if kind == pl.Struct:
+    if kind.is_numeric() and hasattr(np, str(kind).lower()):
+        return np.dtype(str(kind).lower())
+    line = "Read it by rows in a `BatchDataset`."
+    if kind.is_numeric():  # decimals, and whole numbers of 128 bits
+        line = "Cast it to numbers: `column.cast(polars.Float64)`."
+    elif kind == pl.Struct:
         line = "Pass its fields as columns of their own: `frame.unnest(name)`."
     elif kind == pl.Time:
         line = "Cast it to numbers: `column.cast(polars.Int64)`."

@@ -74,6 +74,10 @@ def test_what_dask_does_not_know_is_refused_with_what_to_write():
     )
     known = lazy[lazy[:, 0] > 500].compute_chunk_sizes()
     np.testing.assert_array_equal(as_source(known, "x").read(np.array([0]), np.empty), X[126:127])
+    masked = da.ma.masked_equal(lazy, 5)
+    with pytest.raises(InvalidDataError, match=r"^x is a dask array of masked arrays, and the ma"):
+        as_source(masked, "x")
+    assert as_source(da.ma.filled(masked, 9), "x").read(np.array([1]), np.empty)[0, 1] == 9
     with pytest.raises(InvalidDataError, match=r"^x has no dimension"):
         as_source(lazy.sum(), "x")
 

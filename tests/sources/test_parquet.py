@@ -264,8 +264,18 @@ def test_paths_that_are_no_parquet_files_are_refused(tmp_path):
     for path in (tmp_path / "missing.parquet", tmp_path / "text.parquet", tmp_path):
         with pytest.raises(InvalidDataError, match=r"^the Parquet files .* can't be opened: "):
             sources.Parquet(path)
+    for paths in (3, b"x"):
+        with pytest.raises(InvalidArgumentError, match=r"expected a path, or a list of paths"):
+            sources.Parquet(paths)
     with pytest.raises(InvalidArgumentError, match=r"expected a list of names\. For one"):
         sources.Parquet(tmp_path, columns="age")
+
+
+def test_rows_are_not_chosen_in_the_files(data):
+    for names in (0, slice(2)):
+        with pytest.raises(InvalidArgumentError, match=r"expected a name, or a list of names"):
+            data[names]
+    assert repr(data["y"]) == "Parquet of 1000 rows, 12 row groups, column 'y'"
 
 
 def test_an_open_file_can_t_be_sent_to_processes(folder):
