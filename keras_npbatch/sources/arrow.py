@@ -75,6 +75,14 @@ class ArrowColumn:
         """The categories of a dictionary, in the order of their codes."""
         return None if self._codes is None else self._codes.categories
 
+    def fill(self, out: npt.NDArray[Any]) -> None:
+        """Put all rows into an array, which may be a column of a matrix."""
+        for part, begin, end in zip(self._parts, self._starts, self._starts[1:], strict=False):
+            if part.view is not None and part.lookup is None:
+                out[begin:end] = part.view
+            else:
+                out[begin:end] = self.read(np.arange(begin, end), np.empty)
+
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Take the rows of each chunk, and convert them."""
         shape = (len(rows), *self.shape[1:])

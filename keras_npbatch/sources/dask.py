@@ -49,7 +49,7 @@ class DaskRows(ChunkRows):
 
     def pick(self, chunk: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
         """Rows of a block."""
-        return chunk[rows]
+        return chunk.take(rows, axis=0)
 
 
 def dask_source(leaf: Any, path: str) -> Source | None:

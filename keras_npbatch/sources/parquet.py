@@ -27,7 +27,7 @@ from keras_npbatch.sources.arrow import (
 )
 from keras_npbatch.sources.arrow_types import layout_of, list_sizes
 from keras_npbatch.sources.chunks import ChunkRows
-from keras_npbatch.sources.columns import Codes, StackedColumns
+from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
 from keras_npbatch.sources.slices import CHUNKS_KEPT
@@ -101,7 +101,8 @@ class Parquet:
         except (OSError, ValueError) as error:
             raise InvalidDataError(
                 f"the Parquet files {describe(given)} can't be opened: {error}. Expected paths of "
-                "Parquet files, or of a folder of them; for a pattern, `sorted(glob.glob(pattern))`."
+                "Parquet files, or of a folder of them; of a pattern: "
+                "`sorted(glob.glob(pattern))`."
             ) from error
         self._groups = row_groups_in(found, "Parquet(paths)")
         names = self._groups.names if columns is None else list(columns)
@@ -251,12 +252,16 @@ class ParquetMatrix(ChunkRows):
 
     def decode(self, number: int) -> npt.NDArray[Any]:
         """A row group as a matrix."""
-        stacked = StackedColumns(list(self._together.decode(number).values()))
-        return stacked.read(np.arange(stacked.shape[0]), np.empty)
+        columns = self._together.decode(number)
+        rows = int(self._starts[number + 1] - self._starts[number])
+        matrix = np.empty((rows, len(columns)), self.dtype)
+        for place, column in enumerate(columns.values()):
+            column.fill(matrix[:, place])
+        return matrix
 
     def pick(self, chunk: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
         """Rows of the matrix."""
-        return chunk[rows]
+        return chunk.take(rows, axis=0)
 
 
 def _as_parquet(data: Any, path: str) -> Parquet | None:

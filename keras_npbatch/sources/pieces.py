@@ -61,9 +61,26 @@ class JoinedArrays:
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Gather the rows of each array."""
         out = empty((len(rows), *self.shape[1:]), self.dtype)
-        for number, at, inside in by_piece(rows, self._starts):
-            out[at] = self._arrays[number][inside]
+        if not len(rows):
+            return out
+        # Not `by_piece`: of a thousand small arrays, a batch has a row or two of each, and then
+        # what is done for each of them is what takes the time.
+        order = np.argsort(rows, kind="stable")
+        increasing = rows[order]
+        which = np.searchsorted(self._starts, increasing, side="right") - 1
+        increasing = increasing - self._starts[which]
+        edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(rows)]
+        found = out if len(edges) == 2 and _is_in_order(order) else np.empty_like(out)
+        for begin, end in pairwise(edges):
+            array = self._arrays[which[begin]]
+            array.take(increasing[begin:end], 0, found[begin:end], "clip")
+        if found is not out:
+            out[order] = found
         return out
+
+
+def _is_in_order(order: npt.NDArray[np.intp]) -> bool:
+    return bool((np.diff(order) == 1).all())
 
 
 def joined_arrays(arrays: Sequence[npt.NDArray[Any]], path: str) -> Source:

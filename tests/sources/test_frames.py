@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -86,6 +88,25 @@ def test_what_pandas_calls_missing_is_filled():
     assert numbers.tolist() == [[-1, -2, 20], [1.5, 1, 10], [-1, -2, 20]]
     with pytest.raises(InvalidDataError, match=r"^column 'na' of x has no value in row 2,"):
         read(sources.Filled(frame[["nan", "na"]], {"nan": 0}))
+
+
+def test_neither_making_a_source_nor_reading_converts_the_whole():
+    numbers = pd.array(np.arange(2**21), "Int64")
+    series = {
+        "nullable": pd.Series(numbers),
+        "frame": pd.DataFrame({"a": numbers, "b": np.zeros(2**21)}),
+        "category": pd.Series(pd.Categorical.from_codes(np.arange(2**21) % 100, range(100))),
+        "zone": pd.Series(pd.to_datetime(np.arange(2**21), utc=True)),
+    }
+    for name, leaf in series.items():
+        tracemalloc.start()
+        try:
+            as_source(leaf, "x").read(ROWS, np.empty)
+            most = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        # Whether a value is missing is a byte a row, and for a date a comparison of all.
+        assert most < 2**23, name
 
 
 def test_columns_of_lists_keep_their_axis():

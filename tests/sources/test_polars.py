@@ -28,7 +28,12 @@ KINDS = {
     "bytes": (pl.Binary, st.binary(max_size=3), b"?", "object"),
     "date": (pl.Date, st.dates(), datetime.date(2020, 1, 1), "datetime64[D]"),
     "time": (pl.Datetime("us"), st.datetimes(), datetime.datetime(2020, 1, 1), "datetime64[us]"),
-    "span": (pl.Duration("us"), st.timedeltas(), datetime.timedelta(1), "timedelta64[us]"),
+    "span": (
+        pl.Duration("us"),
+        st.timedeltas(datetime.timedelta(-9999), datetime.timedelta(9999)),
+        datetime.timedelta(1),
+        "timedelta64[us]",
+    ),
     "lists": (pl.List(pl.Int16), PAIRS, 9, "int16"),
     "arrays": (pl.Array(pl.Int32, 2), PAIRS, 9, "int32"),
     "arrays of arrays": (

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch import ArrayDataset, BatchDataset, Shard
+from keras_npbatch import ArrayDataset, BatchDataset, Shard, sources
 
 x: npt.NDArray[np.float32] = np.zeros((10, 3), np.float32)
 
@@ -30,6 +30,12 @@ ArrayDataset(x, transform=lambda batch, rng: batch, timeout=1.5, shuffle=False, 
 BatchDataset(10, batch_size=4, use_multiprocessing=True, shard="auto")
 Slides(["a"], batch_size=1)
 
+data = sources.Parquet(["a.parquet"], columns=["age", "label"])
+ArrayDataset(data[["age"]], sources.Filled(data["label"], 0))
+names: list[Any] = sources.categories(data["label"])
+
+sources.Parquet()  # type: ignore[call-arg]
+sources.Filled(data)  # type: ignore[call-arg]
 ArrayDataset(x, batchsize=4)  # type: ignore[call-arg]
 ArrayDataset(x, num_workers=2)  # type: ignore[call-arg]
 ArrayDataset(x, num_samples=10)  # type: ignore[call-arg]
