@@ -58,7 +58,8 @@ class ChunkRows(ABC):
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """Keep what is needed to read each block once; see `Chunked`."""
         assert self.chunk_rows is not None
-        groups = max(2, 1 + -(-ahead // (block_rows * blocks)))
+        usual = min(block_rows, max(1, self.shape[0] // (len(self._starts) - 1)))
+        groups = max(2, 1 + -(-ahead // (usual * blocks)))
         of_block = -(-block_rows // self.chunk_rows)
         if block_rows % self.chunk_rows:  # a block may begin and end within a chunk
             of_block = -(-block_rows // int(np.diff(self._starts).min())) + 1

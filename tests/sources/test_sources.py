@@ -9,6 +9,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from keras_npbatch.sources.sources import as_source, as_sources, num_rows
 from keras_npbatch.testing.array_layouts import ALL_DTYPES, LAYOUTS, filled, laid_out
 from keras_npbatch.testing.strategies import arrays, nests, row_numbers
 from keras_npbatch.tree import leaves, leaves_with_paths
+from keras_npbatch.workers.processes.sending import Package, unpack
 from tests.comparing import assert_same_array
 from tests.installed import needs
 
@@ -474,6 +476,15 @@ def zarr_group(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return group
 
 
+@pytest.fixture(scope="module", autouse=True)
+def event_loop_of_polars() -> None:
+    """With the first of some calls, polars starts an event loop that stays."""
+    with suppress(ImportError):
+        import polars as pl
+
+        pl.concat([pl.Series([True, None])] * 2, rechunk=False).gather([0]).is_null().to_numpy()
+
+
 @pytest.fixture(params=[*STORAGES, "HDF5", "HDF5, in chunks", "HDF5 of text", "Zarr"])
 def case(request: pytest.FixtureRequest, hdf5: Any, zarr_group: Any) -> Case:
     name = request.param
@@ -582,6 +593,16 @@ def test_threads_may_read_from_one_source_at_once(case: Case) -> None:
     with ThreadPoolExecutor(4) as pool:
         for rows, found in zip(numbers, pool.map(read, range(40)), strict=True):
             assert_same_array(found, case.rows[rows])
+
+
+@pytest.mark.parametrize("name", [name for name in STORAGES if name != "Parquet table"])
+def test_a_source_that_was_sent_reads_the_same_rows(name: str) -> None:
+    data, expected = STORAGES[name]()
+    with ExitStack() as opened:
+        package = Package.of(as_source(data, "x"), opened)
+        sent = unpack(package.descriptor, package.num_bytes)
+    rows = np.array([11, 0, 5, 5])
+    assert_same_array(sent.read(rows, np.empty), expected[rows])
 
 
 @needs("torch")
