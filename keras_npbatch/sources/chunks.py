@@ -14,7 +14,13 @@ from keras_npbatch.sources.slices import CHUNKS_KEPT
 from keras_npbatch.sources.source import Empty, Reading, is_raw
 from keras_npbatch.sources.stock import Stock
 
-__all__ = ["ChunkRows"]
+__all__ = ["ChunkRows", "kept_chunks"]
+
+
+def kept_chunks(starts: Rows) -> Stock[Any]:
+    """A stock of chunks, of which the first rows and the number of all rows are given."""
+    sizes = np.diff(starts)
+    return Stock(CHUNKS_KEPT * int(sizes.max(initial=1)), sizes)
 
 
 class ChunkRows(ABC):
@@ -39,7 +45,7 @@ class ChunkRows(ABC):
         self._starts = starts
         self.shape, self.dtype = (int(starts[-1]), *shape), dtype
         self.chunk_rows: int | None = int(np.diff(starts).max(initial=0)) or None
-        self._stock: Stock[Any] = Stock(CHUNKS_KEPT) if stock is None else stock
+        self._stock: Stock[Any] = kept_chunks(starts) if stock is None else stock
 
     @abstractmethod
     def decode(self, number: int) -> Any:
@@ -58,12 +64,10 @@ class ChunkRows(ABC):
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """Keep what is needed to read each block once; see `Chunked`."""
         assert self.chunk_rows is not None
-        usual = min(block_rows, max(1, self.shape[0] // (len(self._starts) - 1)))
-        groups = max(2, 1 + -(-ahead // (usual * blocks)))
-        of_block = -(-block_rows // self.chunk_rows)
+        rows = ahead + 2 * blocks * block_rows  # the groups that `ahead` rows are in
         if block_rows % self.chunk_rows:  # a block may begin and end within a chunk
-            of_block = -(-block_rows // int(np.diff(self._starts).min())) + 1
-        self._stock.most = max(self._stock.most, groups * blocks * of_block)
+            rows = -(-rows * (block_rows + 2 * self.chunk_rows) // block_rows)
+        self._stock.most = max(self._stock.most, rows)
 
     def forget(self) -> None:
         """Keep nothing: what is stored may have changed."""
@@ -72,7 +76,7 @@ class ChunkRows(ABC):
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
         num_chunks = len(self._starts) - 1
-        if self.chunk_rows is None or num_chunks <= self._stock.most:
+        if self.chunk_rows is None or self.shape[0] <= self._stock.most:
             return None
         touched = num_chunks * (1 - (1 - 1 / num_chunks) ** batch_size)
         rows_read = touched * self.shape[0] / num_chunks

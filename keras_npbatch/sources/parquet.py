@@ -26,11 +26,10 @@ from keras_npbatch.sources.arrow import (
     refuse_nulls_of,
 )
 from keras_npbatch.sources.arrow_types import layout_of, list_sizes
-from keras_npbatch.sources.chunks import ChunkRows
+from keras_npbatch.sources.chunks import ChunkRows, kept_chunks
 from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
-from keras_npbatch.sources.slices import CHUNKS_KEPT
 from keras_npbatch.sources.source import Source
 from keras_npbatch.sources.stock import Stock
 from keras_npbatch.sources.tables import refuse_lists
@@ -162,7 +161,7 @@ class _Together:
         self.groups = groups
         self.columns: dict[str, _Column] = {}
         """Each is added by the source that reads it."""
-        self.stock: Stock[dict[str, ArrowColumn]] = Stock(CHUNKS_KEPT)
+        self.stock: Stock[dict[str, ArrowColumn]] = kept_chunks(groups.starts)
 
     def decode(self, number: int) -> dict[str, ArrowColumn]:
         """The columns of a row group."""

@@ -14,26 +14,38 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from keras_npbatch.samplers.order import Rows
+
 __all__ = ["Stock"]
 
 _Chunk = TypeVar("_Chunk")
 
 
 class Stock(Generic[_Chunk]):
-    """Chunks by their numbers, at most `most` of them; the one not used for longest goes first."""
+    """Chunks by their numbers; if there are too many, the one not used for longest goes first.
 
-    def __init__(self, most: int) -> None:
+    Args:
+        most: how many chunks are kept, or how many rows if `sizes` is given.
+        sizes: the rows of each chunk, if they differ.
+    """
+
+    def __init__(self, most: int, sizes: Rows | None = None) -> None:
         self.most = most
-        """How many chunks are kept; what is changed holds from the next chunk on."""
+        """What is changed here holds from the next chunk on."""
+        self._sizes = sizes
         self._begin()
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._chunks: OrderedDict[int, _Chunk] = OrderedDict()
         self._decoding: dict[int, threading.Event] = {}
+        self._held = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"most": self.most}  # chunks are not sent: a worker process decodes its own
+        return {
+            "most": self.most,
+            "_sizes": self._sizes,
+        }  # chunks are not sent: a worker process decodes its own
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -49,6 +61,10 @@ class Stock(Generic[_Chunk]):
         """Keep nothing: what is stored may have changed."""
         with self._lock:
             self._chunks.clear()
+            self._held = 0
+
+    def _size(self, number: int) -> int:
+        return 1 if self._sizes is None else int(self._sizes[number])
 
     def get(self, number: int, decode: Callable[[int], _Chunk]) -> _Chunk:
         """A chunk, kept or decoded; by one thread, for all that wait for it."""
@@ -65,9 +81,10 @@ class Stock(Generic[_Chunk]):
                     continue  # kept now, or the other thread has failed
                 found = decode(number)
                 with self._lock:
+                    self._held += self._size(number)
                     self._chunks[number] = found
-                    while len(self._chunks) > self.most:
-                        self._chunks.popitem(last=False)
+                    while self._held > self.most and len(self._chunks) > 1:
+                        self._held -= self._size(self._chunks.popitem(last=False)[0])
                 return found
             finally:
                 with self._lock:

@@ -6,6 +6,7 @@ import pickle
 import threading
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from keras_npbatch.sources.stock import Stock
@@ -39,6 +40,19 @@ def test_the_chunk_that_was_not_used_for_longest_goes_first():
     assert (1 in stock, 2 in stock, 3 in stock, len(stock)) == (True, False, True, 2)
     stock.forget()
     assert len(stock) == 0
+
+
+def test_chunks_that_differ_in_size_are_kept_by_their_rows():
+    stock = Stock(10, np.array([4, 4, 2, 9]))
+    for number in (0, 1, 2):
+        stock.get(number, str)
+    assert len(stock) == 3
+    stock.get(3, str)  # of 9 rows: no other is left
+    assert (len(stock), 3 in stock) == (1, True)
+    stock.forget()
+    for number in (0, 1, 2):
+        stock.get(number, str)
+    assert len(stock) == 3
 
 
 def test_a_chunk_that_could_not_be_decoded_is_tried_again():
