@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 _DOCS = Path(__file__).parent.parent / "docs"
-_PAGES = ["files.md", "mixing.md", "samplers.md", "samples.md"]
+_PAGES = ["files.md", "mixing.md", "samplers.md", "samples.md", "tables.md"]
 
 
 @pytest.mark.parametrize("page", _PAGES)

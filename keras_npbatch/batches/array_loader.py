@@ -98,7 +98,8 @@ class ArrayCore(Core):
                 "cache was given, and all data are arrays in memory; expected data that are read "
                 "from files or by a function. Leave cache out: the arrays are the cache."
             )
-        super().__init__(owner, rows, chunk_rows=chunk_rows, **settings)
+        starts = None if heaviest is None else heaviest.chunk_starts
+        super().__init__(owner, rows, chunk_rows=chunk_rows, chunk_starts=starts, **settings)
         held = self.plan.sampler.blocks_held
         for source in chunked:
             if held is not None:

@@ -98,6 +98,7 @@ class Core:
         makes_whole_batches: whether the owner overrides `__getitem__`.
         settings: who makes the batches; None: the calling thread, as for a plain `Batches`.
         chunk_rows: rows that the storage of the data reads together, if it reads in chunks.
+        chunk_starts: the first row of each chunk, and the number of all rows, if chunks differ.
     """
 
     from_user: ClassVar[tuple[str, ...]] = ("transform", "augment")
@@ -121,6 +122,7 @@ class Core:
         shard: Shard | tuple[int, int] | None = None,
         cache: str | float | None = None,
         chunk_rows: int | None = None,
+        chunk_starts: Rows | None = None,
     ) -> None:
         self.makes_whole_batches = makes_whole_batches
         self.settings = settings
@@ -135,6 +137,8 @@ class Core:
             remainder=remainder if is_plain(chosen) else "keep",
             shard=Shard.of(shard),
         )
+        if chunk_starts is not None:
+            chosen = chosen.along(chunk_starts)
         chosen = chosen.checked(plan.num_rows, chunk_rows)
         if chosen.cuts_batches and remainder == "spread":
             raise InvalidArgumentError(

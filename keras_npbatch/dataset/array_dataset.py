@@ -41,10 +41,11 @@ class ArrayDataset(BatchDataset):
     ```
 
     Args:
-        x: inputs: any nesting of dicts, tuples and lists of NumPy arrays, memory maps, pandas
-            columns, scipy sparse matrices, or anything else with `shape`, `dtype` and row
-            indexing (such as HDF5 and Zarr datasets), each of shape
-            `(num_samples, *feature_shape)`.
+        x: inputs: any nesting of dicts, tuples and lists of NumPy arrays, memory maps, tables and
+            columns (pandas, polars, Arrow, Parquet, Hugging Face, xarray, dask), scipy sparse
+            matrices, or anything else with `shape`, `dtype` and row indexing (such as HDF5 and
+            Zarr datasets), each of shape `(num_samples, *feature_shape)`. A table of columns of
+            several types is a dict of them, except for a pandas DataFrame, which is a matrix.
         y: targets, nested in the same ways, or None.
         sample_weight: weights, nested like `y`, or None. Can't be combined with `class_weight`.
         batch_size: samples in a full batch. For this and all other settings, see

@@ -3,13 +3,16 @@
 For data that the storage reads in chunks: a full shuffle touches about as many chunks as a batch
 has rows, and reads each of them again and again. Here each block is read once an epoch.
 
-A block is `block_rows` adjacent rows of the data. The blocks are shuffled and taken in groups of
-`blocks`; the rows of a group are shuffled together. Of the whole data, the order takes no memory;
-of a part of a split 8 bytes a block.
+A block is `block_rows` adjacent rows of the data, or a chunk, if chunks differ in size. The blocks
+are shuffled and taken in groups of `blocks`; the rows of a group are shuffled together. Of the
+whole data, the order takes no memory; of a part of a split, and of chunks that differ, 8 bytes a
+block.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -66,6 +69,7 @@ class BlockShuffle(TableSampler):
             block_rows = whole_number("block_rows", block_rows, least=1, most=MAX_ROWS)
         self._block_rows = block_rows
         self._blocks = whole_number("blocks", blocks, least=1, most=_MOST_MIXED)
+        self._starts: Rows | None = None
         if self._blocks * (block_rows or 1) > _MOST_MIXED:
             raise InvalidArgumentError(
                 f"BlockShuffle mixes {self._blocks} blocks of {block_rows} rows; expected at most "
@@ -75,10 +79,26 @@ class BlockShuffle(TableSampler):
     @property
     def identity(self) -> str:
         """The sampler in words."""
+        if self._starts is not None:
+            digest = hashlib.blake2b(self._starts.tobytes(), digest_size=4).hexdigest()
+            chunks = f"{len(self._starts) - 1} chunks, {digest}"
+            return f"BlockShuffle(blocks={self._blocks} of {chunks})"
         return f"BlockShuffle(block_rows={self._block_rows}, blocks={self._blocks})"
+
+    def along(self, chunk_starts: Rows) -> BlockShuffle:
+        """This sampler with the chunks as its blocks, unless it was given a block size."""
+        if self._block_rows is not None:
+            return self
+        found = copy.copy(self)  # without its tables
+        largest = int(np.diff(chunk_starts).max(initial=1))
+        found._blocks = max(1, min(self._blocks, _MOST_MIXED // largest))
+        found._starts = chunk_starts
+        return found
 
     def checked(self, num_rows: int, chunk_rows: int | None) -> BlockShuffle:
         """This sampler with a block size, which fits the data."""
+        if self._starts is not None:
+            return self
         if self._block_rows is None:
             rows = min(chunk_rows or _BLOCK_ROWS, num_rows, max(1, _MOST_MIXED // self._blocks))
             return BlockShuffle(rows, self._blocks)
@@ -91,17 +111,27 @@ class BlockShuffle(TableSampler):
 
     def order(self, rows: Available, global_batch_size: int, seed: int, epoch: int) -> Order:
         """The order of one epoch."""
-        size = self._block_rows or _BLOCK_ROWS
-        if isinstance(rows, WholeData):
+        size = self.blocks_held[0]
+        if self._starts is None and isinstance(rows, WholeData):
             groups: _Groups = _WholeGroups(rows.num_rows, size, self._blocks, seed, epoch)
         else:
-            firsts = self.table(rows, lambda _: _first_numbers(rows, size))
+            starts = self._starts
+            firsts = self.table(
+                rows,
+                lambda _: (
+                    _first_numbers(rows, size)
+                    if starts is None
+                    else _with_rows(rows.below(starts[:-1]), rows)
+                ),
+            )
             groups = _Groups(firsts, size, self._blocks, seed, epoch)
         return translated(groups, rows)
 
     @property
     def blocks_held(self) -> tuple[int, int]:
         """Rows of a block, and blocks that are mixed at a time."""
+        if self._starts is not None:
+            return int(np.diff(self._starts).max()), self._blocks
         return self._block_rows or _BLOCK_ROWS, self._blocks
 
 
@@ -112,7 +142,12 @@ def _first_numbers(rows: Available, size: int) -> Rows:
     for start in range(0, num_blocks, _AT_ONCE):
         edges = np.arange(start, min(start + _AT_ONCE, num_blocks), dtype=np.int64) * size
         parts.append(rows.below(edges))
-    firsts = np.append(np.concatenate(parts), rows.num_samples)
+    return _with_rows(np.concatenate(parts), rows)
+
+
+def _with_rows(firsts: Rows, rows: Available) -> Rows:
+    """The numbers of the first rows, without blocks that have none; and of all rows."""
+    firsts = np.append(firsts, rows.num_samples)
     has_rows = np.append(np.diff(firsts) > 0, True)
     found: Rows = firsts[has_rows]
     return found

@@ -101,6 +101,11 @@ class Own(TableSampler):
         """What the sampler says itself, or its name and a digest of its first epoch."""
         return self._identity
 
+    def along(self, chunk_starts: Rows) -> Own:
+        """This order for data in chunks of different sizes."""
+        given = self._given
+        return Own(given.along(chunk_starts)) if isinstance(given, Sampler) else self
+
     def checked(self, num_rows: int, chunk_rows: int | None) -> Own:
         """The same, of which an epoch has been looked at."""
         rows, given = WholeData(num_rows), self._given

@@ -104,6 +104,14 @@ class Sampler(ABC):
         """
         return self
 
+    def along(self, chunk_starts: Rows) -> Sampler:
+        """This sampler for data in chunks of different sizes.
+
+        Args:
+            chunk_starts: the first row of each chunk, and the number of all rows.
+        """
+        return self
+
     @property
     def identity(self) -> str:
         """The sampler and all that decides its orders, in words: equal words mean equal orders."""

@@ -6,8 +6,11 @@ train = keras_npbatch.ArrayDataset(folder.images, folder.labels)
 
 from __future__ import annotations
 
+from keras_npbatch.sources.categories import categories
 from keras_npbatch.sources.concatenated import Concatenated
 from keras_npbatch.sources.files import Files
+from keras_npbatch.sources.filled import Filled
 from keras_npbatch.sources.image_folder import ImageFolder
+from keras_npbatch.sources.parquet import Parquet
 
-__all__ = ["Concatenated", "Files", "ImageFolder"]
+__all__ = ["Concatenated", "Files", "Filled", "ImageFolder", "Parquet", "categories"]

@@ -8,8 +8,6 @@ once.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -20,11 +18,13 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
+from keras_npbatch.sources.stock import Stock
 
-__all__ = ["SlicedStorage", "sliced_source"]
+__all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source"]
 
 _PACKAGES = ("h5py", "zarr", "tensorstore")
-_CHUNKS_KEPT = 4
+CHUNKS_KEPT = 4
+"""How many chunks are kept, unless the order of the rows needs more."""
 _SMALL_CHUNK_BYTES = 2**20
 """A chunk up to this size is read whole: HDF5 does so itself, to keep it."""
 _FEW = 8
@@ -35,6 +35,7 @@ class SlicedStorage:
     """A dataset of HDF5 or Zarr, or a TensorStore."""
 
     is_in_memory = False
+    chunk_starts: Rows | None = None
 
     def __init__(self, storage: Any, path: str) -> None:
         self.shape = tuple(storage.shape)
@@ -45,22 +46,7 @@ class SlicedStorage:
         """Rows that are read together, and kept."""
         self._storage, self._path = storage, path
         self._is_whole = _is_compressed(storage) or self._chunk_bytes <= _SMALL_CHUNK_BYTES
-        self._kept_at_most = _CHUNKS_KEPT
-        self._begin()
-
-    def _begin(self) -> None:
-        self._lock = threading.Lock()
-        self._chunks: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
-        self._decoding: dict[int, threading.Event] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Chunks are not sent: a worker process decodes its own.
-        left_behind = ("_lock", "_chunks", "_decoding")
-        return {name: value for name, value in vars(self).items() if name not in left_behind}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._begin()
+        self._stock: Stock[npt.NDArray[Any]] = Stock(CHUNKS_KEPT)
 
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """Keep what is needed to read each block once; see `Chunked`."""
@@ -69,19 +55,18 @@ class SlicedStorage:
         self._is_whole = True
         assert self._unit is not None
         groups = max(2, 1 + -(-ahead // (block_rows * blocks)))
-        self._kept_at_most = groups * blocks * -(-block_rows // self._unit)
+        self._stock.most = groups * blocks * -(-block_rows // self._unit)
 
     def forget(self) -> None:
         """Keep nothing: what is in the file may have changed."""
-        with self._lock:
-            self._chunks.clear()
+        self._stock.forget()
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
         if self.chunk_rows is None:
             return None
         num_chunks = -(-self.shape[0] // self.chunk_rows)
-        if num_chunks <= self._kept_at_most:
+        if num_chunks <= self._stock.most:
             return None
         touched = num_chunks * (1 - (1 - 1 / num_chunks) ** batch_size)
         return Reading(self.chunk_rows, touched, touched * self.chunk_rows / batch_size)
@@ -122,9 +107,9 @@ class SlicedStorage:
         size = self._unit
         if size is not None:
             number = int(rows[0]) // size
-            is_few = len(rows) * _FEW < size and number not in self._chunks
+            is_few = len(rows) * _FEW < size and number not in self._stock
             if self._is_whole or not is_few:
-                yield number * size, self._chunk(number), slice(0, len(rows))
+                yield number * size, self._stock.get(number, self._chunk), slice(0, len(rows))
                 return
         ends = np.flatnonzero(np.diff(rows) > 1) + 1
         edges = [0, *ends.tolist(), len(rows)]
@@ -133,32 +118,10 @@ class SlicedStorage:
             yield first, self._slice(first, last + 1), slice(a, b)
 
     def _chunk(self, number: int) -> npt.NDArray[Any]:
-        """A whole chunk, kept or decoded; by one thread, for all that wait for it."""
+        """A whole chunk."""
         assert self._unit is not None
-        done = threading.Event()
-        while True:
-            try:  # Ctrl-C may come anywhere: whoever waits must not wait for ever
-                with self._lock:
-                    found = self._chunks.get(number)
-                    if found is not None:
-                        self._chunks.move_to_end(number)
-                        return found
-                    waited_for = self._decoding.setdefault(number, done)
-                if waited_for is not done:
-                    waited_for.wait()
-                    continue  # kept now, or the other thread has failed
-                start = number * self._unit
-                found = self._slice(start, min(start + self._unit, self.shape[0]))
-                with self._lock:
-                    self._chunks[number] = found
-                    while len(self._chunks) > self._kept_at_most:
-                        self._chunks.popitem(last=False)
-                return found
-            finally:
-                with self._lock:
-                    if self._decoding.get(number) is done:
-                        del self._decoding[number]
-                        done.set()
+        start = number * self._unit
+        return self._slice(start, min(start + self._unit, self.shape[0]))
 
     def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
         try:

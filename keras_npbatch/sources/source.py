@@ -63,6 +63,13 @@ class Source(Protocol):
 class Chunked(Source, Protocol):
     """A source that reads adjacent rows together, and keeps the last ones."""
 
+    @property
+    def chunk_starts(self) -> Rows | None:
+        """The first row of each chunk, and the number of all rows, if chunks differ in size.
+
+        Then `chunk_rows` is the size of the largest.
+        """
+
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """Keep what is needed to read each block of rows once.
 

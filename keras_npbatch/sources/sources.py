@@ -14,15 +14,22 @@ from typing import Any
 
 from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.sources.arrays import array_source
+from keras_npbatch.sources.arrow import arrow_columns, arrow_source
+from keras_npbatch.sources.dask import dask_source
+from keras_npbatch.sources.filled import Filled
 from keras_npbatch.sources.frames import frame_source
+from keras_npbatch.sources.huggingface import huggingface_columns, huggingface_source
+from keras_npbatch.sources.parquet import parquet_columns, parquet_source
+from keras_npbatch.sources.polars import polars_columns, polars_source
 from keras_npbatch.sources.slices import sliced_source
 from keras_npbatch.sources.source import Source, own_source
 from keras_npbatch.sources.sparse import sparse_source
 from keras_npbatch.sources.storage import storage_source
 from keras_npbatch.sources.tables import how_to_convert, refuse_nulls
+from keras_npbatch.sources.xarray import xarray_columns, xarray_source
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
 
-__all__ = ["SOURCES", "as_source", "as_sources", "num_rows"]
+__all__ = ["SOURCES", "TABLES", "as_source", "as_sources", "num_rows"]
 
 _MOST_INPUTS_IN_A_LIST = 16
 
@@ -30,11 +37,26 @@ SOURCES: tuple[Callable[[Any, str], Source | None], ...] = (
     frame_source,
     sparse_source,
     array_source,
+    arrow_source,
+    parquet_source,
+    polars_source,
+    huggingface_source,
+    xarray_source,
+    dask_source,
     sliced_source,
     own_source,
     storage_source,
 )
 """Every kind of source: each function gives one for data of its kind, and None for others."""
+
+TABLES: tuple[Callable[[Any, str], dict[str, Any] | None], ...] = (
+    arrow_columns,
+    parquet_columns,
+    polars_columns,
+    huggingface_columns,
+    xarray_columns,
+)
+"""Every kind of table that is a dict of its columns: each function gives it, or None for others."""
 
 
 def as_source(leaf: Any, path: str) -> Source:
@@ -42,9 +64,11 @@ def as_source(leaf: Any, path: str) -> Source:
 
     Args:
         leaf: a NumPy array or memory map; a pandas Series (read as one column, as Keras does) or
-            DataFrame; a scipy sparse matrix; a TensorFlow, JAX or Torch tensor (viewed as a NumPy
-            array once); a dataset of HDF5, Zarr or TensorStore; a source itself, such as those of
-            `keras_npbatch.sources`; or anything with `shape`, `dtype` and row indexing.
+            DataFrame; a table of numbers or a column of Arrow, Parquet or polars; a column of
+            Hugging Face's `datasets`; an array of xarray or dask; a scipy sparse matrix; a
+            TensorFlow, JAX or Torch tensor (viewed as a NumPy array once); a dataset of HDF5, Zarr
+            or TensorStore; a source itself, such as those of `keras_npbatch.sources`; or anything
+            with `shape`, `dtype` and row indexing.
         path: the leaf's path for messages, such as `x['image']`.
 
     Raises:
@@ -56,6 +80,11 @@ def as_source(leaf: Any, path: str) -> Source:
         source = kind(leaf, path)
         if source is not None:
             return source
+    if isinstance(leaf, Filled):
+        raise InvalidDataError(
+            f"{path} is {leaf!r}; expected a table or column of pandas, polars, Arrow, Parquet or "
+            "`datasets` in Filled. In other data nothing can be missing: pass them as they are."
+        )
     raise InvalidDataError(
         f"{path} is {describe(leaf)}; expected an array: anything with `shape`, `dtype` and "
         f"row indexing. {how_to_convert(leaf, path)}"
@@ -76,7 +105,18 @@ def as_sources(tree: Tree, root: str) -> Tree:
             "(`np.stack`, or for different lengths `keras.utils.pad_sequences`); if they are "
             "inputs, pass a tuple."
         )
+    tree = map_with_paths(_columns_of, tree, root)
     return map_with_paths(lambda path, leaf: as_source(leaf, path), tree, root)
+
+
+def _columns_of(path: str, leaf: Any) -> Tree:
+    """The columns of a table of several kinds of data; any other leaf itself."""
+    for kind in TABLES:
+        columns = kind(leaf, path)
+        if columns is not None:
+            refuse_nulls(leaf, path)  # while the table is known by its path
+            return columns
+    return leaf
 
 
 def num_rows(**trees: Tree) -> int:

@@ -9,7 +9,7 @@ refused. A NaN in a column of floats is a value and passes, as does NaT in a col
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,45 @@ import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidDataError
 
-__all__ = ["CONVERTED", "how_to_convert", "refuse_nulls"]
+__all__ = ["CONVERTED", "how_to_convert", "refuse_lists", "refuse_null_rows", "refuse_nulls"]
 
 
-CONVERTED = frozenset(("datasets", "polars", "pyarrow", "tensorstore", "xarray"))
+CONVERTED = frozenset(("dask", "datasets", "polars", "pyarrow", "tensorstore"))
 """Packages for whose objects `how_to_convert` knows what to write."""
+
+
+def refuse_null_rows(column: str, rows: Sequence[Any] | npt.NDArray[Any], filling: str) -> None:
+    """Refuse a column if there are rows without a value.
+
+    Args:
+        column: what the column is called in the message.
+        rows: the rows that have no value.
+        filling: what to write to fill them.
+
+    Raises:
+        InvalidDataError: naming the column and the first row.
+    """
+    if not len(rows):
+        return
+    more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    raise InvalidDataError(
+        f"{column} has no value in row {rows[0]}{more}, which would become NaN or an object; "
+        f"expected a value in every row. Fill them ({filling}) or leave these rows "
+        "out, and tell the model which were missing by an input or a sample_weight."
+    )
+
+
+def refuse_lists(path: str, least: int, most: int) -> None:
+    """Refuse a column of lists of several lengths: where a source of such lists would begin.
+
+    Raises:
+        InvalidDataError: always.
+    """
+    raise InvalidDataError(
+        f"{path} is a column of lists of {least} to {most} values; expected lists of one length, "
+        "which become an axis. Bring them to one length first, for example with "
+        "`keras.utils.pad_sequences(column.to_pylist())`."
+    )
 
 
 def refuse_nulls(leaf: Any, path: str) -> None:
@@ -33,15 +67,8 @@ def refuse_nulls(leaf: Any, path: str) -> None:
     package = type(leaf).__module__.partition(".")[0]
     columns = {"pandas": _of_pandas, "polars": _of_polars, "pyarrow": _of_arrow}.get(package)
     for name, rows in () if columns is None else columns(leaf):
-        if not len(rows):
-            continue
         column = path if name is None else f"column {name!r} of {path}"
-        more = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        raise InvalidDataError(
-            f"{column} has no value in row {rows[0]}{more}, which would become NaN or an object; "
-            f"expected a value in every row. Fill them ({_FILLING[package]}) or leave these rows "
-            "out, and tell the model which were missing by an input or a sample_weight."
-        )
+        refuse_null_rows(column, rows, _FILLING[package])
 
 
 _FILLING = {"pandas": "`fillna(0)`", "polars": "`fill_null(0)`", "pyarrow": "`fill_null(0)`"}
@@ -86,29 +113,21 @@ def how_to_convert(leaf: Any, path: str) -> str:
     """What to write for data that can't be read as they are: the last sentence of a message."""
     kind = type(leaf)
     package = kind.__module__.partition(".")[0]
-    if package == "polars":
-        if hasattr(leaf, "collect"):
-            return f"Collect it first: `{path}.collect().to_numpy()`."
-        return f"Convert it: `{path}.to_numpy()`."
-    if package == "pyarrow" and hasattr(leaf, "column_names"):
-        return (
-            f"Convert its columns: `{{name: {path}[name].to_numpy() for name in "
-            f"{path}.column_names}}`."
-        )
-    if package == "pyarrow":
-        if hasattr(leaf.type, "list_size"):
-            return f"Convert it: `np.stack({path}.to_numpy(zero_copy_only=False))`."
-        whole = "" if hasattr(leaf, "chunks") else "zero_copy_only=False"
-        return f"Convert it: `{path}.to_numpy({whole})`."
+    if package == "polars" and hasattr(leaf, "collect"):
+        return f"Collect it: `{path}.collect()`."
+    if package == "pyarrow" and hasattr(leaf, "read_all"):
+        return f"Read it: `{path}.read_all()`."
     if package == "tensorstore":
         return (
             "Read it by rows in a `BatchDataset`: "
             "`def load(self, rows): return self.store[rows].read().result()`."
         )
-    if package == "xarray" and hasattr(leaf, "data_vars"):
-        return f"Pass its variables: `dict({path}.data_vars)`."
+    if package == "dask" and hasattr(leaf, "to_dask_array"):
+        return f"Let dask count its rows: `{path}.to_dask_array(lengths=True)`."
+    if package == "datasets" and isinstance(leaf, dict):
+        return f"Choose a split of it: `{path}[{next(iter(leaf), 'train')!r}]`."
     if package == "datasets" and hasattr(leaf, "with_format"):
-        return f"Pass its columns: `{path}.with_format('numpy')['name'][:]`."
+        return f"Write its rows to a file: `datasets.Dataset.from_generator(lambda: iter({path}))`."
     if package == "keras_npbatch" and hasattr(leaf, "images"):
         return f"Pass its parts: `ArrayDataset({path}.images, {path}.labels)`."
     is_rows = hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")

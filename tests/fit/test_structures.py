@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch import ArrayDataset, BatchDataset, errors, sources
 
 N, BATCH = 50, 8
 
@@ -136,6 +136,32 @@ def test_scipy_sparse_and_pandas_train(data):
     model.compile(keras.optimizers.SGD(1e-6), "mse")
     dataset = ArrayDataset((scipy.sparse.csr_matrix(x), frame), frame["u"], batch_size=BATCH)
     model.fit(dataset, verbose=0)
+
+
+def test_a_model_sees_the_columns_of_a_table_by_their_names():
+    pa = pytest.importorskip("pyarrow")
+    number = np.arange(N, dtype="float32")
+    lists = np.random.default_rng(0).random((N, 3), "float32")
+    columns = {
+        "lists": pa.FixedSizeListArray.from_arrays(lists.ravel(), 3),
+        "code": pa.array([f"text {row % 4}" for row in range(N)]).dictionary_encode(),
+        "number": pa.array([None, *number[1:]], pa.float32()),
+    }
+    inputs = {
+        "lists": keras.Input((3,), name="lists"),
+        "code": keras.Input((1,), name="code"),
+        "number": keras.Input((1,), name="number"),
+    }
+    outputs = keras.layers.Dense(1, kernel_initializer="ones")(
+        keras.layers.Concatenate()(list(inputs.values()))
+    )
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    table = sources.Filled(pa.table(columns), {"number": 0.0})
+    dataset = ArrayDataset(table, pa.array(number), batch_size=BATCH)
+    model.fit(dataset, verbose=0)
+    expected = lists.sum(1) + np.arange(N) % 4 + number
+    np.testing.assert_allclose(model.predict(dataset, verbose=0)[:, 0], expected, rtol=1e-5)
 
 
 class Semi(BatchDataset):

@@ -93,6 +93,44 @@ def test_all_blocks_together_are_a_full_shuffle() -> None:
     assert BlockShuffle(10, blocks=200).describe(2000).score > 0.95
 
 
+@few
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=20),
+    blocks=st.integers(1, 5),
+    data=st.data(),
+)
+def test_blocks_are_chunks_that_differ_in_size(
+    sizes: list[int], blocks: int, data: st.DataObject
+) -> None:
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    n = int(starts[-1])
+    available: Available = WholeData(n)
+    if data.draw(st.booleans()):
+        rows = data.draw(st.sets(st.integers(0, n - 1), min_size=1))
+        available = Chosen(n, ("some",), np.array(sorted(rows)))
+    sampler = BlockShuffle(blocks=blocks).along(starts).checked(n, max(sizes))
+    assert sampler.blocks_held == (max(sizes), blocks)
+    order = sampler.order(available, 32, 0, 0)
+    found = order.rows(0, available.num_samples)
+    assert np.array_equal(np.sort(found), every_row(available))
+    assert order.positions(found).tolist() == list(range(len(found)))
+    chunks = np.searchsorted(starts, found, side="right")
+    assert most_open(chunks, 1) <= blocks
+    again = BlockShuffle(blocks=blocks).along(starts).checked(n, max(sizes))
+    assert again == sampler
+    assert np.array_equal(again.order(available, 32, 0, 0).rows(0, len(found)), found)
+    other = np.concatenate([starts[:-1], [n + 1]])
+    assert BlockShuffle(blocks=blocks).along(other) != sampler
+
+
+def test_a_block_size_of_the_user_s_is_kept_and_large_chunks_are_mixed_in_smaller_numbers() -> None:
+    starts = np.array([0, 10, 15])
+    own = BlockShuffle(5, 2)
+    assert own.along(starts) is own
+    large = BlockShuffle(blocks=16).along(np.array([0, 2**24, 2**24 + 5]))
+    assert large.blocks_held == (2**24, 4)
+
+
 def test_data_without_chunks_have_blocks_of_1024_rows() -> None:
     ds = ArrayDataset(np.arange(5000), sampler=BlockShuffle())
     assert ds.sampler == BlockShuffle(1024, 16)

@@ -14,7 +14,15 @@ import pytest
 
 from keras_npbatch import ArrayDataset, Shard
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
-from keras_npbatch.samplers import Balanced, InOrder, LengthBuckets, Sampler, Shuffle, every_row
+from keras_npbatch.samplers import (
+    Balanced,
+    BlockShuffle,
+    InOrder,
+    LengthBuckets,
+    Sampler,
+    Shuffle,
+    every_row,
+)
 from keras_npbatch.samplers.order import DataOrder, Listed, Order, WholeData, translated
 from keras_npbatch.samplers.own import (
     Own,
@@ -232,6 +240,17 @@ def test_what_it_says_beside_the_order_is_heard() -> None:
     for silent in (Own(Evens()), Own(drawn)):
         assert not silent.draws_long(WholeData(N))
         assert silent.blocks_held is silent.padding_waste(np.arange(2)) is None
+
+
+def test_a_sampler_that_derives_from_one_of_ours_is_laid_along_chunks() -> None:
+    class Mine(BlockShuffle):
+        pass
+
+    starts = np.array([0, 3, N])
+    rows = Own(Mine(blocks=1)).along(starts).order(WholeData(N), 6, 0, 0).rows(0, N)
+    assert set(rows[:3].tolist()) == {0, 1, 2} or set(rows[-3:].tolist()) == {0, 1, 2}
+    function = Own(drawn)
+    assert function.along(starts) is function
 
 
 # --- identity ----------------------------------------------------------------------------------

@@ -149,7 +149,7 @@ def test_no_more_chunks_are_kept_than_were_agreed():
     source.keep(CHUNK, 2)
     for start in range(0, ROWS - 10, 100):
         source.read(np.arange(start, start + 10), np.empty)
-        assert len(source._chunks) <= 2 * 2
+        assert len(source._stock) <= 2 * 2
     stored.file.close()
 
 

@@ -44,6 +44,12 @@ sources.ImageFolder("photos", 32)  # type: ignore[arg-type]
 sources.ImageFolder("photos", (32, 32), label_mode="one-hot")  # type: ignore[arg-type]
 sources.Files("a")  # type: ignore[call-arg]
 
+data = sources.Parquet(["a.parquet"], columns=["age", "label"])
+ArrayDataset(data[["age"]], sources.Filled(data["label"], 0))
+names: list[Any] = sources.categories(data["label"])
+
+sources.Parquet()  # type: ignore[call-arg]
+sources.Filled(data)  # type: ignore[call-arg]
 ArrayDataset(x, batchsize=4)  # type: ignore[call-arg]
 ArrayDataset(x, num_workers=2)  # type: ignore[call-arg]
 ArrayDataset(x, num_samples=10)  # type: ignore[call-arg]

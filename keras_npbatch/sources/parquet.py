@@ -1,0 +1,305 @@
+"""Parquet files as sources: row groups are chunks.
+
+    data = Parquet("measurements/", columns=["age", "height", "label"])
+    ArrayDataset(data[["age", "height"]], data["label"], sampler=BlockShuffle())
+
+A row group is decoded by pyarrow, for all columns of a `Parquet` at once, and kept for the rows of
+the next batches. A file is open only while one is read, so there is no handle to close, and a
+worker process opens the files itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, MissingExtraError, describe
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.arrow import (
+    ArrowColumn,
+    are_numbers_of_one_type,
+    chunks_of,
+    refuse_nulls_of,
+)
+from keras_npbatch.sources.arrow_types import layout_of, list_sizes
+from keras_npbatch.sources.chunks import ChunkRows, kept_chunks
+from keras_npbatch.sources.columns import Codes
+from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
+from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
+from keras_npbatch.sources.source import Source
+from keras_npbatch.sources.stock import Stock
+from keras_npbatch.sources.tables import refuse_lists
+
+__all__ = ["Parquet", "ParquetColumn", "ParquetMatrix", "parquet_columns", "parquet_source"]
+
+
+class Parquet:
+    """Columns of one or several Parquet files, one after the other.
+
+    As a leaf of a dataset, columns of numbers of one type are a matrix, others a dict of columns.
+    `data["label"]` is one column, `data[["age", "height"]]` some. Each row group is read and
+    decoded whole, so give the dataset `sampler=BlockShuffle()`: of its blocks, the row groups of
+    two groups of blocks are kept. A `pyarrow.parquet.ParquetFile` or a
+    `pyarrow.dataset.Dataset` may be a leaf itself.
+
+    Example:
+
+    ```python
+    data = keras_npbatch.sources.Parquet("measurements/")
+    sampler = keras_npbatch.samplers.BlockShuffle(blocks=4)
+    train = keras_npbatch.ArrayDataset(data[["age", "height"]], data["label"], sampler=sampler)
+    ```
+
+    Args:
+        paths: a path, a list of paths, or a folder, whose files are read in the order of their
+            names.
+        columns: the names of the columns to read; None: all.
+        filesystem: of `pyarrow.fs` or fsspec, for paths elsewhere.
+
+    Raises:
+        MissingExtraError: if pyarrow is not installed.
+        InvalidDataError: if there is no such file or column, or a file is not a Parquet file.
+    """
+
+    def __init__(
+        self,
+        paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        columns: Sequence[str] | None = None,
+        *,
+        filesystem: Any = None,
+    ) -> None:
+        try:
+            import pyarrow.dataset as datasets
+        except ImportError as error:
+            raise MissingExtraError(
+                "keras_npbatch.sources.Parquet needs pyarrow, which is not installed. Install it: "
+                "pip install 'keras_npbatch[arrow]'."
+            ) from error
+        if isinstance(columns, str):
+            raise InvalidArgumentError(
+                f"columns is {columns!r}; expected a list of names. For one column: "
+                f"Parquet(paths)[{columns!r}]."
+            )
+        if not isinstance(paths, str | os.PathLike | Sequence) or isinstance(paths, bytes):
+            raise InvalidArgumentError(
+                f"paths is {describe(paths)}; expected a path, or a list of paths."
+            )
+        given: Any
+        if isinstance(paths, str | os.PathLike):
+            given = os.fspath(paths)
+        else:
+            given = [os.fspath(path) for path in paths]
+        if not given:
+            raise InvalidDataError("Parquet was given no path; expected at least one.")
+        try:
+            found = datasets.dataset(given, format="parquet", filesystem=filesystem)
+        except (OSError, ValueError) as error:
+            raise InvalidDataError(
+                f"the Parquet files {describe(given)} can't be opened: {error}. Expected paths of "
+                "Parquet files, or of a folder of them; of a pattern: "
+                "`sorted(glob.glob(pattern))`."
+            ) from error
+        self._groups = row_groups_in(found, "Parquet(paths)")
+        names = self._groups.names if columns is None else list(columns)
+        self._names = self._checked(names)
+        self._is_column = False
+
+    @classmethod
+    def _of(cls, groups: RowGroups, names: list[str], is_column: bool = False) -> Parquet:
+        made = cls.__new__(cls)
+        made._groups, made._is_column = groups, is_column
+        made._names = made._checked(names)
+        return made
+
+    def _checked(self, names: list[str]) -> list[str]:
+        available = self._groups.names
+        for name in names:
+            if available.count(name) != 1:
+                told = "no column" if name not in available else "several columns"
+                raise InvalidDataError(
+                    f"the Parquet files have {told} {name!r}; expected one of "
+                    f"{', '.join(map(repr, available))}."
+                )
+        if not names or len(set(names)) < len(names):
+            raise InvalidDataError(
+                f"the columns to read are {names!r}; expected at least one, each once."
+            )
+        return names
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns that are read."""
+        return list(self._names)
+
+    def __len__(self) -> int:
+        return int(self._groups.starts[-1])
+
+    def __getitem__(self, names: str | Sequence[str]) -> Parquet:
+        if isinstance(names, str):
+            return self._of(self._groups, [names], is_column=True)
+        if not isinstance(names, list | tuple):
+            raise InvalidArgumentError(
+                f"{describe(names)} is no column of the Parquet files; expected a name, or a list "
+                "of names. Rows are chosen in the dataset: `subset(rows)`, `split(...)`."
+            )
+        return self._of(self._groups, list(names))
+
+    def __repr__(self) -> str:
+        return f"Parquet of {len(self)} rows, {len(self._groups.starts) - 1} row groups, " + (
+            f"column {self._names[0]!r}" if self._is_column else f"columns {self._names}"
+        )
+
+
+class _Together:
+    """Columns that are read and decoded together, and kept together."""
+
+    def __init__(self, groups: RowGroups) -> None:
+        self.groups = groups
+        self.columns: dict[str, _Column] = {}
+        """Each is added by the source that reads it."""
+        self.stock: Stock[dict[str, ArrowColumn]] = kept_chunks(groups.starts)
+
+    def decode(self, number: int) -> dict[str, ArrowColumn]:
+        """The columns of a row group."""
+        table = self.groups.read(number, list(self.columns))
+        first = int(self.groups.starts[number])
+        return {name: each.of(table.column(name), first) for name, each in self.columns.items()}
+
+
+class _Column:
+    """What is known of a column before it is read.
+
+    Args:
+        groups: the row groups.
+        name: of the column.
+        path: of the leaf, for messages.
+        value: what is read in place of a null.
+    """
+
+    def __init__(self, groups: RowGroups, name: str, path: str, value: Any) -> None:
+        self._path = path
+        self._sizes = groups.list_sizes(name, path)
+        self.layout = layout_of(groups.type_of(name), path, self._sizes)
+        self.codes: Codes | None = None
+        if self.layout.is_dictionary:
+            self.codes = Codes(groups.categories(name), self.layout.dtype, value, path)
+            self._fill, self.dtype = self.codes.fill, self.codes.dtype
+        else:
+            self.dtype = self.layout.dtype
+            self._fill = checked_value(value, self.dtype, path, self.layout.objects)
+        if self._fill is UNFILLED:
+            groups.refuse_known_nulls(name, path)
+
+    def of(self, column: Any, first: int) -> ArrowColumn:
+        """The column in one row group, whose first row is row `first` of all."""
+        chunks = chunks_of(column)
+        if self._fill is UNFILLED:  # not all files tell how many nulls there are
+            refuse_nulls_of(chunks, self._path, first=first)
+        sizes = list_sizes(chunks, self._path)
+        if sizes != self._sizes:
+            refuse_lists(self._path, min(*sizes, *self._sizes), max(*sizes, *self._sizes))
+        return ArrowColumn(chunks, self.layout, self._fill, self._path, self.codes)
+
+
+class _Leaf:
+    """One of the columns that are read together, as a leaf of a dataset."""
+
+    def __init__(self, together: _Together, name: str) -> None:
+        self.together, self.name = together, name
+
+
+class ParquetColumn(ChunkRows):
+    """One column of Parquet files, read with others."""
+
+    def __init__(self, leaf: _Leaf, path: str, value: Any) -> None:
+        self._together, self._name = leaf.together, leaf.name
+        groups = leaf.together.groups
+        self._column = _Column(groups, leaf.name, path, value)
+        self._together.columns[leaf.name] = self._column
+        shape, dtype = self._column.layout.shape, self._column.dtype
+        super().__init__(groups.starts, shape, dtype, self._together.stock)
+
+    @property
+    def categories(self) -> list[Any] | None:
+        """The categories of a dictionary, in the order of their codes."""
+        codes = self._column.codes
+        return None if codes is None else codes.categories
+
+    def decode(self, number: int) -> dict[str, ArrowColumn]:
+        """A row group, in all columns that are read together."""
+        return self._together.decode(number)
+
+    def pick(self, chunk: dict[str, ArrowColumn], rows: Rows) -> npt.NDArray[Any]:
+        """Rows of this column."""
+        return chunk[self._name].read(rows, np.empty)
+
+
+class ParquetMatrix(ChunkRows):
+    """Columns of numbers of Parquet files, as a matrix."""
+
+    def __init__(self, groups: RowGroups, columns: dict[str, Any], path: str) -> None:
+        self._together = _Together(groups)
+        for name, column in columns.items():
+            told = f"column {name!r} of {path}"
+            self._together.columns[name] = _Column(groups, name, told, unwrapped(column)[1])
+        dtype = next(iter(self._together.columns.values())).dtype
+        super().__init__(groups.starts, (len(columns),), dtype)
+
+    def decode(self, number: int) -> npt.NDArray[Any]:
+        """A row group as a matrix."""
+        columns = self._together.decode(number)
+        rows = int(self._starts[number + 1] - self._starts[number])
+        matrix = np.empty((rows, len(columns)), self.dtype)
+        for place, column in enumerate(columns.values()):
+            column.fill(matrix[:, place])
+        return matrix
+
+    def pick(self, chunk: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
+        """Rows of the matrix."""
+        return chunk.take(rows, axis=0)
+
+
+def _as_parquet(data: Any, path: str) -> Parquet | None:
+    """A `Parquet` of what is one already, or of pyarrow's own objects; else None."""
+    if isinstance(data, Parquet):
+        return data
+    if type(data).__module__.partition(".")[0] != "pyarrow":
+        return None
+    if not hasattr(data, "read_row_group") and not hasattr(data, "get_fragments"):
+        return None
+    groups = row_groups_in(data, path)
+    return Parquet._of(groups, groups.names)
+
+
+def _is_matrix(data: Parquet) -> bool:
+    return are_numbers_of_one_type([data._groups.type_of(name) for name in data._names])
+
+
+def parquet_columns(leaf: Any, path: str) -> dict[str, Any] | None:
+    """The columns of Parquet files, unless they make a matrix; else None."""
+    data, value = unwrapped(leaf)
+    parquet = _as_parquet(data, path)
+    if parquet is None or parquet._is_column or _is_matrix(parquet):
+        return None
+    together = _Together(parquet._groups)
+    leaves = {name: _Leaf(together, name) for name in parquet._names}
+    return columns_filled(leaves, value, path)
+
+
+def parquet_source(leaf: Any, path: str) -> Source | None:
+    """The source of a column of Parquet files, or of columns that make a matrix; else None."""
+    data, value = unwrapped(leaf)
+    if isinstance(data, _Leaf):
+        return ParquetColumn(data, path, value)
+    parquet = _as_parquet(data, path)
+    if parquet is None:
+        return None
+    if parquet._is_column:
+        together = _Together(parquet._groups)
+        return ParquetColumn(_Leaf(together, parquet._names[0]), path, value)
+    columns = dict.fromkeys(parquet._names)
+    return ParquetMatrix(parquet._groups, columns_filled(columns, value, path), path)

@@ -1,0 +1,196 @@
+"""`RowGroups`: the row groups of Parquet files, and what the files tell about them.
+
+    groups = row_groups_in(pyarrow.dataset.dataset("measurements/"), "x")
+    groups.read(7, ["age", "height"])        # a table of Arrow
+
+Footers are read once. They tell how many rows there are, and mostly how many nulls.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from typing import Any
+
+from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.sources.arrow import categories_in, chunks_of, refuse_nulls_of
+from keras_npbatch.sources.arrow_types import is_list, list_sizes
+from keras_npbatch.sources.pieces import starts_of
+
+__all__ = ["RowGroups", "row_groups_in"]
+
+
+class RowGroups(ABC):
+    """The row groups of one or several files, one after the other; none is empty.
+
+    Args:
+        schema: of the tables that are read.
+        places: for each row group, the number of its file and its number there.
+        footers: the metadata of each file.
+    """
+
+    def __init__(self, schema: Any, places: list[tuple[int, int]], footers: list[Any]) -> None:
+        self.schema = schema
+        self.names: list[str] = list(schema.names)
+        self._footers = footers
+        counts = [footers[file].row_group(group).num_rows for file, group in places]
+        self._places = [place for place, rows in zip(places, counts, strict=True) if rows]
+        self.starts = starts_of([rows for rows in counts if rows])
+        """The first row of each row group, and the number of all rows."""
+        self._categories: dict[str, list[Any]] = {}
+
+    @abstractmethod
+    def open(self, file: int, group: int, names: list[str]) -> Any:
+        """Some columns of a row group of a file."""
+
+    def read(self, number: int, names: list[str]) -> Any:
+        """Some columns of a row group, as a table of Arrow."""
+        file, group = self._places[number]
+        try:
+            table = self.open(file, group, names)
+        except Exception as error:
+            error.add_note(
+                f"keras_npbatch: raised by row group {group} of {self.name_of(file)}, in columns "
+                f"{', '.join(map(repr, names))}"
+            )
+            raise
+        expected = int(self.starts[number + 1] - self.starts[number])
+        if table.num_rows != expected:
+            raise InvalidDataError(
+                f"row group {group} of {self.name_of(file)} has {table.num_rows} rows; expected "
+                f"{expected}, as when the dataset was made. Make a new dataset when a file changes."
+            )
+        return table
+
+    def name_of(self, file: int) -> str:
+        """What a file is called in messages."""
+        return "the file"
+
+    def type_of(self, name: str) -> Any:
+        """The type of a column."""
+        return self.schema.field(name).type
+
+    def list_sizes(self, name: str, path: str) -> tuple[int, ...]:
+        """How long the lists of a column are; see `arrow_types.list_sizes`.
+
+        Raises:
+            InvalidDataError: if it is known that their lengths differ.
+        """
+        if not is_list(self.type_of(name)) or not self._places:
+            return ()
+        sizes = list_sizes(chunks_of(self.read(0, [name]).column(name)), path)
+        if len(sizes) == 1:
+            for number, (file, group) in enumerate(self._places):
+                rows = int(self.starts[number + 1] - self.starts[number])
+                values, nulls = self._told(file, group, name)
+                if nulls == 0 and values != sizes[0] * rows:
+                    both = [self.read(each, [name]).column(name) for each in (0, number)]
+                    list_sizes([chunk for each in both for chunk in each.chunks], path)
+        return sizes
+
+    def categories(self, name: str) -> list[Any]:
+        """The categories of a column of dictionaries: this column is read once, in all groups."""
+        if name not in self._categories:
+            found: dict[Any, None] = {}
+            for number in range(len(self._places)):
+                chunks = chunks_of(self.read(number, [name]).column(name))
+                found.update(dict.fromkeys(categories_in(chunks)))
+            self._categories[name] = list(found)
+        return self._categories[name]
+
+    def refuse_known_nulls(self, name: str, path: str) -> None:
+        """Refuse a column of which the files tell that values are missing.
+
+        Raises:
+            InvalidDataError: naming the first row without a value.
+        """
+        for number, (file, group) in enumerate(self._places):
+            _, nulls = self._told(file, group, name)
+            if nulls:  # of a list, this also counts lists without values
+                column = self.read(number, [name]).column(name)
+                refuse_nulls_of(chunks_of(column), path, first=int(self.starts[number]))
+
+    def _told(self, file: int, group: int, name: str) -> tuple[int, int | None]:
+        """How many values a column has in a row group, and how many nulls, if that is told."""
+        footer = self._footers[file].row_group(group)
+        values, nulls, is_told = 0, 0, False
+        for number in range(footer.num_columns):
+            column = footer.column(number)
+            if column.path_in_schema.partition(".")[0] != name and column.path_in_schema != name:
+                continue
+            values += column.num_values
+            statistics = column.statistics
+            if statistics is None or not statistics.has_null_count:
+                return values, None
+            nulls, is_told = nulls + statistics.null_count, True
+        return values, nulls if is_told else None
+
+
+class _OfDataset(RowGroups):
+    """Row groups of the files of a `pyarrow.dataset.Dataset`, each opened while it is read."""
+
+    def __init__(self, dataset: Any, fragments: list[Any]) -> None:
+        self._fragments = fragments
+        footers = [fragment.metadata for fragment in fragments]
+        places = [
+            (file, group.id)
+            for file, fragment in enumerate(fragments)
+            for group in fragment.row_groups
+        ]
+        super().__init__(dataset.schema, places, footers)
+
+    def open(self, file: int, group: int, names: list[str]) -> Any:
+        """Some columns of a row group of a file."""
+        of_file = self._fragments[file].subset(row_group_ids=[group])
+        rows = self._footers[file].row_group(group).num_rows
+        return of_file.to_table(schema=self.schema, columns=names, batch_size=max(rows, 1))
+
+    def name_of(self, file: int) -> str:
+        """The path of a file."""
+        return repr(self._fragments[file].path)
+
+
+class _OfOpenFile(RowGroups):
+    """Row groups of a `pyarrow.parquet.ParquetFile`, read through its one handle."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._lock = file, threading.Lock()
+        footer = file.metadata
+        places = [(0, group) for group in range(footer.num_row_groups)]
+        super().__init__(file.schema_arrow, places, [footer])
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(
+            "a ParquetFile is open in one process; expected keras_npbatch.sources.Parquet(path), "
+            "which each process opens itself"
+        )
+
+    def open(self, file: int, group: int, names: list[str]) -> Any:
+        """Some columns of a row group."""
+        with self._lock:
+            return self._file.read_row_group(group, columns=names)
+
+
+def row_groups_in(data: Any, path: str) -> RowGroups:
+    """The row groups of a `pyarrow.parquet.ParquetFile` or a `pyarrow.dataset.Dataset`.
+
+    Raises:
+        InvalidDataError: for a dataset that is filtered, or of other files.
+    """
+    if hasattr(data, "read_row_group"):
+        return _OfOpenFile(data)
+    try:
+        fragments = list(data.get_fragments())
+    except ValueError as error:
+        raise InvalidDataError(
+            f"{path} is a filtered or projected pyarrow Dataset, whose rows are not known before "
+            f"they are read; expected one of whole files. Read it: `{path}.to_table()`."
+        ) from error
+    for fragment in fragments:
+        if not hasattr(fragment, "row_groups"):
+            raise InvalidDataError(
+                f"{path} is a pyarrow Dataset of other files than Parquet, or of none; expected "
+                f"Parquet files. Read it (`{path}.to_table()`), or write it as Parquet files: "
+                f"`pyarrow.dataset.write_dataset({path}, folder, format='parquet')`."
+            )
+    return _OfDataset(data, fragments)

@@ -1,0 +1,93 @@
+"""`Stock`: the last chunks that were decoded, shared by threads.
+
+    stock = Stock(most=4)
+    stock.get(7, decode)        # decode(7), or what it gave before
+
+Storage in chunks reads and decodes a whole chunk whatever is asked for, so it is kept for the rows
+of the next batches. Several threads that need the same chunk decode it once.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from keras_npbatch.samplers.order import Rows
+
+__all__ = ["Stock"]
+
+_Chunk = TypeVar("_Chunk")
+
+
+class Stock(Generic[_Chunk]):
+    """Chunks by their numbers; if there are too many, the one not used for longest goes first.
+
+    Args:
+        most: how many chunks are kept, or how many rows if `sizes` is given.
+        sizes: the rows of each chunk, if they differ.
+    """
+
+    def __init__(self, most: int, sizes: Rows | None = None) -> None:
+        self.most = most
+        """What is changed here holds from the next chunk on."""
+        self._sizes = sizes
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        self._chunks: OrderedDict[int, _Chunk] = OrderedDict()
+        self._decoding: dict[int, threading.Event] = {}
+        self._held = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "most": self.most,
+            "_sizes": self._sizes,
+        }  # chunks are not sent: a worker process decodes its own
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._chunks
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def forget(self) -> None:
+        """Keep nothing: what is stored may have changed."""
+        with self._lock:
+            self._chunks.clear()
+            self._held = 0
+
+    def _size(self, number: int) -> int:
+        return 1 if self._sizes is None else int(self._sizes[number])
+
+    def get(self, number: int, decode: Callable[[int], _Chunk]) -> _Chunk:
+        """A chunk, kept or decoded; by one thread, for all that wait for it."""
+        done = threading.Event()
+        while True:
+            try:  # Ctrl-C may come anywhere: whoever waits must not wait for ever
+                with self._lock:
+                    if number in self._chunks:
+                        self._chunks.move_to_end(number)
+                        return self._chunks[number]
+                    waited_for = self._decoding.setdefault(number, done)
+                if waited_for is not done:
+                    waited_for.wait()
+                    continue  # kept now, or the other thread has failed
+                found = decode(number)
+                with self._lock:
+                    self._held += self._size(number)
+                    self._chunks[number] = found
+                    while self._held > self.most and len(self._chunks) > 1:
+                        self._held -= self._size(self._chunks.popitem(last=False)[0])
+                return found
+            finally:
+                with self._lock:
+                    if self._decoding.get(number) is done:
+                        del self._decoding[number]
+                        done.set()

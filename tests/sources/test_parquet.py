@@ -1,0 +1,297 @@
+"""Parquet: row groups are read once an epoch, counted where they are read; nulls are told."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_npbatch import ArrayDataset, samplers, sources
+from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, UnsendableError
+from keras_npbatch.sources.row_groups import RowGroups
+from keras_npbatch.sources.sources import as_source, as_sources
+
+pa = pytest.importorskip("pyarrow")
+pads = pytest.importorskip("pyarrow.dataset")
+pq = pytest.importorskip("pyarrow.parquet")
+
+N, WIDTH = 1000, 3
+X = np.arange(N * WIDTH, dtype="float32").reshape(N, WIDTH)
+Y = np.arange(N) * 2
+NAMES = [f"x{number}" for number in range(WIDTH)]
+TEXTS = np.array([f"text {row % 7}" for row in range(N)], object)
+
+
+def table(rows=slice(None)):
+    columns = {name: X[rows, number] for number, name in enumerate(NAMES)}
+    codes = pa.array(TEXTS[rows]).dictionary_encode()
+    return pa.table(columns | {"y": Y[rows], "text": TEXTS[rows], "code": codes})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three files of different sizes, with row groups that differ."""
+    path = tmp_path_factory.mktemp("parquet")
+    for name, rows, size in (
+        ("a", slice(450), 100),
+        ("b", slice(450, 530), 64),
+        ("c", slice(530, N), 97),
+    ):
+        pq.write_table(table(rows), path / f"{name}.parquet", row_group_size=size)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(folder):
+    return sources.Parquet(folder)
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How often each row group was read, by its number and the columns."""
+    times = Counter()
+    read = RowGroups.read
+
+    def counting(self, number, names):
+        times[number, *names] += 1
+        return read(self, number, names)
+
+    monkeypatch.setattr(RowGroups, "read", counting)
+    return times
+
+
+@settings(max_examples=40)
+@given(rows=st.lists(st.integers(0, N - 1), max_size=30))
+def test_rows_are_those_that_were_written(data, rows):
+    rows = np.array(rows, np.int64)
+    np.testing.assert_array_equal(as_source(data[NAMES], "x").read(rows, np.empty), X[rows])
+    np.testing.assert_array_equal(as_source(data["y"], "x").read(rows, np.empty), Y[rows])
+    np.testing.assert_array_equal(as_source(data["text"], "x").read(rows, np.empty), TEXTS[rows])
+
+
+@pytest.mark.parametrize(("order", "workers"), [("blocks", 0), ("blocks", 2), ("of the data", 0)])
+def test_an_epoch_reads_each_row_group_once(data, counted, order, workers):
+    sampler = samplers.BlockShuffle(blocks=3) if order == "blocks" else samplers.InOrder()
+    dataset = ArrayDataset(
+        {"x": data[NAMES], "t": data[["y", "text"]]},
+        data["y"],
+        batch_size=40,
+        seed=0,
+        sampler=sampler,
+        workers=workers,
+    )
+    seen = []
+    for x, y in dataset:
+        rows = y // 2
+        seen.append(rows)
+        np.testing.assert_array_equal(x["x"], X[rows])
+        np.testing.assert_array_equal(x["t"]["y"], y)
+        assert x["t"]["text"].tolist() == TEXTS[rows].tolist()
+    assert sorted(np.concatenate(seen)) == list(range(N))
+    # 12 row groups, for the matrix, for the two that are read together, and for y
+    assert len(counted) == 3 * 12
+    assert set(counted.values()) == {1}
+
+
+def test_blocks_are_the_row_groups_whatever_their_sizes(data):
+    dataset = ArrayDataset(
+        data["y"], batch_size=10, seed=0, sampler=samplers.BlockShuffle(blocks=2)
+    )
+    starts = data._groups.starts
+    assert np.diff(starts).tolist() == [100] * 4 + [50, 64, 16] + [97] * 4 + [82]
+    order = np.concatenate([batch // 2 for batch in dataset])
+    group = np.searchsorted(starts, order, side="right")
+    first, last = (
+        {g: p for p, g in pairs}
+        for pairs in (reversed(list(enumerate(group))), enumerate(group.tolist()))
+    )
+    open_at = [sum(first[g] <= p <= last[g] for g in first) for p in range(N)]
+    assert max(open_at) == 2
+    assert dataset.sampler != samplers.BlockShuffle(100, 2)  # another order, so another name
+    again = ArrayDataset(data["y"], batch_size=10, seed=0, sampler=samplers.BlockShuffle(blocks=2))
+    assert again.sampler == dataset.sampler
+    part, _ = dataset.split(0.5)
+    rows = np.concatenate([batch // 2 for batch in part])
+    assert sorted(rows) == part.rows_in_order().tolist()
+
+
+def test_a_full_shuffle_of_row_groups_says_what_it_costs(data):
+    with pytest.warns(UserWarning, match="^x is stored in chunks of 100 rows, and a batch of 32"):
+        ArrayDataset(data["y"], batch_size=32)
+
+
+@pytest.mark.parametrize("kind", ["ParquetFile", "Dataset", "one path", "paths"])
+def test_it_is_given_as_it_is(folder, kind):
+    path = folder / "a.parquet"
+    given_ = {
+        "ParquetFile": lambda: pq.ParquetFile(path),
+        "Dataset": lambda: pads.dataset(path),
+        "one path": lambda: sources.Parquet(str(path)),
+        "paths": lambda: sources.Parquet([path], columns=[*NAMES, "y"]),
+    }[kind]()
+    with pytest.warns(UserWarning, match="stored in chunks"):
+        dataset = ArrayDataset(given_, batch_size=4)
+    batch = dataset.load(np.array([449, 3]))
+    assert batch["y"].tolist() == [898, 6]
+    assert batch["x1"].tolist() == X[[449, 3], 1].tolist()
+    if kind == "ParquetFile":
+        given_.close()
+
+
+def test_no_file_stays_open(folder):
+    before = os.listdir("/proc/self/fd")
+    data = sources.Parquet(folder)
+    source = as_source(data["y"], "x")
+    source.read(np.arange(0, N, 50), np.empty)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_categories_are_those_of_all_row_groups(tmp_path):
+    for name, names in (("a", "xy"), ("b", "zxx"), ("c", "yw")):
+        codes = pa.table({"c": pa.array(list(names)).dictionary_encode()})
+        pq.write_table(codes, tmp_path / f"{name}.parquet")
+    column = sources.Parquet(tmp_path)["c"]
+    assert sources.categories(column) == ["x", "y", "z", "w"]
+    found = as_source(column, "x").read(np.array([2, 6, 3, 0]), np.empty)
+    assert found.tolist() == [2, 3, 0, 0]
+    assert found.dtype == np.int32
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_null_is_refused_by_column_and_row_or_filled(tmp_path, statistics):
+    values = pa.array([None if row == 25 else row for row in range(40)])
+    lists = pa.array([[row, None if row == 31 else 1] for row in range(40)], pa.list_(pa.int8(), 2))
+    path = tmp_path / "x.parquet"
+    written = pa.table({"age": values, "lists": lists, "whole": range(40)})
+    pq.write_table(written, path, row_group_size=10, write_statistics=statistics)
+    data = sources.Parquet(path)
+
+    def use(leaf):
+        as_source(leaf, "x").read(np.arange(40), np.empty)
+
+    for leaf, told in (
+        (data["age"], "x has no value in row 25,"),
+        (data[["age", "whole"]], "column 'age' of x has no value in row 25,"),
+        (data["lists"], "x has no value in row 31,"),
+    ):
+        make = as_source if statistics else lambda leaf, _: use(leaf)  # before anything is read
+        with pytest.raises(InvalidDataError) as caught:
+            make(leaf, "x")
+        assert str(caught.value) == (
+            f"{told} which would become NaN or an object; expected a value in every row. Fill them "
+            "(`keras_npbatch.sources.Filled(..., 0)`) or leave these rows out, and tell the model "
+            "which were missing by an input or a sample_weight."
+        )
+    use(data["whole"])
+    filled = as_sources(sources.Filled(data, {"age": -1, "lists": 7}), "x")
+    assert filled["age"].read(np.array([25, 3]), np.empty).tolist() == [-1, 3]
+    assert filled["lists"].read(np.array([31]), np.empty).tolist() == [[31, 7]]
+
+
+def test_lists_become_an_axis_if_they_have_one_length(tmp_path):
+    lists = [[row, row + 1] for row in range(20)]
+    other = [*lists[:-1], [1, 2, 3]]
+    pq.write_table(pa.table({"same": lists, "other": other}), tmp_path / "x", row_group_size=5)
+    data = sources.Parquet(tmp_path / "x")
+    source = as_source(data["same"], "x")
+    assert source.shape == (20, 2)
+    assert source.read(np.array([19, 0]), np.empty).tolist() == [[19, 20], [0, 1]]
+    with pytest.raises(InvalidDataError, match=r"^x is a column of lists of 2 to 3 values; expect"):
+        as_source(data["other"], "x")
+
+
+def test_columns_that_are_folders_are_read(tmp_path):
+    for year in (2020, 2021):
+        (tmp_path / f"year={year}").mkdir()
+        pq.write_table(pa.table({"a": [1.5, 2.5]}), tmp_path / f"year={year}" / "x.parquet")
+    dataset = pads.dataset(tmp_path, partitioning="hive")
+    batch = ArrayDataset(dataset, shuffle=False).load(np.arange(4))
+    assert batch["year"].tolist() == [2020, 2020, 2021, 2021]
+    assert batch["a"].tolist() == [1.5, 2.5] * 2
+
+
+def test_a_file_that_was_written_anew_is_noticed(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": range(10)}), path)
+    source = as_source(sources.Parquet(path)["a"], "x")
+    pq.write_table(pa.table({"a": range(7)}), path)
+    with pytest.raises((OSError, InvalidDataError)) as caught:
+        source.read(np.array([8]), np.empty)
+    notes = str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+    assert f"row group 0 of '{path}'" in notes
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (
+            lambda folder: sources.Parquet(folder, columns=["x0", "age"]),
+            "the Parquet files have no column 'age'; expected one of 'x0', 'x1', 'x2', 'y', "
+            "'text', 'code'.",
+        ),
+        (
+            lambda folder: sources.Parquet(folder)[[]],
+            "the columns to read are []; expected at least one, each once.",
+        ),
+        (lambda folder: sources.Parquet([]), "Parquet was given no path; expected at least one."),
+        (
+            lambda folder: as_source(pads.dataset(folder).filter(pads.field("y") > 3), "x"),
+            "x is a filtered or projected pyarrow Dataset, whose rows are not known before they "
+            "are read; expected one of whole files. Read it: `x.to_table()`.",
+        ),
+        (
+            lambda folder: as_source(pads.dataset(table()), "x"),
+            "x is a pyarrow Dataset of other files than Parquet, or of none; expected Parquet "
+            "files. Read it (`x.to_table()`), or write it as Parquet files: "
+            "`pyarrow.dataset.write_dataset(x, folder, format='parquet')`.",
+        ),
+    ],
+)
+def test_what_can_t_be_read_is_refused(folder, make, told):
+    with pytest.raises(InvalidDataError) as caught:
+        make(folder)
+    assert str(caught.value) == told
+
+
+def test_paths_that_are_no_parquet_files_are_refused(tmp_path):
+    (tmp_path / "text.parquet").write_text("no Parquet")
+    for path in (tmp_path / "missing.parquet", tmp_path / "text.parquet", tmp_path):
+        with pytest.raises(InvalidDataError, match=r"^the Parquet files .* can't be opened: "):
+            sources.Parquet(path)
+    for paths in (3, b"x"):
+        with pytest.raises(InvalidArgumentError, match=r"expected a path, or a list of paths"):
+            sources.Parquet(paths)
+    with pytest.raises(InvalidArgumentError, match=r"expected a list of names\. For one"):
+        sources.Parquet(tmp_path, columns="age")
+
+
+def test_rows_are_not_chosen_in_the_files(data):
+    for names in (0, slice(2)):
+        with pytest.raises(InvalidArgumentError, match=r"expected a name, or a list of names"):
+            data[names]
+    assert repr(data["y"]) == "Parquet of 1000 rows, 12 row groups, column 'y'"
+
+
+def test_an_open_file_can_t_be_sent_to_processes(folder):
+    file = pq.ParquetFile(folder / "a.parquet")
+    dataset = ArrayDataset(
+        file, shuffle=False, transform=lambda batch: batch, workers=1, use_multiprocessing=True
+    )
+    with dataset, pytest.raises(UnsendableError, match=r"expected keras_npbatch.sources.Parquet"):
+        next(iter(dataset))
+    file.close()
+
+
+def test_pyarrow_that_is_missing_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow.dataset", None)
+    with pytest.raises(ImportError) as caught:
+        sources.Parquet(Path(tmp_path))
+    assert str(caught.value) == (
+        "keras_npbatch.sources.Parquet needs pyarrow, which is not installed. Install it: "
+        "pip install 'keras_npbatch[arrow]'."
+    )

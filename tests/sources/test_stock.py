@@ -1,0 +1,69 @@
+"""The stock of chunks: decoded once by threads that wait, bounded, and never sent."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from keras_npbatch.sources.stock import Stock
+
+
+def test_threads_that_need_the_same_chunk_decode_it_once():
+    times, all_ask = Counter(), threading.Barrier(4)
+    stock = Stock(2)
+
+    def decode(number):
+        times[number] += 1
+        threading.Event().wait(0.02)
+        return number * 10
+
+    def ask():
+        all_ask.wait()
+        assert [stock.get(number, decode) for number in (3, 1)] == [30, 10]
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert times == {3: 1, 1: 1}
+
+
+def test_the_chunk_that_was_not_used_for_longest_goes_first():
+    stock = Stock(2)
+    for number in (1, 2, 1, 3):
+        stock.get(number, str)
+    assert (1 in stock, 2 in stock, 3 in stock, len(stock)) == (True, False, True, 2)
+    stock.forget()
+    assert len(stock) == 0
+
+
+def test_chunks_that_differ_in_size_are_kept_by_their_rows():
+    stock = Stock(10, np.array([4, 4, 2, 9]))
+    for number in (0, 1, 2):
+        stock.get(number, str)
+    assert len(stock) == 3
+    stock.get(3, str)  # of 9 rows: no other is left
+    assert (len(stock), 3 in stock) == (1, True)
+    stock.forget()
+    for number in (0, 1, 2):
+        stock.get(number, str)
+    assert len(stock) == 3
+
+
+def test_a_chunk_that_could_not_be_decoded_is_tried_again():
+    stock = Stock(2)
+    with pytest.raises(ZeroDivisionError):
+        stock.get(0, lambda number: 1 // number)
+    assert stock.get(0, str) == "0"
+
+
+def test_a_copy_in_another_process_is_empty():
+    stock = Stock(3)
+    stock.get(1, str)
+    copy = pickle.loads(pickle.dumps(stock))
+    assert (len(copy), copy.most, copy.get(1, repr)) == (0, 3, "1")
