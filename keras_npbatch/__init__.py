@@ -23,12 +23,13 @@ __all__ = [
     "callbacks",
     "errors",
     "samplers",
+    "sources",
     "testing",
     "to_tf_dataset",
 ]
 
 if TYPE_CHECKING:
-    from keras_npbatch import callbacks, errors, samplers, testing
+    from keras_npbatch import callbacks, errors, samplers, sources, testing
     from keras_npbatch.dataset.array_dataset import ArrayDataset
     from keras_npbatch.dataset.batch_dataset import BatchDataset
     from keras_npbatch.plan.shard import Shard
@@ -47,7 +48,7 @@ _BACKENDS = ("tensorflow", "jax", "torch")
 
 def __getattr__(name: str) -> Any:
     try:
-        if name in ("callbacks", "errors", "samplers", "testing"):
+        if name in ("callbacks", "errors", "samplers", "sources", "testing"):
             return importlib.import_module(f"keras_npbatch.{name}")
         if name in _MODULE_OF:
             return getattr(importlib.import_module(_MODULE_OF[name]), name)

@@ -96,6 +96,9 @@ class Core:
         chunk_rows: rows that the storage of the data reads together, if it reads in chunks.
     """
 
+    varies = False
+    """Whether the shapes of the data differ from batch to batch."""
+
     def __init__(
         self,
         owner: Any,
@@ -214,7 +217,7 @@ class Core:
         if summarise is not None:
             return summing(self.maker(work._replace(summarise=None)), plan, summarise)
         recipe = self.recipe(work)
-        if recipe.finished:  # no user code is called that might ask
+        if recipe.finished and not self.asks_for_rows(plan):  # nor does user code
             return recipe
 
         def make(epoch: int, step: int) -> Tree:
@@ -222,6 +225,10 @@ class Core:
                 return recipe(epoch, step)
 
         return make
+
+    def asks_for_rows(self, plan: Plan) -> bool:
+        """Whether reading a batch takes knowing which one it is."""
+        return False
 
     def calls_user_code(self, work: Work) -> bool:
         """Whether making a batch calls anything but this library."""

@@ -67,7 +67,7 @@ class Recipe:
         num_real, doing = len(rows), self.name
         called = "load(rows, rng)" if self.load_draws else self.name
         if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
-            rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
+            rows = plan.global_rows(epoch, step)[:1]
         try:
             if self.finished:
                 return self.read(rows, epoch, step)

@@ -15,18 +15,22 @@ from typing import Any
 from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.frames import frame_source
+from keras_npbatch.sources.ragged import Ragged, ragged_source, ragged_sources
 from keras_npbatch.sources.slices import sliced_source
 from keras_npbatch.sources.source import Source
 from keras_npbatch.sources.sparse import sparse_source
 from keras_npbatch.sources.storage import storage_source
 from keras_npbatch.sources.tables import how_to_convert, refuse_nulls
+from keras_npbatch.sources.windows import Windows, aligned_leaves, windows_source
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
 
-__all__ = ["SOURCES", "as_source", "as_sources", "num_rows"]
+__all__ = ["SOURCES", "as_source", "as_sources", "num_rows", "with_aligned_windows"]
 
 _MOST_INPUTS_IN_A_LIST = 16
 
 SOURCES: tuple[Callable[[Any, str], Source | None], ...] = (
+    ragged_source,
+    windows_source,
     frame_source,
     sparse_source,
     array_source,
@@ -42,8 +46,8 @@ def as_source(leaf: Any, path: str) -> Source:
     Args:
         leaf: a NumPy array or memory map; a pandas Series (read as one column, as Keras does) or
             DataFrame; a scipy sparse matrix; a TensorFlow, JAX or Torch tensor (viewed as a NumPy
-            array once); a dataset of HDF5, Zarr or TensorStore; or anything with `shape`, `dtype`
-            and row indexing.
+            array once); a dataset of HDF5, Zarr or TensorStore; a `Ragged` or
+            `Windows`; or anything with `shape`, `dtype` and row indexing.
         path: the leaf's path for messages, such as `x['image']`.
 
     Raises:
@@ -62,7 +66,7 @@ def as_source(leaf: Any, path: str) -> Source:
 
 
 def as_sources(tree: Tree, root: str) -> Tree:
-    """The same nesting with a source for each leaf.
+    """The same nesting with a source for each leaf, or a dict of them for a leaf that is several.
 
     Raises:
         InvalidDataError: for a leaf that can't be read by rows, or a list that looks like a list
@@ -75,7 +79,32 @@ def as_sources(tree: Tree, root: str) -> Tree:
             "(`np.stack`, or for different lengths `keras.utils.pad_sequences`); if they are "
             "inputs, pass a tuple."
         )
-    return map_with_paths(lambda path, leaf: as_source(leaf, path), tree, root)
+    return map_with_paths(_sources_of, tree, root)
+
+
+def _sources_of(path: str, leaf: Any) -> Source | dict[str, Source]:
+    return ragged_sources(leaf) if isinstance(leaf, Ragged) else as_source(leaf, path)
+
+
+def with_aligned_windows(**trees: Tree) -> dict[str, Tree]:
+    """The same trees of sources, the windows among them with only the rows that all have.
+
+    Raises:
+        InvalidDataError: for windows that can't be aligned.
+    """
+    found = {
+        path: source
+        for root, tree in trees.items()
+        for path, source in leaves_with_paths(tree, root)
+        if isinstance(source, Windows)
+    }
+    if len(found) < 2:
+        return trees
+    made = aligned_leaves(found)
+    return {
+        root: map_with_paths(lambda path, source: made.get(path, source), tree, root)
+        for root, tree in trees.items()
+    }
 
 
 def num_rows(**trees: Tree) -> int:
