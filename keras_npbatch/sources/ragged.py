@@ -10,6 +10,7 @@ copied once, into a buffer as wide as the longest of them, or as one of a few wi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -269,7 +270,7 @@ def _truncated(rows: Sequences, most: int, side: Side | Literal[False]) -> Seque
         )
     lengths = np.minimum(rows.lengths, most)
     starts = rows.starts + (rows.lengths - lengths) if side == "left" else rows.starts
-    return Sequences(rows.parts, rows.which, starts, lengths, rows.dtype)
+    return replace(rows, starts=starts, lengths=lengths)
 
 
 def _checked(pad_value: Any, dtype: np.dtype[Any]) -> Any:

@@ -50,17 +50,13 @@ class Sequences:
     """How many time steps each row has, at least 1."""
     dtype: np.dtype[Any]
     """The dtype of them all."""
+    is_in_memory: bool
+    """Whether none is a memory map, as far as the first and the types of the others tell."""
 
     @property
     def inner_shape(self) -> tuple[int, ...]:
         """The shape of a time step."""
         return self.parts[0].shape[1:]
-
-    @property
-    def is_in_memory(self) -> bool:
-        """Whether none is a memory map, as far as the first array of each kind tells."""
-        kinds = {type(part): part for part in self.parts}
-        return not any(is_mapped(part) for part in kinds.values())
 
     def flat(self) -> Sequences:
         """The same in one array, if they are many arrays in memory: to be sent as one."""
@@ -69,7 +65,7 @@ class Sequences:
         spans = zip(self.which.tolist(), self.starts.tolist(), self.lengths.tolist(), strict=True)
         values = np.concatenate([self.parts[at][begin : begin + n] for at, begin, n in spans])
         ends = np.cumsum(self.lengths)
-        return Sequences([values], None, ends - self.lengths, self.lengths, self.dtype)
+        return Sequences([values], None, ends - self.lengths, self.lengths, self.dtype, True)
 
 
 def sequences_of(data: Any) -> Sequences:
@@ -128,7 +124,8 @@ def _of_list(data: list[Any] | _Array) -> Sequences:
             return flat
     if not kinds <= {np.ndarray, np.memmap}:
         rows = [_row(row, number) for number, row in enumerate(rows)]
-    if min(map(attrgetter("ndim"), rows)) == 0:
+    axes = set(map(attrgetter("ndim"), rows))
+    if 0 in axes:
         number = next(number for number, row in enumerate(rows) if row.ndim == 0)
         raise InvalidDataError(
             f"row {number} of Ragged is {describe(rows[number][()])}; expected an array of shape "
@@ -136,10 +133,11 @@ def _of_list(data: list[Any] | _Array) -> Sequences:
         )
     lengths = _lengths(rows)
     dtype = _one_dtype(rows)
-    if set(map(attrgetter("ndim"), rows)) != {1}:
+    if axes != {1}:
         _check_inner(rows)
     which, starts = np.arange(len(rows), dtype=np.int64), np.broadcast_to(np.int64(0), len(rows))
-    return Sequences(rows, which, starts, lengths, dtype)
+    is_in_memory = np.memmap not in kinds and not is_mapped(rows[0])
+    return Sequences(rows, which, starts, lengths, dtype, is_in_memory)
 
 
 def _listed(data: list[Any] | _Array) -> list[Any]:
@@ -194,7 +192,7 @@ def _of_numbers(rows: list[Any]) -> Sequences | None:
     except (TypeError, OverflowError):
         return None
     flat = np.frombuffer(values, values.typecode)
-    return Sequences([flat], None, np.cumsum(lengths) - lengths, lengths, flat.dtype)
+    return Sequences([flat], None, np.cumsum(lengths) - lengths, lengths, flat.dtype, True)
 
 
 def _one_dtype(rows: Sequence[_Array]) -> np.dtype[Any]:
@@ -254,7 +252,7 @@ def _of_offsets(values: Any, offsets: Any) -> Sequences:
             f"offsets of Ragged fall from {ends[row]} to {ends[row + 1]} at row {row}; expected "
             f"rising ones. {_HOW_TO_OFFSETS}"
         )
-    return Sequences([given], None, ends[:-1], lengths, given.dtype)
+    return Sequences([given], None, ends[:-1], lengths, given.dtype, not is_mapped(given))
 
 
 _HOW_TO_OFFSETS = "Of lengths they are `np.concatenate([[0], np.cumsum(lengths)])`."
@@ -288,7 +286,7 @@ def _of_arrow(data: Any) -> Sequences:
     sizes = [len(chunk) for chunk in chunks]
     which = None if len(parts) == 1 else np.repeat(np.arange(len(parts)), sizes)
     starts = np.concatenate([starts for starts, _ in spans])
-    return Sequences(parts, which, starts, lengths, parts[0].dtype)
+    return Sequences(parts, which, starts, lengths, parts[0].dtype, True)
 
 
 def _spans(chunk: Any, kind: Any) -> tuple[Rows, Rows]:
