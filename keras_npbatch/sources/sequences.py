@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -92,12 +92,15 @@ def sequences_of(data: Any) -> Sequences:
         raise InvalidDataError(f"data of Ragged is {describe(data)}; {_EXPECTED}.")
     _refuse_empty(found.lengths)
     if not is_raw(found.dtype):
-        raise InvalidDataError(
-            f"data of Ragged has time steps of dtype {found.dtype}; expected numbers, booleans, "
-            "dates or strings of a fixed size. Convert them: "
-            "`[np.asarray(row, 'int32') for row in data]`."
-        )
+        _refuse_dtype("data of Ragged", found.dtype)
     return found
+
+
+def _refuse_dtype(what: str, dtype: np.dtype[Any]) -> NoReturn:
+    raise InvalidDataError(
+        f"{what} has time steps of dtype {dtype}; expected numbers, booleans, dates or strings of "
+        "a fixed size. Convert them: `[np.asarray(row, 'int32') for row in data]`."
+    )
 
 
 def _refuse_empty(lengths: Rows) -> None:
@@ -128,7 +131,7 @@ def _of_list(data: list[Any] | _Array) -> Sequences:
     if 0 in axes:
         number = next(number for number, row in enumerate(rows) if row.ndim == 0)
         raise InvalidDataError(
-            f"row {number} of Ragged is {describe(rows[number][()])}; expected an array of shape "
+            f"row {number} of Ragged is {describe(rows[number].item())}; expected an array of shape "
             "(time_steps, *inner_shape) for each row."
         )
     lengths = _lengths(rows)
@@ -198,6 +201,9 @@ def _of_numbers(rows: list[Any]) -> Sequences | None:
 def _one_dtype(rows: Sequence[_Array]) -> np.dtype[Any]:
     dtypes = set(map(attrgetter("dtype"), rows))
     first: np.dtype[Any] = rows[0].dtype
+    if not all(map(is_raw, dtypes)):
+        number = next(number for number, row in enumerate(rows) if not is_raw(row.dtype))
+        _refuse_dtype(f"row {number} of Ragged", rows[number].dtype)
     if len(dtypes) == 1:
         return first
     if {dtype.kind for dtype in dtypes} in ({"U"}, {"S"}):
