@@ -131,8 +131,8 @@ def _of_list(data: list[Any] | _Array) -> Sequences:
     if 0 in axes:
         number = next(number for number, row in enumerate(rows) if row.ndim == 0)
         raise InvalidDataError(
-            f"row {number} of Ragged is {describe(rows[number].item())}; expected an array of shape "
-            "(time_steps, *inner_shape) for each row."
+            f"row {number} of Ragged is {describe(rows[number].item())}; expected an array of "
+            "shape (time_steps, *inner_shape) for each row."
         )
     lengths = _lengths(rows)
     dtype = _one_dtype(rows)

@@ -99,20 +99,20 @@ class Windows:
         """Whether reading never waits for a disk."""
         self._inner_shape = first.shape[1:]
         self._reach = self.own_reach
-        self._count("this window")
-
-    def _count(self, whose: str) -> None:
-        """Count the rows that there are."""
-        counts = (self.steps - self._reach) // self._stride + 1
         short = np.flatnonzero(self.steps < self._reach)
         if len(short):
             number = int(short[0])
             more = f" (and {len(short) - 1} more are too short)" if len(short) > 1 else ""
             raise InvalidDataError(
-                f"series {number} of Windows has {self.steps[number]} time steps, and {whose} "
+                f"series {number} of Windows has {self.steps[number]} time steps, and a window "
                 f"reaches over {self._reach}; expected at least as many in each{more}. Leave such "
                 "series out, or take a smaller length, offset or sampling_rate."
             )
+        self._count()
+
+    def _count(self) -> None:
+        """Count the rows that there are."""
+        counts = (self.steps - self._reach) // self._stride + 1
         self._ends = np.cumsum(counts)
         self.shape: tuple[int, ...] = (int(self._ends[-1]), self._length, *self._inner_shape)
         """`(rows, length, *inner_shape)`."""
@@ -159,11 +159,11 @@ class Windows:
     def __repr__(self) -> str:
         return f"<{self.identity}: {self.dtype} {self.shape}>"
 
-    def reaching(self, reach: int, whose: str) -> Windows:
-        """The same windows, of which only the rows exist in whose series so many steps follow."""
+    def reaching(self, reach: int) -> Windows:
+        """The same windows, with only the rows that so many time steps of a series follow."""
         twin = copy.copy(self)
         twin._reach = reach
-        twin._count(whose)
+        twin._count()
         return twin
 
     def refuse_other(self, other: Windows, here: str, there: str) -> None:
@@ -298,8 +298,7 @@ def aligned_leaves(found: dict[str, Windows]) -> dict[str, Windows]:
     for path, each in others:
         leader.refuse_other(each, first, path)
     reach = max(each._reach for each in found.values())
-    whose = " and ".join(found) + " together"
-    return {path: each.reaching(reach, whose) for path, each in found.items()}
+    return {path: each.reaching(reach) for path, each in found.items()}
 
 
 def windows_source(leaf: Any, path: str) -> Source | None:
@@ -355,7 +354,8 @@ def _edges(steps: int, boundaries: Any, ids: Any) -> Rows:
     if boundaries is None:
         return np.array([0, steps], np.int64)
     given = np.asarray(boundaries)
-    inside: Sequence[int] = given.tolist() if given.ndim == 1 and given.dtype.kind in "iu" else [-1]
+    are_numbers = given.ndim == 1 and (given.dtype.kind in "iu" or not len(given))
+    inside: Sequence[int] = given.tolist() if are_numbers else [-1]
     edges = [*([] if inside[:1] == [0] else [0]), *inside]
     edges += [] if edges[-1] == steps else [steps]
     if edges[0] < 0 or any(after <= before for before, after in pairwise(edges)):
@@ -375,10 +375,10 @@ def _edges_of_ids(steps: int, ids: npt.NDArray[Any]) -> Rows:
     begins = edges[:-1]
     names, counts = np.unique(ids[begins], return_counts=True)
     if (counts > 1).any():
-        name = names[counts > 1][0]
-        at = begins[ids[begins] == name]
+        name = names[counts > 1][0].item()
+        one, other = begins[ids[begins] == name][:2]
         raise InvalidDataError(
-            f"ids has {describe(name)} in several places, from time steps {at[0]} and {at[1]} on; "
+            f"ids has {describe(name)} in several places, from time steps {one} and {other} on; "
             "expected the steps of a series to stand together. Sort by id, and by time within it: "
             "`order = np.argsort(ids, kind='stable')`."
         )
