@@ -173,6 +173,7 @@ def test_only_the_package_itself_may_import_lazily_from_above() -> None:
         "errors",
         "plan.shard",
         "samplers",
+        "sources",
         "testing",
         "tf_data.dataset",
     }

@@ -25,6 +25,7 @@ PUBLIC = [
     "callbacks",
     "errors",
     "samplers",
+    "sources",
     "testing",
     "to_tf_dataset",
 ]
