@@ -38,8 +38,8 @@ WIDTH = 3
 
 
 def length_of(rows):
-    """The lengths of the rows, if they have several."""
-    return 1 + rows * 7 % 11 % WIDTH
+    """The lengths of the rows, if they have several: few are long, so most shards have none."""
+    return np.where(rows % 5 == 0, WIDTH, 1)
 
 
 class Model:
