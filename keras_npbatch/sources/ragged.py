@@ -28,7 +28,7 @@ __all__ = ["Ragged", "ragged_source", "ragged_sources"]
 Side: TypeAlias = Literal["right", "left"]
 
 _SHORT = 64
-"""Rows of fewer time steps on average are gathered by index; of longer ones, slices are faster."""
+"""Rows of fewer time steps on average are written all at once, longer ones one by one."""
 _MOST_WIDTH = 2**31
 
 
@@ -162,15 +162,18 @@ class Ragged:
         lengths, starts = self._rows.lengths[rows], self._rows.starts[rows]
         out = empty((len(rows), width, *self.shape[2:]), self.dtype)
         out[...] = self._pad_value
-        which = self._rows.which
-        total = int(lengths.sum())
-        if which is None and total < _SHORT * len(rows):
-            ends = np.cumsum(lengths)
-            at = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-            out[self.is_real(lengths, width)] = self._rows.parts[0][at]
-            return out
-        parts = self._rows.parts
+        parts, which = self._rows.parts, self._rows.which
         numbers = [0] * len(rows) if which is None else which[rows].tolist()
+        total = int(lengths.sum())
+        if 0 < total < _SHORT * len(rows) and (which is None or self._rows.are_whole):
+            if which is None:
+                ends = np.cumsum(lengths)
+                at = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
+                steps = parts[0][at]
+            else:
+                steps = np.concatenate([parts[number] for number in numbers])
+            out[self.is_real(lengths, width)] = steps
+            return out
         begins = width - lengths if self._side == "left" else np.zeros_like(lengths)
         spans = zip(out, numbers, starts.tolist(), begins.tolist(), lengths.tolist(), strict=True)
         for padded, number, start, begin, length in spans:
@@ -270,7 +273,7 @@ def _truncated(rows: Sequences, most: int, side: Side | Literal[False]) -> Seque
         )
     lengths = np.minimum(rows.lengths, most)
     starts = rows.starts + (rows.lengths - lengths) if side == "left" else rows.starts
-    return replace(rows, starts=starts, lengths=lengths)
+    return replace(rows, starts=starts, lengths=lengths, are_whole=False)
 
 
 def _checked(pad_value: Any, dtype: np.dtype[Any]) -> Any:

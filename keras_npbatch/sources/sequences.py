@@ -52,6 +52,8 @@ class Sequences:
     """The dtype of them all."""
     is_in_memory: bool
     """Whether none is a memory map, as far as the first and the types of the others tell."""
+    are_whole: bool = False
+    """Whether each row is all of its array."""
 
     @property
     def inner_shape(self) -> tuple[int, ...]:
@@ -140,7 +142,7 @@ def _of_list(data: list[Any] | _Array) -> Sequences:
         _check_inner(rows)
     which, starts = np.arange(len(rows), dtype=np.int64), np.broadcast_to(np.int64(0), len(rows))
     is_in_memory = np.memmap not in kinds and not is_mapped(rows[0])
-    return Sequences(rows, which, starts, lengths, dtype, is_in_memory)
+    return Sequences(rows, which, starts, lengths, dtype, is_in_memory, are_whole=True)
 
 
 def _listed(data: list[Any] | _Array) -> list[Any]:

@@ -11,6 +11,7 @@ windows with an offset. Only the rows exist that all of them have.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -98,6 +99,7 @@ class Windows:
         self.is_in_memory = not any(is_mapped(array) for array in self._arrays)
         """Whether reading never waits for a disk."""
         self._inner_shape = first.shape[1:]
+        self._step_bytes = self.dtype.itemsize * math.prod(self._inner_shape)
         self._reach = self.own_reach
         short = np.flatnonzero(self.steps < self._reach)
         if len(short):
@@ -205,7 +207,9 @@ class Windows:
         """
         rows = np.asarray(rows, np.int64)
         if len(self._ends) == 1:
-            return self._cut(self._arrays[0], rows * self._stride + self._offset, empty)
+            is_plain = (self._stride, self._offset) == (1, 0)
+            starts = rows if is_plain else rows * self._stride + self._offset
+            return self._cut(self._arrays[0], starts, empty)
         which = np.searchsorted(self._ends, rows, "right")
         before = np.concatenate([[0], self._ends[:-1]])
         starts = (rows - before[which]) * self._stride + self._offset
@@ -228,8 +232,8 @@ class Windows:
 
     def _cut(self, array: npt.NDArray[Any], starts: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The windows of one array that begin at these positions."""
-        inner = self.dtype.itemsize * int(np.prod(self._inner_shape, dtype=np.int64))
-        size, rate = self._length * inner, self._rate
+        inner, rate = self._step_bytes, self._rate
+        size = self._length * inner
         if size >= _LONG_BYTES:
             out, span = self._new(len(starts), empty), (self._length - 1) * rate + 1
             for window, start in zip(out, starts.tolist(), strict=True):
