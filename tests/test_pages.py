@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 _DOCS = Path(__file__).parent.parent / "docs"
-_PAGES = ["samplers.md"]
+_PAGES = ["samplers.md", "sequences.md"]
 
 
 @pytest.mark.parametrize("page", _PAGES)

@@ -43,7 +43,8 @@ class ArrayDataset(BatchDataset):
         x: inputs: any nesting of dicts, tuples and lists of NumPy arrays, memory maps, pandas
             columns, scipy sparse matrices, or anything else with `shape`, `dtype` and row
             indexing (such as HDF5 and Zarr datasets), each of shape
-            `(num_samples, *feature_shape)`.
+            `(num_samples, *feature_shape)`; or a source of `keras_npbatch.sources`, for
+            sequences of any length and windows of time series.
         y: targets, nested in the same ways, or None.
         sample_weight: weights, nested like `y`, or None. Can't be combined with `class_weight`.
         batch_size: samples in a full batch. For this and all other settings, see

@@ -281,6 +281,9 @@ def test_each_dataset_that_reads_by_itself_has_the_width_of_the_global_batch_too
     assert len(set(shapes[0])) > 1
     peeked = [[rank[step][0].shape for step in range(len(rank))] for rank in ranks]
     assert len({str(each) for each in peeked}) == 1
+    evaluated = [[batch[0].shape for batch in rank.batches_for("evaluate")] for rank in ranks]
+    assert evaluated[0] == evaluated[1] == evaluated[2]
+    assert len(set(evaluated[0])) > 1
 
 
 def test_batches_are_the_same_bytes_by_whomever_they_are_made() -> None:
