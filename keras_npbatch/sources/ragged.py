@@ -250,7 +250,7 @@ def _widths(pad_to: Any) -> tuple[int, ...]:
     """The widths there are; none, if any may come."""
     if pad_to is None:
         return ()
-    several = isinstance(pad_to, list | tuple | np.ndarray)
+    several = isinstance(pad_to, list | tuple | range | np.ndarray)
     widths = tuple(
         whole_number("pad_to", width, least=1, most=_MOST_WIDTH)
         for width in (pad_to if several else [pad_to])

@@ -76,8 +76,8 @@ def as_sources(tree: Tree, root: str) -> Tree:
         raise InvalidDataError(
             f"{root} is a list of {len(tree)} items, which would be as many inputs of the model; "
             "expected arrays whose first dimension counts samples. Make one array of samples "
-            "(`np.stack`, or for different lengths `keras.utils.pad_sequences`); if they are "
-            "inputs, pass a tuple."
+            f"(`np.stack`), or `keras_npbatch.sources.Ragged({root})` if their lengths differ; if "
+            "they are inputs, pass a tuple."
         )
     return map_with_paths(_sources_of, tree, root)
 
@@ -135,7 +135,7 @@ def _how_to_agree(trees: Mapping[str, Tree]) -> str:
         if isinstance(tree, list):
             return (
                 f"{root} is a list, so each of its items is read as an input of the model; if they "
-                "are samples, make one array of them: `np.stack`, or for different lengths "
-                "`keras.utils.pad_sequences`."
+                "are samples, make one array of them (`np.stack`), or "
+                f"`keras_npbatch.sources.Ragged({root})` if their lengths differ."
             )
     return "Check how they were selected."

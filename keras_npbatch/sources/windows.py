@@ -234,7 +234,7 @@ class Windows:
         """The windows of one array that begin at these positions."""
         inner, rate = self._step_bytes, self._rate
         size = self._length * inner
-        if size >= _LONG_BYTES:
+        if size >= _LONG_BYTES or self.dtype.kind == "T":  # of which NumPy makes no such view
             out, span = self._new(len(starts), empty), (self._length - 1) * rate + 1
             for window, start in zip(out, starts.tolist(), strict=True):
                 window[...] = array[start : start + span : rate]
@@ -284,6 +284,8 @@ def aligned(*windows: Windows) -> tuple[Windows, ...]:
     Raises:
         InvalidDataError: if they can't be aligned; the message names the series.
     """
+    if not windows:
+        raise InvalidArgumentError("aligned was given nothing; expected Windows.")
     for number, each in enumerate(windows):
         if not isinstance(each, Windows):
             raise InvalidArgumentError(
@@ -377,13 +379,14 @@ def _edges_of_ids(steps: int, ids: npt.NDArray[Any]) -> Rows:
         )
     edges = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [steps]])
     begins = edges[:-1]
-    names, counts = np.unique(ids[begins], return_counts=True)
+    names, numbers, counts = np.unique(ids[begins], return_inverse=True, return_counts=True)
     if (counts > 1).any():
-        name = names[counts > 1][0].item()
-        one, other = begins[ids[begins] == name][:2]
+        number = int((counts > 1).argmax())
+        one, other = begins[numbers == number][:2]
+        name = describe(names[number].item())
         raise InvalidDataError(
-            f"ids has {describe(name)} in several places, from time steps {one} and {other} on; "
-            "expected the steps of a series to stand together. Sort by id, and by time within it: "
+            f"ids has {name} in several places, from time steps {one} and {other} on; expected the "
+            "steps of a series to stand together. Sort by id, and by time within it: "
             "`order = np.argsort(ids, kind='stable')`."
         )
     return edges.astype(np.int64)

@@ -1012,8 +1012,9 @@ def test_a_long_list_of_arrays_is_taken_for_samples_and_refused(root: str) -> No
         as_sources(samples, root)
     assert str(caught.value) == (
         f"{root} is a list of 17 items, which would be as many inputs of the model; expected "
-        "arrays whose first dimension counts samples. Make one array of samples (`np.stack`, or "
-        "for different lengths `keras.utils.pad_sequences`); if they are inputs, pass a tuple."
+        "arrays whose first dimension counts samples. Make one array of samples (`np.stack`), or "
+        f"`keras_npbatch.sources.Ragged({root})` if their lengths differ; if they are inputs, pass "
+        "a tuple."
     )
     assert num_rows(x=as_sources(samples[:16], "x")) == 8
     assert num_rows(x=as_sources(tuple(samples), "x")) == 8
@@ -1073,8 +1074,8 @@ def test_a_short_list_of_samples_is_told_from_inputs(x: list[Any], message: str)
         num_rows(x=as_sources(x, "x"), y=as_sources(np.zeros(2), "y"))
     assert str(caught.value) == (
         message + "expected the same number in every leaf. x is a list, so each of its items is "
-        "read as an input of the model; if they are samples, make one array of them: `np.stack`, "
-        "or for different lengths `keras.utils.pad_sequences`."
+        "read as an input of the model; if they are samples, make one array of them "
+        "(`np.stack`), or `keras_npbatch.sources.Ragged(x)` if their lengths differ."
     )
 
 

@@ -20,7 +20,7 @@ from keras_npbatch.testing import check_dataset
 from keras_npbatch.testing.strategies import row_numbers
 from tests.comparing import assert_same_array
 
-few = settings(max_examples=60)
+few = settings(max_examples=30)
 
 
 def naive(series: list[Any], length: int, stride: int, offset: int, rate: int, reach: int) -> Any:
@@ -283,7 +283,23 @@ def test_invalid_arguments_are_refused(chosen: dict[str, Any], message: str) -> 
     assert str(caught.value) == message
 
 
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 1 has none")
+def test_texts_of_any_length_are_a_series_too() -> None:
+    texts = np.array(["a", "long text of many letters", "c", ""], np.dtypes.StringDType())
+    assert Windows(texts, 2).read(np.array([2, 0])).tolist() == [
+        texts[2:].tolist(),
+        texts[:2].tolist(),
+    ]
+
+
+def test_ids_that_are_no_number_are_refused() -> None:
+    with pytest.raises(InvalidDataError, match=r"^ids has nan \(float\) in several places, from"):
+        Windows(A, 3, ids=np.r_[np.full(10, np.nan), np.zeros(10)])
+
+
 def test_only_windows_are_aligned() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"^aligned was given nothing; expected Windows"):
+        aligned()
     assert sources.Windows is Windows
     assert sources.aligned is aligned
     with pytest.raises(InvalidArgumentError) as caught:
