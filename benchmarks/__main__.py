@@ -28,6 +28,7 @@ from benchmarks import (
     memory,
     results,
     samplers,
+    sequences,
     sharing,
     soak,
     start,
@@ -46,6 +47,7 @@ _QUESTIONS: dict[str, ModuleType] = {
     for question in (
         iterate,
         samplers,
+        sequences,
         tfdata,
         fit,
         callbacks,

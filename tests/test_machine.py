@@ -30,6 +30,7 @@ from hypothesis.stateful import (
 
 from keras_npbatch import ArrayDataset, SampleDataset, each
 from keras_npbatch.samplers.order import WholeData
+from keras_npbatch.sources import Ragged
 from keras_npbatch.testing import strategies
 from tests import loaders
 from tests.inside import pool_of
@@ -37,13 +38,20 @@ from tests.inside import pool_of
 WIDTH = 3
 
 
+def length_of(rows):
+    """The lengths of the rows, if they have several: few are long, so most shards have none."""
+    return np.where(rows % 5 == 0, WIDTH, 1)
+
+
 class Model:
     """What the batches should be, from NumPy alone."""
 
-    def __init__(self, num_samples, batch_size, seed, shuffle, remainder, transform, sampler, **_):
+    def __init__(
+        self, num_samples, batch_size, seed, shuffle, remainder, transform, sampler, ragged, **_
+    ):
         self.n, self.size, self.seed = num_samples, batch_size, seed
         self.shuffle, self.remainder = shuffle, remainder
-        self.sampler, self.data = sampler, WholeData(num_samples)
+        self.sampler, self.data, self.ragged = sampler, WholeData(num_samples), ragged
         if sampler is not None:
             self.n = sampler.num_samples(self.data)
         self.x = np.arange(num_samples * WIDTH, dtype="float32").reshape(num_samples, WIDTH)
@@ -87,11 +95,15 @@ class Model:
     def batch(self, epoch, step):
         of_all = self.rows(epoch, step)
         rows = np.array_split(of_all, self.count)[self.index]
+        x = self.x
+        if self.ragged:  # zero beyond the length of each row, and as wide as all processes need
+            width = int(length_of(of_all).max())
+            x = np.where(np.arange(WIDTH) < length_of(np.arange(len(x)))[:, None], x, 0)[:, :width]
         if self.remainder != "pad":
-            return self.x[rows], rows
+            return x[rows], rows
         at = np.arange(self.size // self.count)
         padded = rows[at % len(rows)] if len(rows) else of_all[0 * at]
-        return self.x[padded], padded, (at < len(rows)).astype("float32")
+        return x[padded], padded, (at < len(rows)).astype("float32")
 
     def can_be_divided(self, count):
         sizes = {stop - start for start, stop in self.spans()}
@@ -107,12 +119,14 @@ class Machine(RuleBasedStateMachine):
         ),
         by_sample=st.booleans(),
         processes=st.booleans(),
+        ragged=st.booleans(),
         data=st.data(),
     )
-    def make(self, chosen, by_sample, processes, data):
+    def make(self, chosen, by_sample, processes, ragged, data):
+        ragged = ragged and not by_sample
         chosen["num_samples"] += 3 * chosen["batch_size"]  # something to be in the middle of
         sampler = data.draw(st.none() | strategies.samplers(chosen["num_samples"]))
-        self.model = Model(**chosen, sampler=sampler)
+        self.model = Model(**chosen, sampler=sampler, ragged=ragged)
         if self.model.n < self.model.size:
             chosen["remainder"] = self.model.remainder = "keep"
         if sampler is not None and sampler.cuts_batches and chosen["remainder"] == "spread":
@@ -123,6 +137,9 @@ class Machine(RuleBasedStateMachine):
         rows = np.arange(chosen.pop("num_samples"))
         x = np.arange(len(rows) * WIDTH, dtype="float32").reshape(len(rows), WIDTH)
         samples = list(zip(x, rows.tolist(), strict=True))
+        if ragged:
+            lengths = length_of(rows)
+            x = Ragged([row[:length] for row, length in zip(x, lengths, strict=True)])
         self.new = (
             partial(SampleDataset.of, samples) if by_sample else partial(ArrayDataset, x, rows)
         )

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 _DOCS = Path(__file__).parent.parent / "docs"
-_PAGES = ["files.md", "mixing.md", "samplers.md", "samples.md", "tables.md"]
+_PAGES = [
+    "files.md",
+    "mixing.md",
+    "samplers.md",
+    "samples.md",
+    "sequences.md",
+    "tables.md",
+]
 
 
 @pytest.mark.parametrize("page", _PAGES)

@@ -12,11 +12,13 @@ from numbers import Number
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import Core, Facts, core_of
 from keras_npbatch.batches.loader import Batches, begin
+from keras_npbatch.batches.making import now_making
 from keras_npbatch.batches.parts import Parts, pack, unpack
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.work import Work
@@ -30,8 +32,8 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.source import Chunked, Reading
-from keras_npbatch.sources.sources import as_sources, num_rows
+from keras_npbatch.sources.source import Chunked, Padded, Reading, Source
+from keras_npbatch.sources.sources import as_sources, num_rows, with_aligned_windows
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
 __all__ = ["ArrayBatches", "ArrayCore", "array_core_of"]
@@ -72,9 +74,9 @@ class ArrayCore(Core):
                 "sample_weight and class_weight were both given; expected one of them. Multiply "
                 "the class weights into sample_weight."
             )
-        parts = Parts(
-            as_sources(x, "x"), as_sources(y, "y"), as_sources(sample_weight, "sample_weight")
-        )
+        given = {"x": x, "y": y, "sample_weight": sample_weight}
+        made = {name: as_sources(tree, name) for name, tree in given.items()}
+        parts = Parts(**with_aligned_windows(**made))
         changes = settings.get("transform"), settings.get("augment")
         if changes == (None, None):  # otherwise they may change the weights
             weights = settings.get("class_weight")
@@ -89,6 +91,12 @@ class ArrayCore(Core):
         self.sources, self._structure = flatten(data)
         self._is_flat = isinstance(data, tuple) and list(data) == self.sources
         self._has_own_load = has_own_load
+        self._padded = [
+            source if isinstance(source, Padded) and source.shape[1] is None else None
+            for source in self.sources
+        ]
+        self._more_width = 0
+        self.varies = any(source is not None for source in self._padded)
         chunked = [source for source in self.sources if isinstance(source, Chunked)]
         heaviest = max(chunked, key=_bytes_of_row, default=None)
         chunk_rows = None if heaviest is None else heaviest.chunk_rows
@@ -161,10 +169,35 @@ class ArrayCore(Core):
 
     def gather(self, rows: Rows) -> Tree:
         """The batch of rows that are known to be in range."""
-        lease = self.slots.lease
-        found = [source.read(rows, lease) for source in self.sources]
+        if self.varies:
+            found = self._gather_padded(rows)
+        else:
+            lease = self.slots.lease
+            found = [source.read(rows, lease) for source in self.sources]
         # Without optree if possible; see `tree`.
         return tuple(found) if self._is_flat else self._structure.unflatten(found)
+
+    def _gather_padded(self, rows: Rows) -> list[npt.NDArray[Any]]:
+        """The rows of each leaf, as wide as the rows that all processes read at this step need."""
+        lease, batch, together = self.slots.lease, now_making(self), rows
+        if batch is not None and self.asks_for_rows(batch.plan):
+            together = batch.plan.global_rows(batch.epoch, batch.step)
+            if self._has_own_load:  # it may ask for others
+                together = np.concatenate([together, rows])
+        return [
+            source.read(rows, lease)
+            if padded is None
+            else padded.read(rows, lease, padded.width(together) + self._more_width)
+            for source, padded in zip(self.sources, self._padded, strict=True)
+        ]
+
+    def asks_for_rows(self, plan: Plan) -> bool:
+        """Whether reading a batch takes knowing which one it is: what other processes read."""
+        return self.varies and plan.shard.count > 1
+
+    def be_wider(self) -> None:
+        """Pad one time step further: the axes of a batch that change are those that vary."""
+        self._more_width = 1
 
     def loading(self, plan: Plan, training: bool = True) -> Recipe:
         """How any batch is made from what `load` returns."""
@@ -206,9 +239,7 @@ class ArrayCore(Core):
 
     def facts(self, plan: Plan) -> Facts:
         """What is known about how batches are made."""
-        of_a_sample = sum(
-            int(np.prod(source.shape[1:])) * source.dtype.itemsize for source in self.sources
-        )
+        of_a_sample = sum(map(_bytes_of_row, self.sources))
         return Facts(
             are_gathered=self.recipe(Work(plan)).finished,
             are_arrays=all(isinstance(source, TakenArray) for source in self.sources),
@@ -219,7 +250,8 @@ class ArrayCore(Core):
     def fingerprint(self) -> Fingerprint:
         """What decides which batches there are; see `position.Fingerprint`."""
         return super().fingerprint() | {
-            path: [list(source.shape), str(source.dtype)] for path, source in self.data.items()
+            path: [list(source.shape), str(source.dtype), *_identity(source)]
+            for path, source in self.data.items()
         }
 
     def data_digest(self) -> dict[str, Any]:
@@ -252,8 +284,17 @@ class ArrayBatches(Batches):
         return array_core_of(self).load(rows)
 
 
-def _bytes_of_row(source: Chunked) -> int:
-    return int(np.prod(source.shape[1:], dtype=np.int64)) * source.dtype.itemsize
+def _bytes_of_row(source: Source) -> int:
+    shape = source.shape[1:]
+    if isinstance(source, Padded):
+        shape = source.widest, *shape[1:]
+    return int(np.prod(shape, dtype=np.int64)) * source.dtype.itemsize
+
+
+def _identity(source: Source) -> list[str]:
+    """What decides what is read from a source, beside its data, in words."""
+    found = getattr(source, "identity", None)
+    return [] if found is None else [found]
 
 
 def array_core_of(dataset: Any) -> ArrayCore:

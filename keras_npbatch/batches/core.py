@@ -101,6 +101,8 @@ class Core:
         chunk_starts: the first row of each chunk, and the number of all rows, if chunks differ.
     """
 
+    varies = False
+    """Whether the shapes of the data differ from batch to batch."""
     from_user: ClassVar[tuple[str, ...]] = ("transform", "augment")
     """The attributes that hold what a user wrote, and that may keep a state of its own."""
 
@@ -229,7 +231,7 @@ class Core:
         if summarise is not None:
             return summing(self.maker(work._replace(summarise=None)), plan, summarise)
         recipe = self.recipe(work)
-        if recipe.finished:  # no user code is called that might ask
+        if recipe.finished and not self.asks_for_rows(plan):  # nor does user code
             return recipe
 
         def make(epoch: int, step: int) -> Tree:
@@ -237,6 +239,10 @@ class Core:
                 return recipe(epoch, step)
 
         return make
+
+    def asks_for_rows(self, plan: Plan) -> bool:
+        """Whether reading a batch takes knowing which one it is."""
+        return False
 
     def calls_user_code(self, work: Work) -> bool:
         """Whether making a batch calls anything but this library."""

@@ -280,6 +280,11 @@ def _checked(datasets: Any, is_mixed: bool) -> tuple[Batches, ...]:
             raise InvalidArgumentError(
                 f"{name} is endless; expected the dataset itself, without repeat()."
             )
+        if core.varies:
+            raise InvalidArgumentError(
+                f"{name} has sequences that are padded to another length in each batch; expected "
+                "one length: Ragged(..., pad_to=256)."
+            )
         if core.is_part:
             raise InvalidArgumentError(
                 f"{name} has a shard; expected datasets without. Give shard= to the whole."

@@ -69,7 +69,7 @@ class Recipe:
         rows = plan.rows(epoch, step)
         num_real = len(rows)
         if not num_real and plan.remainder == "pad":  # a shard without a part of the last batch
-            rows = plan.order(epoch).rows(*plan.global_span(step))[:1]
+            rows = plan.global_rows(epoch, step)[:1]
         if not self.finished:
             return self.made(Generators(plan, epoch, step, rows), num_real)
         try:

@@ -45,7 +45,9 @@ class ArrayDataset(BatchDataset):
             columns (pandas, polars, Arrow, Parquet, Hugging Face, xarray, dask), scipy sparse
             matrices, or anything else with `shape`, `dtype` and row indexing (such as HDF5 and
             Zarr datasets), each of shape `(num_samples, *feature_shape)`. A table of columns of
-            several types is a dict of them, except for a pandas DataFrame, which is a matrix.
+            several types is a dict of them, except for a pandas DataFrame, which is a matrix; or a
+            source of `keras_npbatch.sources`, for sequences of any length and windows of time
+            series.
         y: targets, nested in the same ways, or None.
         sample_weight: weights, nested like `y`, or None. Can't be combined with `class_weight`.
         batch_size: samples in a full batch. For this and all other settings, see

@@ -186,6 +186,10 @@ class Plan:
             return np.zeros(stop - start, np.int64)
         return self.order(epoch).times(start, stop)
 
+    def global_rows(self, epoch: int, step: int) -> Rows:
+        """The rows of the batches of all shards at a step; the arguments are those of `rows`."""
+        return self.order(epoch).rows(*self.global_span(step))
+
     def locate(self, row: int, epoch: int) -> list[tuple[int, int]]:
         """All places of a row in an epoch: `(step, position in the batch)`, the inverse of `rows`.
 

@@ -12,5 +12,17 @@ from keras_npbatch.sources.files import Files
 from keras_npbatch.sources.filled import Filled
 from keras_npbatch.sources.image_folder import ImageFolder
 from keras_npbatch.sources.parquet import Parquet
+from keras_npbatch.sources.ragged import Ragged
+from keras_npbatch.sources.windows import Windows, aligned
 
-__all__ = ["Concatenated", "Files", "Filled", "ImageFolder", "Parquet", "categories"]
+__all__ = [
+    "Concatenated",
+    "Files",
+    "Filled",
+    "ImageFolder",
+    "Parquet",
+    "Ragged",
+    "Windows",
+    "aligned",
+    "categories",
+]

@@ -11,7 +11,7 @@ from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import Empty, Source, is_raw, refuse_scalar
 
-__all__ = ["IndexedArray", "TakenArray", "array_source"]
+__all__ = ["IndexedArray", "TakenArray", "array_source", "is_mapped", "plain_array"]
 
 _TENSOR_PACKAGES = ("jax", "jaxlib", "tensorflow", "torch")
 
@@ -56,23 +56,33 @@ class IndexedArray:
 
 def array_source(leaf: Any, path: str) -> Source | None:
     """The source of an array, of a pandas Series (as one column), or of a tensor; else None."""
-    package = type(leaf).__module__.partition(".")[0]
-    if package == "pandas" and hasattr(leaf, "to_numpy") and leaf.ndim == 1:
+    is_pandas = type(leaf).__module__.partition(".")[0] == "pandas"
+    if is_pandas and hasattr(leaf, "to_numpy") and leaf.ndim == 1:
         leaf = leaf.to_numpy()[:, np.newaxis]
-    elif package in _TENSOR_PACKAGES and hasattr(leaf, "__array__"):
+    array = plain_array(leaf, path)
+    if array is None:
+        return None
+    refuse_scalar(array.shape, path)
+    if is_raw(array.dtype) and array.flags.c_contiguous and array.flags.aligned:
+        return TakenArray(array)
+    return IndexedArray(array)
+
+
+def plain_array(leaf: Any, path: str) -> npt.NDArray[Any] | None:
+    """An array, memory map, matrix, record array or tensor as a plain array; else None.
+
+    Raises:
+        InvalidDataError: for a masked array.
+    """
+    package = type(leaf).__module__.partition(".")[0]
+    if package in _TENSOR_PACKAGES and hasattr(leaf, "__array__"):
         leaf = np.asarray(leaf)
     if isinstance(leaf, np.ma.MaskedArray):
         raise InvalidDataError(
             f"{path} is a masked array, and its mask would be lost; expected an array. Fill it "
             "(`.filled(value)`) and pass the mask as sample_weight or as an input of its own."
         )
-    if not isinstance(leaf, np.ndarray):
-        return None
-    refuse_scalar(leaf.shape, path)
-    array = leaf.view(np.ndarray)  # a memory map, a matrix, a record array as a plain array
-    if is_raw(array.dtype) and array.flags.c_contiguous and array.flags.aligned:
-        return TakenArray(array)
-    return IndexedArray(array)
+    return leaf.view(np.ndarray) if isinstance(leaf, np.ndarray) else None
 
 
 def is_mapped(array: Any) -> bool:

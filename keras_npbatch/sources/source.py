@@ -12,6 +12,10 @@ bound.
 
 It **must never** return a view of the data or of what it keeps, write to anything shared, or copy
 the data as a whole.
+
+Two optional protocols say more. A source that reads adjacent rows together is `Chunked`. One whose
+rows differ in length is `Padded`: the width of a batch is decided over the rows of all processes,
+which one process alone does not read.
 """
 
 from __future__ import annotations
@@ -25,7 +29,16 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 
-__all__ = ["Chunked", "Empty", "Reading", "Source", "is_raw", "own_source", "refuse_scalar"]
+__all__ = [
+    "Chunked",
+    "Empty",
+    "Padded",
+    "Reading",
+    "Source",
+    "is_raw",
+    "own_source",
+    "refuse_scalar",
+]
 
 Empty: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
 """`empty(shape, dtype)`: an uninitialised C-contiguous array that only the caller may write to."""
@@ -84,6 +97,23 @@ class Chunked(Source, Protocol):
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
+
+
+@runtime_checkable
+class Padded(Source, Protocol):
+    """A source whose rows differ in length: a batch is padded to one width.
+
+    If the width differs from batch to batch, `shape[1]` is None.
+    """
+
+    widest: int
+    """The width of the widest batch there can be."""
+
+    def width(self, rows: Rows) -> int:
+        """The width of a batch that is read by several processes, which together read `rows`."""
+
+    def read(self, rows: Rows, empty: Empty, width: int | None = None) -> npt.NDArray[Any]:
+        """As for any source; `width` is that of the result, None for that of these rows alone."""
 
 
 class Reading(NamedTuple):

@@ -21,19 +21,23 @@ from keras_npbatch.sources.frames import frame_source
 from keras_npbatch.sources.huggingface import huggingface_columns, huggingface_source
 from keras_npbatch.sources.parquet import parquet_columns, parquet_source
 from keras_npbatch.sources.polars import polars_columns, polars_source
+from keras_npbatch.sources.ragged import Ragged, ragged_source, ragged_sources
 from keras_npbatch.sources.slices import sliced_source
 from keras_npbatch.sources.source import Source, own_source
 from keras_npbatch.sources.sparse import sparse_source
 from keras_npbatch.sources.storage import storage_source
 from keras_npbatch.sources.tables import how_to_convert, refuse_nulls
+from keras_npbatch.sources.windows import Windows, aligned_leaves, windows_source
 from keras_npbatch.sources.xarray import xarray_columns, xarray_source
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
 
-__all__ = ["SOURCES", "TABLES", "as_source", "as_sources", "num_rows"]
+__all__ = ["SOURCES", "TABLES", "as_source", "as_sources", "num_rows", "with_aligned_windows"]
 
 _MOST_INPUTS_IN_A_LIST = 16
 
 SOURCES: tuple[Callable[[Any, str], Source | None], ...] = (
+    ragged_source,
+    windows_source,
     frame_source,
     sparse_source,
     array_source,
@@ -92,7 +96,7 @@ def as_source(leaf: Any, path: str) -> Source:
 
 
 def as_sources(tree: Tree, root: str) -> Tree:
-    """The same nesting with a source for each leaf.
+    """The same nesting with a source for each leaf, or a dict of them for a leaf that is several.
 
     Raises:
         InvalidDataError: for a leaf that can't be read by rows, or a list that looks like a list
@@ -102,11 +106,36 @@ def as_sources(tree: Tree, root: str) -> Tree:
         raise InvalidDataError(
             f"{root} is a list of {len(tree)} items, which would be as many inputs of the model; "
             "expected arrays whose first dimension counts samples. Make one array of samples "
-            "(`np.stack`, or for different lengths `keras.utils.pad_sequences`); if they are "
-            "inputs, pass a tuple."
+            f"(`np.stack`), or `keras_npbatch.sources.Ragged({root})` if their lengths differ; if "
+            "they are inputs, pass a tuple."
         )
     tree = map_with_paths(_columns_of, tree, root)
-    return map_with_paths(lambda path, leaf: as_source(leaf, path), tree, root)
+    return map_with_paths(_sources_of, tree, root)
+
+
+def _sources_of(path: str, leaf: Any) -> Source | dict[str, Source]:
+    return ragged_sources(leaf) if isinstance(leaf, Ragged) else as_source(leaf, path)
+
+
+def with_aligned_windows(**trees: Tree) -> dict[str, Tree]:
+    """The same trees of sources, the windows among them with only the rows that all have.
+
+    Raises:
+        InvalidDataError: for windows that can't be aligned.
+    """
+    found = {
+        path: source
+        for root, tree in trees.items()
+        for path, source in leaves_with_paths(tree, root)
+        if isinstance(source, Windows)
+    }
+    if len(found) < 2:
+        return trees
+    made = aligned_leaves(found)
+    return {
+        root: map_with_paths(lambda path, source: made.get(path, source), tree, root)
+        for root, tree in trees.items()
+    }
 
 
 def _columns_of(path: str, leaf: Any) -> Tree:
@@ -147,7 +176,7 @@ def _how_to_agree(trees: Mapping[str, Tree]) -> str:
         if isinstance(tree, list):
             return (
                 f"{root} is a list, so each of its items is read as an input of the model; if they "
-                "are samples, make one array of them: `np.stack`, or for different lengths "
-                "`keras.utils.pad_sequences`."
+                "are samples, make one array of them (`np.stack`), or "
+                f"`keras_npbatch.sources.Ragged({root})` if their lengths differ."
             )
     return "Check how they were selected."

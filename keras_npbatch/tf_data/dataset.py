@@ -9,6 +9,7 @@ This module defines what a pass is: an epoch of a dataset of this library, or of
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib.util
 import warnings
 import weakref
@@ -21,6 +22,7 @@ import keras
 import numpy.typing as npt
 
 from keras_npbatch.arguments import number_of_batches, whole_number
+from keras_npbatch.batches.array_loader import array_core_of
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.slots import aligned_copy
@@ -185,7 +187,9 @@ def _of_batches(dataset: Batches, element_spec: Any, call: Kind | None) -> Any:
         warn_of_others(name, find_in_strategy())
     size = _same_size(plan)
     work = Work(plan, training)
-    layout = tf_spec.Layout(element_spec, partial(_first_batch, dataset, work), size, name)
+    varied = partial(_first_batch, _wider(dataset), work) if core.varies else None
+    example = partial(_first_batch, dataset, work)
+    layout = tf_spec.Layout(element_spec, example, size, name, varied)
     # What the user says of batches is checked batch by batch.
     # Nor do the batches of a shard stand one after the other in the order.
     alone = element_spec is not None or plan.shard.count > 1
@@ -354,6 +358,13 @@ def _first_batch(dataset: Batches, work: Work) -> Tree:
     """A batch of the epoch that comes next; asking changes nothing."""
     core = core_of(dataset)
     return _weighed(work, core.maker(work)(core.clock.epoch if work.training else 0, 0), 0)
+
+
+def _wider(dataset: Batches) -> Batches:
+    """The same dataset, but for the width of what it pads."""
+    twin = copy.copy(dataset)
+    array_core_of(twin).be_wider()
+    return twin
 
 
 def _weighed(work: Work, batch: Tree, step: int) -> Tree:

@@ -33,6 +33,7 @@ class Layout:
         example: makes a batch, if one is needed.
         batch_size: samples in each batch; None if sizes differ or are unknown.
         told_by: the name of what makes batches, for messages.
+        varied: makes the same batch with other sizes of the axes that vary; None if none does.
 
     Raises:
         InvalidArgumentError: for an invalid `element_spec`.
@@ -45,10 +46,14 @@ class Layout:
         example: Callable[[], Tree],
         batch_size: int | None,
         told_by: str,
+        varied: Callable[[], Tree] | None = None,
     ) -> None:
         self._told_by = told_by
         if element_spec is None:
             element_spec = _spec_of(as_nest(example()), batch_size, told_by)
+            if varied is not None:
+                other = _spec_of(as_nest(varied()), batch_size, told_by)
+                element_spec = map_leaves(_common, element_spec, other)
         else:
             element_spec = _checked(as_nest(element_spec))
         self.element_spec = element_spec
@@ -166,6 +171,12 @@ def _spec_of(batch: Tree, batch_size: int | None, told_by: str) -> Any:
             raise InvalidDataError(_no_dtype(path, leaf)) from None
         specs.append(tf.TensorSpec([batch_size, *array.shape[1:]], dtype))
     return flatten(batch)[1].unflatten(specs)
+
+
+def _common(spec: Any, other: Any) -> Any:
+    """The spec of both: None for an axis that differs."""
+    axes = zip(spec.shape.as_list(), other.shape.as_list(), strict=True)
+    return tf.TensorSpec([one if one == two else None for one, two in axes], spec.dtype)
 
 
 def _no_dtype(path: str, leaf: Any) -> str:

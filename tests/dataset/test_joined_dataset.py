@@ -253,6 +253,11 @@ class ByIndex(npb.BatchDataset):
             f"('n', 1), y int64 ('n',); {HINT}",
         ),
         (
+            lambda: concat([ArrayDataset(npb.sources.Ragged([[1.0], [2.0, 3.0]]))]),
+            "datasets[0] has sequences that are padded to another length in each batch; expected "
+            "one length: Ragged(..., pad_to=256).",
+        ),
+        (
             lambda: mix(parts(), [1, 2]),
             "weights is [1.0, 2.0]; expected a number above 0 for each of the 3 datasets. To leave "
             "a dataset out, don't give it.",

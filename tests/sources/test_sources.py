@@ -29,7 +29,9 @@ from keras_npbatch.sources import Concatenated, Files
 from keras_npbatch.sources.decoding import Decoding
 from keras_npbatch.sources.filled import Filled
 from keras_npbatch.sources.image_folder import Images
+from keras_npbatch.sources.ragged import Ragged
 from keras_npbatch.sources.sources import as_source, as_sources, num_rows
+from keras_npbatch.sources.windows import Windows
 from keras_npbatch.testing.array_layouts import ALL_DTYPES, LAYOUTS, filled, laid_out
 from keras_npbatch.testing.strategies import arrays, nests, row_numbers
 from keras_npbatch.tree import leaves, leaves_with_paths
@@ -471,6 +473,67 @@ def dask_array() -> Case:
     return Case(da.from_array(values, chunks=((5, 1, 6), (3, 1))), values)
 
 
+LENGTHS = (3, 1, 4, 1, 5, 2, 6, 5, 3, 5, 7, 1)
+
+
+def of_lengths(*inner: int) -> list[npt.NDArray[Any]]:
+    return [filled((n, *inner), np.dtype("float32"), seed=n) for n in LENGTHS]
+
+
+def by_hand(rows: list[npt.NDArray[Any]], width: int, value: float = 0) -> npt.NDArray[Any]:
+    padded = np.full((len(rows), width, *rows[0].shape[1:]), value, rows[0].dtype)
+    for out, row in zip(padded, rows, strict=True):
+        out[: len(row)] = row
+    return padded
+
+
+def ragged_list() -> Case:
+    rows = of_lengths(2)
+    return Case(Ragged(rows, pad_to=7, pad_value=-1), by_hand(rows, 7, -1))
+
+
+def ragged_values() -> Case:
+    rows = of_lengths()
+    offsets = np.cumsum([0, *LENGTHS])
+    return Case(Ragged((np.concatenate(rows), offsets), pad_to=9), by_hand(rows, 9))
+
+
+def ragged_long_values() -> Case:
+    rows = [np.tile(row, (40, 1)) for row in of_lengths(2)]
+    offsets = np.cumsum([0, *map(len, rows)])
+    data = Ragged((np.concatenate(rows), offsets), pad_to=250, truncate="left")
+    return Case(data, by_hand([row[-250:] for row in rows], 250))
+
+
+def ragged_mask() -> Case:
+    mask = np.arange(7) < np.array(LENGTHS)[:, np.newaxis]
+    return Case(Ragged(of_lengths(), pad_to=7).mask, mask)
+
+
+def windows_of_one_series() -> Case:
+    series = filled((14, 2), np.dtype("float32"))
+    return Case(Windows(series, 3), np.stack([series[i : i + 3] for i in range(12)]))
+
+
+def windows_of_columns() -> Case:
+    """No window is contiguous."""
+    series = filled((2, 38), np.dtype("int16")).T
+    windows = Windows(series, 3, stride=3, sampling_rate=2)
+    return Case(windows, np.stack([series[i : i + 5 : 2] for i in range(0, 36, 3)]))
+
+
+def windows_of_a_list() -> Case:
+    several = [filled((n,), np.dtype("float64"), seed=n) for n in (4, 9, 5)]
+    rows = [each[i + 1 : i + 3] for each in several for i in range(len(each) - 2)]
+    return Case(Windows(several, 2, offset=1), np.stack(rows))
+
+
+def windows_of_long_parts() -> Case:
+    series = filled((50, 60), np.dtype("float32"))
+    rows = [series[i : i + 20] for i in (*range(6), *range(25, 31))]
+    return Case(Windows(series, 20, boundaries=[25]), np.stack(rows))
+
+
 STORAGES: dict[str, Callable[[], Case]] = {
     "pandas Series of categories": pandas_series_of_categories,
     "pandas Series of nullable numbers": pandas_series_of_nullable_numbers,
@@ -489,6 +552,14 @@ STORAGES: dict[str, Callable[[], Case]] = {
     "Hugging Face column": huggingface_column,
     "xarray DataArray": xarray_array,
     "dask array": dask_array,
+    "Ragged of a list": ragged_list,
+    "Ragged of values": ragged_values,
+    "Ragged of long values": ragged_long_values,
+    "Ragged, its mask": ragged_mask,
+    "Windows of one series": windows_of_one_series,
+    "Windows of columns": windows_of_columns,
+    "Windows of a list": windows_of_a_list,
+    "Windows of long parts": windows_of_long_parts,
     "pandas Series": pandas_series,
     "pandas Series of text": pandas_series_of_text,
     "pandas DataFrame of one dtype": pandas_frame_of_one_dtype,
@@ -617,6 +688,10 @@ def test_what_any_storage_gave_is_the_callers_own(case: Case, rows: list[int]) -
         ("concatenated files", "shuffled"),
         ("concatenated files", "a run"),
         ("concatenated storages", "repeated"),
+        ("Ragged of a list", "repeated"),
+        ("Ragged of values", "shuffled"),
+        ("Windows of a list", "shuffled"),
+        ("Windows of long parts", "shuffled"),
         ("own class", "increasing"),
         ("own class", "shuffled"),
         ("own class", "repeated"),
@@ -1172,8 +1247,9 @@ def test_a_long_list_of_arrays_is_taken_for_samples_and_refused(root: str) -> No
         as_sources(samples, root)
     assert str(caught.value) == (
         f"{root} is a list of 17 items, which would be as many inputs of the model; expected "
-        "arrays whose first dimension counts samples. Make one array of samples (`np.stack`, or "
-        "for different lengths `keras.utils.pad_sequences`); if they are inputs, pass a tuple."
+        "arrays whose first dimension counts samples. Make one array of samples (`np.stack`), or "
+        f"`keras_npbatch.sources.Ragged({root})` if their lengths differ; if they are inputs, pass "
+        "a tuple."
     )
     assert num_rows(x=as_sources(samples[:16], "x")) == 8
     assert num_rows(x=as_sources(tuple(samples), "x")) == 8
@@ -1233,8 +1309,8 @@ def test_a_short_list_of_samples_is_told_from_inputs(x: list[Any], message: str)
         num_rows(x=as_sources(x, "x"), y=as_sources(np.zeros(2), "y"))
     assert str(caught.value) == (
         message + "expected the same number in every leaf. x is a list, so each of its items is "
-        "read as an input of the model; if they are samples, make one array of them: `np.stack`, "
-        "or for different lengths `keras.utils.pad_sequences`."
+        "read as an input of the model; if they are samples, make one array of them "
+        "(`np.stack`), or `keras_npbatch.sources.Ragged(x)` if their lengths differ."
     )
 
 

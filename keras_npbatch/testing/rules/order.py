@@ -107,6 +107,7 @@ def every_sample_comes_once(subject: Subject) -> Iterator[str]:
 def _wrong_rows(subject: Subject) -> Iterator[str]:
     """Of a sampler that repeats rows: a row has one and the same sample wherever it comes."""
     known: dict[int, Hashable] = {}
+    subject.need_equal_widths(*(subject.known_again(number) for number in (0, 1)))
     for number in (0, 1):
         keys = subject.keys(subject.known_again(number))
         rows = subject.rows_of(number)

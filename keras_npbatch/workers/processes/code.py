@@ -30,6 +30,7 @@ import cloudpickle
 import numpy as np
 
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.sources.ragged import Ragged
 from keras_npbatch.workers.processes.seeding import KINDS
 
 __all__ = ["Code"]
@@ -121,6 +122,8 @@ class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is
             return None if len(obj) <= most else self._identity(obj)
         if issubclass(kind, Batches):  # a dataset (of a bound method): its parts are compared
             return f"{kind.__qualname__} {id(obj)}"
+        if issubclass(kind, Ragged):  # its state is made anew each time: many arrays as one
+            return self._identity(obj)
         if isinstance(obj, KINDS):  # workers reseed them for each batch
             return kind.__qualname__
         if isinstance(obj, np.ndarray):
