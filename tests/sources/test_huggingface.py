@@ -102,7 +102,8 @@ def test_lists_of_several_lengths_are_refused_also_in_rows_that_were_left_out(da
     assert found.tolist() == [[13, 13]]
 
 
-def test_what_would_be_ignored_or_has_no_rows_is_refused(dataset):
+def test_what_would_be_ignored_or_has_no_rows_is_refused(dataset, monkeypatch):
+    monkeypatch.setattr("datasets.config.TORCH_AVAILABLE", False)  # it would be imported: seconds
     changed = dataset.select_columns(WHOLE).with_transform(lambda batch: batch)
     with pytest.raises(InvalidDataError) as caught:
         ArrayDataset(changed)
