@@ -45,9 +45,9 @@ class Patience:
         return again * max(_LEAST_START_S, _START_TIMES * self.batch_s)
 
     @property
-    def look_ms(self) -> float | None:
-        """How long to wait before the next check for hung workers, in ms; None for no limit."""
-        return None if self.batch_s is None else min(self.batch_s, 1.0) * 250
+    def look_s(self) -> float | None:
+        """How long to wait before the next check for hung workers, in seconds; None: no limit."""
+        return None if self.batch_s is None else min(self.batch_s, 1.0) / 4
 
     def note_start(self) -> None:
         """Record that a worker became ready."""

@@ -25,16 +25,18 @@ from hypothesis import strategies as st
 from keras_npbatch import errors
 from keras_npbatch.batches.array_loader import ArrayBatches
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.slots import Slot
 from keras_npbatch.batches.work import Work
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.testing.array_layouts import ALL_DTYPES
 from keras_npbatch.testing.strategies import arrays
 from keras_npbatch.tree import flatten
-from keras_npbatch.workers.processes import fork_server
-from keras_npbatch.workers.processes.memory import Arena
+from keras_npbatch.workers.linux import fork_server
+from keras_npbatch.workers.processes.arena import Arena
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.sending import Package
 from keras_npbatch.workers.processes.stream import ProcessStream
+from keras_npbatch.workers.systems import this_system
 from tests import loaders
 from tests.comparing import assert_same_array
 from tests.inside import maker_of
@@ -350,11 +352,11 @@ def test_batches_of_many_sizes_share_slots(sizes: range) -> None:
     """As texts or sounds sorted by their length are."""
     segments: list[int] = []
 
-    def announce(descriptor: int, num_bytes: int) -> None:
+    def new_extent(num_bytes: int) -> Slot:
         segments.append(num_bytes)
-        os.close(descriptor)
+        return np.empty(num_bytes, np.uint8)
 
-    arena = Arena(announce)
+    arena = Arena(new_extent)
     held: deque[Any] = deque()
     for kilobytes in sizes:
         slot = arena.take(kilobytes * 1000)
@@ -396,7 +398,7 @@ def test_memory_maps_and_hdf5_are_reopened_by_path(tmp_path: Path) -> None:
 
 def opened_size(batches: Batches) -> int:
     with contextlib.ExitStack() as opened:
-        return Package.of(batches, opened).num_bytes
+        return Package.of(batches, opened, this_system().new_segment).segment.num_bytes
 
 
 def test_a_map_that_was_written_to_in_memory_is_sent_as_it_is(tmp_path: Path) -> None:
