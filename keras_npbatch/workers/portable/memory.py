@@ -33,9 +33,17 @@ import numpy as np
 
 from keras_npbatch.batches.slots import Slot
 from keras_npbatch.workers.portable.refusals import advice
-from keras_npbatch.workers.processes.refusals import refused_memory
+from keras_npbatch.workers.processes.refusals import refused_memory, too_much_memory
 
-__all__ = ["InheritedSegment", "map_inherited", "new_named", "new_prefix", "open_named", "unlink"]
+__all__ = [
+    "InheritedSegment",
+    "check_room",
+    "map_inherited",
+    "new_named",
+    "new_prefix",
+    "open_named",
+    "unlink",
+]
 
 _posixshmem: Any
 try:  # what multiprocessing.shared_memory is made of
@@ -114,6 +122,27 @@ def new_prefix() -> str:
     return f"/npb_{secrets.token_hex(8)}_"
 
 
+def check_room(num_bytes: int) -> None:
+    """Refuse what does not fit into /dev/shm, which Linux has: to write beyond it ends the process.
+
+    Raises:
+        SharedMemoryError: if less is left; the message gives both figures.
+    """
+    if _posixshmem is None:
+        return
+    with _refusing(num_bytes):
+        descriptor = _unnamed(0)
+    try:
+        found = os.fstatvfs(descriptor)
+    except OSError:  # it is no file system
+        return
+    finally:
+        os.close(descriptor)
+    room = found.f_bavail * found.f_frsize
+    if found.f_blocks and room < num_bytes:
+        raise too_much_memory(num_bytes, f"{room / 1e6:,.0f} MB are available")
+
+
 def new_named(name: str, num_bytes: int) -> Slot:
     """Memory that another process can map by its name."""
     with _refusing(num_bytes):
@@ -175,24 +204,13 @@ def _unnamed(num_bytes: int) -> int:
 def _created(name: str, num_bytes: int) -> int:
     descriptor: int = _posixshmem.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=_PRIVATE)
     try:
-        _check_room(descriptor, num_bytes)
-        os.ftruncate(descriptor, num_bytes)
+        if num_bytes:  # macOS lets it have a size once
+            os.ftruncate(descriptor, num_bytes)
     except BaseException:
         os.close(descriptor)
         unlink(name)
         raise
     return descriptor
-
-
-def _check_room(descriptor: int, num_bytes: int) -> None:
-    """Where shared memory is a file system (Linux), to write beyond its size ends the process."""
-    try:
-        found = os.fstatvfs(descriptor)
-    except OSError:  # it is none
-        return
-    room = found.f_bavail * found.f_frsize
-    if found.f_blocks and room < num_bytes:
-        raise OSError(errno.ENOSPC, f"{room / 1e6:,.0f} MB are left in /dev/shm")
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from typing import NoReturn
 
 from keras_npbatch.batches.slots import Slot
 from keras_npbatch.workers.portable.frames import Inbox, framed
-from keras_npbatch.workers.portable.memory import map_inherited, new_named, unlink
+from keras_npbatch.workers.portable.memory import check_room, map_inherited, new_named, unlink
 from keras_npbatch.workers.processes import worker
 from keras_npbatch.workers.processes.messages import Extent, Hello
 
@@ -78,6 +78,7 @@ class _StreamLine:
         self._socket = end
         os.set_inheritable(end.fileno(), False)
         self._inbox = Inbox(end)
+        self.check_available = check_room
         self._making = threading.Lock()
         self._made = 0
         self._is_over = False
@@ -140,9 +141,6 @@ class _StreamLine:
         except ConnectionError:
             self._is_over = True
             raise
-
-    def check_available(self, num_bytes: int) -> None:
-        """No figure is known on every system: it refuses what is too much."""
 
     def new_extent(self, num_bytes: int) -> Slot:
         """Memory for batches, which the parent maps too."""

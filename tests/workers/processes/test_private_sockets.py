@@ -13,9 +13,10 @@ from keras_npbatch.batches.work import Work
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.stream import ProcessStream
 from tests import loaders
+from tests.workers.processes.test_pool import METHODS
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", METHODS[:2])
 def test_no_socket_can_be_reached_from_outside(method: str) -> None:
     batches = loaders.Ids(num_samples=64, batch_size=16, seed=0)
     with Pool(batches, workers=2, start_method=method) as pool:
