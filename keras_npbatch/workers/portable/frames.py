@@ -48,22 +48,22 @@ class Inbox:
     @property
     def has_next(self) -> bool:
         """Whether a whole message is there."""
-        return len(self._bytes) >= self._next_ends_at
-
-    @property
-    def _next_ends_at(self) -> int:
-        if len(self._bytes) < _LENGTH_BYTES:
-            return _LENGTH_BYTES
-        return _LENGTH_BYTES + int.from_bytes(self._bytes[:_LENGTH_BYTES], "little")
+        return len(self._bytes) >= self._next_ends_at()
 
     def next(self) -> bytes | None:
         """The next message; None if it is not there as a whole."""
-        end = self._next_ends_at
-        if len(self._bytes) < end or end == _LENGTH_BYTES:
+        end = self._next_ends_at()
+        if len(self._bytes) < end:
             return None
         message = bytes(self._bytes[_LENGTH_BYTES:end])
         del self._bytes[:end]
         return message
+
+    def _next_ends_at(self) -> int:
+        """At least: while its length is not there, that is not known."""
+        if len(self._bytes) < _LENGTH_BYTES:
+            return _LENGTH_BYTES
+        return _LENGTH_BYTES + int.from_bytes(self._bytes[:_LENGTH_BYTES], "little")
 
     def fill(self) -> bool:
         """Receive once; False if the other end is closed.

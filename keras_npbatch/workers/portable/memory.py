@@ -20,7 +20,6 @@ the resource tracker, and what it maps can't be closed while an array refers to 
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import mmap
 import os
@@ -119,7 +118,7 @@ def map_inherited(where: int | str, num_bytes: int, *, copied_on_write: bool = F
 
 def new_prefix() -> str:
     """A name that nothing else has, also with a number after it; macOS takes 31 characters."""
-    return f"/npb_{secrets.token_hex(8)}_"
+    return f"/npb_{os.getpid():x}_{secrets.token_hex(4)}_"
 
 
 def check_room(num_bytes: int) -> None:

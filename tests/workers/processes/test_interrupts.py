@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from keras_npbatch.workers.processes import interrupts
-from tests.workers.processes.test_pool import IS_PORTABLE, dataset, epoch_of, opened
+from tests.workers.processes.test_pool import METHODS, dataset, epoch_of, opened, shared_names
 
 EXECUTION = str(Path(interrupts.__file__).parents[1])
 
@@ -105,18 +105,20 @@ def lines_of(method: str, line: int) -> int:
 
 @pytest.mark.parametrize(
     ("method", "times"),
-    [("spawn", 8)]
-    if IS_PORTABLE
-    else [
+    [
         ("forkserver", 6),
         ("fork", 12),
+        ("portable", 3),
         pytest.param("spawn", 20, marks=pytest.mark.more),
         pytest.param("forkserver", 25, marks=pytest.mark.more),
         pytest.param("fork", 100, marks=pytest.mark.more),
+        pytest.param("portable", 40, marks=pytest.mark.more),
     ],
 )
 def test_ctrl_c_at_any_line_leaves_nothing(method: str, times: int) -> None:
     """What is left is seen by the fixture that looks for it, and by this."""
+    if method not in (*METHODS, "portable"):
+        pytest.skip("not with the portable executor: it starts no process so")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     total = 10**6 - lines_of(method, 10**6)
     descriptors = psutil.Process().num_fds()
@@ -125,3 +127,4 @@ def test_ctrl_c_at_any_line_leaves_nothing(method: str, times: int) -> None:
         left = psutil.Process().children(recursive=True)
         assert not [child for child in left if child.ppid() == os.getpid()], line
         assert psutil.Process().num_fds() <= descriptors, line
+        assert shared_names(os.getpid()) == []

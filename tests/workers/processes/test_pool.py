@@ -36,16 +36,19 @@ from keras_npbatch.workers.processes.arena import Arena
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.sending import Package
 from keras_npbatch.workers.processes.stream import ProcessStream
-from keras_npbatch.workers.systems import this_system
+from keras_npbatch.workers.systems import VARIABLE, this_system
 from tests import loaders
 from tests.comparing import assert_same_array
 from tests.inside import maker_of
 
 N, BATCH, AHEAD = 50, 4, 6
 WAIT_S = 20.0
-METHODS = list(this_system().start_methods)
-IS_PORTABLE = METHODS == ["spawn"]
-"""Whether these tests run on the portable executor: KERAS_NPBATCH_EXECUTOR=portable pytest ..."""
+IS_PORTABLE = this_system().start_methods == ("spawn",)
+"""Whether all of these tests run on the portable executor: KERAS_NPBATCH_EXECUTOR=portable pytest
+tests/workers/processes"""
+LINUX = [] if IS_PORTABLE else ["forkserver", "spawn", "fork"]
+METHODS = LINUX or ["portable"]
+"""The start methods of Linux, or the portable executor, which has one."""
 
 
 def only_linux(why: str) -> pytest.MarkDecorator:
@@ -57,8 +60,14 @@ def dataset(kind: type[Batches] = loaders.Ids, n: int = N, **settings_: Any) -> 
     return kind(n, **{"batch_size": BATCH, "seed": 0, **settings_})
 
 
-def opened(batches: Batches, workers: int = 2, **settings_: Any) -> Pool:
-    return Pool(batches, workers=workers, **settings_)
+def opened(
+    batches: Batches, workers: int = 2, start_method: str | None = None, **settings_: Any
+) -> Pool:
+    if start_method != "portable":
+        return Pool(batches, workers=workers, start_method=start_method, **settings_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "portable")
+        return Pool(batches, workers=workers, **settings_)
 
 
 def epoch_of(pool: Pool, batches: Batches, epoch: int = 0, **settings_: Any) -> ProcessStream:
@@ -116,7 +125,7 @@ def test_arrays_of_any_dtype_and_layout_come_through(array: Any, seed: int) -> N
     if len(array) == 0:
         return
     batches = ArrayBatches({"a": array, "b": np.arange(len(array))}, batch_size=3, seed=seed)
-    with opened(batches, 1, start_method=METHODS[-1]) as pool:
+    with opened(batches, 1, start_method="portable" if IS_PORTABLE else "fork") as pool:
         assert_same_epoch(pool, batches)
 
 
@@ -915,6 +924,9 @@ def test_a_fork_of_the_parent_can_not_use_its_pool() -> None:
 
 
 def run_script(script: str, *arguments: str, **settings_: Any) -> subprocess.Popen[str]:
+    if "portable" in arguments:
+        settings_["env"] = {**settings_.get("env", os.environ), VARIABLE: "portable"}
+        arguments = tuple("spawn" if each == "portable" else each for each in arguments)
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         stdout=subprocess.PIPE,
@@ -955,6 +967,11 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     ]
 
 
+def shared_names(pid: int) -> list[str]:
+    """What a process, or a worker of its, has left in /dev/shm."""
+    return [name for name in os.listdir("/dev/shm") if name.startswith(f"npb_{pid:x}_")]
+
+
 def assert_all_end(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=8)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
@@ -964,7 +981,10 @@ def assert_all_end(processes: list[psutil.Process]) -> None:
     ("method", "seconds"),
     [
         *(pytest.param(method, "600", id=f"{method}, stuck") for method in METHODS),
-        pytest.param(METHODS[0], "0.01", id=f"{METHODS[0]}, busy"),
+        *(
+            pytest.param(method, "0.01", id=f"{method}, busy")
+            for method in (*LINUX[:1], "portable")
+        ),
     ],
 )
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=str)
@@ -976,6 +996,7 @@ def test_the_end_of_the_parent_is_the_end_of_its_workers(
     process.send_signal(how)
     _, told = process.communicate(timeout=WAIT_S)
     assert_all_end(workers)
+    assert shared_names(process.pid) == []
     if how == signal.SIGINT:
         assert told.rstrip().endswith("KeyboardInterrupt")
         assert told.count("Traceback") == 1
@@ -1013,14 +1034,13 @@ def test_ctrl_c_does_not_meet_a_worker_that_is_starting(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_interpreter_that_exits_with_a_stream_under_way_leaves_nothing(method: str) -> None:
-    before = set(os.listdir("/dev/shm"))
     process = run_script(TRAINS, method, "0.01", "exit", stdin=subprocess.PIPE)
     workers = family(process)
     _, told = process.communicate("exit\n", timeout=WAIT_S)
     assert process.returncode == 0
     assert told == ""
     assert_all_end(workers)
-    assert set(os.listdir("/dev/shm")) <= before
+    assert shared_names(process.pid) == []
 
 
 def test_an_interrupted_wait_closes_the_pool() -> None:
