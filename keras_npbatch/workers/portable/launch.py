@@ -50,7 +50,7 @@ def _ready(processes: Sequence[PortableProcess], seconds: float) -> list[int]:
     """The places of those from which something can be received."""
     cut = [each for each in processes if each.is_cut]
     if cut:  # its socket would always be ready
-        cut[0].ends_within(seconds)
+        cut[0].wait_for_its_end(seconds)
         return []
     if len(processes) == 1:
         return [0] if processes[0].is_ready(seconds) else []

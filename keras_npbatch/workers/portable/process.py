@@ -14,12 +14,14 @@ waits here, so neither process can block while the other waits for it.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import pickle
 import selectors
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from keras_npbatch.workers.portable import refusals, worker
@@ -32,6 +34,9 @@ __all__ = ["PortableProcess", "Selector", "start"]
 
 Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """`select` takes no descriptor above 1023 on Unix; Windows has no `poll`."""
+
+_ENDS_WITHIN_S = 1.0
+"""How long a process may take to end once it has closed its socket."""
 
 _BOOT = """
 import socket, sys
@@ -66,7 +71,8 @@ class PortableProcess:
         self.end = end
         """The parent's end; it does not wait."""
         self.is_cut = False
-        """Whether nothing more will come from it."""
+        """Whether nothing more will come from it: it ends, or has ended."""
+        self._cut_at = math.inf
         self._started = started
         self._inherited = [segment.where for segment in segments]
         self._inbox = Inbox(end)
@@ -120,6 +126,7 @@ class PortableProcess:
             except FileNotFoundError:  # gone with the process: what it made there is made again
                 self._inbox.clear()
                 self._cut()
+                self.kill()
                 return None
             unlink(name)
             self._mapped += 1
@@ -151,6 +158,11 @@ class PortableProcess:
         """Whether it has ended."""
         return self._started.poll() is not None
 
+    def wait_for_its_end(self, seconds: float) -> None:
+        """Wait for the end of a process that is cut, with the exit code that it has chosen."""
+        if not self.ends_within(seconds) and time.monotonic() > self._cut_at + _ENDS_WITHIN_S:
+            self.kill()
+
     def ends_within(self, seconds: float) -> bool:
         """Wait at most `seconds` for the process to end; return whether it has."""
         try:
@@ -175,7 +187,7 @@ class PortableProcess:
 
     def _cut(self) -> None:
         self.is_cut = True
-        self.kill()
+        self._cut_at = time.monotonic()
 
     def _close_lifeline(self) -> None:
         assert self._started.stdin is not None

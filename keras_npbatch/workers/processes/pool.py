@@ -88,7 +88,8 @@ class Pool:
         """Set whenever `rests_in_s` may have become less."""
         self._expects = False
         self._used_s = time.monotonic()
-        self._patience = Patience(timeout_s)
+        method = check_start_method(start_method)
+        self._patience = Patience(timeout_s, method)
         self._lock = threading.RLock()
         self._leases = Leases()
         self._members: list[Member] = []
@@ -101,21 +102,17 @@ class Pool:
         # At exit and in garbage collections too: it takes no lock.
         self._end = weakref.finalize(self, _end_all, opened, self._owner)
         try:
-            self._open(opened, dataset, workers, start_method)
+            self._open(opened, dataset, workers, method)
         except BaseException:
             with interrupts.deferred():
                 self._end()
             raise
 
     def _open(
-        self,
-        opened: contextlib.ExitStack,
-        dataset: Any,
-        workers: int,
-        start_method: StartMethod | None,
+        self, opened: contextlib.ExitStack, dataset: Any, workers: int, method: StartMethod
     ) -> None:
         opened.callback(self.changed.set)
-        method, system = check_start_method(start_method), this_system()
+        system = this_system()
         self._sent = WorkSent(core_of(dataset).plan)
         self._package = Package.of(dataset, opened, system.new_segment)
         with interrupts.deferred():

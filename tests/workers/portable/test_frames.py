@@ -19,7 +19,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ours, theirs
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     messages=st.lists(st.one_of(st.binary(max_size=6), st.integers(1, 70_000).map(bytes))),
     cuts=st.lists(st.integers(1, 40_000), min_size=1),

@@ -127,6 +127,16 @@ def test_a_disk_that_is_full_is_an_error_that_says_so(monkeypatch: pytest.Monkey
     )
 
 
+def test_what_is_copied_on_write_is_a_file_since_macos_maps_nothing_else_so() -> None:
+    for is_copied in (False, True):
+        segment = InheritedSegment(8_000, copied_on_write=is_copied)
+        (descriptor,) = segment.descriptors
+        place = os.readlink(f"/proc/self/fd/{descriptor}")
+        segment.close()
+        assert place.startswith("/dev/shm/") is not is_copied
+        assert place.endswith(" (deleted)")
+
+
 def test_an_array_keeps_the_memory_that_it_views() -> None:
     segment = InheritedSegment(8_000)
     numbers = map_inherited(segment.where, 8_000).view(np.int64)

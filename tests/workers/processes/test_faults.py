@@ -75,10 +75,11 @@ class HangsUnpacked:
         return time.sleep, (600,)
 
 
+START_METHOD = "start_method='spawn', "
 AT_START = (
     "3 worker processes ended at their start, the last one after 6.0 seconds in which it was not "
     "ready (timeout=0.2); what they wrote is on standard error. Try give it more time "
-    "(timeout=...), start_method='spawn', or threads: use_multiprocessing=False."
+    f"(timeout=...), {'' if IS_PORTABLE else START_METHOD}or threads: use_multiprocessing=False."
 )
 
 
