@@ -13,7 +13,7 @@ import builtins
 import concurrent.futures  # noqa: F401
 import mmap
 import multiprocessing.pool
-import multiprocessing.shared_memory  # noqa: F401
+import multiprocessing.shared_memory
 import os
 import select
 import selectors
@@ -22,7 +22,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile  # noqa: F401
+import tempfile
 
 import cloudpickle  # noqa: F401
 import ml_dtypes  # noqa: F401
@@ -31,6 +31,8 @@ import psutil  # noqa: F401
 
 sysconfig.get_config_vars()  # it reads a file whose name has the platform in it
 
+NAMED_MEMORY = "NAMED_MEMORY"
+"""Names the folder that stands for the names of Windows's shared memory."""
 WORKER = "from tests.without import go; go({platform!r})"
 
 NOT_ON_MACOS = {
@@ -68,6 +70,10 @@ def go(platform):
         del selectors.PollSelector, selectors.EpollSelector
         selectors.DefaultSelector = selectors.SelectSelector
         socket.socketpair = pair_over_tcp
+        sys.modules["_posixshmem"] = None
+        os.environ.setdefault(NAMED_MEMORY, tempfile.mkdtemp())
+        mmap.mmap = MapWithName
+        multiprocessing.shared_memory.SharedMemory = OpenedByName
         subprocess.Popen.kill = lambda self: self.send_signal(9)
         os.open = refusing(os.open, os.path.isdir, PermissionError(13, "Permission denied"))
     is_linux = ("/proc", "/dev/shm", "/sys")
@@ -78,6 +84,34 @@ def go(platform):
         )
         setattr(module, name, missing)
     sys.platform = platform
+
+
+class MapWithName(mmap.mmap):
+    """As `mmap` of Windows, which makes what has the name, or maps what there is already."""
+
+    def __new__(cls, fileno, length, tagname=None, **options):
+        if tagname is None:
+            return super().__new__(cls, fileno, length, **options)
+        assert fileno == -1
+        with open(place_of(tagname), "ab+") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                os.ftruncate(file.fileno(), length)
+            return super().__new__(cls, file.fileno(), length, **options)
+
+
+class OpenedByName:
+    """As `SharedMemory` of Windows: what has the name must be there."""
+
+    def __init__(self, name):
+        if not os.path.exists(place_of(name)):
+            raise FileNotFoundError(2, "No such file", name)
+
+    def close(self):
+        pass
+
+
+def place_of(name):
+    return os.path.join(os.environ[NAMED_MEMORY], name.replace("/", "_"))
 
 
 def pair_over_tcp():
