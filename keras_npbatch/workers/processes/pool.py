@@ -312,14 +312,19 @@ class Pool:
             raise
 
     def _feed(self) -> None:
-        """Hand out waiting jobs, each to the worker with the fewest."""
+        """Hand out waiting jobs, each to the worker with the fewest that has started."""
         if self._backlog and not self._members:
             self._launch_all()
         while self._backlog:
-            member = min(self._members, key=lambda member: len(member.jobs))
+            member = min(self._members, key=self._busyness)
             if not member.has_room:
                 return
             member.give(self._backlog.popleft())
+
+    def _busyness(self, member: Member) -> tuple[bool, bool, int]:
+        # The first job in line is waited for, and to start a worker may take a second.
+        is_starting = self._board[member.index, 0] == STARTING
+        return not member.has_room, is_starting, len(member.jobs)
 
     def _read(self, job: Job) -> None:
         """Wait until something is heard of a job, and take what is there.
