@@ -30,6 +30,7 @@ import psutil
 from keras_npbatch import BatchDataset
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.workers.executor import Executor
+from keras_npbatch.workers.systems import this_system
 
 _ROWS, _BATCH, _WIDTH = 600, 8, 4096
 _EPOCHS_A_ROUND = 8
@@ -109,7 +110,8 @@ class Soak:
         self.longest_s = 0.0
 
     def round(self, trouble: Trouble, until: float) -> None:
-        method = self.rng.choice(["forkserver", "forkserver", "spawn", "fork"])
+        methods = this_system().start_methods
+        method = self.rng.choice([methods[0], *methods])
         dataset = Rows(
             _ROWS,
             batch_size=_BATCH,

@@ -13,6 +13,7 @@ from functools import partial
 
 from benchmarks.cases import Case, Options, Row, target
 from benchmarks.timing import Rounds, interleave, seconds_of
+from keras_npbatch.workers.systems import this_system
 
 NAME = "workers"
 TITLE = "To the first batch of new worker processes"
@@ -26,7 +27,6 @@ COLUMNS = {
 }
 KEY, RATIO = ("start",), "x python"
 
-_METHODS = ("forkserver", "spawn", "fork")
 _LIMIT = "python -c 'import numpy'"
 _MOST_MS = 500
 _PROGRAM = """
@@ -52,7 +52,7 @@ def cases(options: Options) -> list[Case]:
 def measure(smoke: bool, rounds: dict[str, float]) -> list[Row]:
     """A row for each way to start them, and the limit."""
     runs = {_LIMIT: partial(seconds_of, partial(_run, "import numpy"))}
-    runs |= {method: partial(_seconds_to_batch, method) for method in _METHODS}
+    runs |= {method: partial(_seconds_to_batch, method) for method in this_system().start_methods}
     for run in runs.values():
         run()  # brings the files into memory
     times = interleave(runs, Rounds(**rounds))
@@ -71,7 +71,7 @@ def verdicts(rows: list[Row]) -> list[str]:
     return [
         target(f"{row['start']}: ms", row["ms"], _MOST_MS)
         for row in rows
-        if row["start"] == _METHODS[0]
+        if row["start"] == this_system().start_methods[0]
     ]
 
 

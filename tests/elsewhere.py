@@ -1,91 +1,37 @@
-"""The library on Windows or macOS, as far as Linux can show it: what those lack is taken away.
+"""The library on Windows or macOS, as far as Linux can show it; see `without`.
 
 python -m tests.elsewhere win32
-
-Other packages are imported before, as they are; then the names go, and with them `sys.platform`.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: F401  # these are imported while the names are there
-import builtins
-import concurrent.futures  # noqa: F401
-import mmap
-import multiprocessing  # noqa: F401
 import os
-import select
-import signal
-import socket
-import subprocess  # noqa: F401
 import sys
 import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
-import psutil  # noqa: F401
 
-NOT_ON_MACOS = {
-    os: "EFD_CLOEXEC EFD_NONBLOCK MFD_CLOEXEC eventfd eventfd_read eventfd_write memfd_create "
-    "pidfd_open posix_fadvise sched_getaffinity sched_setaffinity",
-    signal: "pidfd_send_signal",
-    mmap: "MAP_POPULATE",
-    select: "epoll",
-}
-NOT_ON_WINDOWS = {
-    os: "O_DIRECTORY fchmod fork forkpty geteuid getuid killpg mkfifo posix_fallocate pread preadv "
-    "pwrite pwritev register_at_fork setsid statvfs sysconf",
-    signal: "SIGCHLD SIGHUP SIGKILL SIGUSR1 SIG_BLOCK SIG_SETMASK SIG_UNBLOCK pthread_sigmask "
-    "setitimer siginterrupt",
-    socket: "AF_UNIX CMSG_SPACE SCM_RIGHTS SOCK_SEQPACKET recv_fds send_fds",
-    select: "poll",
-    mmap: "MAP_PRIVATE MAP_SHARED PROT_READ PROT_WRITE",
-}
-
-
-def go(platform):
-    """Be on that platform."""
-    tables = [NOT_ON_MACOS] + [NOT_ON_WINDOWS] * (platform == "win32")
-    for table in tables:
-        for module, names in table.items():
-            for name in names.split():
-                if hasattr(module, name):
-                    delattr(module, name)
-    os.process_cpu_count = os.cpu_count  # of Python 3.13, which asks for the affinity on Linux
-    if platform == "win32":
-        for name in ("fcntl", "grp", "pwd", "resource", "termios"):
-            sys.modules[name] = None
-        os.open = refusing(os.open, os.path.isdir, PermissionError(13, "Permission denied"))
-    is_linux = ("/proc", "/dev/shm", "/sys")
-    for module, name in ((builtins, "open"), (os, "listdir"), (os, "open")):
-        here = getattr(module, name)
-        missing = refusing(
-            here, lambda path: str(path).startswith(is_linux), FileNotFoundError(2, "No such file")
-        )
-        setattr(module, name, missing)
-    sys.platform = platform
-
-
-def refusing(function, is_refused, error):
-    def refuses(path=".", *args, **options):
-        if not isinstance(path, int) and is_refused(path):
-            raise error
-        return function(path, *args, **options)
-
-    return refuses
+from tests.without import WORKER, go
 
 
 def main(platform):
     import keras_npbatch as npb
 
+    here = tempfile.mkdtemp()
+    (Path(here) / "sitecustomize.py").write_text(WORKER.format(platform=platform))
+    os.environ["PYTHONPATH"] = os.pathsep.join([here, str(Path(__file__).parents[1])])
     go(platform)
     from tests.test_public_api import check, importable_with
 
     for name in importable_with("jax"):
-        check(name)
+        if not name.startswith("workers.linux"):
+            check(name)
 
     from keras_npbatch.errors import InvalidArgumentError
     from keras_npbatch.testing import check_dataset
+    from tests.inside import pool_of
 
     x = np.random.default_rng(0).random((100, 8)).astype("float32")
     y = np.arange(100) % 3
@@ -139,24 +85,51 @@ def main(platform):
     assert sum(len(list(part)) for part in mapped.split(0.8)) == 10
     assert npb.ArrayDataset(x, y, seed=0, shard=(1, 2))[0][0].shape == (32, 8)
 
-    # Processes say what to do, as soon as they are asked for; the check tells why it is not made.
-    set_later = npb.ArrayDataset(x, y)
-    set_later.use_multiprocessing = True
-    for ask in (
-        lambda: npb.ArrayDataset(x, y, workers=2, use_multiprocessing=True),
-        lambda: npb.ArrayDataset(x, y, start_method="spawn"),
-        lambda: next(iter(set_later)),
-    ):
+    # Worker processes, of a class that only this function has; one of them is killed.
+    class Local(npb.BatchDataset):
+        def load(self, rows):
+            assert sys.platform == platform
+            assert os.getpid() == parent or not {"keras", "jax"} & set(sys.modules)
+            return big[rows], rows
+
+    parent, big = os.getpid(), np.arange(400 * 5000, dtype="float32").reshape(400, 5000)
+    settings = {"batch_size": 32, "seed": 0, "augment": lambda batch, rng: (batch[0] / 2, batch[1])}
+    there = Local(400, workers=2, use_multiprocessing=True, **settings)
+    with there:
+        made = []
+        for batch in there:
+            made.append(batch)
+            if len(made) == 4:
+                os.kill(pool_of(there).pids[0], 9)
+    for ours, theirs in zip(made, Local(400, workers=0, **settings), strict=True):
+        for mine, its in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(mine, its)
+    mapped = npb.ArrayDataset(
+        np.load(folder / "x.npy", mmap_mode="r"), y, workers=1, use_multiprocessing=True
+    )
+    with mapped:
+        model().fit(mapped, verbose=0)
+    try:
+        os.waitpid(-1, os.WNOHANG)
+        raise AssertionError("a worker is left")
+    except ChildProcessError:
+        pass
+
+    for start_method in ("fork", "forkserver"):
         try:
-            ask()
+            npb.ArrayDataset(x, y, start_method=start_method)
         except InvalidArgumentError as error:
             print(error)  # noqa: T201
-    for dataset in (npb.ArrayDataset(x, y, batch_size=16), Plain(workers=1)):
+    datasets = [npb.ArrayDataset(x, y, batch_size=16)]
+    if platform == "darwin":  # on Windows, its worker would need the names that the parent gives
+        datasets.append(Plain(workers=1))
+    for dataset in datasets:
+        if isinstance(dataset, Plain):  # its worker imports Keras, as that is on this system
+            (Path(here) / "sitecustomize.py").unlink()
         report = check_dataset(dataset)
         assert report.ok, report
-        for name, reason in report.skipped.items():
-            if "process" in name:
-                print(f"{type(dataset).__name__} {name}: {reason}")  # noqa: T201
+        assert not [name for name in report.skipped if "process" in name], report
+    print("done")  # noqa: T201
 
 
 class Plain(keras.utils.PyDataset):

@@ -13,8 +13,10 @@ from tests.inside import slots_of
 class Slow(keras_npbatch.BatchDataset):
     """Takes its time."""
 
+    seconds = 0.003
+
     def load(self, rows):
-        time.sleep(0.003)
+        time.sleep(self.seconds)
         return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
 
 

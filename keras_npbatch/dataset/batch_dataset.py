@@ -42,8 +42,8 @@ from keras_npbatch.tree import Tree
 from keras_npbatch.workers.epoch import walk
 from keras_npbatch.workers.executor import Executor, check_max_queue_size, check_workers
 from keras_npbatch.workers.processes import stand_ins
-from keras_npbatch.workers.processes.launch import StartMethod
 from keras_npbatch.workers.processes.stand_ins import stands_for
+from keras_npbatch.workers.processes.system import StartMethod
 
 __all__ = ["BatchDataset"]
 

@@ -18,7 +18,7 @@ from keras_npbatch.distributed.rank import find_shard, has_others
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.workers.executor import check_max_queue_size, check_timeout, check_workers
-from keras_npbatch.workers.processes.launch import check_start_method
+from keras_npbatch.workers.systems import check_start_method
 
 __all__ = ["begin_dataset", "described", "settings_of"]
 
@@ -44,7 +44,7 @@ def begin_dataset(
         InvalidArgumentError: for an invalid value.
     """
     if use_multiprocessing or start_method is not None:
-        start_method = check_start_method(start_method)
+        check_start_method(start_method)
     who = WorkerSettings(
         workers=check_workers(workers),
         use_multiprocessing=bool(use_multiprocessing),

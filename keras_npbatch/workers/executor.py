@@ -25,10 +25,10 @@ from keras_npbatch.workers.choice import choose, most_ahead
 from keras_npbatch.workers.inline import InlineStream
 from keras_npbatch.workers.processes.code import Code
 from keras_npbatch.workers.processes.idle import watch
-from keras_npbatch.workers.processes.launch import check_start_method
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.stream import ProcessStream
 from keras_npbatch.workers.stream import Stream
+from keras_npbatch.workers.systems import check_start_method
 from keras_npbatch.workers.threads import Job, ThreadedStream, begin
 
 __all__ = ["Executor", "check_max_queue_size", "check_timeout", "check_workers"]

@@ -14,6 +14,7 @@ import pytest
 
 import keras_npbatch as npb
 from benchmarks.neighbours import own_cpu_s
+from keras_npbatch.workers.systems import this_system
 
 TICKS_S = 0.03
 """The kernel counts in hundredths of a second, and each process's on its own."""
@@ -29,7 +30,7 @@ class Working(npb.BatchDataset):
         return np.full(len(rows), time.process_time() - begin)
 
 
-@pytest.mark.parametrize("start_method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("start_method", this_system().start_methods[:2])
 def test_the_work_of_worker_processes_is_our_own_while_they_live(start_method):
     with Working(
         6, batch_size=1, workers=2, use_multiprocessing=True, start_method=start_method

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, Shard
 from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.workers.systems import this_system
 
 N = 50
 
@@ -184,7 +185,7 @@ def test_each_shard_has_random_numbers_of_its_own_and_the_first_those_of_none():
     assert np.array_equal(made[0], alone[: len(made[0])])
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", this_system().start_methods[:2])
 def test_processes_make_the_batches_of_the_shard(method):
     expected = [rows.tolist() for rows, *_ in Loader(N, batch_size=4, seed=0, shard=(1, 2))]
     with Loader(

@@ -18,10 +18,10 @@ from keras_npbatch.testing.rules.structure import batches_have_a_form_that_keras
 from keras_npbatch.testing.rules.value import every_row_of_a_batch_is_filled
 from keras_npbatch.testing.subject import digests
 from keras_npbatch.testing.subject.subject import NotChecked, Subject, Unreadable
-from keras_npbatch.workers.processes.launch import can_launch
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.sending import Package
 from keras_npbatch.workers.processes.stream import ProcessStream
+from keras_npbatch.workers.systems import this_system
 
 __all__ = ["it_can_be_sent_to_processes", "processes_read_the_same_batches"]
 
@@ -42,10 +42,9 @@ def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
     """Pickles the dataset, or a `BatchDataset` as its workers do, and compares a batch."""
     twin = subject.at_epoch(0)
     if subject.is_ours:
-        _skip_unless_on_linux()
         try:
             with ExitStack() as opened:
-                Package.of(twin, opened)
+                Package.of(twin, opened, this_system().new_segment)
         except UnsendableError as error:
             yield str(error)
         return
@@ -63,11 +62,6 @@ def it_can_be_sent_to_processes(subject: Subject) -> Iterator[str]:
         return
     if not same:
         yield "after pickle.loads(pickle.dumps(dataset)), dataset[0] has other contents"
-
-
-def _skip_unless_on_linux() -> None:
-    if not can_launch():
-        raise NotChecked("worker processes need Linux")
 
 
 class _Wrapped(Batches):
@@ -97,7 +91,6 @@ class _WrappedCore(Core):
 )
 def processes_read_the_same_batches(subject: Subject) -> Iterator[str]:
     """Reads one epoch in one worker process."""
-    _skip_unless_on_linux()
     twin = subject.at_epoch(0)
     wrapped = twin if subject.is_ours else _Wrapped(twin, subject.num_batches)
     expected = [subject.mark(seen) for seen in subject.epoch(0)]

@@ -1,1 +1,1 @@
-"""Worker processes, and the shared memory in which their batches travel."""
+"""A pool of worker processes, whatever the system: the same on Linux as elsewhere."""

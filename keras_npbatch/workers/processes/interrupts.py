@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["deferred", "deliver", "restore"]
+__all__ = ["blocked", "deferred", "deliver", "restore", "survive"]
 
 
 class _Deferral:
@@ -102,6 +102,32 @@ def restore() -> None:
     if _current is not None:
         _current.end()
         _current = None
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Keep Ctrl-C from a process started in the block until it ignores the signal itself.
+
+    A new process inherits this thread's mask; `survive` unblocks the signal. Windows has no masks.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def survive() -> None:
+    """In a worker: ignore Ctrl-C, which reaches all processes of a terminal: the parent ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, waiting for a child fails
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `blocked`
 
 
 def _is_main_thread() -> bool:

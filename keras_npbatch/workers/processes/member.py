@@ -1,8 +1,8 @@
 """Worker processes as their parent sees them, and the jobs it has given them.
 
-    member = Member(0, process, bell)
+    member = Member(0, process, sent)
     member.give(job)     # "make this batch"
-    member.hear()        # its message: Extent, Made, Failed; None if there is none
+    member.hear()        # what it says: Extent, Made, Failed; None if there is none
 
 The pool decides which worker does what, and when. This module handles the messages of one worker,
 and its end.
@@ -10,17 +10,10 @@ and its end.
 
 from __future__ import annotations
 
-import array
-import contextlib
-import errno
-import os
 import pickle
-import select
 import signal
-import socket
 import time
 from collections import deque
-from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
@@ -28,14 +21,12 @@ from keras_npbatch.batches.slots import Leases, Slot
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import WorkerDiedError, describe_rows
 from keras_npbatch.tree import Tree
-from keras_npbatch.workers.processes import refusals
-from keras_npbatch.workers.processes.memory import map_segment
+from keras_npbatch.workers.processes.messages import Extent, Place, Said, Task
 from keras_npbatch.workers.processes.patience import MOST_DEATHS
-from keras_npbatch.workers.processes.process import Process
+from keras_npbatch.workers.processes.system import Process
 from keras_npbatch.workers.processes.work_sent import WorkSent
-from keras_npbatch.workers.processes.worker import MESSAGE_BYTES, Extent, Failed, Made, Place, Task
 
-__all__ = ["Job", "Key", "Member", "end_members", "watching"]
+__all__ = ["Job", "Key", "Member", "end_members"]
 
 _MOST_UNDER_WAY = 16
 """The most tasks at one worker: they fit into a socket's buffer, so sending one never waits."""
@@ -84,16 +75,12 @@ class Member:
     Args:
         index: its row of the board.
         process: the process.
-        bell: a further descriptor to watch.
         sent: turns work into bytes.
     """
 
-    def __init__(self, index: int, process: Process, bell: int, sent: WorkSent) -> None:
+    def __init__(self, index: int, process: Process, sent: WorkSent) -> None:
         self._sent = sent
-        self.index, self.process, self.end = index, process, process.end
-        self.descriptors = (self.end.fileno(), process.pidfd, bell)
-        """The descriptors to watch for news of it."""
-        self.poll = watching(self.descriptors)
+        self.index, self.process = index, process
         self.jobs: deque[Job] = deque()
         """The jobs sent to it and not yet answered, in order."""
         self.launched_ns = time.monotonic_ns()
@@ -122,30 +109,14 @@ class Member:
             returned.append(self._returned.popleft())
         work, epoch, step = job.key
         task = Task(job.number, self._sent.dump(work), epoch, step, returned)
-        with contextlib.suppress(ConnectionError):  # it has died; that is noticed later
-            self.end.send(pickle.dumps(task))
+        self.process.send(pickle.dumps(task))
 
-    def hear(self) -> Extent | Made | Failed | None:
+    def hear(self) -> Said | None:
         """Take one message; None if there is none now, or never will be."""
-        try:
-            message, descriptors = _receive_now(self.end)
-        except BlockingIOError:
-            return None
-        except ConnectionError:
-            message = b""
-        if not message:
-            self.process.kill()
-            return None
-        said: Extent | Made | Failed = pickle.loads(message)
+        said = self.process.hear()
         if isinstance(said, Extent):
-            with refusals.translated():
-                if not descriptors:  # the system drops those beyond this process's limit
-                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-            (descriptor,) = descriptors
-            try:
-                self.extents.append(map_segment(descriptor, said.num_bytes))
-            finally:
-                os.close(descriptor)
+            assert said.memory is not None
+            self.extents.append(said.memory)
         return said
 
     def borrow(self, place: Place, leases: Leases) -> Slot:
@@ -173,7 +144,7 @@ class Member:
         self.process.kill()
 
     def how_it_ended(self) -> str:
-        """How it ended, for a message; call it once it has. Closes all its descriptors."""
+        """How it ended, for a message; call it once it has."""
         code = self.process.exit_code()
         if self.hung is not None:
             return self.hung
@@ -185,8 +156,7 @@ class Member:
 def end_members(members: list[Member]) -> None:
     """Ask the workers to exit, then kill those that have not."""
     for member in members:
-        with contextlib.suppress(OSError):
-            member.end.shutdown(socket.SHUT_RDWR)
+        member.process.hang_up()
     until = time.monotonic() + _GRACE_S
     try:
         for member in members:
@@ -198,31 +168,6 @@ def end_members(members: list[Member]) -> None:
         member.process.ends_within(_KILLED_WITHIN_S)
         member.process.exit_code()
         member.jobs.clear()  # breaks the cycle, else its memory would wait for the collector
-
-
-def watching(descriptors: Iterable[int]) -> select.poll:
-    """A poll object that watches the descriptors for something to read."""
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLIN)
-    return poll
-
-
-def _receive_now(end: socket.socket) -> tuple[bytes, list[int]]:
-    """Receive a message without waiting, with the descriptors that came with it.
-
-    `socket.recv_fds` would wait: up to Python 3.12 it ignores its flags.
-    """
-    numbers = array.array("i")
-    message, extras, _, _ = end.recvmsg(
-        MESSAGE_BYTES,
-        socket.CMSG_SPACE(numbers.itemsize),
-        socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
-    )
-    for level, kind, data in extras:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            numbers.frombytes(data)
-    return message, numbers.tolist()
 
 
 def _give_back(returned: deque[int], number: int, _: Slot) -> None:

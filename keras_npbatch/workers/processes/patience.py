@@ -1,6 +1,6 @@
 """How long a worker may hang, and how often workers may fail to start.
 
-    patience = Patience(timeout_s=30)
+    patience = Patience(timeout_s=30, method="spawn")
     patience.start_s                       # 90: user modules are imported meanwhile
     patience.note_failed_start(killed=False, hung=True, how="...")   # the second raises
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 
 from keras_npbatch.errors import WorkerStartError
+from keras_npbatch.workers.processes.system import StartMethod
 
 __all__ = ["MOST_DEATHS", "Patience"]
 
@@ -29,10 +30,12 @@ class Patience:
 
     Args:
         timeout_s: how long a worker may owe a batch, in seconds; None for no limit.
+        method: how workers are started.
     """
 
-    def __init__(self, timeout_s: float | None) -> None:
+    def __init__(self, timeout_s: float | None, method: StartMethod) -> None:
         self.batch_s = timeout_s
+        self._another = "" if method == "spawn" else "start_method='spawn', "
         self._failed: Counter[bool] = Counter()
         """Failed starts in a row: of workers killed by a signal (True), and others (False)."""
 
@@ -45,9 +48,9 @@ class Patience:
         return again * max(_LEAST_START_S, _START_TIMES * self.batch_s)
 
     @property
-    def look_ms(self) -> float | None:
-        """How long to wait before the next check for hung workers, in ms; None for no limit."""
-        return None if self.batch_s is None else min(self.batch_s, 1.0) * 250
+    def look_s(self) -> float | None:
+        """How long to wait before the next check for hung workers, in seconds; None: no limit."""
+        return None if self.batch_s is None else min(self.batch_s, 1.0) / 4
 
     def note_start(self) -> None:
         """Record that a worker became ready."""
@@ -66,8 +69,8 @@ class Patience:
         ):
             return
         more = "give it more time (timeout=...), " if hung else ""
+        tried = f"Try {more}{self._another}or " if more or self._another else "Use "
         raise WorkerStartError(
             f"{number} worker processes ended at their start, the last one {how}; what they wrote "
-            f"is on standard error. Try {more}start_method='spawn', or threads: "
-            "use_multiprocessing=False."
+            f"is on standard error. {tried}threads: use_multiprocessing=False."
         )

@@ -23,14 +23,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import socket
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -38,15 +35,14 @@ import numpy as np
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.slots import Leases
 from keras_npbatch.batches.work import Work
-from keras_npbatch.workers.processes import failures, interrupts, packing, refusals
-from keras_npbatch.workers.processes.launch import StartMethod, launcher_for
-from keras_npbatch.workers.processes.member import Job, Key, Member, end_members, watching
-from keras_npbatch.workers.processes.memory import map_segment, new_segment
+from keras_npbatch.workers.processes import failures, interrupts, packing
+from keras_npbatch.workers.processes.member import Job, Key, Member, end_members
+from keras_npbatch.workers.processes.messages import BOARD_BYTES, STARTING, Extent, Failed, Hello
 from keras_npbatch.workers.processes.patience import Patience
-from keras_npbatch.workers.processes.process import check_system
 from keras_npbatch.workers.processes.sending import Package
+from keras_npbatch.workers.processes.system import StartMethod
 from keras_npbatch.workers.processes.work_sent import WorkSent
-from keras_npbatch.workers.processes.worker import BOARD_BYTES, STARTING, Extent, Failed, Hello
+from keras_npbatch.workers.systems import check_start_method, this_system
 
 __all__ = ["Pool"]
 
@@ -66,7 +62,7 @@ class Pool:
     Args:
         dataset: is sent to the workers, once.
         workers: how many.
-        start_method: how they are started.
+        start_method: how they are started; None: as the system does it by default.
         timeout_s: a worker that owes an answer for longer is ended, as if it had died. The start of
             a worker may take three times as long, at least 3 seconds, another try twice that.
 
@@ -81,7 +77,7 @@ class Pool:
         dataset: Any,
         *,
         workers: int,
-        start_method: StartMethod = "forkserver",
+        start_method: StartMethod | None = None,
         timeout_s: float | None = None,
     ) -> None:
         self.readers: set[int] = set()
@@ -92,7 +88,8 @@ class Pool:
         """Set whenever `rests_in_s` may have become less."""
         self._expects = False
         self._used_s = time.monotonic()
-        self._patience = Patience(timeout_s)
+        method = check_start_method(start_method)
+        self._patience = Patience(timeout_s, method)
         self._lock = threading.RLock()
         self._leases = Leases()
         self._members: list[Member] = []
@@ -105,34 +102,28 @@ class Pool:
         # At exit and in garbage collections too: it takes no lock.
         self._end = weakref.finalize(self, _end_all, opened, self._owner)
         try:
-            self._open(opened, dataset, workers, start_method)
+            self._open(opened, dataset, workers, method)
         except BaseException:
             with interrupts.deferred():
                 self._end()
             raise
 
     def _open(
-        self, opened: contextlib.ExitStack, dataset: Any, workers: int, start_method: StartMethod
+        self, opened: contextlib.ExitStack, dataset: Any, workers: int, method: StartMethod
     ) -> None:
         opened.callback(self.changed.set)
+        system = this_system()
         self._sent = WorkSent(core_of(dataset).plan)
-        self._package = Package.of(dataset, opened)
+        self._package = Package.of(dataset, opened, system.new_segment)
         with interrupts.deferred():
-            with refusals.translated():
-                check_system()
-                self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._strike = partial(os.eventfd_write, self._bell, 1)
-            # It outlives the workers: as long as somebody can ring it, its number is its own.
-            # At exit nothing closes it: generators that end then ring too.
-            weakref.finalize(self, os.close, self._bell).atexit = False
-            board_bytes = workers * BOARD_BYTES
-            self._board_descriptor = new_segment(board_bytes)
-            opened.callback(os.close, self._board_descriptor)
-            board = map_segment(self._board_descriptor, board_bytes).view(np.int64)
-            self._board = board.reshape(workers, 2)
+            board = system.new_segment(workers * BOARD_BYTES)
+            opened.callback(board.close)
+            self._board = board.map().view(np.int64).reshape(workers, 2)
             self._board[:] = STARTING, 0
+            self._segments = (self._package.segment, board)
             modules = self._package.modules
-            self._launcher = launcher_for(start_method, modules, self._patience.start_s)
+            self._launcher = system.launcher(method, modules, self._patience.start_s)
+            self._strike = self._launcher.strike
             opened.callback(self._launcher.close)
             opened.callback(end_members, self._members)
         self._num_workers = workers
@@ -308,15 +299,10 @@ class Pool:
 
     def _launch(self, index: int) -> None:
         with interrupts.deferred():
-            process = self._launcher.launch()
-            self._members[index : index + 1] = [Member(index, process, self._bell, self._sent)]
-        hello = Hello(index, self._package.num_bytes, self._board.nbytes)
-        with contextlib.suppress(ConnectionError):  # it is dead already: that is noticed later
-            socket.send_fds(
-                process.end,
-                [pickle.dumps(hello)],
-                [self._package.descriptor, self._board_descriptor],
-            )
+            process = self._launcher.launch(self._segments)
+            self._members[index : index + 1] = [Member(index, process, self._sent)]
+        dataset, board = self._segments
+        process.greet(Hello(index, dataset.num_bytes, board.num_bytes))
 
     def _feed_or_close(self) -> None:
         try:
@@ -326,14 +312,19 @@ class Pool:
             raise
 
     def _feed(self) -> None:
-        """Hand out waiting jobs, each to the worker with the fewest."""
+        """Hand out waiting jobs, each to the worker with the fewest that has started."""
         if self._backlog and not self._members:
             self._launch_all()
         while self._backlog:
-            member = min(self._members, key=lambda member: len(member.jobs))
+            member = min(self._members, key=self._busyness)
             if not member.has_room:
                 return
             member.give(self._backlog.popleft())
+
+    def _busyness(self, member: Member) -> tuple[bool, bool, int]:
+        # The first job in line is waited for, and to start a worker may take a second.
+        is_starting = self._board[member.index, 0] == STARTING
+        return not member.has_room, is_starting, len(member.jobs)
 
     def _read(self, job: Job) -> None:
         """Wait until something is heard of a job, and take what is there.
@@ -343,20 +334,13 @@ class Pool:
         """
         if not self._members:  # they rest
             self._feed()
-        if job.member is not None:
-            members, poll = [job.member], job.member.poll
-        else:
-            members = self._members
-            poll = watching({number for member in members for number in member.descriptors})
-        heard = {number for number, _ in poll.poll(self._patience.look_ms)}
+        members = list(self._members) if job.member is None else [job.member]
+        processes = [member.process for member in members]
+        news = self._launcher.wait(processes, self._patience.look_s)
         if self._closing:
             return
-        if self._bell in heard:
-            os.eventfd_read(self._bell)
-        for member in list(members):
-            if heard.isdisjoint(member.descriptors[:2]):
-                continue
-            has_ended = member.process.pidfd in heard
+        for place, has_ended in news:
+            member = members[place]
             # Of a worker that has ended, all that it had still sent.
             while self._receive(member) and has_ended:
                 pass

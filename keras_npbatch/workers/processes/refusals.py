@@ -1,7 +1,7 @@
 """Turns the system's refusal of something that worker processes need into an error with advice.
 
-with refusals.translated():
-    descriptor = os.pidfd_open(pid)     # OSError -> WorkerStartError
+with refusals.translated(advice):
+    process = start()     # OSError -> WorkerStartError
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from keras_npbatch.errors import WorkerStartError
+from keras_npbatch.errors import SharedMemoryError, WorkerStartError
 
-__all__ = ["advice", "translated"]
+__all__ = ["USE_THREADS", "no_interpreter", "refused_memory", "too_much_memory", "translated"]
 
-_THREADS = "use threads: use_multiprocessing=False."
+USE_THREADS = "use threads: use_multiprocessing=False."
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
+def translated(advice: Callable[[OSError], str]) -> Iterator[None]:
     """Turn an OSError in the block into an error that says what to do.
+
+    Args:
+        advice: what the system said, and what to do about it.
 
     Raises:
         WorkerStartError: in its place.
@@ -31,37 +34,32 @@ def translated() -> Iterator[None]:
         raise WorkerStartError(f"worker processes can't be started: {advice(error)}") from error
 
 
-def advice(error: OSError) -> str:
-    """What the system said, and what to do about it."""
-    said = error.strerror or str(error)
-    if error.filename is not None:
-        name = os.fsdecode(error.filename)
-        return (
-            f"{said}: {name!r}. Workers run in the interpreter that sys.executable names. "
-            f"Use start_method='fork', or {_THREADS}"
-        )
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return (
-            f"{said}. Each worker takes several descriptors, and this process may have "
-            f"{_limit('RLIMIT_NOFILE')}. Use fewer workers, raise the limit (ulimit -n), or "
-            f"{_THREADS}"
-        )
-    if error.errno in (errno.EAGAIN, errno.ENOMEM):
-        return (
-            f"{said}. This user may have {_limit('RLIMIT_NPROC')} processes and threads; a "
-            "container or a lack of memory may allow fewer. Use fewer workers, raise the limit "
-            f"(ulimit -u), or {_THREADS}"
-        )
-    if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL):
-        return (
-            f"{said}. They need memfd_create, eventfd, pidfd_open and pidfd_send_signal, which a "
-            f"sandbox may forbid and an old kernel lacks. Without them, {_THREADS}"
-        )
-    return f"{said}. Use fewer workers, or {_THREADS}"
+def no_interpreter(error: OSError, instead: str) -> str:
+    """The advice where the interpreter can't be started.
+
+    Args:
+        error: what the system said; it names the file.
+        instead: what else to do.
+    """
+    said, name = error.strerror or str(error), os.fsdecode(error.filename)
+    return f"{said}: {name!r}. Workers run in the interpreter that sys.executable names. {instead}"
 
 
-def _limit(name: str) -> str:
-    import resource  # systems without it have no worker processes
+def refused_memory(
+    num_bytes: int, error: OSError, advice: Callable[[OSError], str]
+) -> SharedMemoryError:
+    """The error for shared memory that the system refuses."""
+    if error.errno in (errno.ENOMEM, errno.ENOSPC, errno.EFBIG, errno.EOVERFLOW):
+        return too_much_memory(num_bytes, f"the system said: {error.strerror}")
+    return SharedMemoryError(
+        f"worker processes asked for shared memory, and the system said: {advice(error)}"
+    )
 
-    limit, _ = resource.getrlimit(getattr(resource, name))
-    return "any number of" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+
+def too_much_memory(num_bytes: int, why: str) -> SharedMemoryError:
+    """The error for more shared memory than there is."""
+    return SharedMemoryError(
+        f"worker processes asked for {num_bytes / 1e6:,.0f} MB of shared memory, and {why}. Use a "
+        "smaller batch_size or max_queue_size, keep large data in a file (np.load(..., "
+        "mmap_mode='r'), HDF5, Zarr), or use threads: use_multiprocessing=False."
+    )

@@ -1,7 +1,7 @@
 """Sends a dataset to worker processes: once, with its arrays shared and its files reopened.
 
-    package = Package.of(dataset, opened)  # in the parent: one segment of shared memory
-    dataset = unpack(descriptor, size)     # in a worker, from the segment's descriptor
+    package = Package.of(dataset, opened, system.new_segment)  # in the parent: one segment
+    dataset = unpack(memory)                                   # in a worker: the segment, mapped
 
 cloudpickle takes what pickle refuses: lambdas, closures, classes of `__main__` and of notebooks.
 Beyond that,
@@ -19,11 +19,10 @@ from __future__ import annotations
 
 import io
 import mmap
-import os
 import pickle
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
@@ -36,13 +35,13 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.batches.core import ATTRIBUTE
-from keras_npbatch.batches.slots import ALIGNMENT_BYTES
+from keras_npbatch.batches.slots import ALIGNMENT_BYTES, Slot
 from keras_npbatch.errors import UnsendableError, describe
 from keras_npbatch.workers.processes import interrupts
 from keras_npbatch.workers.processes import seeding as randomness
-from keras_npbatch.workers.processes.memory import check_available, map_segment, new_segment
 from keras_npbatch.workers.processes.packing import reduce_array
 from keras_npbatch.workers.processes.stand_ins import stand_in_for
+from keras_npbatch.workers.processes.system import Segment
 
 __all__ = ["Package", "unpack"]
 
@@ -56,20 +55,19 @@ _MAX_DEPTH = 12
 class Package:
     """A pickled object and the memory of its arrays, in one segment."""
 
-    descriptor: int
-    """The file descriptor of the segment."""
-    num_bytes: int
-    """The size of the segment."""
+    segment: Segment
+    """What holds both."""
     modules: tuple[str, ...]
     """The modules that a worker imports to unpack it."""
 
     @classmethod
-    def of(cls, sent: Any, opened: ExitStack) -> Package:
+    def of(cls, sent: Any, opened: ExitStack, new_segment: Callable[..., Segment]) -> Package:
         """Pack an object.
 
         Args:
             sent: the object.
             opened: closes the segment at its end; workers that have the segment keep it.
+            new_segment: makes it; see `System.new_segment`.
 
         Raises:
             UnsendableError: if a part of the object can't be sent; the message gives its path.
@@ -94,42 +92,37 @@ class Package:
         names = tuple(sorted(modules))
         table = pickle.dumps((head, spans, writable, names))
         num_bytes = end + len(table) + _LENGTH_BYTES
-        check_available(num_bytes)
         with interrupts.deferred():
-            descriptor = new_segment(num_bytes)
-            opened.callback(os.close, descriptor)
+            segment = new_segment(num_bytes, copied_on_write=True)
+            opened.callback(segment.close)
         length = memoryview(len(table).to_bytes(_LENGTH_BYTES, "little"))
         for (start, _), memory in zip(spans, memories, strict=True):
-            _write(descriptor, memory, start)
-        _write(descriptor, memoryview(table), end)
-        _write(descriptor, length, end + len(table))
-        return cls(descriptor, num_bytes, names)
+            segment.write(memory, start)
+        segment.write(memoryview(table), end)
+        segment.write(length, end + len(table))
+        return cls(segment, names)
 
 
 _LENGTH_BYTES = 8
 
 
-def unpack(descriptor: int, num_bytes: int) -> Any:
-    """Rebuild the object in a segment; its arrays are views of the segment."""
-    segment = map_segment(descriptor, num_bytes, copied_on_write=True).data
-    end = num_bytes - _LENGTH_BYTES
+def unpack(memory: Slot) -> Any:
+    """Rebuild the object in a segment; its arrays are views of the segment.
+
+    Args:
+        memory: the segment, mapped so that what this process writes no other sees.
+    """
+    segment = memory.data
+    end = len(segment) - _LENGTH_BYTES
     length = int.from_bytes(segment[end:], "little")
     head, spans, writable, modules = pickle.loads(segment[end - length : end])
     buffers = []
     for (start, stop), is_writable in zip(spans, writable, strict=True):
-        memory = segment[start:stop]
-        buffers.append(memory if is_writable else memory.toreadonly())
+        part = segment[start:stop]
+        buffers.append(part if is_writable else part.toreadonly())
     sent = pickle.loads(head, buffers=buffers)
     randomness.owned_by_modules(modules)
     return sent
-
-
-def _write(descriptor: int, memory: memoryview, start: int) -> None:
-    # Takes a half to a third of the time of a copy into a map: no page is mapped here.
-    while memory:
-        written = os.pwrite(descriptor, memory, start)
-        start += written
-        memory = memory[written:]
 
 
 def _dumps(sent: Any, buffers: list[pickle.PickleBuffer], modules: set[str]) -> bytes:

@@ -1,34 +1,21 @@
 """What a worker process does: receive the dataset, then make batches, one after another.
 
-Parent and worker share one socket that keeps messages apart (SOCK_SEQPACKET), each at most
-`MESSAGE_BYTES` long:
-
-    parent  ->  worker    Hello, with the segments of the dataset and of the board; then Tasks
-    worker  ->  parent    Extent, with its segment: shared memory that will hold batches
-                          Made, or Failed: the answer to a task, in the order of the tasks
+    worker.run(begin)      # begin() returns the `Line` to the parent; see `system` and `messages`
 
 The worker writes into slots of its own extents and lends them to the parent. A slot is free again
 when the parent has given it back (in a later task) and nothing in the worker refers to it either.
 
-On the board, which all workers of a pool share, each worker writes the number of its current task.
-So if a worker dies, the parent knows which batch it was making.
-
-A worker ends when the socket is closed, or when the training process is gone, whatever it is doing.
+A worker ends when its parent is gone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
-import select
-import signal
-import socket
 import sys
-import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -37,210 +24,91 @@ from keras_npbatch.batches.core import Maker, core_of
 from keras_npbatch.batches.slots import Slot, Slots
 from keras_npbatch.workers.processes import (
     failures,
-    lifeline,
+    interrupts,
     packing,
     sending,
     stand_ins,
     work_sent,
 )
 from keras_npbatch.workers.processes import seeding as randomness
-from keras_npbatch.workers.processes.memory import Arena, map_segment
+from keras_npbatch.workers.processes.arena import Arena
+from keras_npbatch.workers.processes.messages import (
+    IDLE,
+    MESSAGE_BYTES,
+    STARTING,
+    Failed,
+    Made,
+    Place,
+    Task,
+)
+from keras_npbatch.workers.processes.system import Line
 
-__all__ = [
-    "BOARD_BYTES",
-    "IDLE",
-    "MESSAGE_BYTES",
-    "STARTING",
-    "Extent",
-    "Failed",
-    "Hello",
-    "Made",
-    "Place",
-    "Task",
-    "main",
-    "main_of_fork",
-    "survive_interrupts",
-    "wait_for",
-]
+__all__ = ["run"]
 
-MESSAGE_BYTES = 64 * 1024
 _LONGEST_INSIDE = 32 * 1024
 """Anything longer goes through shared memory."""
 
-STARTING = -1
-"""On the board: the worker has not unpacked the dataset yet."""
-IDLE = -2
-"""On the board: the worker has no task."""
 
-BOARD_BYTES = 16
-"""Bytes per worker on the board: its current task, and when it began its last (int64 each)."""
-
-
-@dataclass(slots=True)
-class Hello:
-    """The first message to a worker."""
-
-    index: int
-    """Its row of the board."""
-    dataset_bytes: int
-    """Size of the first segment."""
-    board_bytes: int
-    """Size of the second."""
-
-
-@dataclass(slots=True)
-class Task:
-    """To a worker: make a batch."""
-
-    number: int
-    """The number of the task, unique within a pool."""
-    work: bytes
-    """How the batch is made; see `work_sent`."""
-    epoch: int
-    step: int
-    returned: list[int] = field(default_factory=list)
-    """Slots that the parent gives back, by the numbers that the worker gave them."""
-
-
-@dataclass(slots=True)
-class Extent:
-    """From a worker: memory that will hold batches."""
-
-    num_bytes: int
-
-
-@dataclass(slots=True)
-class Place:
-    """Where lent memory is."""
-
-    lent: int
-    """The number under which it is given back."""
-    extent: int
-    """The number of the extent, in the order in which they were announced."""
-    start: int
-    stop: int
-
-
-@dataclass(slots=True)
-class Made:
-    """From a worker: a batch."""
-
-    number: int
-    """The number of the task."""
-    message: bytes | None
-    """The input of `packing.unpack`; None if it is in the last of the places."""
-    places: list[Place]
-
-
-@dataclass(slots=True)
-class Failed:
-    """From a worker: an exception."""
-
-    number: int
-    """The number of the task; `STARTING` if the dataset could not be unpacked."""
-    message: bytes | None
-    """The input of `failures.restore`; None if it is in the only one of the places."""
-    places: list[Place]
-
-
-def main(descriptor: int, reader: int, parent: int) -> NoReturn:
-    """Run a worker in a new interpreter, to its end; see `main_of_fork`."""
-    main_of_fork(socket.socket(fileno=descriptor), reader, os.pidfd_open(parent))
-
-
-def main_of_fork(end: socket.socket, reader: int, trainer: int) -> NoReturn:
-    """Run a worker in a forked process, to its end; no exit handler of the parent runs.
+def run(begin: Callable[[], Line], end: Callable[[int], NoReturn] = os._exit) -> NoReturn:
+    """Run a worker in this process, to its end; no exit handler runs.
 
     Args:
-        end: the worker's end of the socket.
-        reader: the worker's end of the lifeline.
-        trainer: a pidfd of the process that it works for.
+        begin: returns the line to the parent; called when Ctrl-C is ignored.
+        end: ends the process, with this exit code.
     """
     code = 1
     try:
-        survive_interrupts()
-        lifeline.hold(reader)
-        # For where the lifeline fails: in a sandbox, or kept open by a fork that C code made.
-        with contextlib.suppress(RuntimeError):  # the user may have no more threads
-            threading.Thread(target=_end_with, args=(trainer,), daemon=True).start()
-        _Worker(end).run()
+        interrupts.survive()
+        _Worker(begin()).run()
         code = 0
-    except (BrokenPipeError, ConnectionResetError):  # the parent is gone
+    except ConnectionError:  # the parent is gone
         code = 0
     except BaseException:  # noqa: BLE001  # printed to standard error, as Python does
         sys.excepthook(*sys.exc_info())
     finally:
         try:
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:  # even if that fails: the frames above belong to the process this is a fork of
-            os._exit(code)
-
-
-def survive_interrupts() -> None:
-    """Ignore Ctrl-C, which reaches all processes of a terminal: the parent ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if it is ignored, waiting for a child fails
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see process.interrupts_blocked
-
-
-def wait_for(end: socket.socket, trainer: int) -> bool:
-    """Wait for a message; False if the process behind the pidfd has ended."""
-    poll = select.poll()
-    poll.register(end, select.POLLIN)
-    poll.register(trainer, select.POLLIN)
-    return trainer not in {number for number, _ in poll.poll()}
-
-
-def _end_with(trainer: int) -> None:
-    poll = select.poll()
-    poll.register(trainer, select.POLLIN)
-    poll.poll()
-    os._exit(1)
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None:
+                    stream.flush()
+        finally:  # even if that fails: the frames above may belong to what this is a fork of
+            end(code)
 
 
 class _Worker:
-    def __init__(self, end: socket.socket) -> None:
-        self._end = end
-        self._poll = select.poll()
-        self._poll.register(end, select.POLLIN)
+    def __init__(self, line: Line) -> None:
+        self._line = line
         self._inbox: deque[Task] = deque()
-        self._arena = Arena(self._announce)
+        self._arena = Arena(line.new_extent, line.check_available)
         self._slots = Slots(self._arena)
         self._lent: dict[int, Slot] = {}
         self._times_lent = 0
         self._makers: dict[bytes, tuple[Maker, int | None]] = {}
 
     def run(self) -> None:
-        message, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_BYTES, 2)
-        if not message:
+        hello = self._line.hello()
+        if hello is None:
             return
-        hello: Hello = pickle.loads(message)
-        dataset, board = descriptors
         try:
-            everyone = map_segment(board, hello.board_bytes).view(np.int64).reshape(-1, 2)
+            everyone = self._line.map_board().view(np.int64).reshape(-1, 2)
             self._board = everyone[hello.index]
             stand_ins.install()
-            self._dataset = sending.unpack(dataset, hello.dataset_bytes)
+            self._dataset = sending.unpack(self._line.map_dataset())
             self._core = core_of(self._dataset)
             self._core.use_slots(self._slots)
         except BaseException as error:  # noqa: BLE001  # the parent gets it, whatever it is
             error.add_note("keras_npbatch: raised while a worker process unpacked the dataset")
-            self._end.send(self._failed(STARTING, error))
+            self._line.send(self._failed(STARTING, error))
             return
         self._board[1] = time.monotonic_ns()
         self._board[0] = IDLE
-        for descriptor in descriptors:
-            os.close(descriptor)
         while (task := self._next_task()) is not None:
             self._do(task)
             del task
 
     def _next_task(self) -> Task | None:
         # Reads all waiting messages at once, since they say which slots have become free.
-        while not self._inbox or self._poll.poll(0):
-            message = self._end.recv(MESSAGE_BYTES)
+        while not self._inbox or self._line.has_message():
+            message = self._line.receive()
             if not message:
                 return None
             task = pickle.loads(message)
@@ -260,7 +128,7 @@ class _Worker:
             answer = self._made(task.number, batch)
         except BaseException as error:  # noqa: BLE001  # the parent gets it, whatever it is
             answer = self._failed(task.number, error)
-        self._end.send(answer)
+        self._line.send(answer)
         self._board[0] = IDLE
 
     def _maker(self, data: bytes) -> tuple[Maker, int | None]:
@@ -314,7 +182,3 @@ class _Worker:
 
     def _find(self, memory: Slot) -> tuple[int, int] | None:
         return self._arena.find(memory.__array_interface__["data"][0])
-
-    def _announce(self, descriptor: int, num_bytes: int) -> None:
-        socket.send_fds(self._end, [pickle.dumps(Extent(num_bytes))], [descriptor])
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import types
 import warnings
@@ -16,6 +15,7 @@ from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.workers.processes.code import Code
 from tests import globals_of_a_module
 from tests.inside import pool_of
+from tests.workers.processes.test_pool import only_linux
 
 SCALE: Any = 1.0
 TABLE: Any = {"scale": [1.0]}
@@ -142,7 +142,6 @@ def test_a_change_of_what_code_reads_is_noticed(way: Any) -> None:
     assert Code.of({"transform": transform}) == changed
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="worker processes")
 @pytest.mark.parametrize("way", [by_global, by_cell, by_default], ids=lambda way: way.__name__)
 def test_a_change_of_what_code_reads_reaches_the_workers(way: Any) -> None:
     transform, change = way()
@@ -160,7 +159,6 @@ def test_a_change_of_what_code_reads_reaches_the_workers(way: Any) -> None:
     assert pids[0] == pids[1] != pids[2]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="worker processes")
 def test_a_change_of_what_load_reads_reaches_the_workers() -> None:
     class Scaled(BatchDataset):
         def load(self, rows: Any) -> Any:
@@ -227,7 +225,6 @@ def test_globals_that_functions_of_a_module_read_are_noted() -> None:
     assert now.changed_globals(before) == ["tests.globals_of_a_module.SCALE"]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="worker processes")
 def test_a_global_of_a_module_that_changes_can_t_reach_workers_that_import_it() -> None:
     x = np.ones((8, 1), "float32")
     settings: Any = {"batch_size": 8, "workers": 1, "use_multiprocessing": True}
@@ -249,7 +246,7 @@ def test_a_global_of_a_module_that_changes_can_t_reach_workers_that_import_it() 
     dataset.close()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="worker processes")
+@only_linux("it forks no worker")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_global_of_a_module_that_changes_reaches_forks() -> None:
     x = np.ones((8, 1), "float32")

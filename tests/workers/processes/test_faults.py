@@ -20,6 +20,8 @@ import pytest
 from keras_npbatch import errors
 from tests import loaders
 from tests.workers.processes.test_pool import (
+    IS_PORTABLE,
+    LINUX,
     METHODS,
     WAIT_S,
     assert_all_end,
@@ -28,6 +30,7 @@ from tests.workers.processes.test_pool import (
     dataset,
     epoch_of,
     expected,
+    only_linux,
     opened,
     run_script,
     wait_until,
@@ -72,10 +75,11 @@ class HangsUnpacked:
         return time.sleep, (600,)
 
 
+START_METHOD = "start_method='spawn', "
 AT_START = (
     "2 worker processes ended at their start, the last one after 6.0 seconds in which it was not "
     "ready (timeout=0.2); what they wrote is on standard error. Try give it more time "
-    "(timeout=...), start_method='spawn', or threads: use_multiprocessing=False."
+    f"(timeout=...), {'' if IS_PORTABLE else START_METHOD}or threads: use_multiprocessing=False."
 )
 
 
@@ -106,6 +110,7 @@ def test_a_module_that_hangs_while_it_is_imported_is_an_error_not_a_wait(
         del sys.modules["hanging_loader"]
 
 
+@only_linux("there is no template")
 def test_a_stopped_template_is_replaced() -> None:
     batches = dataset(loaders.Slow, n=100, seconds=0.001)
     with opened(batches, timeout_s=1.0) as pool:
@@ -124,6 +129,7 @@ def test_a_stopped_template_is_replaced() -> None:
 # --- what is killed again and again --------------------------------------------------------------
 
 
+@only_linux("there is no template")
 def test_workers_outlive_the_template_and_no_batch_is_blamed_for_its_death() -> None:
     batches = dataset(loaders.Slow, n=120, seconds=0.05)
     with opened(batches) as pool:
@@ -139,6 +145,7 @@ def test_workers_outlive_the_template_and_no_batch_is_blamed_for_its_death() -> 
         assert pool.pids == before
 
 
+@only_linux("there is no template")
 def test_a_launch_is_tried_again_when_its_template_is_killed() -> None:
     killed: list[int] = []
     over = threading.Event()
@@ -209,8 +216,9 @@ HOLDS = """
 """
 
 
+@only_linux("a thread ends them")
 @pytest.mark.parametrize("state", ["gil", "stopped"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", LINUX)
 def test_the_end_of_the_trainer_is_that_of_workers_that_run_no_python(
     method: str, state: str
 ) -> None:
@@ -228,8 +236,9 @@ def test_the_end_of_the_trainer_is_that_of_workers_that_run_no_python(
     assert_all_end(workers)
 
 
-def test_a_fork_of_the_trainer_keeps_no_worker_alive() -> None:
-    trainer = run_script(HOLDS, "forkserver", "stopped", "fork")
+@pytest.mark.parametrize("method", METHODS[:1])
+def test_a_fork_of_the_trainer_keeps_no_worker_alive(method: str) -> None:
+    trainer = run_script(HOLDS, method, "stopped", "fork")
     assert trainer.stdout is not None
     fork = psutil.Process(int(trainer.stdout.readline()))
     try:
@@ -237,8 +246,8 @@ def test_a_fork_of_the_trainer_keeps_no_worker_alive() -> None:
         workers = [
             child for child in psutil.Process(trainer.pid).children(recursive=True) if child != fork
         ]
-        assert len(workers) == 3
-        for worker in workers:
+        assert len(workers) == (2 if method == "portable" else 3)
+        for worker in workers if method != "portable" else []:  # a thread ends those
             worker.suspend()
         trainer.kill()
         assert_all_end(workers)
@@ -291,7 +300,8 @@ REFUSED = """
 """
 FORBIDDEN = (
     "They need memfd_create, eventfd, pidfd_open and pidfd_send_signal, which a sandbox may forbid "
-    "and an old kernel lacks. Without them, use threads: use_multiprocessing=False."
+    "and an old kernel lacks. Without them, set KERAS_NPBATCH_EXECUTOR=portable, or use threads: "
+    "use_multiprocessing=False."
 )
 MEMFD, EVENTFD, PIDFD_OPEN, PIDFD_SEND_SIGNAL, CLONE = "319", "290", "434", "424", "56"
 
@@ -303,6 +313,7 @@ def refused(*arguments: str) -> tuple[str, str]:
     return said, left
 
 
+@only_linux("it makes none of these calls")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86-64")
 @pytest.mark.parametrize(
     ("method", "number", "error"),
@@ -327,6 +338,7 @@ def test_a_system_call_that_is_refused_is_an_error_that_says_what_to_do(
     assert left == "0 True"
 
 
+@only_linux("it forks no worker")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers are those of x86-64")
 def test_a_process_that_can_not_be_forked_is_an_error_that_says_what_to_do() -> None:
     said, left = refused("fork", "call", CLONE, "11")
@@ -342,20 +354,22 @@ def test_a_process_that_can_not_be_forked_is_an_error_that_says_what_to_do() -> 
 
 
 @pytest.mark.parametrize(
-    ("method", "files"), [("forkserver", "11"), ("spawn", "8"), ("fork", "13")]
+    ("method", "files"),
+    [*zip(LINUX, ["11", "8", "13"], strict=bool(LINUX)), ("portable", "9")],
 )
 def test_too_few_descriptors_are_an_error_that_says_what_to_do(method: str, files: str) -> None:
     said, left = refused(method, "files", files)
     assert said.split()[0] in ("WorkerStartError", "SharedMemoryError")
+    has = "" if method == "portable" else f", and this process may have {files}"
     assert said.endswith(
-        f": Too many open files. Each worker takes several descriptors, and this process may have "
-        f"{files}. Use fewer workers, raise the limit (ulimit -n), or use threads: "
+        f": Too many open files. Each worker takes several descriptors{has}. Use fewer workers, "
+        "raise the limit (ulimit -n), or use threads: "
         "use_multiprocessing=False."
     )
     assert left == "0 True"
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", METHODS[:2])
 def test_a_path_may_be_longer_than_an_argument(
     monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
@@ -372,8 +386,9 @@ def test_an_interpreter_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPat
         opened(dataset())
     assert str(caught.value) == (
         "worker processes can't be started: No such file or directory: '/nowhere/python'. Workers "
-        "run in the interpreter that sys.executable names. Use start_method='fork', or use "
-        "threads: use_multiprocessing=False."
+        "run in the interpreter that sys.executable names. "
+        f"{'Or' if IS_PORTABLE else 'Use start_method=' + repr('fork') + ', or'} use threads: "
+        "use_multiprocessing=False."
     )
 
 
@@ -385,9 +400,10 @@ def test_workers_need_no_proc() -> None:
         from keras_npbatch.batches.work import Work
         from keras_npbatch.workers.processes.stream import ProcessStream
         from keras_npbatch.workers.processes.pool import Pool
+        from keras_npbatch.workers.systems import this_system
         from tests import loaders
         batches = loaders.Wide(50, batch_size=4, seed=0)
-        for method in ("forkserver", "spawn", "fork"):
+        for method in this_system().start_methods:
             with Pool(batches, workers=2, start_method=method) as pool:
                 print(len(list(ProcessStream(pool, Work(batches.plan), 0, ahead=10))))
         '
@@ -405,7 +421,7 @@ def test_workers_need_no_proc() -> None:
         pytest.skip("there is no unshare")
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip("mounting is not permitted here")
-    assert (done.stdout.split(), done.stderr) == (["13"] * 3, "")
+    assert (done.stdout.split(), done.stderr) == (["13"] * len(LINUX or METHODS), "")
 
 
 @pytest.mark.more

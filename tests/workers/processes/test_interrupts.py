@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from keras_npbatch.workers.processes import interrupts
-from tests.workers.processes.test_pool import dataset, epoch_of, opened
+from tests.workers.processes.test_pool import METHODS, dataset, epoch_of, opened, shared_names
 
-EXECUTION = str(Path(interrupts.__file__).parent)
+EXECUTION = str(Path(interrupts.__file__).parents[1])
 
 
 def test_a_signal_waits_for_the_end_of_the_block() -> None:
@@ -108,13 +108,17 @@ def lines_of(method: str, line: int) -> int:
     [
         ("forkserver", 6),
         ("fork", 12),
+        ("portable", 3),
         pytest.param("spawn", 20, marks=pytest.mark.more),
         pytest.param("forkserver", 25, marks=pytest.mark.more),
         pytest.param("fork", 100, marks=pytest.mark.more),
+        pytest.param("portable", 40, marks=pytest.mark.more),
     ],
 )
 def test_ctrl_c_at_any_line_leaves_nothing(method: str, times: int) -> None:
     """What is left is seen by the fixture that looks for it, and by this."""
+    if method not in (*METHODS, "portable"):
+        pytest.skip("not with the portable executor: it starts no process so")
     signal.signal(signal.SIGINT, signal.default_int_handler)
     total = 10**6 - lines_of(method, 10**6)
     descriptors = psutil.Process().num_fds()
@@ -123,3 +127,4 @@ def test_ctrl_c_at_any_line_leaves_nothing(method: str, times: int) -> None:
         left = psutil.Process().children(recursive=True)
         assert not [child for child in left if child.ppid() == os.getpid()], line
         assert psutil.Process().num_fds() <= descriptors, line
+        assert shared_names(os.getpid()) == []

@@ -25,31 +25,49 @@ from hypothesis import strategies as st
 from keras_npbatch import errors
 from keras_npbatch.batches.array_loader import ArrayBatches
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.slots import Slot
 from keras_npbatch.batches.work import Work
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.testing.array_layouts import ALL_DTYPES
 from keras_npbatch.testing.strategies import arrays
 from keras_npbatch.tree import flatten
-from keras_npbatch.workers.processes import fork_server
-from keras_npbatch.workers.processes.memory import Arena
+from keras_npbatch.workers.linux import fork_server
+from keras_npbatch.workers.processes.arena import Arena
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.sending import Package
 from keras_npbatch.workers.processes.stream import ProcessStream
+from keras_npbatch.workers.systems import VARIABLE, this_system
 from tests import loaders
 from tests.comparing import assert_same_array
 from tests.inside import maker_of
 
 N, BATCH, AHEAD = 50, 4, 6
 WAIT_S = 20.0
-METHODS = ["forkserver", "spawn", "fork"]
+IS_PORTABLE = this_system().start_methods == ("spawn",)
+"""Whether all of these tests run on the portable executor: KERAS_NPBATCH_EXECUTOR=portable pytest
+tests/workers/processes"""
+LINUX = [] if IS_PORTABLE else ["forkserver", "spawn", "fork"]
+METHODS = LINUX or ["portable"]
+"""The start methods of Linux, or the portable executor, which has one."""
+
+
+def only_linux(why: str) -> pytest.MarkDecorator:
+    """What the portable executor has not, and why."""
+    return pytest.mark.skipif(IS_PORTABLE, reason=f"not with the portable executor: {why}")
 
 
 def dataset(kind: type[Batches] = loaders.Ids, n: int = N, **settings_: Any) -> Any:
     return kind(n, **{"batch_size": BATCH, "seed": 0, **settings_})
 
 
-def opened(batches: Batches, workers: int = 2, **settings_: Any) -> Pool:
-    return Pool(batches, workers=workers, **settings_)
+def opened(
+    batches: Batches, workers: int = 2, start_method: str | None = None, **settings_: Any
+) -> Pool:
+    if start_method != "portable":
+        return Pool(batches, workers=workers, start_method=start_method, **settings_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, "portable")
+        return Pool(batches, workers=workers, **settings_)
 
 
 def epoch_of(pool: Pool, batches: Batches, epoch: int = 0, **settings_: Any) -> ProcessStream:
@@ -107,7 +125,7 @@ def test_arrays_of_any_dtype_and_layout_come_through(array: Any, seed: int) -> N
     if len(array) == 0:
         return
     batches = ArrayBatches({"a": array, "b": np.arange(len(array))}, batch_size=3, seed=seed)
-    with opened(batches, 1, start_method="fork") as pool:
+    with opened(batches, 1, start_method="portable" if IS_PORTABLE else "fork") as pool:
         assert_same_epoch(pool, batches)
 
 
@@ -202,7 +220,7 @@ def test_sets_of_strings_have_one_order_in_all_workers() -> None:
 # --- start -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", METHODS[:2])
 def test_a_worker_loads_no_framework_and_sees_no_accelerator(method: str) -> None:
     batches = dataset(loaders.Told)
     with opened(batches, start_method=method) as pool:
@@ -227,6 +245,7 @@ class Loader(Batches):
 """
 
 
+@only_linux("each worker imports it")
 @pytest.mark.parametrize(
     ("statement", "by_each"),
     [
@@ -350,11 +369,11 @@ def test_batches_of_many_sizes_share_slots(sizes: range) -> None:
     """As texts or sounds sorted by their length are."""
     segments: list[int] = []
 
-    def announce(descriptor: int, num_bytes: int) -> None:
+    def new_extent(num_bytes: int) -> Slot:
         segments.append(num_bytes)
-        os.close(descriptor)
+        return np.empty(num_bytes, np.uint8)
 
-    arena = Arena(announce)
+    arena = Arena(new_extent)
     held: deque[Any] = deque()
     for kilobytes in sizes:
         slot = arena.take(kilobytes * 1000)
@@ -396,7 +415,7 @@ def test_memory_maps_and_hdf5_are_reopened_by_path(tmp_path: Path) -> None:
 
 def opened_size(batches: Batches) -> int:
     with contextlib.ExitStack() as opened:
-        return Package.of(batches, opened).num_bytes
+        return Package.of(batches, opened, this_system().new_segment).segment.num_bytes
 
 
 def test_a_map_that_was_written_to_in_memory_is_sent_as_it_is(tmp_path: Path) -> None:
@@ -682,6 +701,7 @@ def test_workers_that_die_at_their_start_are_an_error_not_a_wait(tmp_path: Path)
     )
 
 
+@only_linux("there is no template")
 def test_the_template_may_die_too() -> None:
     batches = dataset(loaders.Slow, n=100, seconds=0.001)
     with opened(batches) as pool:
@@ -696,6 +716,7 @@ def test_the_template_may_die_too() -> None:
             assert_same_batch(ours, theirs)
 
 
+@only_linux("there is no template")
 def test_a_template_that_does_not_answer_is_an_error_not_a_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -750,7 +771,7 @@ def test_close_ends_all_processes_and_may_be_called_twice() -> None:
     stream = epoch_of(pool, batches)
     next(stream)
     pids = [*pool.pids, *(child.pid for child in psutil.Process().children())]
-    assert len(pids) == 3
+    assert len(set(pids)) == (2 if IS_PORTABLE else 3)
     pool.close()
     pool.close()
     assert not any(psutil.pid_exists(pid) for pid in pids)
@@ -863,6 +884,7 @@ def test_more_large_arrays_than_a_message_can_tell_of_come_through() -> None:
     assert all(image.shape == (70_000,) for image in images)
 
 
+@only_linux("it forks no worker")
 def test_a_forked_worker_does_not_repeat_what_waits_to_be_written() -> None:
     script = """
         from keras_npbatch.batches.work import Work
@@ -902,6 +924,9 @@ def test_a_fork_of_the_parent_can_not_use_its_pool() -> None:
 
 
 def run_script(script: str, *arguments: str, **settings_: Any) -> subprocess.Popen[str]:
+    if "portable" in arguments:
+        settings_["env"] = {**settings_.get("env", os.environ), VARIABLE: "portable"}
+        arguments = tuple("spawn" if each == "portable" else each for each in arguments)
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *arguments],
         stdout=subprocess.PIPE,
@@ -942,6 +967,11 @@ def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
     ]
 
 
+def shared_names(pid: int) -> list[str]:
+    """What a process, or a worker of its, has left in /dev/shm."""
+    return [name for name in os.listdir("/dev/shm") if name.startswith(f"npb_{pid:x}_")]
+
+
 def assert_all_end(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=8)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
@@ -951,7 +981,10 @@ def assert_all_end(processes: list[psutil.Process]) -> None:
     ("method", "seconds"),
     [
         *(pytest.param(method, "600", id=f"{method}, stuck") for method in METHODS),
-        pytest.param("forkserver", "0.01", id="forkserver, busy"),
+        *(
+            pytest.param(method, "0.01", id=f"{method}, busy")
+            for method in (*LINUX[:1], "portable")
+        ),
     ],
 )
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=str)
@@ -963,6 +996,7 @@ def test_the_end_of_the_parent_is_the_end_of_its_workers(
     process.send_signal(how)
     _, told = process.communicate(timeout=WAIT_S)
     assert_all_end(workers)
+    assert shared_names(process.pid) == []
     if how == signal.SIGINT:
         assert told.rstrip().endswith("KeyboardInterrupt")
         assert told.count("Traceback") == 1
@@ -1000,14 +1034,13 @@ def test_ctrl_c_does_not_meet_a_worker_that_is_starting(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_an_interpreter_that_exits_with_a_stream_under_way_leaves_nothing(method: str) -> None:
-    before = set(os.listdir("/dev/shm"))
     process = run_script(TRAINS, method, "0.01", "exit", stdin=subprocess.PIPE)
     workers = family(process)
     _, told = process.communicate("exit\n", timeout=WAIT_S)
     assert process.returncode == 0
     assert told == ""
     assert_all_end(workers)
-    assert set(os.listdir("/dev/shm")) <= before
+    assert shared_names(process.pid) == []
 
 
 def test_an_interrupted_wait_closes_the_pool() -> None:
@@ -1021,6 +1054,7 @@ def test_an_interrupted_wait_closes_the_pool() -> None:
     assert not psutil.Process().children()
 
 
+@only_linux("the memory of batches is in /dev/shm")
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_small_dev_shm_is_no_limit() -> None:
     script = """

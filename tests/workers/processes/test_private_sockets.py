@@ -10,15 +10,15 @@ import psutil
 import pytest
 
 from keras_npbatch.batches.work import Work
-from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.stream import ProcessStream
 from tests import loaders
+from tests.workers.processes.test_pool import LINUX, opened
 
 
-@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+@pytest.mark.parametrize("method", [*LINUX[:2], "portable"])
 def test_no_socket_can_be_reached_from_outside(method: str) -> None:
     batches = loaders.Ids(num_samples=64, batch_size=16, seed=0)
-    with Pool(batches, workers=2, start_method=method) as pool:
+    with opened(batches, start_method=method) as pool:
         stream = ProcessStream(pool, Work(batches.plan), 0, ahead=4)
         next(stream)
         processes = [psutil.Process(), *psutil.Process().children(recursive=True)]

@@ -16,6 +16,7 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.samplers.stratified import Stratified
 from keras_npbatch.samplers.weighted import Weighted
 from keras_npbatch.workers.processes.work_sent import WorkSent, load
+from keras_npbatch.workers.systems import this_system
 
 N = 100_000
 SMALL_BYTES = 2000
@@ -122,7 +123,7 @@ def epochs_of(dataset: BatchDataset, count: int = 2) -> list[Any]:
     return [ids.tolist() for _ in range(count) for _, ids in dataset]
 
 
-@pytest.mark.parametrize("start_method", ["forkserver", "fork"])
+@pytest.mark.parametrize("start_method", this_system().start_methods[::2])
 def test_worker_processes_make_the_batches_of_the_sampler(start_method: str) -> None:
     def make(**settings: Any) -> Ids:
         return Ids(203, batch_size=16, seed=1, sampler=Stratified(labels(203)), **settings)

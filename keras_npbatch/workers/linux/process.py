@@ -11,51 +11,40 @@ A process is held by a pidfd, so a signal never reaches another process of the s
 
 from __future__ import annotations
 
+import array
 import contextlib
+import errno
 import os
+import pickle
 import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from keras_npbatch.workers.processes import lifeline, refusals
-from keras_npbatch.workers.processes.lifeline import Lifeline
-from keras_npbatch.workers.processes.memory import new_segment
+from keras_npbatch.workers.linux import lifeline, refusals
+from keras_npbatch.workers.linux.lifeline import Lifeline
+from keras_npbatch.workers.linux.memory import MemorySegment, map_descriptor, new_descriptor
+from keras_npbatch.workers.processes import interpreter, interrupts
+from keras_npbatch.workers.processes.messages import MESSAGE_BYTES, Extent, Hello, Said
 
 __all__ = [
-    "ENVIRONMENT",
     "Ends",
-    "Process",
+    "LinuxProcess",
     "check_system",
     "ended",
     "flush",
-    "interrupts_blocked",
     "start_interpreter",
+    "watching",
 ]
 
-ENVIRONMENT = {
-    # A worker makes batches; the accelerators belong to the process that trains the model.
-    "CUDA_VISIBLE_DEVICES": "-1",
-    "HIP_VISIBLE_DEVICES": "-1",
-    "JAX_PLATFORMS": "cpu",
-}
-_ENVIRONMENT_UNLESS_SET = {
-    # The workers themselves are the parallelism; BLAS threads in each would compete with them.
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # Makes the order of a set of strings the same in all of them.
-    "PYTHONHASHSEED": "0",
-}
 
-
-@dataclass(slots=True)
-class Process:
-    """A worker process."""
+@dataclass(slots=True, eq=False)
+class LinuxProcess:
+    """A worker process; see `system.Process`."""
 
     pid: int
     """The process number, for messages."""
@@ -66,6 +55,61 @@ class Process:
     _lifeline: Lifeline
     _reap: Callable[[], int]
     _code: int | None = None
+    _segments: Sequence[MemorySegment] = ()
+    descriptors: tuple[int, ...] = ()
+    """The descriptors to watch for news of it."""
+    poll: select.poll | None = None
+    """Watches them."""
+
+    def connect(self, bell: int, segments: Sequence[MemorySegment]) -> None:
+        """Prepare to hear of it.
+
+        Args:
+            bell: a further descriptor to watch.
+            segments: what it gets with the first message.
+        """
+        self._segments = segments
+        self.descriptors = (self.end.fileno(), self.pidfd, bell)
+        self.poll = watching(self.descriptors)
+
+    def greet(self, hello: Hello) -> None:
+        """Send the first message, with the segments."""
+        descriptors = [segment.descriptor for segment in self._segments]
+        with contextlib.suppress(ConnectionError):  # it is dead already: that is noticed later
+            socket.send_fds(self.end, [pickle.dumps(hello)], descriptors)
+
+    def send(self, message: bytes) -> None:
+        """Send a message; the pool sends so few that they fit into the socket's buffer."""
+        with contextlib.suppress(ConnectionError):  # it has died; that is noticed later
+            self.end.send(message)
+
+    def hear(self) -> Said | None:
+        """Take one message; None if there is none now, or never will be."""
+        try:
+            message, descriptors = _receive_now(self.end)
+        except BlockingIOError:
+            return None
+        except ConnectionError:
+            message = b""
+        if not message:
+            self.kill()
+            return None
+        said: Said = pickle.loads(message)
+        if isinstance(said, Extent):
+            with refusals.translated():
+                if not descriptors:  # the system drops those beyond this process's limit
+                    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            (descriptor,) = descriptors
+            try:
+                said.memory = map_descriptor(descriptor, said.num_bytes)
+            finally:
+                os.close(descriptor)
+        return said
+
+    def hang_up(self) -> None:
+        """Ask the process to end."""
+        with contextlib.suppress(OSError):
+            self.end.shutdown(socket.SHUT_RDWR)
 
     def kill(self) -> None:
         """Send SIGKILL; does nothing if the process has ended."""
@@ -113,10 +157,10 @@ class Ends:
         self._are_taken = False
         return self
 
-    def process(self, pid: int, pidfd: int, reap: Callable[[], int]) -> Process:
+    def process(self, pid: int, pidfd: int, reap: Callable[[], int]) -> LinuxProcess:
         """Hand the parent's ends to the process that was started with the other ends."""
         self._are_taken = True
-        return Process(pid, pidfd, self._ours, self.line, reap)
+        return LinuxProcess(pid, pidfd, self._ours, self.line, reap)
 
     def take(self) -> tuple[socket.socket, Lifeline]:
         """The parent's ends, for a caller that keeps them after the `with`."""
@@ -152,24 +196,18 @@ def start_interpreter(module: str, function: str, ends: Ends) -> subprocess.Pope
     Raises:
         OSError: if the system refuses.
     """
-    path = [entry for entry in sys.path if isinstance(entry, str)]  # Python ignores others
     end, reader = ends.theirs.fileno(), ends.line.reader
-    program = (
-        f"import sys; sys.path[:] = {path!a}; from {module} import {function}; "
-        f"{function}({end}, {reader}, {os.getpid()})"
-    ).encode()
-    # In a file: the length of an argument is limited, and that of `sys.path` is not.
-    file = new_segment(len(program))
+    program = interpreter.program(module, function, f"{end}, {reader}, {os.getpid()}").encode()
+    # In a file: the length of an argument is limited.
+    file = new_descriptor(len(program))
     try:
         os.pwrite(file, program, 0)
         read = f"import os; p = os.read({file}, {len(program)}); os.close({file}); exec(p)"
-        # The same options that multiprocessing passes on: -E, -s, -W, -X, ...
-        options = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-        with interrupts_blocked():
+        with interrupts.blocked():
             started = subprocess.Popen(
-                [sys.executable, *options, "-c", read],
+                [sys.executable, *interpreter.options(), "-c", read],
                 stdin=subprocess.DEVNULL,
-                env=_ENVIRONMENT_UNLESS_SET | os.environ | ENVIRONMENT,
+                env=interpreter.environment(),
                 pass_fds=[end, reader, file],
             )
     finally:
@@ -189,21 +227,33 @@ def ended(pidfd: int) -> int:
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
-@contextlib.contextmanager
-def interrupts_blocked() -> Iterator[None]:
-    """Keep Ctrl-C from a process started in the block until it ignores the signal itself.
-
-    A new process inherits this thread's mask; `worker.survive_interrupts` unblocks the signal.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def flush() -> None:
     """Flush stdout and stderr before a fork, else the child would write their buffers again."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()
+
+
+def watching(descriptors: Iterable[int]) -> select.poll:
+    """A poll object that watches the descriptors for something to read."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return poll
+
+
+def _receive_now(end: socket.socket) -> tuple[bytes, list[int]]:
+    """Receive a message without waiting, with the descriptors that came with it.
+
+    `socket.recv_fds` would wait: up to Python 3.12 it ignores its flags.
+    """
+    numbers = array.array("i")
+    message, extras, _, _ = end.recvmsg(
+        MESSAGE_BYTES,
+        socket.CMSG_SPACE(numbers.itemsize),
+        socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
+    )
+    for level, kind, data in extras:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(data)
+    return message, numbers.tolist()

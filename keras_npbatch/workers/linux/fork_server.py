@@ -29,9 +29,16 @@ from functools import partial
 from typing import Any, NoReturn
 
 from keras_npbatch.errors import WorkerStartError
-from keras_npbatch.workers.processes import interrupts, lifeline, refusals, stand_ins, worker
-from keras_npbatch.workers.processes.lifeline import Lifeline
-from keras_npbatch.workers.processes.process import Ends, Process, ended, flush, start_interpreter
+from keras_npbatch.workers.linux import lifeline, refusals, worker
+from keras_npbatch.workers.linux.lifeline import Lifeline
+from keras_npbatch.workers.linux.process import (
+    Ends,
+    LinuxProcess,
+    ended,
+    flush,
+    start_interpreter,
+)
+from keras_npbatch.workers.processes import interrupts, stand_ins
 
 __all__ = ["ForkServer", "template"]
 
@@ -74,7 +81,7 @@ class ForkServer:
         self.close()
         self._modules = []
 
-    def launch(self) -> Process:
+    def launch(self) -> LinuxProcess:
         """Start a new worker.
 
         Raises:
@@ -114,7 +121,7 @@ class ForkServer:
             self._process = process
         self._socket.settimeout(self._answers_s)
 
-    def _launch(self) -> Process:
+    def _launch(self) -> LinuxProcess:
         with Ends() as ends:
             pid, received = self._ask("launch", [ends.theirs.fileno(), ends.line.reader])
             with refusals.translated():
@@ -180,7 +187,7 @@ def template(descriptor: int, reader: int, parent: int) -> NoReturn:
     A request is a list of modules to import, "launch" with the socket and the lifeline of a worker
     to fork, or the process number of a worker that has ended.
     """
-    worker.survive_interrupts()
+    interrupts.survive()
     trainer = os.pidfd_open(parent)
     lifeline.hold(reader)
     stand_ins.install()

@@ -18,6 +18,7 @@ parent closes its copies of the write ends.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -52,8 +53,6 @@ class Lifeline:
 
 def hold(reader: int, pid: int | None = None) -> None:
     """Make a process end with the pipe: the calling process, or the one with number `pid`."""
-    import fcntl  # systems without it have no worker processes
-
     with contextlib.suppress(OSError):  # where a sandbox refuses, the worker's thread watches alone
         fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGKILL)
         fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid() if pid is None else pid)
@@ -75,5 +74,4 @@ def _close_all() -> None:
     _held.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_all)
+os.register_at_fork(after_in_child=_close_all)
