@@ -22,8 +22,8 @@ from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes import stand_ins
-from keras_npbatch.workers.processes.launch import StartMethod
 from keras_npbatch.workers.processes.stand_ins import stands_for
+from keras_npbatch.workers.processes.system import StartMethod
 
 __all__ = ["JoinedDataset", "concat", "mix"]
 
