@@ -17,8 +17,10 @@ from tests.test_on_backends import quick_to_compile
 from tests.without import NOT_ON_MACOS, NOT_ON_WINDOWS
 
 ROOT = Path(__file__).parents[1]
-LINUX = "workers.linux"
-"""The room whose modules are imported on Linux alone."""
+LINUX = ("workers.linux", "batches.linux")
+"""The modules that are imported on Linux alone."""
+IMPORTS_LINUX = ("workers.systems", "batches.row_cache", "batches.memory_size")
+"""Those that import them, where they have looked for Linux."""
 
 LACKING = {
     module.__name__: set(f"{NOT_ON_MACOS.get(module, '')} {NOT_ON_WINDOWS.get(module, '')}".split())
@@ -74,12 +76,12 @@ def not_everywhere(tree: ast.AST) -> list[str]:
 def test_what_only_linux_has_is_used_in_its_room_alone(name):
     tree = ast.parse(MODULES[name].read_text())
     assert not_everywhere(tree) == []
-    if name != "workers.systems":
+    if name not in IMPORTS_LINUX:
         assert not [other for other in own_imports(name) if other.startswith(LINUX)]
     assert not [
         other
         for other in own_imports(name, as_it_is_imported=True)
-        if other.startswith((LINUX, "workers.portable."))
+        if other.startswith(("workers.linux", "workers.portable."))
         and not name.startswith("workers.portable")
     ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+import sys
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,6 @@ _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "GIB": 2**30,
     "TIB": 2**40,
 }
-_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
 
 
 def in_bytes(size: Any, name: str) -> int:
@@ -63,15 +59,13 @@ def in_bytes(size: Any, name: str) -> int:
 
 def memory_bytes() -> int:
     """The memory of this machine, or what its control group leaves this process of it."""
-    try:
+    most = 2**63
+    if hasattr(os, "sysconf"):  # not on Windows
         most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not told on Windows
-        most = 2**63
-    for path in _LIMITS:
-        try:
-            most = min(most, int(path.read_text()))
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
+    if sys.platform == "linux":
+        from keras_npbatch.batches.linux import limit_bytes
+
+        most = min(most, limit_bytes() or most)
     return most
 
 

@@ -21,7 +21,6 @@ import mmap
 import os
 import pickle
 import secrets
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -42,6 +41,8 @@ __all__ = ["IS_SHARED", "CacheInfo", "RowCache"]
 
 IS_SHARED = hasattr(os, "memfd_create")
 """Whether processes can share a cache here: on Linux."""
+if IS_SHARED:
+    from keras_npbatch.batches import linux
 
 _HEAD_BYTES = 16 * 1024
 _TOKEN_BYTES = 16
@@ -122,8 +123,7 @@ class RowCache:
         self._token = secrets.token_bytes(_TOKEN_BYTES)
         descriptor = None
         if IS_SHARED:
-            descriptor = os.memfd_create("keras_npbatch-cache", os.MFD_CLOEXEC)
-            os.ftruncate(descriptor, self._total_bytes)
+            descriptor = linux.new_memory(self._total_bytes)
         self._use(descriptor)
         self._memory[:_TOKEN_BYTES] = np.frombuffer(self._token, np.uint8)
 
@@ -156,7 +156,9 @@ class RowCache:
         """Share the memory with the process that has it; if it is gone, begin with none."""
         self.num_rows, self.most_bytes = state["num_rows"], state["most_bytes"]
         self._token = state["token"]
-        descriptor = None if state["at"] is None else _opened(*state["at"])
+        descriptor = None
+        if IS_SHARED and state["at"] is not None:
+            descriptor = linux.memory_of(*state["at"])
         if descriptor is not None:
             if os.fstat(descriptor).st_size == self._total_bytes:
                 self._use(descriptor)
@@ -170,16 +172,11 @@ class RowCache:
     def _alone(self) -> Iterator[None]:
         """In no other thread and no other process at the same time."""
         with self._lock:
-            if self._descriptor is None or sys.platform == "win32":
+            if self._descriptor is None:
                 yield
-                return
-            import fcntl
-
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+            else:
+                with linux.alone(self._descriptor):
+                    yield
 
     # ---------------------------------------------------------------- rows
 
@@ -335,11 +332,3 @@ class RowCache:
                     f"{kind.dtype}; {_ALIKE}"
                 )
         return arrays
-
-
-def _opened(owner: int, descriptor: int) -> int | None:
-    """The memory of another process, if it is there."""
-    try:
-        return os.open(f"/proc/{owner}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return None
