@@ -71,6 +71,11 @@ def after(start: str, mark: str) -> str | None:
     return mark.removeprefix(start) if mark.startswith(start) else None
 
 
+def prose(page: Path) -> str:
+    """A page without its fenced blocks; their lines are left empty."""
+    return _FENCED.sub(lambda match: "\n" * match[0].count("\n"), page.read_text())
+
+
 def links(page: Path) -> list[str]:
     """What a page links to in the repository."""
-    return [link for link in _LINK.findall(_FENCED.sub("", page.read_text())) if link]
+    return [link for link in _LINK.findall(prose(page)) if link]

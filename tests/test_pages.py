@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 
 import pytest
 
 import keras_npbatch
 from keras_npbatch import errors
-from tests.pages import DOCS, NOT_RUN, PAGES, ROOT, blocks, links, name_of
+from tests.pages import DOCS, NOT_RUN, PAGES, ROOT, blocks, links, name_of, prose
 
 REFERENCE = "".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
 
@@ -21,6 +22,18 @@ REFERENCE = "".join(page.read_text() for page in sorted((DOCS / "reference").glo
 def test_what_a_page_links_to_is_there(page):
     missing = [link for link in links(page) if not (page.parent / link).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_names_in_the_repository_is_there(page):
+    named = re.findall(r"`((?:tests|examples|benchmarks|docs)/[\w/.]*)`", prose(page))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_pictures_are_those_that_the_script_draws():
+    pictures = runpy.run_path(str(DOCS / "pictures.py"))["PICTURES"]
+    drawn = {name: draw() for name, draw in pictures.items()}
+    assert drawn == {path.name: path.read_text() for path in (DOCS / "pictures").iterdir()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -71,18 +84,17 @@ def test_every_error_is_explained():
     """In its own section, with what to do."""
     page = (DOCS / "errors.md").read_text()
     sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
-    named = [name for name in re.findall(r"`(\w+Error)`", "".join(s.splitlines()[0] for s in sections))]
+    named = re.findall(r"`(\w+Error)`", "".join(text.splitlines()[0] for text in sections))
     assert sorted(named) == errors.__all__
-    assert all("**Do.**" in section for section in sections)
+    assert all("**Do.** " in text for text in sections)
 
 
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
 
-def test_pages_wrap():
-    """At 120 characters, but for tables and what has no space to break at."""
-    for page in PAGES:
-        for number, line in enumerate(page.read_text().splitlines(), 1):
-            breakable = " " in line.strip()[:120] and not line.startswith(("|", "[", "!["))
-            assert len(line) <= 120 or not breakable, f"{name_of(page)}:{number}"
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_wraps_at_120_characters(page):
+    """But for tables and links, which can't be broken."""
+    for number, line in enumerate(prose(page).splitlines(), 1):
+        assert len(line) <= 120 or line.startswith(("|", "[", "![")), f"line {number}"
