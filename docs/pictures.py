@@ -18,8 +18,9 @@ MONO = "ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 
 def text(x: float, y: float, words: str, *, size: float = 15, **look: str) -> str:
     """A line of text; `anchor`, `fill`, `family` and `weight` as SVG has them."""
+    anchor = look.get("anchor", "middle")
     return (
-        f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{look.get("anchor", "middle")}" '
+        f'<text x="{x:g}" y="{y:g}" font-size="{size:g}" text-anchor="{anchor}" '
         f'font-family="{look.get("family", FONT)}" font-weight="{look.get("weight", "400")}" '
         f'fill="{look.get("fill", INK)}">{escape(words)}</text>'
     )
@@ -79,12 +80,8 @@ def idea() -> str:
         if number:
             parts.append(arrow(x - gap + 2, 83, x - 3))
         x += width + gap
-    parts.append(
-        text(24, 158, "When and where it is made", size=17, anchor="start", weight="600")
-    )
-    parts.append(
-        text(298, 158, "never changes what is in it", size=15, anchor="start", fill=FAINT)
-    )
+    parts.append(text(24, 158, "When and where it is made", size=17, anchor="start", weight="600"))
+    parts.append(text(298, 158, "never changes what is in it", size=15, anchor="start", fill=FAINT))
     x = 24
     for name in (
         "0 workers",

@@ -6,6 +6,7 @@ Their Python blocks run in tests/fit/test_pages.py.
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import runpy
 
@@ -98,3 +99,12 @@ def test_a_page_wraps_at_120_characters(page):
     """But for tables and links, which can't be broken."""
     for number, line in enumerate(prose(page).splitlines(), 1):
         assert len(line) <= 120 or line.startswith(("|", "[", "![")), f"line {number}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_list_begins_after_an_empty_line(page):
+    """Without one, MkDocs takes it for a part of the paragraph."""
+    lines = prose(page).splitlines()
+    for number, (before, line) in enumerate(itertools.pairwise(lines), 2):
+        if re.match(r"([-*]|1\.) ", line):
+            assert re.match(r"$|([-*]|\d+\.) |  ", before), f"line {number}"
