@@ -1,28 +1,110 @@
-"""Every Python block of a page in docs/ runs, one after the other, on real data."""
+"""The pages of the site hold together: links, marks, and nothing public left out.
+
+Their Python blocks run in tests/fit/test_pages.py.
+"""
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import re
-from pathlib import Path
+import runpy
 
 import pytest
 
-_DOCS = Path(__file__).parent.parent / "docs"
-_PAGES = [
-    "files.md",
-    "mixing.md",
-    "samplers.md",
-    "samples.md",
-    "sequences.md",
-    "tables.md",
-]
+import keras_npbatch
+from keras_npbatch import errors
+from tests.pages import DOCS, NOT_RUN, PAGES, ROOT, blocks, links, name_of, prose
+
+REFERENCE = "".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
 
 
-@pytest.mark.parametrize("page", _PAGES)
-def test_the_blocks_of_a_page_run_in_order(page):
-    text = (_DOCS / page).read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    assert blocks
-    names = {"__name__": "page"}
-    for number, block in enumerate(blocks):
-        exec(compile(block, f"{page}, block {number}", "exec"), names)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_links_to_is_there(page):
+    missing = [link for link in links(page) if not (page.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_what_a_page_names_in_the_repository_is_there(page):
+    named = re.findall(r"`((?:tests|examples|benchmarks|docs)/[\w/.]*)`", prose(page))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_pictures_are_those_that_the_script_draws():
+    pictures = runpy.run_path(str(DOCS / "pictures.py"))["PICTURES"]
+    drawn = {name: draw() for name, draw in pictures.items()}
+    assert drawn == {path.name: path.read_text() for path in (DOCS / "pictures").iterdir()}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_python_block_is_found(page):
+    """Also one that a mark, or an indentation, might hide."""
+    assert len(re.findall(r"^\s*```\s*python", page.read_text(), re.MULTILINE)) == len(blocks(page))
+
+
+def test_the_blocks_that_do_not_run_have_a_reason():
+    marks = [
+        line
+        for page in PAGES
+        for line in page.read_text().splitlines()
+        if line.startswith("<!-- ") and "not run" in line
+    ]
+    found = [block.not_run for page in PAGES for block in blocks(page) if block.not_run]
+    assert len(marks) == len(found)
+    assert set(found) == NOT_RUN
+
+
+@pytest.mark.parametrize(
+    "block",
+    [block for page in PAGES for block in blocks(page) if block.excerpt_of],
+    ids=lambda block: f"{block.page}:{block.line}",
+)
+def test_an_excerpt_is_in_the_program_in_its_order(block):
+    lines = iter((ROOT / block.excerpt_of).read_text().splitlines())
+    for line in block.code.splitlines():
+        if line.strip():
+            assert line in lines, f"{block.excerpt_of} lacks: {line}"
+
+
+def public_names():
+    for name in [*keras_npbatch.__all__, "zip"]:
+        if name in ("callbacks", "samplers", "sources", "testing"):
+            for inner in importlib.import_module(f"keras_npbatch.{name}").__all__:
+                yield f"keras_npbatch.{name}.{inner}"
+        elif name != "errors":
+            yield f"keras_npbatch.{name}"
+
+
+def test_the_reference_has_every_public_name():
+    in_reference = re.findall(r"^::: (\S+)$", REFERENCE, re.MULTILINE)
+    assert sorted(in_reference) == sorted(public_names())
+
+
+def test_every_error_is_explained():
+    """In its own section, with what to do."""
+    page = (DOCS / "errors.md").read_text()
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    named = re.findall(r"`(\w+Error)`", "".join(text.splitlines()[0] for text in sections))
+    assert sorted(named) == errors.__all__
+    assert all("**Do.** " in text for text in sections)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_page_wraps_at_120_characters(page):
+    """But for tables and links, which can't be broken."""
+    for number, line in enumerate(prose(page).splitlines(), 1):
+        assert len(line) <= 120 or line.startswith(("|", "[", "![")), f"line {number}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_list_begins_after_an_empty_line(page):
+    """Without one, MkDocs takes it for a part of the paragraph."""
+    lines = prose(page).splitlines()
+    for number, (before, line) in enumerate(itertools.pairwise(lines), 2):
+        if re.match(r"([-*]|1\.) ", line):
+            assert re.match(r"$|([-*]|\d+\.) |  ", before), f"line {number}"

@@ -23,7 +23,7 @@ from tests.distributed.launching import check_example, free_port, launch
 
 if version("keras").startswith("3.7."):
     pytest.skip(
-        "Keras 3.7 under strategies: other losses; see README, Limits", allow_module_level=True
+        "Keras 3.7 under strategies: other losses; see docs/limits.md", allow_module_level=True
     )
 _HERE = Path(__file__).parent
 _LIMIT_S = 200.0

@@ -16,7 +16,7 @@ REST = ["processes_read_the_same_batches"]
 
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.skipif(
-    keras.version().startswith("3.7."), reason="Keras 3.7: inputs alone; see README, Limits"
+    keras.version().startswith("3.7."), reason="Keras 3.7: inputs alone; see docs/limits.md"
 )
 def test_keras_trains_on_good_loaders(name):
     report = check_dataset(GOOD[name](), ignore=REST)
@@ -65,7 +65,7 @@ def test_targets_of_text_are_not_judged():
 
 
 @pytest.mark.skipif(
-    keras.version().startswith("3.7."), reason="Keras 3.7: its seeds go on; see README, Limits"
+    keras.version().startswith("3.7."), reason="Keras 3.7: its seeds go on; see docs/limits.md"
 )
 def test_the_step_is_trained_on_a_copy(data):
     """Its epoch is not moved, and Keras's own random state is not used up."""

@@ -21,7 +21,7 @@ pytestmark = [
     ),
     pytest.mark.skipif(
         keras.version().startswith("3.7."),
-        reason="Keras 3.7: steps_per_execution; see README, Limits",
+        reason="Keras 3.7: steps_per_execution; see docs/limits.md",
     ),
 ]
 

@@ -110,7 +110,7 @@ def test_evaluate_and_predict_read_what_is_not_shuffled(make_model, data):
 
 @pytest.mark.skipif(
     keras.version().startswith("3.7."),
-    reason="Keras 3.7: JAX can't take None from tf.data; see README, Limits",
+    reason="Keras 3.7: JAX can't take None from tf.data; see docs/limits.md",
 )
 def test_no_targets_are_no_trouble(data):
     class Reconstruction(keras.Model):

@@ -266,7 +266,7 @@ def test_short_epochs_that_divide_the_data(tmp_path):
 
 @pytest.mark.parametrize("steps_per_execution", [3])
 @pytest.mark.skipif(
-    keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see README, Limits"
+    keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see docs/limits.md"
 )
 def test_steps_per_execution(tmp_path, backend, steps_per_execution):
     needs_several_steps_at_once(backend)
@@ -333,7 +333,7 @@ class Noise(keras.layers.Layer):
 
 @pytest.mark.skipif(
     keras.version().startswith("3.7."),
-    reason="Keras 3.7: its global seed generator; see README, Limits",
+    reason="Keras 3.7: its global seed generator; see docs/limits.md",
 )
 def test_random_functions_without_a_seed(tmp_path, backend):
     if backend == "jax":

@@ -107,7 +107,7 @@ def test_epochs_of_the_data_are_counted_whatever_keras_calls_an_epoch(
 
 @pytest.mark.parametrize("steps_per_execution", [3, 10])
 @pytest.mark.skipif(
-    keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see README, Limits"
+    keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see docs/limits.md"
 )
 def test_several_steps_at_once_are_all_counted(make_model, fit, backend, steps_per_execution):
     needs_several_steps_at_once(backend)

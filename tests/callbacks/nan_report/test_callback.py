@@ -139,7 +139,7 @@ def test_good_training_writes_nothing(tmp_path):
 
 
 @pytest.mark.skipif(
-    keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see README, Limits"
+    keras.version().startswith("3.7."), reason="Keras 3.7: steps_per_execution; see docs/limits.md"
 )
 def test_all_batches_of_an_execution_are_written(tmp_path, backend):
     needs_several_steps_at_once(backend)

@@ -1,0 +1,77 @@
+"""Every Python block of every page runs, in the order of the page, on real data."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+import sys
+import types
+from importlib.util import find_spec
+
+import h5py
+import numpy as np
+import pytest
+
+import keras_npbatch as npb
+from keras_npbatch import testing
+from tests.installed import needs
+from tests.pages import PAGES, ROOT, blocks, name_of
+
+NEEDS = {
+    "docs/coming_from.md": ["tensorflow", "torch"],
+    "docs/tf_data.md": ["tensorflow"],
+}
+
+
+def _pages():
+    for page in PAGES:
+        if any(not (block.excerpt_of or block.not_run) for block in blocks(page)):
+            marks = [needs(package) for package in NEEDS.get(name_of(page), ())]
+            yield pytest.param(page, id=name_of(page), marks=marks)
+
+
+@pytest.mark.parametrize("page", list(_pages()))
+def test_the_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page_as_script = types.ModuleType("__main__")  # what is defined there can be pickled
+    monkeypatch.setitem(sys.modules, "__main__", page_as_script)
+    for block in blocks(page):
+        if block.excerpt_of or block.not_run:
+            continue
+        path = tmp_path / f"line_{block.line}.py"
+        path.write_text(block.code)  # TensorFlow and worker processes read the source of functions
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile(block.code, str(path), "exec"), vars(page_as_script))
+        if block.output is not None:
+            same = doctest.OutputChecker().check_output(
+                block.output, printed.getvalue(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+            )
+            assert same, f"{block.page}:{block.line} printed:\n{printed.getvalue()}"
+
+
+def test_what_the_readme_says_to_write_runs(tmp_path, monkeypatch):
+    """Each line of its table, on data that its first column speaks of."""
+    monkeypatch.chdir(tmp_path)
+    table = (ROOT / "README.md").read_text().split("| you have | write |")[1].split("\n\n")[0]
+    lines = re.findall(r"\[`([^`]*)`[^]]*\]\(", table)
+    x, y = np.arange(200.0).reshape(100, 2), np.arange(100) % 3
+    np.save("x.npy", x)
+
+    class Slides(npb.BatchDataset):
+        def __init__(self, paths, labels, **settings):
+            super().__init__(len(paths), **settings)
+            self.labels = labels
+
+        def load(self, rows):
+            return x[rows], self.labels[rows]
+
+    with h5py.File("data.h5", "w") as h5:
+        h5["x"], h5["y"] = x, y
+        data = {"images": x, "ages": y, "x": x, "y": y, "h5": h5, "paths": list(range(100))}
+        for line in lines:
+            if "tf" not in line or find_spec("tensorflow"):
+                eval(line, {"npb": npb, "np": np, "testing": testing, "Slides": Slides, **data})
+    assert len(lines) == 9
