@@ -31,8 +31,8 @@ _JITTER = 0.03
 class LengthBuckets(GivenSampler):
     """Each row once an epoch, in batches of nearly the same length: less padding.
 
-    A batch is still padded, by `keras_npbatch.sources.Ragged` or by you, to its longest sample or to
-    a width from a short list. The batch of all processes together has similar lengths, and the
+    A batch is still padded, by `keras_npbatch.sources.Ragged` or by you, to its longest sample or
+    to a width from a short list. The batch of all processes together has similar lengths, and the
     process's part of it too.
 
     Example:
