@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,9 +20,9 @@ import numpy.typing as npt
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
-from keras_npbatch.sources.arrays import is_mapped, plain_array
+from keras_npbatch.sources.arrays import is_mapped
+from keras_npbatch.sources.series import series_of
 from keras_npbatch.sources.source import Empty, Source, is_raw
-from keras_npbatch.sources.tables import refuse_nulls
 
 __all__ = ["Windows", "aligned", "aligned_leaves", "windows_source"]
 
@@ -90,7 +88,7 @@ class Windows:
         self._stride = whole_number("stride", stride, least=1, most=_MOST)
         self._offset = whole_number("offset", offset, least=0, most=_MOST)
         self._rate = whole_number("sampling_rate", sampling_rate, least=1, most=_MOST)
-        self._arrays, edges = _series(series, boundaries, ids)
+        self._arrays, edges = series_of(series, boundaries, ids)
         self._edges = edges
         """Where each series begins in its array, or, in one array, also where the last ends."""
         first = self._arrays[0]
@@ -310,83 +308,3 @@ def aligned_leaves(found: dict[str, Windows]) -> dict[str, Windows]:
 def windows_source(leaf: Any, path: str) -> Source | None:
     """The source of `Windows`, which they are themselves; else None."""
     return leaf if isinstance(leaf, Windows) else None
-
-
-# -------------------------------------------------------------------- series
-
-
-def _series(series: Any, boundaries: Any, ids: Any) -> tuple[list[npt.NDArray[Any]], Rows]:
-    """The arrays, and for a single one where each series in it begins, and the last ends."""
-    if not isinstance(series, list):
-        array = _array(series, "series of Windows")
-        return [array], _edges(len(array), boundaries, ids)
-    if boundaries is not None or ids is not None:
-        raise InvalidArgumentError(
-            "boundaries or ids were given with a list of series; expected either: a list has an "
-            "array for each series."
-        )
-    if not series:
-        raise InvalidDataError("series of Windows is an empty list; expected at least one series.")
-    arrays = [_array(each, f"series {number} of Windows") for number, each in enumerate(series)]
-    first = arrays[0]
-    for number, array in enumerate(arrays):
-        if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
-            raise InvalidDataError(
-                f"series {number} of Windows is {describe(array)}, and series 0 "
-                f"{describe(first)}; expected time steps of one shape and dtype."
-            )
-    return arrays, np.array([0, len(first)], np.int64)
-
-
-def _array(series: Any, name: str) -> npt.NDArray[Any]:
-    refuse_nulls(series, name)
-    if type(series).__module__.partition(".")[0] == "pandas" and hasattr(series, "to_numpy"):
-        series = series.to_numpy()
-    array = plain_array(series, name)
-    if array is None or array.ndim == 0:
-        raise InvalidDataError(
-            f"{name} is {describe(series)}; expected an array of shape (time_steps, "
-            "*inner_shape), or a list of such arrays, one for each series. Read a dataset in a "
-            "file into memory, `series[:]`, or into a memory map."
-        )
-    return array
-
-
-def _edges(steps: int, boundaries: Any, ids: Any) -> Rows:
-    if boundaries is not None and ids is not None:
-        raise InvalidArgumentError("boundaries and ids were both given; expected one of them.")
-    if ids is not None:
-        return _edges_of_ids(steps, np.asarray(ids))
-    if boundaries is None:
-        return np.array([0, steps], np.int64)
-    given = np.asarray(boundaries)
-    are_numbers = given.ndim == 1 and (given.dtype.kind in "iu" or not len(given))
-    inside: Sequence[int] = given.tolist() if are_numbers else [-1]
-    edges = [*([] if inside[:1] == [0] else [0]), *inside]
-    edges += [] if edges[-1] == steps else [steps]
-    if edges[0] < 0 or any(after <= before for before, after in pairwise(edges)):
-        raise InvalidArgumentError(
-            f"boundaries is {describe(boundaries)}; expected rising positions between 0 and "
-            f"{steps}, the number of time steps, at which a new series begins."
-        )
-    return np.array(edges, np.int64)
-
-
-def _edges_of_ids(steps: int, ids: npt.NDArray[Any]) -> Rows:
-    if ids.shape != (steps,):
-        raise InvalidArgumentError(
-            f"ids is {describe(ids)}; expected an id for each of the {steps} time steps."
-        )
-    edges = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [steps]])
-    begins = edges[:-1]
-    names, numbers, counts = np.unique(ids[begins], return_inverse=True, return_counts=True)
-    if (counts > 1).any():
-        number = int((counts > 1).argmax())
-        one, other = begins[numbers == number][:2]
-        name = describe(names[number].item())
-        raise InvalidDataError(
-            f"ids has {name} in several places, from time steps {one} and {other} on; expected the "
-            "steps of a series to stand together. Sort by id, and by time within it: "
-            "`order = np.argsort(ids, kind='stable')`."
-        )
-    return edges.astype(np.int64)

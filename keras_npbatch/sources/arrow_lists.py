@@ -1,0 +1,93 @@
+"""A column of lists of Arrow as arrays: views of its memory, with where each row is in them.
+
+parts, which, starts, lengths = parts_of(pyarrow.array([[3, 1], [4]]))
+parts[0][starts[1] :][: lengths[1]]      # [4]
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.tables import refuse_nulls
+
+__all__ = ["parts_of"]
+
+_Array = npt.NDArray[Any]
+
+
+def parts_of(data: Any) -> tuple[list[_Array], Rows | None, Rows, Rows]:
+    """The arrays of a column of lists, and for each row its array, first time step and length.
+
+    Args:
+        data: an array or chunked array of Arrow.
+
+    Raises:
+        InvalidDataError: if it has no list of numbers in each row.
+    """
+    refuse_nulls(data, "data of Ragged")
+    chunks = list(getattr(data, "chunks", [data]))
+    chunks = [chunk for chunk in chunks if len(chunk)]
+    if not chunks:
+        raise InvalidDataError("data of Ragged has 0 rows; expected at least one sequence.")
+    spans = [_spans(chunk, data.type) for chunk in chunks]
+    lengths = np.concatenate([stops - starts for starts, stops in spans])
+    parts, first = [], 0
+    for chunk, (_, stops) in zip(chunks, spans, strict=True):
+        parts.append(_values(chunk, first, stops))
+        first += len(chunk)
+    sizes = [len(chunk) for chunk in chunks]
+    which = None if len(parts) == 1 else np.repeat(np.arange(len(parts)), sizes)
+    starts = np.concatenate([starts for starts, _ in spans])
+    return parts, which, starts, lengths
+
+
+def _spans(chunk: Any, kind: Any) -> tuple[Rows, Rows]:
+    """Where each row begins in `chunk.values`, and where it ends."""
+    name = type(kind).__name__
+    if name == "FixedSizeListType":
+        size = kind.list_size
+        starts = (chunk.offset + np.arange(len(chunk), dtype=np.int64)) * size
+        return starts, starts + size
+    if name not in ("ListType", "LargeListType"):
+        raise InvalidDataError(
+            f"data of Ragged is a column of Arrow of type {kind}; expected a list of numbers in "
+            "each row: `pyarrow.list_(pyarrow.int32())`. A column of numbers is no sequence; cast "
+            "a list view to a list."
+        )
+    ends = np.asarray(chunk.offsets).astype(np.int64)
+    return ends[:-1], ends[1:]
+
+
+def _values(chunk: Any, first: int, stops: Rows) -> _Array:
+    """The time steps of all rows of a chunk as an array, a view where Arrow has one.
+
+    Args:
+        chunk: an array of lists.
+        first: the number of its first row.
+        stops: where each row ends.
+    """
+    values, inner = chunk.values, []
+    if values.null_count and chunk.flatten().null_count:
+        at = np.flatnonzero(np.asarray(values.is_null()))
+        begin = int(stops[0] - len(chunk[0]))
+        row = first + int(np.searchsorted(stops, at[at >= begin][0], "right"))
+        raise InvalidDataError(
+            f"row {row} of Ragged has a time step without a value; expected a value in each. Fill "
+            "them, or leave these rows out."
+        )
+    while type(values.type).__name__ == "FixedSizeListType":
+        size = values.type.list_size
+        values = values.values.slice(values.offset * size, len(values) * size)
+        inner.append(size)
+    if hasattr(values.type, "value_type"):
+        raise InvalidDataError(
+            f"data of Ragged is a column of Arrow of type {chunk.type}; expected time steps of one "
+            "shape: numbers, or lists of a fixed size (`pyarrow.list_(kind, size)`)."
+        )
+    found = np.asarray(values.to_numpy(zero_copy_only=False))  # only booleans have to be unpacked
+    return found.reshape(-1, *inner)
