@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
-from math import ceil, floor, lcm
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch import rng
-from keras_npbatch.arguments import row_numbers, whole_number
+from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches import parts as assemble
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.generators import Generators
@@ -32,16 +30,12 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.plan.walk import Walk
 from keras_npbatch.samplers.mixture import Mixture
-from keras_npbatch.samplers.order import MAX_ROWS, Rows
+from keras_npbatch.samplers.order import Rows
 from keras_npbatch.samplers.own import is_plain
+from keras_npbatch.samplers.shares import Until, shares
 from keras_npbatch.tree import Tree, flatten, leaves_with_paths
 
-__all__ = ["JoinedBatches", "JoinedCore", "Origin", "Until", "joined_core_of", "shares"]
-
-Until: TypeAlias = Literal["first", "longest"] | int
-
-_MOST_DENOMINATOR = 10**6
-"""Weights such as 0.7 are taken for the fraction that was meant."""
+__all__ = ["JoinedBatches", "JoinedCore", "Origin", "joined_core_of"]
 
 
 class Origin(NamedTuple):
@@ -198,65 +192,6 @@ def joined_core_of(dataset: Any) -> JoinedCore:
     core = core_of(dataset)
     assert isinstance(core, JoinedCore)
     return core
-
-
-def shares(weights: Sequence[float], sizes: Sequence[int], until: Until) -> list[int]:
-    """How many samples of each dataset an epoch has.
-
-    Args:
-        weights: the share of each dataset, of any scale.
-        sizes: samples in an epoch of each dataset.
-        until: when an epoch ends: `"first"`, `"longest"`, or how many samples it has.
-
-    Raises:
-        InvalidArgumentError: for weights that are not numbers above 0, or an epoch that has no
-            sample of a dataset.
-    """
-    exact = _fractions(weights, len(sizes))
-    most = [Fraction(size) / share for size, share in zip(sizes, exact, strict=True)]
-    # Whole shares, where that costs little: then they are exact, not only within one.
-    step = lcm(*(share.denominator for share in exact))
-    if until == "first":
-        total = floor(min(most))
-        total = total - total % step if total >= 4 * step else total
-    elif until == "longest":
-        total = ceil(max(most))
-        total = -(-total // step) * step if total >= 4 * step else total
-    elif isinstance(until, str):
-        raise InvalidArgumentError(
-            f"until is {describe(until)}; expected 'first', 'longest', or how many samples an "
-            "epoch has."
-        )
-    else:
-        total = whole_number("until", until, least=1, most=MAX_ROWS)
-    counts = [floor(share * total) for share in exact]
-    rests = [share * total - count for share, count in zip(exact, counts, strict=True)]
-    for index in sorted(range(len(sizes)), key=lambda index: -rests[index])[: total - sum(counts)]:
-        counts[index] += 1
-    if 0 in counts:
-        index = counts.index(0)
-        raise InvalidArgumentError(
-            f"an epoch of {total} samples has none of datasets[{index}], whose share is "
-            f"{float(exact[index]):.3g}; expected at least one of each. Give a larger weight, or "
-            "more samples: until=..."
-        )
-    return counts
-
-
-def _fractions(weights: Any, count: int) -> list[Fraction]:
-    expected = f"expected a number above 0 for each of the {count} datasets"
-    try:
-        found = [float(weight) for weight in weights]
-    except (TypeError, ValueError):
-        raise InvalidArgumentError(f"weights is {describe(weights)}; {expected}.") from None
-    if len(found) != count or not all(0 < weight < float("inf") for weight in found):
-        raise InvalidArgumentError(
-            f"weights is {found}; {expected}. To leave a dataset out, don't give it."
-        )
-    exact = [Fraction(weight).limit_denominator(_MOST_DENOMINATOR) for weight in found]
-    if 0 in exact:  # far below the others
-        exact = [Fraction(weight) for weight in found]
-    return [weight / sum(exact) for weight in exact]
 
 
 def _checked(datasets: Any, is_mixed: bool) -> tuple[Batches, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.class_weight import ClassWeight
@@ -23,11 +23,11 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import MAX_ROWS, Available, DataOrder, Order, Rows, WholeData
 from keras_npbatch.samplers.sampler import Sampler
+from keras_npbatch.samplers.shares import Until
 from keras_npbatch.tree import Tree
 
-__all__ = ["Steps", "Until", "ZippedBatches", "ZippedCore", "steps_of"]
+__all__ = ["Steps", "ZippedBatches", "ZippedCore", "steps_of"]
 
-Until: TypeAlias = Literal["first", "longest"] | int
 Steps: TypeAlias = dict[str, tuple[int, int]] | tuple[tuple[int, int], ...]
 """The epoch and the step of the batch of each dataset."""
 

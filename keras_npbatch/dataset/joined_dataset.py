@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from keras_npbatch.batches.chain import Functions
-from keras_npbatch.batches.joined import JoinedCore, Origin, Until, joined_core_of
+from keras_npbatch.batches.joined import JoinedCore, Origin, joined_core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.dataset.hints import refuses_unknown_settings
@@ -20,6 +20,7 @@ from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.plan.plan import Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.order import Rows
+from keras_npbatch.samplers.shares import Until
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes import stand_ins
 from keras_npbatch.workers.processes.stand_ins import stands_for

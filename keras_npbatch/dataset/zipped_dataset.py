@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from keras_npbatch.batches.core import core_of
-from keras_npbatch.batches.zipped import Steps, Until, ZippedCore, steps_of
+from keras_npbatch.batches.zipped import Steps, ZippedCore, steps_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.dataset.settings import begin_dataset
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.samplers.order import Rows
+from keras_npbatch.samplers.shares import Until
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes import stand_ins
 from keras_npbatch.workers.processes.stand_ins import stands_for

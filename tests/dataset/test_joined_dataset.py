@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import keras_npbatch as npb
 from keras_npbatch import ArrayDataset, concat, errors, mix
-from keras_npbatch.batches.joined import shares
+from keras_npbatch.samplers.shares import shares
 from keras_npbatch.testing import check_dataset
 
 SIZES = (30, 12, 7)
@@ -123,14 +123,6 @@ def test_mixed_each_dataset_has_its_share_and_its_own_epochs(
             assert len(set(walked[index][start : start + size])) == size
     exact = np.array(weights) / sum(weights) * total
     assert (np.abs(counts - exact) < 1).all()
-
-
-def test_an_epoch_ends_as_was_said() -> None:
-    assert shares([0.7, 0.3], [100, 50], "first") == [98, 42]  # whole shares of ten
-    assert shares([0.7, 0.3], [100, 50], "longest") == [119, 51]
-    assert shares([0.7, 0.3], [100, 50], 1000) == [700, 300]
-    assert shares([1, 2], [5, 5], "first") == [2, 5]
-    assert shares([1e-9, 1], [1, 10**9], "longest") == [1, 10**9 + 1]
 
 
 def test_batches_do_not_depend_on_workers_or_shards() -> None:
