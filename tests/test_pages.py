@@ -38,9 +38,16 @@ def test_the_pictures_are_those_that_the_script_draws():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_every_python_block_is_found(page):
-    """Also one that a mark, or an indentation, might hide."""
-    assert len(re.findall(r"^\s*```\s*python", page.read_text(), re.MULTILINE)) == len(blocks(page))
+def test_every_block_is_found(page):
+    """Also one that a mark, an indentation or another fence might hide from the tests."""
+    fences = re.findall(r"^\s*(?:```|~~~).*", page.read_text(), re.MULTILINE)
+    assert set(fences[1::2]) <= {"```"}
+    opened = [fence.strip() for fence in fences[::2]]
+    found = blocks(page)
+    assert set(opened) <= {"```bash", "```python", "```text"}
+    assert opened.count("```python") == len(found)
+    assert opened.count("```text") == sum(block.output is not None for block in found)
+    assert not any(block.output for block in found if block.excerpt_of or block.not_run)
 
 
 def test_the_blocks_that_do_not_run_have_a_reason():
