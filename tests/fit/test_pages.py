@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 
 import keras_npbatch as npb
@@ -52,6 +53,18 @@ def test_the_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, mo
             assert same, f"{block.page}:{block.line} printed:\n{printed.getvalue()}"
 
 
+def folder_of_images(folder):
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(50):
+            Image.new("RGB", (4, 4), (number, 0, 0)).save(
+                folder / "photos" / name / f"{number}.png"
+            )
+    return folder / "photos"
+
+
 def test_what_the_readme_says_to_write_runs(tmp_path, monkeypatch):
     """Each line of its table, on data that its first column speaks of."""
     monkeypatch.chdir(tmp_path)
@@ -71,7 +84,15 @@ def test_what_the_readme_says_to_write_runs(tmp_path, monkeypatch):
     with h5py.File("data.h5", "w") as h5:
         h5["x"], h5["y"] = x, y
         data = {"images": x, "ages": y, "x": x, "y": y, "h5": h5, "paths": list(range(100))}
+        data |= {
+            "table": pd.DataFrame({"age": y, "height": x[:, 0], "label": y}),
+            "folder": npb.sources.ImageFolder(folder_of_images(tmp_path), size=(4, 4)),
+            "texts": [x[n, : 1 + n % 2] for n in range(100)],
+            "torch_dataset": [*zip(x, y, strict=True)],
+            "a": npb.ArrayDataset(x, y),
+            "b": npb.ArrayDataset(x, y),
+        }
         for line in lines:
             if "tf" not in line or find_spec("tensorflow"):
                 eval(line, {"npb": npb, "np": np, "testing": testing, "Slides": Slides, **data})
-    assert len(lines) == 9
+    assert len(lines) == 14
