@@ -126,13 +126,13 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         use_multiprocessing: whether the workers are processes, for a `load` or transform that is
             mostly Python. They are started once for a `fit` and end within 2 seconds after it; they
             get a copy of the dataset (arrays are shared), and import neither Keras nor a framework
-            unless your class does. Linux only.
+            unless your class does.
         max_queue_size: maximum number of batches made ahead.
-        start_method: how worker processes are started: `"forkserver"` (the default), `"spawn"` or
-            `"fork"`.
+        start_method: how worker processes are started: on Linux `"forkserver"` (the default),
+            `"spawn"` or `"fork"`; elsewhere `"spawn"`.
         timeout: seconds after which a worker process that owes a batch, whatever it is doing, is
             ended and its batch made again. Its start, which imports your modules, may take three
-            times as long, and at least 3 seconds. None: no limit.
+            times as long, and at least 3 seconds (5 with `"spawn"`). None: no limit.
 
     Raises:
         InvalidArgumentError: for an invalid value; the message says what to do.

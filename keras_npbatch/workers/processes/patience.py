@@ -23,6 +23,8 @@ MOST_DEATHS = 3
 _MOST_KILLED_AT_START, _MOST_HUNG_AT_START = 10, 2
 _START_TIMES, _LEAST_START_S = 3.0, 3.0
 """A start may take this multiple of `timeout`, or this many seconds if that is more."""
+_LEAST_SPAWN_S = 5.0
+"""The same for a new interpreter, which imports everything by itself."""
 
 
 class Patience:
@@ -35,7 +37,7 @@ class Patience:
 
     def __init__(self, timeout_s: float | None, method: StartMethod) -> None:
         self.batch_s = timeout_s
-        self._another = "" if method == "spawn" else "start_method='spawn', "
+        self._spawns = method == "spawn"
         self._failed: Counter[bool] = Counter()
         """Failed starts in a row: of workers killed by a signal (True), and others (False)."""
 
@@ -45,7 +47,8 @@ class Patience:
         if self.batch_s is None:
             return None
         again = 2 if self._failed[False] else 1
-        return again * max(_LEAST_START_S, _START_TIMES * self.batch_s)
+        least_s = _LEAST_SPAWN_S if self._spawns else _LEAST_START_S
+        return again * max(least_s, _START_TIMES * self.batch_s)
 
     @property
     def look_s(self) -> float | None:
@@ -69,8 +72,12 @@ class Patience:
         ):
             return
         more = "give it more time (timeout=...), " if hung else ""
-        tried = f"Try {more}{self._another}or " if more or self._another else "Use "
+        if self._spawns:
+            advice = f"{more}or use threads" if hung else "use threads"
+            advice = advice[0].upper() + advice[1:]
+        else:
+            advice = f"Try {more}start_method='spawn', or threads"
         raise WorkerStartError(
             f"{number} worker processes ended at their start, the last one {how}; what they wrote "
-            f"is on standard error. {tried}threads: use_multiprocessing=False."
+            f"is on standard error. {advice}: use_multiprocessing=False."
         )

@@ -64,7 +64,8 @@ class Pool:
         workers: how many.
         start_method: how they are started; None: as the system does it by default.
         timeout_s: a worker that owes an answer for longer is ended, as if it had died. The start of
-            a worker may take three times as long, at least 3 seconds, another try twice that.
+            a worker may take three times as long, at least 3 seconds (5 with "spawn"), another try
+            twice that.
 
     Raises:
         UnsendableError: if something in the dataset can't be sent, naming it by its path.

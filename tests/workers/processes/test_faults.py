@@ -75,11 +75,15 @@ class HangsUnpacked:
         return time.sleep, (600,)
 
 
-START_METHOD = "start_method='spawn', "
 AT_START = (
-    "2 worker processes ended at their start, the last one after 6.0 seconds in which it was not "
-    "ready (timeout=0.2); what they wrote is on standard error. Try give it more time "
-    f"(timeout=...), {'' if IS_PORTABLE else START_METHOD}or threads: use_multiprocessing=False."
+    "2 worker processes ended at their start, the last one after {} seconds in which it was not "
+    "ready (timeout=0.2); what they wrote is on standard error. {} use_multiprocessing=False."
+).format(
+    *(
+        (10.0, "Give it more time (timeout=...), or use threads:")
+        if IS_PORTABLE
+        else (6.0, "Try give it more time (timeout=...), start_method='spawn', or threads:")
+    )
 )
 
 
