@@ -101,6 +101,8 @@ class Core:
         chunk_starts: the first row of each chunk, and the number of all rows, if chunks differ.
     """
 
+    has_rows = True
+    """Whether a sample is a row of the data: false for batches side by side."""
     varies = False
     """Whether the shapes of the data differ from batch to batch."""
     from_user: ClassVar[tuple[str, ...]] = ("transform", "augment")

@@ -40,6 +40,8 @@ class Generators:
     """Those of the batch of which these are some."""
     here: Rows | None = None
     """The places of these rows in that batch."""
+    times: Rows | None = None
+    """How often each row came before in the epoch; None: as the plan or `whole` says."""
 
     def of_some(self, here: Rows, rows: Rows, seed: int) -> Generators:
         """The generators of some samples, for the dataset that they are from.
@@ -74,6 +76,8 @@ class Generators:
     @cached_property
     def _times(self) -> Rows:
         """How often each row came before in the epoch."""
+        if self.times is not None:
+            return self.times
         if self.whole is not None:
             times: Rows = self.whole._times[self.here]
             return times

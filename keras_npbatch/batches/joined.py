@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,10 @@ from keras_npbatch.samplers.shares import Until, shares
 from keras_npbatch.tree import Tree, flatten, leaves_with_paths
 
 __all__ = ["JoinedBatches", "JoinedCore", "Origin", "joined_core_of"]
+
+
+_Spec: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
+"""The shape of a sample and the dtype of each leaf, by its path."""
 
 
 class Origin(NamedTuple):
@@ -70,6 +74,7 @@ class JoinedCore(Core):
         """What it is made of."""
         cores = [core_of(dataset) for dataset in self.datasets]
         self._ends = np.cumsum([core.plan.num_samples for core in cores])
+        self._specs: dict[bool, tuple[int, tuple[_Spec, Any]]] = {}
         if weights is not None:
             walks = [
                 Walk(core.plan, None if core.has_own_seed else index)
@@ -85,7 +90,10 @@ class JoinedCore(Core):
 
     def load(self, rows: Any) -> Tree:
         """The batch of any samples, after checking them."""
-        return self.gather(True, row_numbers(rows, self.plan.num_rows))
+        rows = row_numbers(rows, self.plan.num_rows)
+        if not len(rows):
+            raise InvalidArgumentError("rows is empty; expected at least one row.")
+        return self.gather(True, rows)
 
     def _origin(self, rows: Rows) -> Origin:
         which = np.searchsorted(self._ends, rows, side="right")
@@ -111,28 +119,41 @@ class JoinedCore(Core):
             training: whether it is augmented and classes are weighed.
             rows: which samples.
         """
-        now = now_making(self) or Making(self, self.plan, 0, 0)
-        numbers = Generators(now.plan, now.epoch, now.step, rows)
+        now = now_making(self)
+        if now is None:  # the batch of no step
+            numbers = Generators(self.plan, 0, 0, rows, times=np.zeros_like(rows))
+        else:
+            numbers = now.numbers or Generators(now.plan, now.epoch, now.step, rows)
         origin, found = self._origin(rows), []
         for index in np.unique(origin.datasets).tolist():
             here = np.flatnonzero(origin.datasets == index)
             core = core_of(self.datasets[index])
             seed = core.plan.seed
             if not core.has_own_seed:
-                seed = rng.component_seed(now.plan.seed, index)
+                seed = rng.component_seed(numbers.plan.seed, index)
             part = numbers.of_some(here, origin.rows[here], seed)
-            with making(Making(core, part.plan, now.epoch, now.step)):
+            with making(Making(core, core.plan, numbers.epoch, numbers.step, part)):
                 batch = core.recipe(Work(core.plan, training)).made(part)
             found.append((index, here, assemble.unpack(batch, "load(rows)")))
+            self._check(training, *found[-1])
         if len(found) == 1:
             return assemble.pack(found[0][2])
         return assemble.pack(self._together(found, len(rows)))
 
+    def _check(self, training: bool, index: int, _: Rows, parts: Parts) -> None:
+        """Refuse a batch of a dataset that is unlike the first one that was made."""
+        spec = _spec_of(index, parts), flatten(parts)[1]
+        # Threads that race keep one of several that are equal, or else one of them is refused.
+        first, known = self._specs.setdefault(training, (index, spec))
+        if spec != known:
+            raise InvalidBatchError(
+                f"datasets[{index}] gave {_spec_told(spec[0])}, but datasets[{first}] "
+                f"{_spec_told(known[0])}; expected the same leaves, shapes and dtypes. Make them "
+                "alike in transform=."
+            )
+
     def _together(self, found: list[tuple[int, Rows, Parts]], num_rows: int) -> Parts:
-        (first, _, as_first), *others = found
-        for index, _, parts in others:
-            _refuse_other_parts(first, as_first, index, parts)
-        _, structure = flatten(as_first)
+        structure = flatten(found[0][2])[1]
         columns = zip(*(flatten(parts)[0] for _, _, parts in found), strict=True)
         whole = []
         for column in columns:
@@ -211,6 +232,11 @@ def _checked(datasets: Any, is_mixed: bool) -> tuple[Batches, ...]:
                 f"{name} overrides __getitem__ and so makes whole batches, which can't be mixed; "
                 "expected a dataset with load(rows)."
             )
+        if not core.has_rows:
+            raise InvalidArgumentError(
+                f"{name} is zipped: its batches have no rows in common; expected the datasets "
+                "before. Mix or join those first, and zip the results."
+            )
         if core.endless:
             raise InvalidArgumentError(
                 f"{name} is endless; expected the dataset itself, without repeat()."
@@ -229,6 +255,13 @@ def _checked(datasets: Any, is_mixed: bool) -> tuple[Batches, ...]:
                 f"{name} has the sampler {core.plan.sampler}, which the whole would not follow; "
                 "expected datasets without one. Give sampler= to the whole, or write mix."
             )
+    weighed = [core_of(dataset).class_weight is not None for dataset in datasets]
+    if any(weighed) and not all(weighed):
+        one, other = weighed.index(True), weighed.index(False)
+        raise InvalidArgumentError(
+            f"datasets[{one}] has class_weight, and datasets[{other}] has none; expected it for "
+            "all of them, or for the whole."
+        )
     _refuse_other_data(datasets)
     return tuple(datasets)
 
@@ -251,24 +284,24 @@ def _refuse_other_data(datasets: Sequence[Batches]) -> None:
             )
 
 
-def _spec_told(spec: dict[str, tuple[tuple[int, ...], str]]) -> str:
-    return ", ".join(f"{path} {dtype} {('n', *shape)}" for path, (shape, dtype) in spec.items())
+def _spec_told(spec: _Spec) -> str:
+    def told(shape: tuple[int, ...]) -> str:
+        return f"({', '.join(['n', *map(str, shape)])}{'' if shape else ','})"
+
+    return ", ".join(f"{path} {dtype} {told(shape)}" for path, (shape, dtype) in spec.items())
 
 
-def _refuse_other_parts(first: int, expected: Parts, index: int, found: Parts) -> None:
-    def spec(parts: Parts) -> dict[str, tuple[tuple[int, ...], str]]:
-        return {
-            path: (tuple(np.shape(leaf)[1:]), str(getattr(leaf, "dtype", type(leaf).__name__)))
-            for name, part in zip(Parts._fields, parts, strict=True)
-            for path, leaf in leaves_with_paths(part, name)
-        }
-
-    if spec(found) != spec(expected) or flatten(found)[1] != flatten(expected)[1]:
-        raise InvalidBatchError(
-            f"datasets[{index}] gave {_spec_told(spec(found))}, but datasets[{first}] "
-            f"{_spec_told(spec(expected))}; expected the same leaves, shapes and dtypes. Make them "
-            "alike in transform=."
-        )
+def _spec_of(index: int, parts: Parts) -> _Spec:
+    found = {}
+    for name, part in zip(Parts._fields, parts, strict=True):
+        for path, leaf in leaves_with_paths(part, name):
+            if type(leaf) is not np.ndarray:
+                raise InvalidBatchError(
+                    f"datasets[{index}] gave {path} as {describe(leaf)}; expected arrays, which "
+                    "can be put together with those of other datasets. Convert it in transform=."
+                )
+            found[path] = leaf.shape[1:], str(leaf.dtype)
+    return found
 
 
 def _told(core: Core) -> dict[str, Any]:

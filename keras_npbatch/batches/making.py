@@ -28,6 +28,8 @@ class Making(NamedTuple):
     """Its epoch."""
     step: int
     """Its step."""
+    numbers: Any = None
+    """The `Generators` of its samples, if they are some of those of another dataset's batch."""
 
 
 _now: ContextVar[Making | None] = ContextVar("keras_npbatch_making", default=None)

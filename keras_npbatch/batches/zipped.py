@@ -21,6 +21,7 @@ from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError, describe
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
+from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.order import MAX_ROWS, Available, DataOrder, Order, Rows, WholeData
 from keras_npbatch.samplers.sampler import Sampler
 from keras_npbatch.samplers.shares import Until
@@ -41,6 +42,8 @@ class ZippedCore(Core):
         until: when an epoch ends; see `keras_npbatch.zip`.
         shard: None, since it is that of the datasets.
     """
+
+    has_rows = False
 
     def __init__(
         self,
@@ -93,6 +96,13 @@ class ZippedCore(Core):
         if self.names is None:
             return tuple(batches)
         return dict(zip(self.names, batches, strict=True))
+
+    def be_shard(self, shard: Shard, seed: int) -> None:
+        """Refuse to become a shard."""
+        raise InvalidArgumentError(
+            "zipped datasets can't be sharded; expected the datasets to be: shard each of them, "
+            "and zip the shards."
+        )
 
     def fingerprint(self) -> Fingerprint:
         """What decides which batches there are; see `position.Fingerprint`."""
@@ -183,8 +193,8 @@ def _steps(until: Any, lengths: list[int]) -> int:
 def _check(datasets: tuple[Any, ...], names: tuple[str, ...] | None) -> None:
     if len(datasets) < 2 or (names is None and len(datasets) > 3):
         raise InvalidArgumentError(
-            f"zip was given {len(datasets)} datasets; expected two or three, or any number by "
-            "name: zip(labelled=a, unlabelled=b)."
+            f"zip was given {len(datasets)} datasets; expected two or three, zip(a, b), or any "
+            "number by name: zip(labelled=a, unlabelled=b)."
         )
     shards = []
     for index, dataset in enumerate(datasets):

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self
 
 import keras
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.adapter import session_of
@@ -59,6 +60,8 @@ class DatasetCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         InvalidArgumentError: if it is not a dataset of this library.
     """
 
+    _needs_rows: ClassVar[bool] = False
+    """Whether it looks at the rows of batches."""
     _of_one_fit: ClassVar[frozenset[str]] = frozenset(
         ("_epoch_iterator", "_model", "_session", "_watch")
     )
@@ -76,9 +79,14 @@ class DatasetCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         self._forget_fit()
 
     def _refuse_others(self, dataset: Any) -> None:
-        if isinstance(dataset, BatchDataset):
-            return
         name = type(self).__name__
+        if isinstance(dataset, BatchDataset):
+            if self._needs_rows and not core_of(dataset).has_rows:
+                raise InvalidArgumentError(
+                    f"{name} was given zipped datasets, whose batches have no rows in common; "
+                    "expected a dataset whose batches are samples."
+                )
+            return
         first = ""
         if isinstance(dataset, str | os.PathLike):
             first = f" It comes first: {name}(dataset, {os.fspath(dataset)!r})."

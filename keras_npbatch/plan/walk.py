@@ -38,7 +38,8 @@ class Walk:
         self.epoch_size = plan.epoch_size
         """Positions in an epoch."""
         seed = "" if index is not None else f", seed {plan.seed}"
-        self.told = f"{plan.sampler.identity} of {plan.num_samples}{seed}"
+        size = f", batches of {plan.global_batch_size}" if plan.sampler.uses_batch_size else ""
+        self.told = f"{plan.sampler.identity} of {plan.num_samples}{size}{seed}"
         """What decides the order, in words."""
 
     def numbers(self, start: int, stop: int, seed: int) -> Rows:

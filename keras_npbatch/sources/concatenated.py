@@ -213,7 +213,13 @@ class Concatenated:
 
 def _part(given: Any, name: str) -> Header | Source:
     if not isinstance(given, str | os.PathLike):
-        return as_source(given, name)
+        source = as_source(given, name)
+        if None in source.shape:
+            raise InvalidDataError(
+                f"{name} has sequences that are padded to another length in each batch; expected "
+                "one length: Ragged(..., pad_to=256). Or make one Ragged of all sequences."
+            )
+        return source
     (path,) = absolute_paths([given], name)
     return read_header(path, name)
 

@@ -241,13 +241,23 @@ class ByIndex(npb.BatchDataset):
         ),
         (
             lambda: concat([parts()[0], OTHER]),
-            "datasets[1] has x float32 ('n', 2), y int64 ('n',), but datasets[0] has x float64 "
-            f"('n', 1), y int64 ('n',); {HINT}",
+            "datasets[1] has x float32 (n, 2), y int64 (n,), but datasets[0] has x float64 "
+            f"(n, 1), y int64 (n,); {HINT}",
         ),
         (
             lambda: concat([ArrayDataset(npb.sources.Ragged([[1.0], [2.0, 3.0]]))]),
             "datasets[0] has sequences that are padded to another length in each batch; expected "
             "one length: Ragged(..., pad_to=256).",
+        ),
+        (
+            lambda: concat([npb.zip(parts()[0], parts()[0]), parts()[0]]),
+            "datasets[0] is zipped: its batches have no rows in common; expected the datasets "
+            "before. Mix or join those first, and zip the results.",
+        ),
+        (
+            lambda: concat([parts()[0], parts(class_weight={0: 1.0})[2]]),
+            "datasets[1] has class_weight, and datasets[0] has none; expected it for all of them, "
+            "or for the whole.",
         ),
         (
             lambda: mix(parts(), [1, 2]),
@@ -300,9 +310,87 @@ def test_batches_that_differ_are_refused_when_they_are_made() -> None:
     with pytest.raises(errors.InvalidBatchError) as caught:
         concat([first, second], shuffle=False)[0]
     assert str(caught.value) == (
-        "datasets[1] gave x float32 ('n', 3), y int64 ('n',), but datasets[0] x float32 ('n', 2), "
-        f"y int64 ('n',); {HINT} Make them alike in transform=."
+        "datasets[1] gave x float32 (n, 3), y int64 (n,), but datasets[0] x float32 (n, 2), "
+        f"y int64 (n,); {HINT} Make them alike in transform=."
     )
+
+
+def drawn(sample: Any, rng: np.random.Generator) -> Any:
+    x, y = sample
+    return x, y, float(rng.integers(1 << 40))
+
+
+def test_what_a_sample_draws_depends_on_no_batch_of_datasets_in_datasets_either() -> None:
+    def draws(**settings: Any) -> dict[int, list[float]]:
+        numbers = [np.arange(9.0), np.arange(20.0, 26.0), np.arange(40.0, 51.0)]
+        first, second, third = (
+            ArrayDataset(part, part, seed=1, augment=npb.each(drawn)) for part in numbers
+        )
+        mixed = mix([concat([first, second], seed=2), third], [1, 1], until=60, seed=5, **settings)
+        found: dict[int, list[float]] = {}
+        for _, y, draw in mixed:
+            for row, value in zip(y.tolist(), draw.tolist(), strict=True):
+                found.setdefault(int(row), []).append(value)
+        return found
+
+    expected = draws(batch_size=8)
+    assert draws(batch_size=5) == expected
+    shards = [draws(batch_size=4, shard=(index, 2), remainder="drop") for index in range(2)]
+    for row, values in draws(batch_size=8, remainder="drop").items():
+        of_shards = shards[0].get(row, []) + shards[1].get(row, [])
+        assert sorted(of_shards) == sorted(values)
+    several = [values for values in expected.values() if len(values) > 1]
+    assert several
+    assert all(len(set(values)) == len(values) for values in several)
+
+
+def test_a_loader_that_asks_for_rows_gets_those_of_its_own_epochs() -> None:
+    class Asking(Loader):
+        def load(self, rows: Any) -> Any:
+            assert set(self.rows(0).tolist()) <= set(range(12))
+            return super().load(rows)
+
+    part = Asking(np.arange(12.0), np.arange(12), batch_size=5)
+    assert len(ids(mix([part, part], [1, 1], batch_size=4, seed=0))) == 6
+
+
+def test_batch_sizes_of_the_datasets_matter_to_a_state_where_they_decide_the_order() -> None:
+    def made(batch_size: int) -> Any:
+        buckets = npb.samplers.LengthBuckets(np.arange(12) % 5 + 1)
+        part = ArrayDataset(np.arange(12.0), seed=0, sampler=buckets, batch_size=batch_size)
+        return mix([part, ArrayDataset(np.arange(12.0), seed=1)], [1, 1], batch_size=4, seed=2)
+
+    made(3).load_state_dict(made(3).state_dict())
+    with pytest.raises(errors.InvalidStateError):
+        made(3).load_state_dict(made(4).state_dict())
+
+
+def test_what_is_not_an_array_is_refused() -> None:
+    from scipy.sparse import csr_matrix
+
+    sparse = ArrayDataset(np.eye(4), transform=csr_matrix)
+    with pytest.raises(errors.InvalidBatchError) as caught:
+        concat([sparse, sparse], seed=0)[0]
+    assert str(caught.value).startswith("datasets[0] gave x as ")
+    assert "expected arrays, which can be put together" in str(caught.value)
+
+
+def test_batches_of_one_dataset_each_are_compared_too() -> None:
+    first = Loader(np.zeros((4, 2), "f4"), np.arange(4))
+    second = Loader(np.zeros((4, 3), "f4"), np.arange(4))
+    with pytest.raises(errors.InvalidBatchError, match=r"datasets\[1\] gave x float32 \(n, 3\)"):
+        list(concat([first, second], batch_size=1, shuffle=False, workers=0))
+
+
+def test_any_rows_can_be_loaded() -> None:
+    mixed = mix(
+        [ArrayDataset(np.arange(5.0), np.arange(5), augment=npb.each(drawn)) for _ in range(2)],
+        [1, 5],
+        seed=0,
+    )
+    assert mixed.load(np.arange(10))[1].tolist() == [*range(5), *range(5)]
+    with pytest.raises(errors.InvalidArgumentError, match="rows is empty"):
+        mixed.load(np.arange(0))
 
 
 def test_a_module_that_workers_import_may_make_datasets(

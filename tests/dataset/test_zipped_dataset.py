@@ -120,12 +120,12 @@ def test_what_it_is_is_told() -> None:
     [
         (
             lambda: npb.zip(labelled()),
-            "zip was given 1 datasets; expected two or three, or any number by name: "
+            "zip was given 1 datasets; expected two or three, zip(a, b), or any number by name: "
             "zip(labelled=a, unlabelled=b).",
         ),
         (
             lambda: npb.zip(*[labelled()] * 4),
-            "zip was given 4 datasets; expected two or three, or any number by name: "
+            "zip was given 4 datasets; expected two or three, zip(a, b), or any number by name: "
             "zip(labelled=a, unlabelled=b).",
         ),
         (
@@ -150,6 +150,21 @@ def test_what_it_is_is_told() -> None:
         (
             lambda: npb.zip(labelled(), unlabelled(), until="last"),  # type: ignore[arg-type]
             "until is 'last' (str); expected 'first', 'longest', or how many batches an epoch has.",
+        ),
+        (
+            lambda: npb.zip(labelled(), unlabelled()).shard(0, 2),
+            "zipped datasets can't be sharded; expected the datasets to be: shard each of them, "
+            "and zip the shards.",
+        ),
+        (
+            lambda: npb.testing.check_dataset(npb.zip(labelled(), unlabelled())),
+            "dataset is several zipped ones, whose batches have no samples in common; expected one "
+            "of them: check each.",
+        ),
+        (
+            lambda: npb.callbacks.CoverageAudit(npb.zip(labelled(), unlabelled())),
+            "CoverageAudit was given zipped datasets, whose batches have no rows in common; "
+            "expected a dataset whose batches are samples.",
         ),
         (
             lambda: npb.zip(labelled(), unlabelled()).split(0.5),

@@ -58,6 +58,8 @@ class CoverageAudit(DatasetCallback):
         InvalidArgumentError: for an invalid argument.
     """
 
+    _needs_rows = True
+
     def __init__(
         self,
         dataset: Any,

@@ -88,6 +88,7 @@ class BatchStatistics(DatasetCallback):
             to it.
     """
 
+    _needs_rows = True
     _of_one_fit = DatasetCallback._of_one_fit | {"_validation_watch"}
 
     def __init__(

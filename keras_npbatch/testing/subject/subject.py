@@ -91,6 +91,11 @@ class Subject:
                 f"dataset is an endless {type(dataset).__name__}; expected a finite one. Check "
                 "one epoch of it: the dataset before repeat()."
             )
+        if isinstance(dataset, BatchDataset) and not core_of(dataset).has_rows:
+            raise InvalidArgumentError(
+                "dataset is several zipped ones, whose batches have no samples in common; expected "
+                "one of them: check each."
+            )
         for name, value in (("sample_id", sample_id), ("with_seed", with_seed)):
             if value is not None and not callable(value):
                 raise InvalidArgumentError(f"{name} is {describe(value)}; expected a function.")
