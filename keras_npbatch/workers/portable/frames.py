@@ -11,6 +11,7 @@ socket but TCP.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 __all__ = ["Inbox", "framed", "prepare"]
@@ -24,7 +25,8 @@ _BUFFER_BYTES = 256 * 1024
 def prepare(end: socket.socket) -> None:
     """Set up one end of a pair of sockets."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-        end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
+        with contextlib.suppress(OSError):  # a system may allow less
+            end.setsockopt(socket.SOL_SOCKET, option, _BUFFER_BYTES)
     if end.family == socket.AF_INET:  # Windows
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -36,6 +36,7 @@ from keras_npbatch.workers.processes.refusals import refused_memory, too_much_me
 
 __all__ = [
     "InheritedSegment",
+    "above_standard",
     "check_room",
     "map_inherited",
     "new_named",
@@ -51,6 +52,7 @@ except ImportError:  # Windows
     _posixshmem = None
 
 _PRIVATE = 0o600
+_STANDARD_ERROR = 2
 
 
 class InheritedSegment:
@@ -70,10 +72,11 @@ class InheritedSegment:
                 self.where: int | str = new_prefix()
                 self._map = _mapped(self.where, num_bytes)
             elif copied_on_write:
-                self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # see `close`
-                self.where = self._file.fileno()
+                with tempfile.TemporaryFile(buffering=0) as file:
+                    self.where = above_standard(os.dup(file.fileno()))
+                self._file = os.fdopen(self.where, "r+b", buffering=0)
             else:
-                self.where = _unnamed(num_bytes)
+                self.where = above_standard(_unnamed(num_bytes))
 
     @property
     def descriptors(self) -> list[int]:
@@ -102,6 +105,20 @@ class InheritedSegment:
         elif isinstance(self.where, int):
             os.close(self.where)
         self._map = None
+
+
+def above_standard(descriptor: int) -> int:
+    """The same under a number that a worker can inherit: its first three are standard streams.
+
+    A program that was started without those gets their numbers for what it opens.
+    """
+    low = []
+    while descriptor <= _STANDARD_ERROR:
+        low.append(descriptor)
+        descriptor = os.dup(descriptor)
+    for number in low:
+        os.close(number)
+    return descriptor
 
 
 def map_inherited(where: int | str, num_bytes: int, *, copied_on_write: bool = False) -> Slot:

@@ -26,7 +26,13 @@ from collections.abc import Sequence
 
 from keras_npbatch.workers.portable import refusals, worker
 from keras_npbatch.workers.portable.frames import Inbox, framed, prepare
-from keras_npbatch.workers.portable.memory import InheritedSegment, new_prefix, open_named, unlink
+from keras_npbatch.workers.portable.memory import (
+    InheritedSegment,
+    above_standard,
+    new_prefix,
+    open_named,
+    unlink,
+)
 from keras_npbatch.workers.processes import interpreter, interrupts
 from keras_npbatch.workers.processes.messages import Extent, Hello, Said
 
@@ -40,16 +46,20 @@ _ENDS_WITHIN_S = 1.0
 
 _BOOT = """
 import socket, sys
-end = eval(sys.stdin.buffer.readline())
+end = eval(sys.stdin.buffer.readline() or sys.exit())
 def read(size):
     data = b""
     while len(data) < size:
         data += end.recv(size - len(data)) or sys.exit()
     return data
-exec(read(int.from_bytes(read(4), "little")))
+try:
+    program = read(int.from_bytes(read(4), "little"))
+except ConnectionError:
+    sys.exit()
+exec(program)
 """
 """What the interpreter does first: the program may be longer than a command line, so it comes
-through the socket."""
+through the socket. If the parent ends meanwhile, it says nothing."""
 
 
 class PortableProcess:
@@ -214,7 +224,7 @@ def start(segments: Sequence[InheritedSegment]) -> PortableProcess:
         WorkerStartError: if the system refuses; then nothing of the worker is left behind.
     """
     with contextlib.ExitStack() as failed, refusals.translated():
-        ours, theirs = socket.socketpair()
+        ours, theirs = map(_above_standard, socket.socketpair())
         failed.callback(ours.close)
         with theirs:
             prepare(ours)
@@ -223,12 +233,18 @@ def start(segments: Sequence[InheritedSegment]) -> PortableProcess:
             started = _interpreter([*(each for s in segments for each in s.descriptors)], theirs)
             failed.callback(_end, started)
             assert started.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it has died: that is noticed later
+            with contextlib.suppress(OSError):  # it has died: that is noticed later
                 started.stdin.write(f"{_inherited(theirs, started.pid)}\n".encode())
         process = PortableProcess(started, ours, segments)
         process.send(interpreter.program(worker.__name__, "main", f"end, {os.getpid()}").encode())
         failed.pop_all()
     return process
+
+
+def _above_standard(end: socket.socket) -> socket.socket:
+    if hasattr(end, "share"):  # Windows: its number is no descriptor
+        return end
+    return socket.socket(fileno=above_standard(end.detach()))
 
 
 def _interpreter(descriptors: list[int], theirs: socket.socket) -> subprocess.Popen[bytes]:

@@ -76,7 +76,7 @@ class _StreamLine:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        os.set_inheritable(end.fileno(), False)
+        end.set_inheritable(False)
         self._inbox = Inbox(end)
         self.check_available = check_room
         self._making = threading.Lock()

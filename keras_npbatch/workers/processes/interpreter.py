@@ -25,6 +25,7 @@ _ENVIRONMENT_UNLESS_SET = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "VECLIB_MAXIMUM_THREADS": "1",  # macOS
     # Makes the order of a set of strings the same in all of them.
     "PYTHONHASHSEED": "0",
 }

@@ -174,12 +174,11 @@ def test_a_script_needs_no_main_guard_and_its_classes_and_functions_work(tmp_pat
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
     done = subprocess.run(
-        [sys.executable, script],
+        ["sh", "-c", 'exec "$0" "$1" <&-', sys.executable, script],  # without standard input
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
-        stdin=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
     assert (done.stdout.split(), done.stderr) == (["once", "done"], "")
