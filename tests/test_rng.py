@@ -18,6 +18,7 @@ from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.rng import (
     Purpose,
     check_seed,
+    component_seed,
     draw_seed,
     generator,
     sample_generators,
@@ -128,6 +129,7 @@ def test_the_streams_of_a_seed_stay_the_same_in_every_release() -> None:
         "TRANSFORM_OF_SAMPLE": 7,
         "AUGMENT_OF_SAMPLE": 8,
         "LOAD_OF_SAMPLE": 9,
+        "COMPONENT": 10,
     }
     of_batches = list(Purpose)[:7]
     drawn = [generator(0, purpose, 1, 2).integers(0, 1000, 6).tolist() for purpose in of_batches]
@@ -140,6 +142,17 @@ def test_the_streams_of_a_seed_stay_the_same_in_every_release() -> None:
         [600, 934, 515, 977, 445, 943],
         [539, 280, 467, 561, 141, 25],
     ]
+
+
+def test_the_seed_of_a_dataset_among_others_stays_the_same() -> None:
+    found = [component_seed(seed, index) for seed, index in ((0, 0), (0, 1), (1, 0))]
+    assert found == [
+        193441819708300441990224248620113340794,
+        192370276742801453582133018332192057915,
+        275326625508134608081973147719796010290,
+    ]
+    assert len(set(found)) == 3
+    assert all(0 <= seed < 2**128 for seed in found)
 
 
 # --- seeds -------------------------------------------------------------------------------------

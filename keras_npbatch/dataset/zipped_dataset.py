@@ -63,7 +63,7 @@ class ZippedDataset(BatchDataset):
 
         ```python
         train = keras_npbatch.zip(labelled=labelled, unlabelled=unlabelled)
-        epoch, step = train.steps_of(7)["unlabelled"]
+        epoch, step = train.steps_of(1)["unlabelled"]
         rows = unlabelled.rows(step, epoch)
         ```
 

@@ -156,7 +156,10 @@ def test_the_committed_run_has_rows_of_each_question_and_can_be_shown():
 def test_an_unknown_question_is_refused():
     refused = command("iterat")
     assert refused.returncode == 2
-    assert "no question 'iterat'; expected one of iterate, samplers, tfdata" in refused.stderr
+    assert (
+        "no question 'iterat'; expected one of iterate, samplers, sequences, tfdata"
+        in refused.stderr
+    )
 
 
 def case_of(pid, within_s):

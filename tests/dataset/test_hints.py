@@ -83,7 +83,10 @@ def test_every_class_has_the_settings_of_a_batch_dataset(kind):
     assert inspect.Parameter.VAR_KEYWORD not in kinds
 
 
-OF_ARRAYS = ("sources", "_structure", "_is_flat", "_has_own_load", "_heaviest", "_chunked")
+OF_ARRAYS = (
+    *("sources", "_structure", "_is_flat", "_has_own_load", "_heaviest", "_chunked"),
+    *("_padded", "_more_width", "varies"),
+)
 OF_SAMPLES = ("load_sample",)
 
 

@@ -90,21 +90,28 @@ def names(model, tmp_path, monkeypatch):
             "dataset": train,
             "file": file,
             "h5": {"x": np.zeros((2000, 4)), "y": np.zeros(2000)},
+            "common": train,
+            "first_year": train,
             "is_rare": y == 2,
             "json": json,
             "keras": keras,
             "keras_npbatch": keras_npbatch,
+            "labelled": train,
             "labels": y,
             "make_model": lambda: model,
             "model": model,
+            "more_x": x,
             "np": np,
             "paths": paths,
             "pictures": list(zip(x, y, strict=True)),
             "pytest": pytest,
             "rank": 3,
+            "rare": ArrayDataset(x, y, seed=1),
+            "second_year": ArrayDataset(x, y, seed=1),
             "texts": [label * "a" for label in y],
             "test": ArrayDataset(x, y, batch_size=4, shuffle=False),
             "train": train,
+            "unlabelled": ArrayDataset(x, batch_size=8, seed=1),
             "x": x,
             "x_test": x,
             "y": y,
@@ -135,6 +142,20 @@ def more_names(where, names):
         for name in ("a", "b", "c"):
             np.save(Path("recordings", f"{name}.npy"), names["x"])
         return {"y": np.arange(3 * N)}
+    if where == "sources/categories:categories:0":
+        import pandas as pd
+
+        return {"table": {"city": pd.Series(["Ulm", "Bonn"] * 5, dtype="category")}}
+    if where == "sources/filled:Filled:0":
+        import pyarrow
+
+        return {"pyarrow": pyarrow, "y": np.arange(3)}
+    if where == "sources/parquet:Parquet:0":
+        import pyarrow.parquet
+
+        Path("measurements").mkdir()
+        table = {"age": names["y"], "height": names["y"] + 100, "label": names["y"]}
+        pyarrow.parquet.write_table(pyarrow.table(table), "measurements/a.parquet")
     if where == "sources/image_folder:ImageFolder:0":
         for name in ("cat", "dog"):
             Path("photos", name).mkdir(parents=True)

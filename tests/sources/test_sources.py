@@ -36,6 +36,7 @@ from keras_npbatch.testing.array_layouts import ALL_DTYPES, LAYOUTS, filled, lai
 from keras_npbatch.testing.strategies import arrays, nests, row_numbers
 from keras_npbatch.tree import leaves, leaves_with_paths
 from keras_npbatch.workers.processes.sending import Package, unpack
+from keras_npbatch.workers.systems import this_system
 from tests.comparing import assert_same_array
 from tests.installed import needs
 from tests.pictures import CHINA
@@ -756,8 +757,8 @@ def test_threads_may_read_from_one_source_at_once(case: Case) -> None:
 def test_a_source_that_was_sent_reads_the_same_rows(name: str) -> None:
     data, expected = STORAGES[name]()
     with ExitStack() as opened:
-        package = Package.of(as_source(data, "x"), opened)
-        sent = unpack(package.descriptor, package.num_bytes)
+        package = Package.of(as_source(data, "x"), opened, this_system().new_segment)
+        sent = unpack(package.segment.map())
     rows = np.array([11, 0, 5, 5])
     assert_same_array(sent.read(rows, np.empty), expected[rows])
 
