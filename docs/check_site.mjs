@@ -38,7 +38,7 @@ const closely = new Set([...pages.filter((path) => !sources.includes(path)), ...
 const faults = new Set();
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox"],
+  args: ["--no-sandbox", "--disable-dev-shm-usage"],
 });
 
 async function open(width, scheme) {
