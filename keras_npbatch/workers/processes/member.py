@@ -83,6 +83,8 @@ class Member:
         self.index, self.process = index, process
         self.jobs: deque[Job] = deque()
         """The jobs sent to it and not yet answered, in order."""
+        self.has_started = False
+        """Whether it is known to be ready."""
         self.launched_ns = time.monotonic_ns()
         self.heard_ns = self.launched_ns
         """When it last answered, or received a job while it had none."""

@@ -317,15 +317,18 @@ class Pool:
         if self._backlog and not self._members:
             self._launch_all()
         while self._backlog:
-            member = min(self._members, key=self._busyness)
+            member = self._least_busy()
             if not member.has_room:
                 return
             member.give(self._backlog.popleft())
 
-    def _busyness(self, member: Member) -> tuple[bool, bool, int]:
+    def _least_busy(self) -> Member:
         # The first job in line is waited for, and to start a worker may take a second.
-        is_starting = self._board[member.index, 0] == STARTING
-        return not member.has_room, is_starting, len(member.jobs)
+        for member in self._members:
+            if not member.has_started:
+                member.has_started = self._board[member.index, 0] != STARTING
+        started = [each for each in self._members if each.has_started and each.has_room]
+        return min(started or self._members, key=_jobs)
 
     def _read(self, job: Job) -> None:
         """Wait until something is heard of a job, and take what is there.
@@ -422,6 +425,10 @@ class Pool:
     def _fail_everything(self, error: BaseException) -> None:
         self.close()
         raise error
+
+
+def _jobs(member: Member) -> int:
+    return len(member.jobs)
 
 
 def _end_all(opened: contextlib.ExitStack, owner: int) -> None:
