@@ -35,7 +35,14 @@ from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.samplers.shares import Until, shares
 from keras_npbatch.tree import Tree, flatten, leaves_with_paths
 
-__all__ = ["JoinedBatches", "JoinedCore", "Origin", "joined_core_of"]
+__all__ = [
+    "JoinedBatches",
+    "JoinedCore",
+    "Origin",
+    "begin_passes",
+    "digests",
+    "joined_core_of",
+]
 
 
 _Spec: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
@@ -110,7 +117,7 @@ class JoinedCore(Core):
     def loading(self, plan: Plan, training: bool = True) -> Recipe:
         """How any batch is made from those of the datasets."""
         recipe = super().loading(plan, training)
-        return replace(recipe, load=partial(self.gather, training), load_draws=False)
+        return replace(recipe, load=partial(self.gather, training))
 
     def gather(self, training: bool, rows: Rows) -> Tree:
         """The batch of some samples.
@@ -166,6 +173,18 @@ class JoinedCore(Core):
             whole.append(out)
         return Parts(*structure.unflatten(whole))
 
+    def __getstate__(self) -> dict[str, Any]:
+        # What was seen of batches decides none: workers are not started again for it.
+        return super().__getstate__() | {"_specs": {}}
+
+    def begin_pass(self) -> None:
+        """An epoch begins: what was read for the one before may have changed."""
+        begin_passes(self.datasets)
+
+    def data_digest(self) -> dict[str, Any]:
+        """Figures that differ if another process reads other data, as far as that can be seen."""
+        return digests(self.datasets)
+
     def fingerprint(self) -> Fingerprint:
         """What decides which batches there are; see `position.Fingerprint`."""
         parts = {
@@ -206,6 +225,21 @@ class JoinedBatches(Batches):
     def origin(self, rows: Rows) -> Origin:
         """See `JoinedDataset.origin`."""
         return joined_core_of(self).origin(rows)
+
+
+def begin_passes(datasets: Sequence[Batches]) -> None:
+    """Begin an epoch of each dataset that another one is made of."""
+    for dataset in datasets:
+        core_of(dataset).begin_pass()
+
+
+def digests(datasets: Sequence[Batches]) -> dict[str, Any]:
+    """The `data_digest` of each dataset that another one is made of."""
+    return {
+        f"{name} of datasets[{index}]": value
+        for index, dataset in enumerate(datasets)
+        for name, value in core_of(dataset).data_digest().items()
+    }
 
 
 def joined_core_of(dataset: Any) -> JoinedCore:

@@ -166,7 +166,7 @@ class RowCache:
                     return
             else:
                 os.close(descriptor)
-        self.__init__(self.num_rows, self.most_bytes)  # type: ignore[misc]  # anew
+        self.__init__(self.num_rows, self.most_bytes)  # type: ignore[misc]  # with memory of its own
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import Core, core_of
+from keras_npbatch.batches.joined import begin_passes, digests
 from keras_npbatch.batches.loader import Batches, begin
 from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.recipe import Recipe
@@ -116,11 +117,11 @@ class ZippedCore(Core):
 
     def data_digest(self) -> dict[str, Any]:
         """Figures that differ if another process reads other data, as far as that can be seen."""
-        return {
-            f"{name} of datasets[{index}]": value
-            for index, dataset in enumerate(self.datasets)
-            for name, value in core_of(dataset).data_digest().items()
-        }
+        return digests(self.datasets)
+
+    def begin_pass(self) -> None:
+        """An epoch begins: what was read for the one before may have changed."""
+        begin_passes(self.datasets)
 
     def check_class_weight(self, weights: ClassWeight) -> None:
         """Refuse `fit(class_weight=...)`."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import keras_npbatch as npb
 from keras_npbatch import ArrayDataset, concat, errors, mix
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.samplers.shares import shares
 from keras_npbatch.testing import check_dataset
 
@@ -418,3 +419,36 @@ def test_a_module_that_workers_import_may_make_datasets(
             assert sum(map(len, ids(mixed))) == mixed.plan.epoch_size
     finally:
         del sys.modules["a_module_of_datasets"]
+
+
+class InChunks:
+    """Data in chunks that are kept until an epoch begins."""
+
+    shape, dtype, is_in_memory, chunk_rows, chunk_starts = (6,), np.dtype(float), False, 2, None
+    forgotten = 0
+
+    def read(self, rows: Any, empty: Any) -> Any:
+        return rows + 0.5
+
+    def keep(self, *_: Any, **__: Any) -> None:
+        """Keeps nothing."""
+
+    def forget(self) -> None:
+        InChunks.forgotten += 1
+
+    def reading(self, batch_size: int) -> None:
+        """Nothing twice."""
+
+
+@pytest.mark.parametrize(
+    "put", [concat, lambda datasets, **_: npb.zip(*datasets)], ids=["concat", "zip"]
+)
+def test_an_epoch_begins_in_each_dataset_and_their_data_are_compared(put: Any) -> None:
+    whole = put([ArrayDataset(InChunks(), seed=0), ArrayDataset(np.arange(6.0), seed=0)], seed=0)
+    before = pickle.dumps(core_of(whole).sent_settings())
+    forgotten = InChunks.forgotten
+    list(whole)
+    assert InChunks.forgotten > forgotten
+    assert pickle.dumps(core_of(whole).sent_settings()) == before
+    other = put([ArrayDataset(InChunks(), seed=0), ArrayDataset(np.arange(1, 7.0), seed=0)], seed=0)
+    assert core_of(whole).data_digest() != core_of(other).data_digest()
