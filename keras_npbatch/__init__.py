@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from keras_npbatch.dataset.batch_dataset import BatchDataset
     from keras_npbatch.dataset.joined_dataset import concat, mix
     from keras_npbatch.dataset.sample_dataset import SampleDataset
-    from keras_npbatch.dataset.zipped_dataset import zip_datasets as zip  # noqa: A004, F401
+    from keras_npbatch.dataset.zipped_dataset import zip_datasets as zip  # noqa: A004, F401  # its public name
     from keras_npbatch.plan.shard import Shard
     from keras_npbatch.tf_data.dataset import to_tf_dataset
 

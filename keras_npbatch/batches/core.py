@@ -101,6 +101,8 @@ class Core:
         chunk_starts: the first row of each chunk, and the number of all rows, if chunks differ.
     """
 
+    datasets: tuple[Any, ...] = ()
+    """What it is made of, if of other datasets."""
     has_rows = True
     """Whether a sample is a row of the data: false for batches side by side."""
     varies = False

@@ -452,3 +452,16 @@ def test_an_epoch_begins_in_each_dataset_and_their_data_are_compared(put: Any) -
     assert pickle.dumps(core_of(whole).sent_settings()) == before
     other = put([ArrayDataset(InChunks(), seed=0), ArrayDataset(np.arange(1, 7.0), seed=0)], seed=0)
     assert core_of(whole).data_digest() != core_of(other).data_digest()
+
+
+def test_the_checker_reads_copies_of_the_datasets_too() -> None:
+    class Counts(Loader):
+        calls = 0
+
+        def load(self, rows: Any) -> Any:
+            self.calls += 1
+            return super().load(rows)
+
+    loader = Counts(np.arange(12.0), np.arange(12), seed=0)
+    check_dataset(concat([loader], batch_size=4, seed=0)).raise_for_findings()
+    assert loader.calls == 0

@@ -32,6 +32,7 @@ def copied(dataset: Any) -> Any:
         if isinstance(value, Core):
             core = value.copy_for(twin)
             core.cache = None  # it would hide that samples are made anew in another way
+            core.datasets = tuple(copied(each) for each in core.datasets)
             for part in core.from_user:
                 setattr(core, part, _copied(getattr(core, part), memo))
             value = core
