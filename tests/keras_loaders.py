@@ -82,6 +82,53 @@ class WholeNumbers(keras_npbatch.BatchDataset):
         return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
 
 
+class Sines(keras_npbatch.BatchDataset):
+    """Four features of each sample, and its number."""
+
+    def load(self, rows):
+        x = np.sin(rows[:, np.newaxis] * np.arange(1, 5)).astype("float32")
+        return x, rows.astype("int32")
+
+
+def shake(batch, rng):
+    """Noise on x."""
+    x, y = batch
+    return x + rng.standard_normal(x.shape).astype("float32"), y
+
+
+def shake_age(batch, rng):
+    """Noise on one part of x."""
+    x, y = batch
+    return x | {"age": shake((x["age"], y), rng)[0]}, y
+
+
+class TwoLabels(keras_npbatch.BatchDataset):
+    """Targets for two outputs, classes 0 to 2 and 0 to 1."""
+
+    def load(self, rows):
+        return rows.astype("float32"), {"a": rows % 3, "b": (rows % 2).astype("float32")}
+
+
+class Heavy(np.ndarray):
+    """An array that takes long to be sent."""
+
+    seconds = 0.06
+
+    def __reduce_ex__(self, protocol):
+        time.sleep(self.seconds)
+        return np.asarray(self).__reduce_ex__(protocol)
+
+
+class SlowTransport(Ids):
+    """Its batches take long to be sent."""
+
+    seconds = Heavy.seconds
+
+    def load(self, rows):
+        x, y = super().load(rows)
+        return x.view(Heavy), y
+
+
 class Refilling(keras_npbatch.BatchDataset):
     """Fills one buffer again and again, and hands it on in one way or another.
 

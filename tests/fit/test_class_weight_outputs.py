@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch import ArrayDataset
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError
+from tests.keras_loaders import TwoLabels
 
 N, BATCH = 30, 8
 RNG = np.random.default_rng(0)
@@ -73,15 +74,10 @@ def test_it_trains_as_with_the_sample_weights_by_hand(form, given_to, remainder)
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-class Loader(BatchDataset):
-    def load(self, rows):
-        return X[rows], {"a": LABELS[rows], "b": FLAGS[rows]}
-
-
 def test_worker_processes_weigh_too():
     settings = {"batch_size": BATCH, "seed": 0, "class_weight": {"a": WEIGHTS, "b": None}}
-    alone = Loader(N, workers=0, **settings)
-    workers = Loader(N, workers=2, use_multiprocessing=True, **settings)
+    alone = TwoLabels(N, workers=0, **settings)
+    workers = TwoLabels(N, workers=2, use_multiprocessing=True, **settings)
     for here, there in zip(alone, workers, strict=True):
         np.testing.assert_array_equal(here[2]["a"], there[2]["a"])
         assert here[2]["b"] is None is there[2]["b"]

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from keras.src.random.seed_generator import global_seed_generator
 
-from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch import ArrayDataset
 from keras_npbatch.callbacks import BackupAndRestore
 from tests.installed import needs_several_steps_at_once
+from tests.keras_loaders import Sines, shake
 
 N, BATCH, EPOCHS = 50, 8, 3  # 7 steps an epoch
 
@@ -24,19 +25,8 @@ class StoppedError(Exception):
     """What stops a training here."""
 
 
-def shake(batch, rng):
-    x, y = batch
-    return x + rng.standard_normal(x.shape).astype("float32"), y
-
-
-class Loader(BatchDataset):
-    def load(self, rows):
-        x = np.sin(rows[:, np.newaxis] * np.arange(1, 5)).astype("float32")
-        return x, rows.astype("int32")
-
-
 def make_dataset(**settings):
-    return Loader(N, **{"batch_size": BATCH, "seed": 3, "transform": shake} | settings)
+    return Sines(N, **{"batch_size": BATCH, "seed": 3, "transform": shake} | settings)
 
 
 def loss(y_true, y_pred):
@@ -247,11 +237,7 @@ def test_short_epochs_of_an_endless_dataset(tmp_path, steps_per_epoch):
 
 def test_short_epochs_that_divide_the_data(tmp_path):
     def run(stop_after=None, backup=True):
-        dataset = (
-            make_dataset(num_samples=48, batch_size=4)
-            if False
-            else Loader(48, batch_size=4, seed=3, transform=shake)
-        )
+        dataset = Sines(48, batch_size=4, seed=3, transform=shake)
         callbacks = [BackupAndRestore(dataset, tmp_path, save_freq=1)] if backup else []
         return train(dataset, *callbacks, stop_after=stop_after, steps_per_epoch=4, epochs=6)
 

@@ -20,17 +20,13 @@ from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.fit.pace import has_time_for
 from keras_npbatch.plan.plan import Plan
 from tests.disturbed import whatever_else_runs
+from tests.keras_loaders import Ids, SlowTransport
 
 N, BATCH = 64, 4  # 16 steps
-SLOW_S, STEP_S = 0.06, 0.015
+SLOW_S, STEP_S = SlowTransport.seconds, 0.015
 
 
-class Quick(BatchDataset):
-    def load(self, rows):
-        return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
-
-
-class SlowReading(Quick):
+class SlowReading(Ids):
     def load(self, rows):
         time.sleep(SLOW_S)
         return super().load(rows)
@@ -41,21 +37,7 @@ def slow_transform(batch):
     return batch
 
 
-class Heavy(np.ndarray):
-    """An array that takes long to be sent."""
-
-    def __reduce_ex__(self, protocol):
-        time.sleep(SLOW_S)
-        return np.asarray(self).__reduce_ex__(protocol)
-
-
-class SlowTransport(Quick):
-    def load(self, rows):
-        x, y = super().load(rows)
-        return x.view(Heavy), y
-
-
-class Busy(Quick):
+class Busy(Ids):
     """Python all the time."""
 
     def load(self, rows):
@@ -86,12 +68,12 @@ def watched(make_model, dataset, epochs=1, **settings):
 
 
 def test_the_share_of_rows_that_were_in_the_cache_is_logged(make_model):
-    dataset = Quick(N, batch_size=BATCH, seed=0, workers=0, cache="1 MB")
+    dataset = Ids(N, batch_size=BATCH, seed=0, workers=0, cache="1 MB")
     monitor = InputMonitor(dataset, patience=1000)  # steps that compute nothing may well wait
     model = make_model(built=True)
     history = model.fit(dataset, epochs=2, verbose=0, callbacks=[monitor]).history
     assert history["data_cache_share"] == [0.0, 1.0]
-    assert "data_cache_share" not in watched(make_model, Quick(N, batch_size=N))[2]
+    assert "data_cache_share" not in watched(make_model, Ids(N, batch_size=N))[2]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +81,7 @@ def test_the_share_of_rows_that_were_in_the_cache_is_logged(make_model):
     [
         (SlowReading, {"workers": 0}, "reading", "workers"),
         (SlowReading, {"workers": 1}, "reading", "workers"),
-        (Quick, {"workers": 1, "transform": slow_transform}, "transform", "workers"),
+        (Ids, {"workers": 1, "transform": slow_transform}, "transform", "workers"),
         (
             SlowTransport,
             {"workers": 1, "use_multiprocessing": True},
@@ -143,7 +125,7 @@ def test_the_advice_names_the_place_and_following_it_helps(
 
 @whatever_else_runs
 def test_the_figures_of_training_that_never_waits(make_model):
-    dataset = Quick(N, batch_size=BATCH, seed=0, workers=2, max_queue_size=6)
+    dataset = Ids(N, batch_size=BATCH, seed=0, workers=2, max_queue_size=6)
     per_batch = []
     spy = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: per_batch.append(logs["data_wait_time_ms"])
@@ -205,14 +187,14 @@ def test_what_is_measured_draws_the_numbers_of_its_shard():
         drawn.append(rng.random())
         return batch
 
-    dataset = Quick(N, batch_size=BATCH, seed=0, shard=(1, 2), transform=draw)
+    dataset = Ids(N, batch_size=BATCH, seed=0, shard=(1, 2), transform=draw)
     dataset[3]
     measure(dataset, dataset.plan, 0, 3)
     assert drawn[0] == drawn[1]
 
 
 def test_a_batch_of_padding_alone_is_measured_like_any_other():
-    class NeverEmpty(Quick):
+    class NeverEmpty(Ids):
         def load(self, rows):
             assert len(rows) > 0
             return super().load(rows)
@@ -240,7 +222,7 @@ def test_work_in_python_is_for_processes_and_waiting_for_threads(
 ):
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     costs = Costs(reading_s=0.03, transform_s=0.01, transport_s=0.0, busy=busy)
-    assert advice(Quick(N, **settings), costs, compute_s=0.01) == expected
+    assert advice(Ids(N, **settings), costs, compute_s=0.01) == expected
 
 
 @whatever_else_runs
@@ -342,5 +324,5 @@ def test_measuring_changes_nothing(make_model, fit):
 )
 def test_an_argument_that_makes_no_sense_is_refused(arguments, text):
     with pytest.raises(InvalidArgumentError) as caught:
-        InputMonitor(Quick(N), **arguments)
+        InputMonitor(Ids(N), **arguments)
     assert str(caught.value) == text

@@ -18,6 +18,7 @@ from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, BatchStatistics
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
+from tests.keras_loaders import shake_age
 
 N, BATCH = 50, 8
 ENDS = "min", "max"
@@ -114,17 +115,12 @@ def assert_same_figures(ours, theirs):
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
-def shake(batch, rng):
-    x, y = batch
-    return x | {"age": x["age"] + rng.standard_normal(x["age"].shape).astype("float32")}, y
-
-
 def test_the_figures_are_the_same_for_any_workers():
     """To the last bit, a random transform included."""
     found = []
     for workers, processes in [(0, False), (2, False), (2, True)]:
         dataset = make_dataset(
-            transform=shake, remainder="pad", workers=workers, use_multiprocessing=processes
+            transform=shake_age, remainder="pad", workers=workers, use_multiprocessing=processes
         )
         validation = make_dataset(shuffle=False, workers=workers, use_multiprocessing=processes)
         statistics = BatchStatistics(dataset, per_batch=True, validation=validation)
