@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.testing.gallery.broken_ours import LoadDependsOnTheProcess
 from tests.testing.gallery.good import (
     BATCH,
     Loader,
@@ -476,12 +477,6 @@ class DependsOnTheProcess(Textbook):
     def __getitem__(self, idx):
         x, y = super().__getitem__(idx)
         return x + (os.getpid() != _MAIN), y
-
-
-class LoadDependsOnTheProcess(Loader):
-    def load(self, rows):
-        x, y = super().load(rows)
-        return x + (os.environ.get("CUDA_VISIBLE_DEVICES") == "-1"), y
 
 
 _MAIN = int(os.environ.setdefault("KERAS_NPBATCH_GALLERY_PID", str(os.getpid())))
