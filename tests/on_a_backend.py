@@ -24,17 +24,30 @@ NEUTRAL = frozenset(
     (
         *("test_arguments.py", "test_augment.py", "test_class_weight.py", "test_docstrings.py"),
         *("test_failures.py", "test_first_batch.py", "test_fit_in_order.py", "test_owned.py"),
-        *("test_pages.py", "test_processes.py", "test_resuming.py", "test_sample_dataset.py"),
+        *("test_pages.py", "test_resuming.py", "test_sample_dataset.py"),
         *("test_shards.py", "test_with_keras.py"),
     )
 )
 """Files about what is the same on every backend: one runs them, the others with `-m more`."""
 
 
-def pytest_collection_modifyitems(items):
+ONCE = (
+    "fit/test_processes.py",
+    "callbacks/input_monitor/test_callback.py",
+    "callbacks/test_copies.py::test_a_search_of_keras_tuner",
+)
+"""What takes long and tells little of a backend: only the one that runs all tests has it."""
+
+
+def pytest_collection_modifyitems(config, items):
     runs_all = "torch" if find_spec("torch") else "jax"
+    if runs_all == BACKEND:
+        return
+    once = [item for item in items if any(name in item.nodeid for name in ONCE)]
+    config.hook.pytest_deselected(items=once)
+    items[:] = [item for item in items if item not in once]
     for item in items:
-        if runs_all != BACKEND and item.path.name in NEUTRAL:
+        if item.path.name in NEUTRAL:
             item.add_marker(pytest.mark.more)
 
 
