@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.installed import needs
+from tests.jax_flags import quick_to_compile
 
 _EXAMPLES = Path(__file__).parent.parent / "examples"
 _LIMIT_S = 300
@@ -114,6 +115,8 @@ def _runs():
 @pytest.mark.parametrize(("example", "backend"), list(_runs()))
 def test_example_runs(example, backend):
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if backend == "jax":
+        environment |= quick_to_compile()
     result = subprocess.run(
         [sys.executable, str(_EXAMPLES / example), "--epochs", "3"],
         env=environment,

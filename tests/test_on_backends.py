@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.installed import needs
+from tests.jax_flags import quick_to_compile
 
 _TESTS = Path(__file__).parent
 _FIT, _TF_DATA, _CALLBACKS = (str(_TESTS / name) for name in ("fit", "tf_data", "callbacks"))
@@ -22,8 +23,6 @@ _MAIN = str(_TESTS / "fit" / "test_fit.py")
 """What the model saw, in every call of Keras: tested on each backend by default."""
 _NOT_MAIN = f"--ignore={_MAIN}"
 _LIMIT_S = 1200
-_QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
-"""Halves the time of the tests on JAX, which compile some hundred models that compute nothing."""
 
 
 @pytest.mark.timeout(_LIMIT_S + 30)
@@ -46,7 +45,7 @@ def test_the_suite_passes_on(backend, folders, chosen, capsys, pytestconfig):
     environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_NPBATCH_BACKEND": backend}
     if backend != "torch":  # the same properties with few examples
         environment.setdefault("HYPOTHESIS_PROFILE", "quick")
-    if backend == "jax" and "XLA_FLAGS" not in environment:
+    if backend == "jax":
         environment |= quick_to_compile()
     for name in [name for name in environment if name.startswith("PYTEST")]:
         del environment[name]
@@ -64,20 +63,3 @@ def test_the_suite_passes_on(backend, folders, chosen, capsys, pytestconfig):
     with capsys.disabled():
         sys.stdout.write(f"\n{backend}: {result.stdout.strip().splitlines()[-1]}\n")
     assert result.returncode == 0, result.stdout + result.stderr
-
-
-def quick_to_compile():
-    """The environment in which JAX compiles in half the time, if it knows how.
-
-    Each version has other flags, and ends the process for those that it doesn't know.
-    """
-    compiles = "import jax; jax.jit(lambda x: x + 1)(1)"
-    flags = {"XLA_FLAGS": _QUICK_TO_COMPILE}
-    tried = subprocess.run(
-        [sys.executable, "-c", compiles],
-        env={**os.environ, **flags},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return flags if tried.returncode == 0 else {}

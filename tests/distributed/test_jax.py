@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.distributed.launching import check_example, free_port, launch
+from tests.jax_flags import quick_to_compile
 
 pytest.importorskip("jax")
 _HERE = Path(__file__).parent
@@ -32,7 +33,7 @@ def said_by(count):
             "PORT": str(free_port()),
             "TELL_AFTER_S": "100",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={4 if count == 1 else 1}",
+            **quick_to_compile(f"--xla_force_host_platform_device_count={4 if count == 1 else 1}"),
         }
         with tempfile.TemporaryDirectory() as folder:
             results = launch(

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tests.jax_flags import quick_to_compile
+
 ROOT = Path(__file__).parents[2]
 FILES = (
     "trainers/trainer_test.py",
@@ -90,6 +92,8 @@ def run(source: Path, fed_by: str, backend: str, tests: Sequence[str], select: s
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
         path = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
         environment |= {"KERAS_BACKEND": backend, "PYTHONPATH": path}
+        if backend == "jax":
+            environment |= quick_to_compile()
         done = subprocess.run(
             command,
             cwd=folder,
