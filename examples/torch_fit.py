@@ -16,6 +16,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 import numpy as np
 import torch
+import torch.distributed.nn  # before the group is made: its defaults would hold the group for ever
 from sklearn.datasets import load_digits
 from torch import distributed
 

@@ -14,6 +14,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 
 import numpy as np
 import torch
+import torch.distributed.nn  # before the group is made: its defaults would hold the group for ever
 from sklearn.datasets import load_digits
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -66,6 +67,7 @@ with torch.no_grad():
 if rank == 0:
     print(f"{count} processes have seen each sample {seen.unique().tolist()} times")
     print(f"test accuracy of the loop: {(predicted == y[is_test]).mean():.3f}")
-# Ends the threads of the group, unless something still holds the group, as `parallel` does.
+# Ends the threads of the group, unless something still holds the group, as `parallel` does. A
+# thread that Python's end finds at work may abort the process.
 del parallel, optimizer
 distributed.destroy_process_group()

@@ -18,6 +18,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import torch
+import torch.distributed.nn  # before the group is made: its defaults would hold the group for ever
 from launching import say
 from torch import distributed
 
