@@ -57,10 +57,12 @@ _LONGEST = {
         [
             "test_on_backends.py",
             "test_keras_tests.py",
-            "test_jax.py",
             "test_tensorflow.py",
             "test_pool.py",
+            "test_checking.py",
+            "test_jax.py",
             "test_torch.py",
+            "test_faults.py",
             "test_examples.py",
         ]
     )
