@@ -25,6 +25,7 @@ __all__ = [
     "MissingExtraError",
     "NonFiniteError",
     "RanksDisagreeError",
+    "SetAsideError",
     "SharedMemoryError",
     "UnknownSettingError",
     "UnsendableError",
@@ -83,6 +84,10 @@ class NonFiniteError(KerasNpBatchError, ArithmeticError):
 
 class RanksDisagreeError(KerasNpBatchError, RuntimeError):
     """Processes that train together have different datasets; the message says what differs."""
+
+
+class SetAsideError(KerasNpBatchError, RuntimeError):
+    """Rows can't be read, and batches can't do without them; the message names the rows."""
 
 
 class FaultyDatasetError(KerasNpBatchError, AssertionError):

@@ -23,6 +23,7 @@ BASES = {
     "MissingExtraError": ImportError,
     "NonFiniteError": ArithmeticError,
     "RanksDisagreeError": RuntimeError,
+    "SetAsideError": RuntimeError,
     "SharedMemoryError": MemoryError,
     "UnknownSettingError": TypeError,
     "UnsendableError": TypeError,

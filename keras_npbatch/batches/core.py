@@ -22,6 +22,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
+import numpy as np
+
 from keras_npbatch import rng
 from keras_npbatch.batches.chain import Change, Functions, change_of
 from keras_npbatch.batches.class_weight import ClassWeight
@@ -29,6 +31,7 @@ from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.memory_size import in_bytes
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
+from keras_npbatch.batches.set_aside import Lacking, SetAside, share_set_aside
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
 from keras_npbatch.batches.transforms import wants_rng
@@ -60,6 +63,7 @@ Maker: TypeAlias = Callable[[int, int], Tree]
 
 _Part = TypeVar("_Part")
 
+_NO_ROWS = np.empty(0, np.int64)
 _SLOTS_BESIDE_QUEUE = 4
 """Batches that the model and the workers hold, besides those that wait in the queue."""
 
@@ -127,6 +131,8 @@ class Core:
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
         cache: str | float | None = None,
+        on_error: Any = "raise",
+        max_set_aside: Any = None,
         chunk_rows: int | None = None,
         chunk_starts: Rows | None = None,
     ) -> None:
@@ -172,6 +178,13 @@ class Core:
         if cache is not None:
             self._refuse_cache(type(owner).__name__)
             self.cache = RowCache(plan.num_rows, in_bytes(cache, "cache"))
+        self.aside: SetAside | None = None
+        """The rows that could not be read, if batches are to do without them."""
+        share = share_set_aside(on_error, max_set_aside)
+        if share is not None:
+            self._refuse_setting_aside(type(owner).__name__)
+            _refuse_shards(self.plan.shard)
+            self.aside = SetAside(plan.num_samples, share)
         self.endless = False
         """Whether epochs follow one another without end."""
         self.asked_for_rows = False
@@ -219,12 +232,14 @@ class Core:
     def __getstate__(self) -> dict[str, Any]:
         left_behind = {"_owner", "_parts", "slots"}
         state = {name: value for name, value in vars(self).items() if name not in left_behind}
+        if self.aside is not None:
+            state["aside"] = self.aside.copy()
         return state | {"clock": self.clock.copy(), "settings": copy.copy(self.settings)}
 
     def sent_settings(self) -> dict[str, Any]:
         """What a worker process gets of it and using the dataset does not change."""
         state = self.__getstate__()
-        del state["clock"], state["asked_for_rows"], state["is_agreed"]
+        del state["clock"], state["asked_for_rows"], state["is_agreed"], state["aside"]
         return state
 
     # ---------------------------------------------------------------- batches
@@ -247,6 +262,27 @@ class Core:
     def asks_for_rows(self, plan: Plan) -> bool:
         """Whether reading a batch takes knowing which one it is."""
         return False
+
+    def taken(self, made: Tree) -> tuple[Tree, Rows]:
+        """The batch that a maker or a stream has given, and the rows that it lacks.
+
+        Warns of the first row that could not be read.
+
+        Raises:
+            SetAsideError: if there are too many of them.
+        """
+        if not isinstance(made, Lacking):
+            return made, _NO_ROWS
+        assert self.aside is not None
+        first = self.aside.note(made.failures)
+        if first is not None:
+            warnings.warn(
+                f"row {first.row} of the {self.name} could not be read ({first.reason}) and is set "
+                "aside, as on_error='set_aside' says: it weighs nothing. No further warning "
+                "follows; dataset.set_aside names all such rows.",
+                stacklevel=3,
+            )
+        return made.batch, np.array([failure.row for failure in made.failures], np.int64)
 
     def calls_user_code(self, work: Work) -> bool:
         """Whether making a batch calls anything but this library."""
@@ -280,6 +316,8 @@ class Core:
             augment=self.augment if training else None,
             load_draws=self.load_draws,
             empty=self.slots.lease,
+            aside=self.aside,
+            fills_up=training,
         )
 
     def cached(self, load: Callable[..., Tree]) -> Callable[..., Tree]:
@@ -341,7 +379,9 @@ class Core:
 
     def state_at(self, place: Place) -> dict[str, Any]:
         """The state in which the batch at `place` comes next."""
-        return position.write(self.fingerprint(), place, self.plan)
+        state = position.write(self.fingerprint(), place, self.plan)
+        known = {} if self.aside is None else self.aside.told
+        return state | {"set_aside": [*map(list, known.items())]} if known else state
 
     def place_of(self, state: Any) -> Place:
         """The place that a state names.
@@ -350,6 +390,15 @@ class Core:
             InvalidStateError: if it is not a state of this dataset.
         """
         return position.read(state, self.fingerprint(), self.plan)
+
+    def restore_set_aside(self, state: Mapping[str, Any]) -> None:
+        """Know the rows that a state says could not be read.
+
+        Raises:
+            InvalidStateError: if it names no rows.
+        """
+        if self.aside is not None:
+            self.aside.restore(state.get("set_aside", []))
 
     # ---------------------------------------------------------------- what it is
 
@@ -374,6 +423,7 @@ class Core:
             for name, value in (
                 ("sampler", None if is_plain(plan.sampler) else plan.sampler.identity),
                 ("split", None if plan.selection is None else plan.selection.described),
+                ("on_error", None if self.aside is None else "set_aside"),
             )
             if value is not None
         }
@@ -402,6 +452,7 @@ class Core:
             f"remainder={remainder!r}": remainder in ("pad", "drop"),
             "augment": self.augment is not None,
             "class_weight": self.class_weight is not None,
+            "on_error='set_aside'": self.aside is not None,
         }
         return [reason for reason, matters in reasons.items() if matters]
 
@@ -449,6 +500,8 @@ class Core:
 
     def be_shard(self, shard: Shard, seed: int) -> None:
         """Become one of several shards, as if made with this shard and seed."""
+        if self.aside is not None:
+            _refuse_shards(shard)
         plan = replace(self.plan, shard=shard, seed=seed)
         if not self.has_own_remainder:
             plan = replace(plan, remainder=self._default_remainder(is_part=True))
@@ -461,6 +514,8 @@ class Core:
         self.plan, self.is_agreed = plan, False
         self.asked_for_rows = False  # a part must ask, whatever the whole did
         self.clock = Clock()
+        if self.aside is not None:
+            self.aside = self.aside.of_part(plan)
 
     def _default_remainder(self, is_part: bool) -> Remainder:
         # Processes that train together need batches of one size.
@@ -479,6 +534,14 @@ class Core:
                 "would have one of its own; expected threads. Say use_multiprocessing=False."
             )
 
+    def _refuse_setting_aside(self, owner: str) -> None:
+        if self.makes_whole_batches:
+            raise InvalidArgumentError(
+                f"on_error='set_aside' was given to {owner}, which overrides __getitem__, so that "
+                "the rows of a batch can't be tried one by one; expected load(rows). Override that "
+                "instead."
+            )
+
     def _refuse_finishing(self, owner: str) -> None:
         for name, value in (
             ("transform", self.transform),
@@ -492,6 +555,16 @@ class Core:
                     "so returns finished batches; expected neither transform, augment, "
                     "class_weight nor remainder='pad'. Override load(rows) instead."
                 )
+
+
+def _refuse_shards(shard: Shard) -> None:
+    if shard.count > 1:
+        raise InvalidArgumentError(
+            f"on_error='set_aside' was given with {shard}; expected one process. Several train on "
+            "the mean over all rows that they read together, and none knows how many the others "
+            "could not read. Find these rows before (train in one process, and read "
+            "dataset.set_aside), and leave them out: dataset.subset(rows)."
+        )
 
 
 def core_of(dataset: Any) -> Core:

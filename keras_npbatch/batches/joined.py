@@ -280,6 +280,12 @@ def _checked(datasets: Any, is_mixed: bool) -> tuple[Batches, ...]:
                 f"{name} has sequences that are padded to another length in each batch; expected "
                 "one length: Ragged(..., pad_to=256)."
             )
+        if core.aside is not None:
+            raise InvalidArgumentError(
+                f"{name} has on_error='set_aside', and its rows would be read as those of another "
+                "batch; expected datasets without. Find the rows that can't be read with it alone "
+                "(dataset.set_aside), and leave them out: dataset.subset(rows)."
+            )
         if core.is_part:
             raise InvalidArgumentError(
                 f"{name} has a shard; expected datasets without. Give shard= to the whole."

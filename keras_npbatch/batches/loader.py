@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from keras_npbatch.arguments import is_called, whole_number
 from keras_npbatch.batches.chain import Functions
@@ -53,6 +53,8 @@ class Batches:
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
         cache: str | float | None = None,
+        on_error: Literal["raise", "set_aside"] = "raise",
+        max_set_aside: float | None = None,
     ) -> None:
         begin(
             self,
@@ -68,6 +70,8 @@ class Batches:
             class_weight=class_weight,
             shard=shard,
             cache=cache,
+            on_error=on_error,
+            max_set_aside=max_set_aside,
         )
 
     # ---------------------------------------------------------------- what a user writes
@@ -138,7 +142,8 @@ class Batches:
         core.asked_for_rows = True
         plan = core.plan_of(epoch)
         with making(Making(core, plan, epoch, step)):
-            return core.loading(plan)(epoch, step)
+            batch, _ = core.taken(core.loading(plan)(epoch, step))
+        return batch
 
     def rows(self, step: int, epoch: int | None = None, shard: int | Shard | None = None) -> Rows:
         """The samples of a batch, without loading it.
@@ -256,6 +261,15 @@ class Batches:
             )
         return cache.info()
 
+    @property
+    def set_aside(self) -> dict[int, str]:
+        """The rows that could not be read so far, and why, with `on_error="set_aside"`.
+
+        In the order of the data. Without that setting it is empty: such a row is an error.
+        """
+        aside = core_of(self).aside
+        return {} if aside is None else aside.told
+
     # ---------------------------------------------------------------- resuming
 
     def state_dict(self, *, epoch: int | None = None, step: int | None = None) -> dict[str, Any]:
@@ -315,6 +329,7 @@ class Batches:
         core = core_of(self)
         place = core.place_of(state)
         refuse_empty_batches(place.plan(core.plan))
+        core.restore_set_aside(state)
         core.clock.set(place)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ evaluation and prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from keras_npbatch.batches.chain import Change
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.generators import Generators
 from keras_npbatch.batches.owned import owned
-from keras_npbatch.errors import describe_rows
+from keras_npbatch.batches.set_aside import Failure, Lacking, SetAside
+from keras_npbatch.errors import SetAsideError, describe_rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.rng import Purpose
 from keras_npbatch.samplers.order import Rows
@@ -56,12 +57,17 @@ class Recipe:
     """Allocates copies of what `load` or a function returned and something else can reach."""
     is_whole: bool = False
     """Whether `load` makes whole batches: its parts may have any number of samples."""
+    aside: SetAside | None = None
+    """The rows that can't be read, if batches are to do without them."""
+    fills_up: bool = True
+    """Whether such a batch is filled up with rows of weight 0, as in training, or is shorter."""
 
     def __call__(self, epoch: int, step: int) -> Tree:
         """The batch of a step.
 
         Raises:
             Exception: whatever `load` or the transform raises, with a note of epoch, step, rows.
+            SetAsideError: if too many rows can't be read, or nothing can stand for them.
                 A `StopIteration` becomes a RuntimeError, as in a generator (PEP 479): it would
                 end the epoch silently.
         """
@@ -84,14 +90,24 @@ class Recipe:
         Args:
             numbers: the rows, and the generators for their place.
             num_real: how many of them are real if the batch is to be padded.
+
+        Returns:
+            The batch; a `Lacking` if some of the rows can't be read.
         """
         rows, doing = numbers.rows, self.name
+        failures: tuple[Failure, ...] = ()
         called = self.name.replace(")", ", rng)") if self.load_draws else self.name
         try:
             # In a list, and under no other name: `owned` counts references to it.
-            held = [self.read(numbers)]
+            if self.aside is None:
+                held = [self.read(numbers)]
+            else:
+                held, numbers, failures = self.aside.read(self.read, numbers)
+                if failures:
+                    self._refuse_lacking(rows, failures)
+            num_there = len(numbers.rows)
             parts = assemble.unpack(owned(held, self.empty), doing)
-            assemble.check_lengths(parts, None if self.is_whole else len(rows), doing)
+            assemble.check_lengths(parts, None if self.is_whole else num_there, doing)
             changes = [change for change in (self.transform, self.augment) if change is not None]
             for link in [link for change in changes for link in change.links]:
                 doing, called = link.setting, link.called
@@ -99,17 +115,41 @@ class Recipe:
                 del parts
                 held = [link(assemble.pack(held.pop()), numbers, self.empty)]
                 parts = assemble.unpack(owned(held, self.empty), doing)
-                assemble.check_lengths(parts, len(rows), doing)
+                assemble.check_lengths(parts, num_there, doing)
             if self.class_weight is not None:
                 doing = called = "class_weight"
                 parts = self.class_weight(parts)
             if num_real is not None and self.plan.remainder == "pad":
                 doing = called = "padding"
-                parts = assemble.pad(parts, num_real, self.plan.batch_size)
+                size = self.plan.batch_size
+                parts = assemble.pad(parts, num_real - len(failures), size)
+            elif self.aside is not None and self.fills_up:
+                doing = called = "padding"
+                parts = assemble.pad(parts, len(rows) - len(failures), len(rows))
         except Exception as error:
             self._note(error, doing, called, numbers.epoch, numbers.step, rows)
             raise
-        return assemble.pack(parts)
+        batch = assemble.pack(parts)
+        return Lacking(batch, failures) if failures else batch
+
+    def _refuse_lacking(self, rows: Rows, failures: Sequence[Failure]) -> None:
+        """Refuse a shorter batch where none can be: `evaluate` has no weights for its mean.
+
+        Raises:
+            SetAsideError: naming the rows.
+        """
+        if self.fills_up or (len(failures) < len(rows) and self.plan.remainder != "pad"):
+            return
+        lacking = describe_rows(failure.row for failure in failures)
+        if self.plan.remainder == "pad":
+            why, remedy = "other devices need batches of one size", "evaluate on one device"
+        else:
+            why, remedy = "that is its whole batch", "take a larger batch_size"
+        raise SetAsideError(
+            f"rows {lacking} could not be read ({failures[0].reason}), and evaluate can't leave "
+            f"them out: {why}. Expected rows to take the mean over. Mend the data, leave these "
+            f"rows out (subset), or {remedy}."
+        )
 
     def _note(
         self, error: Exception, doing: str, called: str, epoch: int, step: int, rows: Rows

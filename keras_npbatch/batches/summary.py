@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from keras_npbatch.batches.moments import Moments
 from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.batches.set_aside import Lacking
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree, leaves_with_paths
 
@@ -51,6 +52,7 @@ class Summed(NamedTuple):
     """A batch, and what was computed from it."""
 
     batch: Tree
+    """The batch, or a `Lacking`."""
     summary: Any
 
 
@@ -74,8 +76,10 @@ def summing(
     """A maker whose batches come with what `summarise` computes from them."""
 
     def make_and_summarise(epoch: int, step: int) -> Summed:
-        batch = make(epoch, step)
-        return Summed(batch, summarise(batch, len(plan.rows(epoch, step))))
+        made, samples = make(epoch, step), len(plan.rows(epoch, step))
+        if isinstance(made, Lacking):
+            return Summed(made, summarise(made.batch, samples - len(made.failures)))
+        return Summed(made, summarise(made, samples))
 
     return make_and_summarise
 

@@ -211,6 +211,12 @@ def _check(datasets: tuple[Any, ...], names: tuple[str, ...] | None) -> None:
                 f"{name} is endless; expected the dataset itself, without repeat(): it goes on by "
                 "itself."
             )
+        if core.aside is not None:
+            raise InvalidArgumentError(
+                f"{name} has on_error='set_aside', and the weights of its batches would not be "
+                "those of the others; expected datasets without. Find the rows that can't be read "
+                "with it alone (dataset.set_aside), and leave them out: dataset.subset(rows)."
+            )
         shards.append(core.plan.shard if core.is_part else None)
         if shards[-1] != shards[0]:
             raise InvalidArgumentError(

@@ -120,6 +120,15 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             If there is not room for all rows, those that are kept are spread evenly over the data.
             Samples must have one shape and dtype, and depend on their row alone. See
             `cache_info()`.
+        on_error: what happens if `load` raises. `"raise"`: the exception reaches the caller.
+            `"set_aside"`: the rows of the batch are tried one by one, and those that can't be read
+            are replaced by copies of others that weigh nothing, so that batches and steps stay as
+            they are. The loss is that of the other rows. `evaluate` leaves such rows out, `predict`
+            refuses them, and so does training in several processes. The first is a warning, all of
+            them are in `dataset.set_aside`. Training batches then have a `sample_weight`, as with
+            `remainder="pad"`.
+        max_set_aside: share of the rows that may be set aside; with more, a `SetAsideError` ends
+            the run. None: 0.01.
         workers: threads that make batches. 0: none; the caller makes each batch when it needs
             it. 1: one thread makes batches ahead. N: N threads make batches at once. The caller
             always makes batches that cost less to make than to hand over; see `ArrayDataset`.
@@ -153,6 +162,8 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
         cache: str | float | None = None,
+        on_error: Literal["raise", "set_aside"] = "raise",
+        max_set_aside: float | None = None,
         workers: int = 1,
         use_multiprocessing: bool = False,
         max_queue_size: int = 10,
@@ -173,6 +184,8 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             class_weight=class_weight,
             shard=shard,
             cache=cache,
+            on_error=on_error,
+            max_set_aside=max_set_aside,
             workers=workers,
             use_multiprocessing=use_multiprocessing,
             max_queue_size=max_queue_size,
@@ -203,7 +216,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             clock.begin_pass(epoch, place.in_order)
             stream = executor.stream(work, epoch, first=first)
             with contextlib.closing(walk(stream, first, last_step)) as steps:
-                for step, batch in steps:
+                for step, made in steps:
+                    batch, _ = core.taken(made)
+                    del made
                     if step == last_step:
                         clock.deliver(epoch, times_set)
                     else:
@@ -223,7 +238,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         """
         endless = copy.copy(self)
         core = core_of(endless)
-        core.endless, core.clock = True, core_of(self).clock
+        core.endless, core.clock, core.aside = True, core_of(self).clock, core_of(self).aside
         return endless
 
     def shard(self, index: int, count: int) -> BatchDataset:

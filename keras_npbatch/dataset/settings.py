@@ -84,6 +84,8 @@ def described(core: Core) -> str:
     )
     if core.cache is not None:
         changes += f", cache={in_words(core.cache.most_bytes)!r}"
+    if core.aside is not None:
+        changes += f", on_error='set_aside', max_set_aside={core.aside.most_share}"
     order = f"shuffle={plan.shuffle}" if is_plain(plan.sampler) else f"sampler={plan.sampler}"
     repeats = "" if plan.epoch_size == plan.num_samples else f", {plan.epoch_size} an epoch,"
     return (

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, describe
+from keras_npbatch.fit.set_aside import refuse_lacking
 from keras_npbatch.fit.weighing import weighed_for_evaluate
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.tree import Tree
@@ -81,5 +82,8 @@ class CallBatches:
             raise IndexError(f"there is no batch {index}: there are {len(self)}, from 0 up")
         return step
 
-    def _weighed(self, batch: Tree) -> Tree:
+    def _weighed(self, made: Tree) -> Tree:
+        batch, lacking = core_of(self._dataset).taken(made)
+        if self._call == "predict":
+            refuse_lacking(core_of(self._dataset), lacking)
         return weighed_for_evaluate(self._plan, batch, len(self))

@@ -14,8 +14,10 @@ callback that their step has ended. Without a watch, nothing is recorded.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.summary import Summarise
@@ -49,6 +51,8 @@ class Delivery:
     """The number of batches that were ready at the request, including this one."""
     class_weight: ClassWeight | None = None
     """The weights of `fit(class_weight=...)`."""
+    set_aside: Rows = field(default_factory=lambda: np.empty(0, np.int64))
+    """The rows that could not be read, one for each place in the batch that weighs nothing."""
 
     @property
     def epoch(self) -> int:
@@ -62,8 +66,9 @@ class Delivery:
 
     @property
     def rows(self) -> Rows:
-        """The rows of the batch, without padding."""
-        return self.plan.rows(self.epoch, self.step)
+        """The rows of the batch, without padding and without those that are set aside."""
+        rows = self.plan.rows(self.epoch, self.step)
+        return rows[~np.isin(rows, self.set_aside)] if len(self.set_aside) else rows
 
     @property
     def is_last(self) -> bool:

@@ -75,7 +75,11 @@ class Form:
 
 
 def forms_of(
-    model: Any, batch: Tree, plan: Plan, kind: Literal["fit", "evaluate"]
+    model: Any,
+    batch: Tree,
+    plan: Plan,
+    kind: Literal["fit", "evaluate"],
+    setting: str = "remainder='pad'",
 ) -> Sequence[Form] | None:
     """The forms that the weights for each output of a compiled model must have.
 
@@ -84,6 +88,7 @@ def forms_of(
         batch: any batch; only its shapes and dtypes matter.
         plan: which rows are in which batch.
         kind: what the batches are for.
+        setting: why there are padded rows, for messages.
 
     Returns:
         A form for each output, in the order of Keras's flattened outputs; None if the batch has no
@@ -96,7 +101,18 @@ def forms_of(
     found = compiled(model, unpack(batch, "the dataset"))
     if found is None:
         return None
-    return [_form(output, number, found, plan, kind) for number, output in enumerate(found.outputs)]
+    try:
+        return [
+            _form(output, number, found, plan, kind) for number, output in enumerate(found.outputs)
+        ]
+    except _RefusedError as refused:
+        way_out = "use remainder='drop', or 'keep' or 'spread' where batches may differ in size"
+        if setting != "remainder='pad'":
+            way_out = "leave it out"
+        raise UnsupportedArgumentError(
+            f"{setting} gives padded rows a sample_weight of 0, and {refused.what}. Expected "
+            f"results as without them. {refused.instead}; or {way_out}."
+        ) from None
 
 
 def _form(
@@ -156,12 +172,16 @@ def _form(
     return form
 
 
+class _RefusedError(Exception):
+    """Weights can't exclude padded rows."""
+
+    def __init__(self, what: str, instead: str) -> None:
+        super().__init__(what, instead)
+        self.what, self.instead = what, instead
+
+
 def _refuse(what: str, instead: str) -> NoReturn:
-    raise UnsupportedArgumentError(
-        f"remainder='pad' gives padded rows a sample_weight of 0, and {what}. Expected results as "
-        f"with remainder='keep'. {instead}; or use remainder='drop', or 'keep' or 'spread' where "
-        "batches may differ in size."
-    )
+    raise _RefusedError(what, instead)
 
 
 def _of_values(values: _Axes, whole: bool = False) -> _Takes:

@@ -44,6 +44,7 @@ from keras_npbatch.fit.requests import (
     reads_in_order,
     weights_of,
 )
+from keras_npbatch.fit.set_aside import refuse_lacking
 from keras_npbatch.fit.weighing import Weighing, without_weights
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Kind, Plan
@@ -237,7 +238,12 @@ class Session:
         steps = self._steps
         if steps is not None and not self._core.endless:
             steps = min(steps, plan.num_batches)
-        self._weighing = Weighing("fit" if kind == "fit" else "evaluate", self.model, steps)
+        self._weighing = Weighing(
+            "fit" if kind == "fit" else "evaluate",
+            self.model,
+            steps,
+            sets_aside=self._core.aside is not None,
+        )
 
     def _needs_equal_sizes(self, plan: Plan) -> bool:
         """Whether others, processes or devices, need a batch of the same size."""
@@ -291,10 +297,13 @@ class Session:
                     summary = None
                     if summarise is not None:
                         batch, summary = batch  # the pair must not keep it
-                    if building and plan.remainder == "pad":
+                    batch, lacking = self._core.taken(batch)
+                    if self._kind == "predict":
+                        refuse_lacking(self._core, lacking)
+                    if building and self._weighing.weighs(plan):
                         weighed = without_weights(batch)
                     else:
-                        weighed = self._weighing(plan, batch, step)
+                        weighed = self._weighing(plan, batch, step, len(lacking))
                     if self.watches:
                         waited_s = 0.0 if ready else perf_counter() - asked
                         self._tell(
@@ -308,6 +317,7 @@ class Session:
                                 waited_s,
                                 ready,
                                 self._class_weight,
+                                lacking,
                             )
                         )
                     self._at = plan, epoch, step

@@ -1,5 +1,7 @@
 """Sample weights in the shape and scale with which Keras excludes padded rows.
 
+Rows that could not be read (`on_error="set_aside"`) are padded rows too.
+
     weigh = Weighing("fit", model)
     weigh(plan, batch, step)        # the batch as that model is given it
 
@@ -34,29 +36,45 @@ class Weighing:
         model: the model that is trained or evaluated. None if it is not known: then the weights
             keep the shapes that the targets suggest.
         steps: how many batches `evaluate` reads in total; None: those of an epoch.
+        sets_aside: whether any batch of `fit` may have rows that could not be read.
     """
 
     def __init__(
-        self, kind: Literal["fit", "evaluate"], model: Any = None, steps: int | None = None
+        self,
+        kind: Literal["fit", "evaluate"],
+        model: Any = None,
+        steps: int | None = None,
+        sets_aside: bool = False,
     ) -> None:
         self._kind, self._steps = kind, steps
+        self._sets_aside = sets_aside and kind == "fit"
         self._model = None if model is None else weakref.ref(model)
         self._forms: Sequence[Form] | None = None
         self._unpadded: Plan | None = None
         """A plan without padded rows, for which the model would be refused if it had any."""
 
-    def __call__(self, plan: Plan, batch: Tree, step: int) -> Tree:
+    def weighs(self, plan: Plan) -> bool:
+        """Whether it changes the batches of a plan."""
+        return plan.remainder == "pad" or self._sets_aside
+
+    def __call__(self, plan: Plan, batch: Tree, step: int, num_lacking: int = 0) -> Tree:
         """The batch of a step with the weights that the model is given.
+
+        Args:
+            plan: which rows are in which batch.
+            batch: the batch.
+            step: its step.
+            num_lacking: how many of its rows could not be read.
 
         Raises:
             UnsupportedArgumentError: if no weights exclude padded rows from what it computes.
         """
-        if plan.remainder != "pad":
+        if not self.weighs(plan):
             return batch
         model = None if self._model is None else self._model()
         if model is not None and plan != self._unpadded:  # tracing a model is slow
             self._look_at(model, plan, batch)
-        mean, total = self._factors(plan, step)
+        mean, total = self._factors(plan, step, num_lacking)
         if self._forms is None:
             return scale_weights(batch, mean)
         parts = unpack(batch, "the dataset")
@@ -64,17 +82,18 @@ class Weighing:
         return pack(parts._replace(sample_weight=weights))
 
     def _look_at(self, model: Any, plan: Plan, batch: Tree) -> None:
+        setting = "on_error='set_aside'" if self._sets_aside else "remainder='pad'"
         try:
-            self._forms = forms_of(model, batch, plan, self._kind)
+            self._forms = forms_of(model, batch, plan, self._kind, setting)
         except UnsupportedArgumentError:
-            if plan.pads:
+            if plan.pads or self._sets_aside:
                 raise
             self._unpadded = plan  # all rows weigh the same, but a later epoch may be longer
             return
         except Exception as error:  # noqa: BLE001  # from the user's code, or from another Keras
-            if plan.pads:
+            if plan.pads or self._sets_aside:
                 warnings.warn(
-                    "remainder='pad' gives padded rows a sample_weight of 0. Its shape follows the "
+                    f"{setting} gives padded rows a sample_weight of 0. Its shape follows the "
                     "targets, since the losses of the model could not be traced "
                     f"({type(error).__name__}: {error}). If a loss has a value for each position, "
                     "it can weight positions instead of samples: compare the loss of evaluate with "
@@ -83,7 +102,7 @@ class Weighing:
                 )
         self._model = None
 
-    def _factors(self, plan: Plan, step: int) -> tuple[float, float]:
+    def _factors(self, plan: Plan, step: int, num_lacking: int) -> tuple[float, float]:
         """The factors for the weights of a step: for a loss that is a mean, and for a sum.
 
         Keras divides the loss of a batch by the number of all its rows, including padded ones, and
@@ -95,7 +114,9 @@ class Weighing:
         """
         start, stop = plan.global_span(step)
         if self._kind == "fit":
-            return plan.global_batch_size / (stop - start), 1.0
+            size = plan.global_batch_size if plan.remainder == "pad" else stop - start
+            # If there is no real row, the weights are zeros.
+            return size / max(stop - start - num_lacking, 1), 1.0
         steps = self._steps or plan.num_batches
         passes, rest = divmod(steps, plan.num_batches)
         real = passes * plan.num_samples + (plan.global_span(rest - 1)[1] if rest else 0)

@@ -30,7 +30,13 @@ from keras_npbatch.batches.work import Work
 from keras_npbatch.distributed.agreement import agree
 from keras_npbatch.distributed.checks import refuse_part, refuse_second_shard, warn_of_others
 from keras_npbatch.distributed.rank import find_in_strategy
-from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, describe, describe_rows
+from keras_npbatch.errors import (
+    InvalidArgumentError,
+    MissingExtraError,
+    UnsupportedArgumentError,
+    describe,
+    describe_rows,
+)
 from keras_npbatch.fit.weighing import weighed_for_evaluate, weighed_for_fit
 from keras_npbatch.plan.plan import Kind, Plan
 from keras_npbatch.tree import Tree
@@ -173,6 +179,13 @@ def _of_batches(dataset: Batches, element_spec: Any, call: Kind | None) -> Any:
 
     core = core_of(dataset)
     plan, name = core.plan, core.name
+    if core.aside is not None:
+        raise UnsupportedArgumentError(
+            f"the {name} has on_error='set_aside', and a tf.data.Dataset has no place for what was "
+            "set aside; expected a dataset without. Give the dataset itself to fit, or find the "
+            "rows that can't be read with it (dataset.set_aside), and leave them out: "
+            "dataset.subset(rows)."
+        )
     if call is None:
         _warn_of_training(core)
     elif call != "fit":

@@ -13,6 +13,7 @@ import pytest
 from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, errors
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.row_cache import RowCache
+from keras_npbatch.batches.set_aside import SetAside
 from keras_npbatch.dataset import hints
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.samplers.block_shuffle import BlockShuffle
@@ -62,6 +63,8 @@ OTHERS = {
     "class_weight": {0: 2.0},
     "shard": (1, 2),
     "cache": "1 MB",
+    "on_error": "set_aside",
+    "max_set_aside": 0.5,
     "workers": 3,
     "use_multiprocessing": True,
     "max_queue_size": 4,
@@ -101,6 +104,9 @@ def made_of(dataset):
         if isinstance(value, RowCache):
             state[name] = value.most_bytes
             continue
+        if isinstance(value, SetAside):
+            state[name] = value.__getstate__()
+            continue
         if isinstance(value, Plan):  # its settings, without what it keeps
             continue
         if type(value).__module__.startswith("keras_npbatch") and not hasattr(value, "count"):
@@ -112,6 +118,8 @@ def made_of(dataset):
 def test_each_setting_arrives_in_all_classes(name):
     seed = {} if name == "seed" else {"seed": 1}
     chosen = {**seed, name: OTHERS[name]}
+    if name == "max_set_aside":
+        chosen["on_error"] = "set_aside"
     assert SETTINGS[name].default != OTHERS[name]
     of_arrays = made_of(ArrayDataset(X if name != "cache" else Stored(), Y, **chosen))
     assert of_arrays == made_of(Slides(**chosen))
@@ -121,8 +129,8 @@ def test_each_setting_arrives_in_all_classes(name):
 
 EXPECTED = (
     "Expected num_samples, batch_size, shuffle, sampler, seed, remainder, transform, augment, "
-    "class_weight, shard, cache, workers, use_multiprocessing, max_queue_size, start_method, "
-    "timeout."
+    "class_weight, shard, cache, on_error, max_set_aside, workers, use_multiprocessing, "
+    "max_queue_size, start_method, timeout."
 )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks.coverage.receipt import Receipt, Tally
 from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.errors import CoverageError, InvalidArgumentError, describe, describe_rows
@@ -36,7 +37,9 @@ class CoverageAudit(DatasetCallback):
     that are then trained again, from a backup made before them, count twice.
 
     At the end of each Keras epoch, writes to `logs`: `coverage/seen`, `coverage/missing` and
-    `coverage/repeated`, for the epochs of the data that ended in it.
+    `coverage/repeated`, for the epochs of the data that ended in it. With `on_error="set_aside"`,
+    rows that could not be read are no violation: the receipt names them, and
+    `coverage/set_aside` counts them.
 
     Example:
 
@@ -123,7 +126,7 @@ class CoverageAudit(DatasetCallback):
         if tally is None:
             tally = self._tally = Tally(delivery.plan, delivery.epoch, delivery.first)
         self._walk = delivery.walk
-        tally.count(delivery.step, self._rows_in(delivery))
+        tally.count(delivery.step, self._rows_in(delivery), delivery.set_aside)
         if delivery.is_last:
             self._close(tally, tally.plan.num_batches)
 
@@ -131,7 +134,10 @@ class CoverageAudit(DatasetCallback):
         """Write the counts of the receipts since the last call to `logs`."""
         closed, self._told = self.receipts[self._told :], len(self.receipts)
         if logs is not None:
-            for name in ("seen", "missing", "repeated"):
+            names = ["seen", "missing", "repeated"]
+            if core_of(self.dataset).aside is not None:
+                names.append("set_aside")
+            for name in names:
                 logs[f"coverage/{name}"] = sum(getattr(receipt, name) for receipt in closed)
 
     def on_train_end(self, logs: Any = None) -> None:

@@ -32,6 +32,7 @@ _MOST_NAMED = 100
 """Maximum number of rows of each kind that a receipt names."""
 _ROWS_AT_ONCE = 2**20
 _HALF = 2**64 - 1
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class Receipt:
     """The `rows_digest` if each sample of the whole epoch is seen once."""
     epoch_digest: str
     """The `order_digest` of all samples in the order of the epoch; it identifies the epoch."""
+    set_aside: int = 0
+    """Samples that could not be read, with `on_error="set_aside"`; they are not missing."""
+    set_aside_rows: tuple[int, ...] = ()
+    """The first 100 rows of them."""
+    set_aside_digest: str = "0" * 32
+    """What their rows would have added to the `rows_digest`."""
 
     def __repr__(self) -> str:
         first, stop = self.steps
@@ -86,6 +93,7 @@ class Receipt:
                 ("missing", self.missing, self.missing_rows),
                 ("repeated", self.repeated, self.repeated_rows),
                 ("unexpected", self.unexpected, self.unexpected_rows),
+                ("set aside", self.set_aside, self.set_aside_rows),
             )
             if number
         )
@@ -96,8 +104,13 @@ class Receipt:
 
     @property
     def is_whole(self) -> bool:
-        """Whether each sample of the whole epoch was trained on as often as expected."""
-        return self.is_right and self.seen == self.total and self.rows_digest == self.total_digest
+        """Whether each sample of the whole epoch was trained on as often as expected.
+
+        Those that could not be read don't count; see `set_aside`.
+        """
+        accounted = _added([self.rows_digest, self.set_aside_digest])
+        is_all = self.seen + self.set_aside == self.total and accounted == self.total_digest
+        return self.is_right and is_all
 
     @property
     def is_right(self) -> bool:
@@ -144,13 +157,17 @@ class Receipt:
 
         seen = sum(receipt.seen for receipt in receipts)
         rows_digest = _added(receipt.rows_digest for receipt in receipts)
+        set_aside = sum(receipt.set_aside for receipt in receipts)
+        aside_digest = _added(receipt.set_aside_digest for receipt in receipts)
+        accounted = _added([rows_digest, aside_digest])
         repeated = sum(receipt.repeated for receipt in receipts)
         missing = sum(receipt.missing for receipt in receipts)
         unexpected = sum(receipt.unexpected for receipt in receipts)
-        if not (missing or repeated or unexpected) and rows_digest != total_digest:
+        if not (missing or repeated or unexpected) and accounted != total_digest:
             # Each part is right, but together they are not the epoch.
-            missing, repeated = max(total - seen, 0), max(seen - total, 0)
-            if seen == total:
+            missing = max(total - seen - set_aside, 0)
+            repeated = max(seen + set_aside - total, 0)
+            if seen + set_aside == total:
                 missing = repeated = 1  # at least
         return cls(
             epoch=last.epoch,
@@ -174,6 +191,9 @@ class Receipt:
             rows_digest=rows_digest,
             total_digest=total_digest,
             epoch_digest=last.epoch_digest,
+            set_aside=set_aside,
+            set_aside_rows=named("set_aside_rows"),
+            set_aside_digest=aside_digest,
         )
 
 
@@ -193,23 +213,31 @@ class Tally:
         self._times = np.zeros(plan.num_samples, np.uint32)
         self._strangers: Counter[int] = Counter()
         """Rows of other parts of a split."""
+        self._set_aside: Counter[int] = Counter()
+        """Rows that could not be read, and how often they were due."""
         self._seen = 0
         self._order = self._rows = 0
 
-    def count(self, step: int, rows: Rows) -> None:
+    def count(self, step: int, rows: Rows, set_aside: Rows = _NONE) -> None:
         """Count a batch that was trained on.
 
         Args:
             step: its step.
             rows: the rows in it, in their order.
+            set_aside: those that could not be read, and so are not among them.
         """
         rows = np.asarray(rows, np.int64)
+        self._set_aside.update(set_aside.tolist())
         numbers = self.plan.numbers(rows)
         np.add.at(self._times, numbers[numbers >= 0], 1)
         self._strangers.update(rows[numbers < 0].tolist())
         self._seen += len(rows)
         start, _ = self.plan.span(step)
         positions = np.arange(start, start + len(rows), dtype=np.uint64)
+        if len(set_aside):
+            planned = self.plan.rows(self.epoch, step)
+            positions = (start + np.flatnonzero(~np.isin(planned, set_aside))).astype(np.uint64)
+            positions = positions[: len(rows)]
         self._order = _sum(self._order, _hashed(rows.astype(np.uint64), positions))
         self._rows = _sum(self._rows, _hashed(rows.astype(np.uint64)))
         self.stop = step + 1
@@ -221,6 +249,8 @@ class Tally:
         for rows in _planned(self.plan, self.epoch, self.first, stop):
             expected += len(rows)
             np.add.at(wanted, self.plan.numbers(rows), 1)
+        aside = np.array(sorted(self._set_aside.elements()), np.int64)
+        np.subtract.at(wanted, self.plan.numbers(aside), 1)
         lacking = self._times < wanted
         num_missing = int(np.count_nonzero(lacking))
         missing: list[int] = []
@@ -254,6 +284,9 @@ class Tally:
             rows_digest=_described(self._rows),
             total_digest=_described(total_digest),
             epoch_digest=_described(epoch_digest),
+            set_aside=len(aside),
+            set_aside_rows=tuple(dict.fromkeys(aside.tolist()))[:_MOST_NAMED],
+            set_aside_digest=_described(_hashed(aside.astype(np.uint64))),
         )
 
     def _rows_where(self, is_it: npt.NDArray[np.bool_], least: int) -> Rows:

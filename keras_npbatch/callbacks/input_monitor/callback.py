@@ -40,7 +40,8 @@ class InputMonitor(DatasetCallback):
     milliseconds (0 for a batch that was ready); `data_wait_share`, the share of the epoch's time,
     from 0 to 1; `samples_per_second`; and `data_queue_depth`, the mean number of batches that were
     ready. With a `cache`, `data_cache_share` is the share of the rows that were found in it, from 0
-    to 1. After each batch, it writes the `data_wait_time_ms` of that step.
+    to 1. With `on_error="set_aside"`, `data_set_aside` is the number of rows that could not be read
+    so far. After each batch, it writes the `data_wait_time_ms` of that step.
 
     Example:
 
@@ -139,6 +140,8 @@ class InputMonitor(DatasetCallback):
         if found is not None and self._found_before is not None:
             hits, rows = np.subtract(found, self._found_before).tolist()
             logs["data_cache_share"] = hits / max(rows, 1)
+        if core_of(self.dataset).aside is not None:
+            logs["data_set_aside"] = len(self.dataset.set_aside)
 
     def _found_in_cache(self) -> tuple[int, int] | None:
         """Rows that were found in the cache, and all that were asked for; None without one."""

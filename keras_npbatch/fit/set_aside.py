@@ -1,0 +1,30 @@
+"""Where rows that could not be read can't be left out."""
+
+from __future__ import annotations
+
+from keras_npbatch.batches.core import Core
+from keras_npbatch.errors import SetAsideError, describe_rows
+from keras_npbatch.samplers.order import Rows
+
+__all__ = ["refuse_lacking"]
+
+
+def refuse_lacking(core: Core, lacking: Rows) -> None:
+    """Refuse a batch of `predict` that lacks rows: each prediction is that of a row.
+
+    Args:
+        core: of the dataset.
+        lacking: the rows that could not be read.
+
+    Raises:
+        SetAsideError: if there are any.
+    """
+    if not len(lacking):
+        return
+    assert core.aside is not None
+    reason = core.aside.told[int(lacking[0])]
+    raise SetAsideError(
+        f"rows {describe_rows(lacking)} of the {core.name} could not be read ({reason}), and "
+        "predict gives a result for each row; expected rows that can be read. Predict the others: "
+        "dataset.subset(rows), without those that dataset.set_aside names."
+    )
