@@ -184,7 +184,18 @@ def test_only_the_package_itself_may_import_lazily_from_above() -> None:
 
 
 HEAVY = sorted(
-    {*FRAMEWORKS, "h5py", "pandas", "scipy", "zarr", "sklearn", "matplotlib", "PIL", "simplejpeg"}
+    {
+        *FRAMEWORKS,
+        "fsspec",
+        "h5py",
+        "pandas",
+        "scipy",
+        "zarr",
+        "sklearn",
+        "matplotlib",
+        "PIL",
+        "simplejpeg",
+    }
     | {"pyarrow", "polars", "datasets", "xarray", "dask"}
 )
 

@@ -205,7 +205,8 @@ class ArrayCore(Core):
         if self._has_own_load:
             return recipe
         changes = recipe.transform, recipe.augment, recipe.class_weight
-        nothing_to_do = changes == (None, None, None) and plan.remainder != "pad"
+        has_weights = plan.remainder == "pad" or self.aside is not None
+        nothing_to_do = changes == (None, None, None) and not has_weights
         # The rows of a plan are in range, so they need no check.
         return replace(recipe, load=self.cached(self.gather), finished=nothing_to_do)
 

@@ -11,7 +11,7 @@ worker process opens the files itself.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from keras_npbatch.sources.arrow_types import layout_of, list_sizes
 from keras_npbatch.sources.chunks import ChunkRows, kept_chunks
 from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
+from keras_npbatch.sources.remote import opened
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
 from keras_npbatch.sources.source import Source
 from keras_npbatch.sources.stock import Stock
@@ -56,12 +57,13 @@ class Parquet:
 
     Args:
         paths: a path, a list of paths, or a folder, whose files are read in the order of their
-            names.
+            names. Also addresses that pyarrow or fsspec opens, such as `"s3://bucket/folder"`.
         columns: the names of the columns to read; None: all.
-        filesystem: of `pyarrow.fs` or fsspec, for paths elsewhere.
+        filesystem: of `pyarrow.fs` or fsspec, for paths in it.
+        storage_options: what fsspec's filesystem of an address takes, such as `{"anon": True}`.
 
     Raises:
-        MissingExtraError: if pyarrow is not installed.
+        MissingExtraError: if pyarrow is not installed, or fsspec for an address that needs it.
         InvalidDataError: if there is no such file or column, or a file is not a Parquet file.
     """
 
@@ -71,6 +73,7 @@ class Parquet:
         columns: Sequence[str] | None = None,
         *,
         filesystem: Any = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         try:
             import pyarrow.dataset as datasets
@@ -95,6 +98,13 @@ class Parquet:
             given = [os.fspath(path) for path in paths]
         if not given:
             raise InvalidDataError("Parquet was given no path; expected at least one.")
+        if filesystem is None:
+            filesystem, given = opened(given, storage_options) or (None, given)
+        elif storage_options is not None:
+            raise InvalidArgumentError(
+                "filesystem and storage_options were both given; expected one of them. Make the "
+                "filesystem with its options: fsspec.filesystem('s3', anon=True)."
+            )
         try:
             found = datasets.dataset(given, format="parquet", filesystem=filesystem)
         except (OSError, ValueError) as error:

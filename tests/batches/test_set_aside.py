@@ -52,6 +52,17 @@ class Fails:
         return X[rows], Y[rows]
 
 
+class Column:
+    """What a dataset of arrays reads by rows, one of its two leaves."""
+
+    def __init__(self, reader, leaf):
+        self.reader, self.leaf = reader, leaf
+        self.shape, self.dtype = (X, Y)[leaf].shape, (X, Y)[leaf].dtype
+
+    def __getitem__(self, rows):
+        return self.reader.of_rows(np.atleast_1d(rows))[self.leaf]
+
+
 class Batched(BatchDataset):
     def __init__(self, reader, **settings):
         super().__init__(N, **settings)
@@ -66,6 +77,8 @@ def make(kind, failing, **given):
     reader = Fails(failing)
     if kind == "batches":
         return Batched(reader, **chosen), reader
+    if kind == "arrays":
+        return ArrayDataset(Column(reader, 0), Y, **chosen), reader
     return SampleDataset(reader.of_row, num_samples=N, **chosen), reader
 
 
@@ -82,7 +95,7 @@ def assert_stands_for(batch, rows, failing, size):
 
 
 quiet = pytest.mark.filterwarnings("ignore:row .* could not be read:UserWarning")
-kinds = pytest.mark.parametrize("kind", ["batches", "samples"])
+kinds = pytest.mark.parametrize("kind", ["batches", "samples", "arrays"])
 some_fail = st.frozensets(st.integers(0, N - 1), max_size=N - 1)
 
 

@@ -1,0 +1,77 @@
+"""Files that are elsewhere: addresses that fsspec opens.
+
+    filesystem, paths = opened("memory://measurements", {})
+
+pyarrow opens those of some systems itself (`s3://`, `gs://`). For all others, and if there are
+`storage_options`, it reads through fsspec. A connection is not sent to worker processes: fsspec
+connects again where a filesystem arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, MissingExtraError, describe
+
+__all__ = ["opened"]
+
+_OF_PYARROW = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
+"""What pyarrow opens itself."""
+
+
+def opened(
+    paths: str | Sequence[str], storage_options: Mapping[str, Any] | None
+) -> tuple[Any, Any] | None:
+    """The filesystem of addresses, and the paths there; None if pyarrow opens them itself.
+
+    Args:
+        paths: a path or an address, or several.
+        storage_options: of the filesystem; None: nothing is to be said.
+
+    Raises:
+        MissingExtraError: if fsspec, or what it needs for these addresses, is not installed.
+        InvalidDataError: for addresses of several systems, or of one that fsspec does not know.
+        InvalidArgumentError: for `storage_options` that are no dict, or of paths on this machine.
+    """
+    given = [paths] if isinstance(paths, str) else list(paths)
+    schemes = sorted({path.partition("://")[0] if "://" in path else "" for path in given})
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise InvalidArgumentError(
+            f"storage_options is {describe(storage_options)}; expected a dict of what fsspec's "
+            "filesystem takes, such as {'anon': True}."
+        )
+    if len(schemes) > 1:
+        raise InvalidDataError(
+            f"the paths are of several systems: {', '.join(map(repr, schemes))}; expected one. "
+            "Join datasets instead: keras_npbatch.concat([...])."
+        )
+    scheme = schemes[0] if schemes else ""
+    if not scheme:
+        if storage_options is not None:
+            raise InvalidArgumentError(
+                "storage_options were given for paths on this machine; expected addresses, such as "
+                "'s3://bucket/folder'."
+            )
+        return None
+    if scheme in _OF_PYARROW and storage_options is None:
+        return None
+    try:
+        import fsspec.core
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{scheme}:// needs fsspec, which is not installed. Install it: "
+            "pip install 'keras_npbatch[remote]'."
+        ) from error
+    try:
+        filesystem, first = fsspec.core.url_to_fs(given[0], **(storage_options or {}))
+    except ImportError as error:
+        raise MissingExtraError(f"{scheme}:// can't be opened by fsspec: {error}") from error
+    except ValueError as error:
+        raise InvalidDataError(
+            f"{scheme}:// can't be opened by fsspec: {error}. Expected an address of a system that "
+            "it knows: fsspec.available_protocols()."
+        ) from error
+    if isinstance(paths, str):
+        return filesystem, first
+    return filesystem, [filesystem._strip_protocol(path) for path in given]
