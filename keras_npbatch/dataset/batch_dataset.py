@@ -28,6 +28,7 @@ from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.work import Work
 from keras_npbatch.dataset.hints import FOLDS, METHODS, SPLIT, refuses_unknown_settings
+from keras_npbatch.dataset.html import html_of
 from keras_npbatch.dataset.members import refuse_fixed_member, refuse_hidden_members
 from keras_npbatch.dataset.settings import begin_dataset, described, settings_of
 from keras_npbatch.distributed.agreement import agree, agreed_seed
@@ -460,6 +461,10 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     def __repr__(self) -> str:
         """The data and the settings; a seed that was drawn is only in `seed`."""
         return described(core_of(self))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows; reading the first batch for it changes nothing."""
+        return html_of(self)
 
     # ---------------------------------------------------------------- workers
 

@@ -30,7 +30,7 @@ import keras_npbatch as npb
 images = np.zeros((100, 8, 8, 3), "uint8")
 labels = np.arange(100) % 3
 rows = [[1.0, 2.0]] * 100
-names = [f"{number}.png" for number in range(100)]
+names = [f"{number}.npy" for number in range(100)]
 tokens = [np.arange(1, 2 + number % 5) for number in range(100)]
 series = np.sin(np.arange(500.0))
 data = npb.ArrayDataset(images, labels, seed=0)
@@ -134,7 +134,9 @@ GALLERY: dict[str, list[Mistake]] = {
             "the model; expected an array. Texts: `np.asarray(x)`. Files, one a sample: "
             "`keras_npbatch.sources.Files(x, read)`, with a function that reads one.",
             "Say how a file is read; see [images and files](files.md).",
-            "npb.ArrayDataset(npb.sources.Files(names, np.load, shape=(8, 8, 3)), labels)",
+            "for name, image in zip(names, images, strict=True):\n"
+            "    np.save(name, image)\n"
+            "npb.ArrayDataset(npb.sources.Files(names, np.load), labels)",
         ),
         Mistake(
             "A generator",
