@@ -130,10 +130,11 @@ def _draw_pictures(
 
 
 def _as_colours(leaf: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Values from 0 to 1: bytes by 255, floats from 0 to 1 as they are, others by their range."""
+    """Values from 0 to 1: bytes by 255, values from 0 to 1 as they are, others by their range."""
     values = np.nan_to_num(leaf.astype(np.float64))
     least, most = float(values.min()), float(values.max())
-    if leaf.dtype == np.uint8 or (least >= 0 and 1 < most <= 255 and leaf.dtype.kind == "f"):
+    are_bytes = leaf.dtype == np.uint8 or (least >= 0 and 128 <= most <= 255)
+    if are_bytes:  # or were bytes, and are floats now
         values = values / 255
     elif least < 0 or most > 1:
         values = (values - least) / max(most - least, 1e-12)

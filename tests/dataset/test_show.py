@@ -36,7 +36,7 @@ def texts_of(figure):
     ]
 
 
-@pytest.mark.parametrize("form", ["bytes", "floats", "grey", "matrix", "signed"])
+@pytest.mark.parametrize("form", ["bytes", "floats", "grey", "matrix", "signed", "sixteen"])
 def test_images_come_in_a_grid_with_their_labels(form):
     images = {
         "bytes": IMAGES,
@@ -44,6 +44,7 @@ def test_images_come_in_a_grid_with_their_labels(form):
         "grey": IMAGES[..., :1],
         "matrix": IMAGES[..., 0],
         "signed": IMAGES.astype(int) * 4 - 300,
+        "sixteen": IMAGES / 16,
     }[form]
     data = npb.ArrayDataset(images, LABELS, batch_size=20, seed=0)
     axes = axes_of(npb.show(data, 10))
@@ -54,7 +55,7 @@ def test_images_come_in_a_grid_with_their_labels(form):
         seen = np.asarray(each.images[0].get_array(), float)
         expected = images[row].astype(float)
         expected = expected[..., 0] if form == "grey" else expected
-        if form == "signed":
+        if form in ("signed", "sixteen"):
             expected = (expected - images[rows].min()) / np.ptp(images[rows])
         elif form != "floats":
             expected = expected / 255
