@@ -27,6 +27,7 @@ __all__ = [
     "errors",
     "mix",
     "samplers",
+    "show",
     "sources",
     "testing",
     "to_tf_dataset",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from keras_npbatch.dataset.batch_dataset import BatchDataset
     from keras_npbatch.dataset.joined_dataset import concat, mix
     from keras_npbatch.dataset.sample_dataset import SampleDataset
+    from keras_npbatch.dataset.show import show
     from keras_npbatch.dataset.zipped_dataset import zip_datasets as zip  # noqa: A004, F401  # its public name
     from keras_npbatch.plan.shard import Shard
     from keras_npbatch.tf_data.dataset import to_tf_dataset
@@ -52,6 +54,7 @@ _MODULE_OF = {
     "each": "keras_npbatch.batches.each",
     "concat": "keras_npbatch.dataset.joined_dataset",
     "mix": "keras_npbatch.dataset.joined_dataset",
+    "show": "keras_npbatch.dataset.show",
     "to_tf_dataset": "keras_npbatch.tf_data.dataset",
 }
 

@@ -47,7 +47,7 @@ class InvalidArgumentError(KerasNpBatchError, ValueError):
 
 
 class UnknownSettingError(InvalidArgumentError, TypeError):
-    """A dataset was given a setting that does not exist; the message says what to write."""
+    """There is no such setting or argument; the message says what to write."""
 
 
 class InvalidDataError(KerasNpBatchError, ValueError):

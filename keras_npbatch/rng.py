@@ -12,7 +12,10 @@ than what many functions do with a sample. So one is made for an epoch, and hash
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from typing import Any
 
@@ -32,6 +35,7 @@ __all__ = [
     "mixed",
     "sample_generators",
     "seed_sequence",
+    "untouched",
 ]
 
 
@@ -154,3 +158,18 @@ def check_seed(seed: Any) -> int:
             "with seed=None draws one from NumPy's global state."
         )
     return number
+
+
+@contextmanager
+def untouched() -> Iterator[None]:
+    """Restore the global generators after the block, which may use them."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # it is what is saved
+    torch = sys.modules.get("torch")
+    of_torch = None if torch is None else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        if torch is not None:
+            torch.set_rng_state(of_torch)

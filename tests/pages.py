@@ -3,6 +3,8 @@
 - A `text` block right after a Python block is what it prints; `...` in it stands for anything.
 - `<!-- excerpt of examples/jax_fit.py -->` before a Python block: its lines are in that program, in
   this order, and the tests of that program run them.
+- `<!-- mistake -->` before a Python block: it raises what the `text` block after it says; see
+  tests/mistakes/gallery.py.
 - `<!-- not run: REASON -->` before a Python block: it can't run in the tests; see `NOT_RUN`.
 """
 
@@ -42,6 +44,7 @@ class Block(NamedTuple):
     """What it prints, where the page shows it."""
     excerpt_of: str | None
     not_run: str | None
+    is_mistake: bool
 
 
 def name_of(page: Path) -> str:
@@ -62,6 +65,7 @@ def blocks(page: Path) -> list[Block]:
                 output=match["output"],
                 excerpt_of=after("excerpt of ", mark),
                 not_run=after("not run: ", mark),
+                is_mistake=mark == "mistake",
             )
         )
     return found

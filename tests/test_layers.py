@@ -14,7 +14,7 @@ import keras_npbatch
 
 PACKAGE = Path(keras_npbatch.__file__).parent
 
-GROUND = ["arguments", "errors", "rng", "tree"]
+GROUND = ["arguments", "errors", "progress", "rng", "tree"]
 ROOMS = [
     "samplers",
     "plan",
@@ -173,6 +173,7 @@ def test_only_the_package_itself_may_import_lazily_from_above() -> None:
         "dataset.batch_dataset",
         "dataset.joined_dataset",
         "dataset.sample_dataset",
+        "dataset.show",
         "dataset.zipped_dataset",
         "errors",
         "plan.shard",

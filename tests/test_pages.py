@@ -50,6 +50,12 @@ def test_every_block_is_found(page):
     assert not any(block.output for block in found if block.excerpt_of or block.not_run)
 
 
+def test_mistakes_are_on_their_own_page():
+    """Elsewhere a block that raises would hide what is wrong with a page."""
+    with_mistakes = {block.page for page in PAGES for block in blocks(page) if block.is_mistake}
+    assert with_mistakes == {"docs/mistakes.md"}
+
+
 def test_the_blocks_that_do_not_run_have_a_reason():
     marks = [
         line

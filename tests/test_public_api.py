@@ -29,6 +29,7 @@ PUBLIC = [
     "errors",
     "mix",
     "samplers",
+    "show",
     "sources",
     "testing",
     "to_tf_dataset",

@@ -65,9 +65,11 @@ class ArrayCore(Core):
         **settings: Any,
     ) -> None:
         if isinstance(sample_weight, Number):
+            is_size = isinstance(sample_weight, int) and sample_weight > 1
             raise InvalidArgumentError(
                 f"sample_weight, the third argument, is {describe(sample_weight)}; expected an "
-                "array of weights. Settings are given by name: batch_size=32."
+                f"array of weights. Settings are given by name: batch_size="
+                f"{sample_weight if is_size else 32}."
             )
         if sample_weight is not None and settings.get("class_weight") is not None:
             raise InvalidArgumentError(

@@ -18,6 +18,7 @@ again for the next one, and no more than one is held besides the batch.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any, NoReturn
 
 import numpy as np
@@ -257,7 +258,9 @@ def _is_plain_list(value: Any) -> bool:
     """Whether it is a list of Python's numbers or strings, or of such: an array, no nesting."""
     if type(value) is not list:
         return False
-    return all(type(item) in _PLAIN or _is_plain_list(item) for item in value)
+    return all(
+        type(item) in _PLAIN or isinstance(item, IntEnum) or _is_plain_list(item) for item in value
+    )
 
 
 def _as_array(leaf: Any) -> npt.NDArray[Any] | None:
@@ -275,6 +278,8 @@ def _as_array(leaf: Any) -> npt.NDArray[Any] | None:
             return np.array(leaf, dtype)
         except OverflowError:  # a whole number of more than 64 bits
             return None
+    if isinstance(leaf, IntEnum):
+        return _as_array(int(leaf))
     if isinstance(leaf, str | bytes):
         text = np.empty((), object)
         text[()] = str(leaf) if isinstance(leaf, str) else bytes(leaf)  # not one of NumPy's

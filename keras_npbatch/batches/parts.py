@@ -46,17 +46,24 @@ def unpack(batch: Tree, told_by: str) -> Parts:
     Raises:
         InvalidBatchError: if it is None, or a tuple or list of zero or more than three parts.
     """
+    remedy = "Wrap several inputs into one: ((x1, x2), y)."
     if isinstance(batch, tuple | list):
         if 1 <= len(batch) <= 3:
             return Parts(*batch)
         came = f"a {type(batch).__name__} of {len(batch)}"
+        if isinstance(batch, list) and batch and not told_by.startswith("load_sample"):
+            remedy = (
+                "Samples are put together with np.stack, each part by itself; a SampleDataset does "
+                "that, of samples that its load_sample(row) returns. Several inputs are one part: "
+                "((x1, x2), y)."
+            )
     elif batch is not None:
         return Parts(batch)
     else:
-        came = "None"
+        came, remedy = "None", "Is there a `return` at its end?"
     raise InvalidBatchError(
         f"{told_by} returned {came}; expected x, (x,), (x, y) or (x, y, sample_weight), each an "
-        "array or a nesting of arrays. Wrap several inputs into one: ((x1, x2), y)."
+        f"array or a nesting of arrays. {remedy}"
     )
 
 

@@ -29,6 +29,10 @@ from keras_npbatch.tree import Tree
 __all__ = ["Transform", "is_layer", "name_of", "wants_rng"]
 
 
+_TARGETS = ("y", "label", "labels", "target", "targets")
+"""Names of a second parameter that is meant to be a part of the batch."""
+
+
 class Transform:
     """A checked function of a batch, called the way its signature asks for.
 
@@ -131,6 +135,12 @@ def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
     takes_rng = len(positional) > 1 and (
         positional[1].name == "rng" or positional[1].default is inspect.Parameter.empty
     )
+    if takes_rng and positional[1].name in _TARGETS:
+        raise InvalidArgumentError(
+            f"{name} takes the parameters {signature}; expected {name}({argument}) or "
+            f"{name}({argument}, rng): the second argument is a random generator. Take the "
+            f"{argument} apart in it: {positional[0].name}, {positional[1].name} = {argument}."
+        )
     try:
         signature.bind(*[None] * (1 + takes_rng))
     except TypeError:

@@ -192,10 +192,16 @@ def _steps(until: Any, lengths: list[int]) -> int:
 
 
 def _check(datasets: tuple[Any, ...], names: tuple[str, ...] | None) -> None:
-    if len(datasets) < 2 or (names is None and len(datasets) > 3):
+    if len(datasets) == 1 and isinstance(datasets[0], list | tuple):
         raise InvalidArgumentError(
-            f"zip was given {len(datasets)} datasets; expected two or three, zip(a, b), or any "
-            "number by name: zip(labelled=a, unlabelled=b)."
+            f"zip was given a {type(datasets[0]).__name__}; expected datasets one by one: "
+            "zip(a, b), or by name: zip(labelled=a, unlabelled=b)."
+        )
+    if len(datasets) < 2 or (names is None and len(datasets) > 3):
+        several = "s" if len(datasets) != 1 else ""
+        raise InvalidArgumentError(
+            f"zip was given {len(datasets)} dataset{several}; expected two or three, zip(a, b), "
+            "or any number by name: zip(labelled=a, unlabelled=b)."
         )
     shards = []
     for index, dataset in enumerate(datasets):

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
+from keras_npbatch.arguments import refuses_unknown_arguments
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.work import Work
-from keras_npbatch.dataset.hints import METHODS, refuses_unknown_settings
+from keras_npbatch.dataset.hints import FOLDS, METHODS, SPLIT, refuses_unknown_settings
+from keras_npbatch.dataset.html import html_of
 from keras_npbatch.dataset.members import refuse_fixed_member, refuse_hidden_members
 from keras_npbatch.dataset.settings import begin_dataset, described, settings_of
 from keras_npbatch.distributed.agreement import agree, agreed_seed
@@ -265,6 +267,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         core.be_shard(shard, seed)
         return part
 
+    @refuses_unknown_arguments(SPLIT)
     def split(
         self,
         *fractions: float,
@@ -331,6 +334,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         plans = divided(core.plan, fractions, seed, stratify=stratify, groups=groups, by=by)
         return tuple(_part_of(self, plan) for plan in plans)
 
+    @refuses_unknown_arguments(FOLDS)
     def folds(
         self,
         k: int | None = None,
@@ -473,6 +477,10 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         """The data and the settings; a seed that was drawn is only in `seed`."""
         return described(core_of(self))
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows; reading the first batch for it changes nothing."""
+        return html_of(self)
+
     # ---------------------------------------------------------------- workers
 
     @property
@@ -570,7 +578,7 @@ def _warn_of_drawing(core: Core) -> None:
             f"the transform of the {core.name} draws random numbers, and every part "
             "of a split applies it, validation too. If it is augmentation, give it as "
             "augment=, which training alone applies.",
-            stacklevel=3,
+            stacklevel=4,  # where the user calls `split` or `folds`
         )
 
 

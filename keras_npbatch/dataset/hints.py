@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from keras_npbatch.arguments import advice_on, told_of_unknown
 from keras_npbatch.errors import InvalidArgumentError, UnknownSettingError, describe
 
-__all__ = ["METHODS", "SETTINGS", "refuses_unknown_settings"]
+__all__ = ["FOLDS", "METHODS", "SETTINGS", "SPLIT", "refuses_unknown_settings"]
 
 _Init = TypeVar("_Init", bound=Callable[..., None])
 
@@ -101,7 +101,47 @@ SETTINGS = {
     "labels": "Write y=labels, the second argument of an ArrayDataset.",
     "targets": "Write y=targets, the second argument of an ArrayDataset.",
 }
-"""Names of other libraries for a setting, with the advice; `{value}` is the value given."""
+"""Names of other libraries for a setting, with the advice; see `advice_on`."""
+
+_SHUFFLE = "Leave it out: which part a row is in depends on seed= alone, and each part is shuffled."
+_SPLIT_SEED = "Write seed={value}."
+_STRATIFY = "Write stratify=labels."
+
+SPLIT = {
+    # scikit-learn
+    "test_size": "Write train, test = dataset.split({rest}).",
+    "train_size": "Write train, test = dataset.split({value}).",
+    "n_splits": "For a cross-validation, write dataset.folds({value}).",
+    "shuffle": _SHUFFLE,
+    "random_state": _SPLIT_SEED,
+    # Keras, torch and others
+    "validation_split": "Write train, validation = dataset.split({rest}).",
+    "val_split": "Write train, validation = dataset.split({rest}).",
+    "subset": "Write train, validation = dataset.split(0.8).",
+    "left_size": "Write train, test = dataset.split({value}).",
+    "right_size": "Write train, test = dataset.split({rest}).",
+    "lengths": "Write split(0.8, 0.1, 0.1): the fraction of each part, an argument of its own.",
+    "fractions": "Write split(0.8, 0.1, 0.1): the fraction of each part, an argument of its own.",
+    "generator": "Write seed=N.",
+    "labels": _STRATIFY,
+    "y": _STRATIFY,
+    "stratify_by_column": _STRATIFY,
+}
+"""Names of other libraries for an argument of `split`, with the advice."""
+
+FOLDS = {
+    "n_splits": "Write k={value}.",
+    "n_folds": "Write k={value}.",
+    "num_folds": "Write k={value}.",
+    "cv": "Write k=N, or by= with a splitter of scikit-learn.",
+    "n_repeats": "Write folds(k, seed=N) with several seeds.",
+    "test_size": "Write k=N: each fold has 1 / k of the rows to validate on.",
+    "shuffle": _SHUFFLE,
+    "random_state": _SPLIT_SEED,
+    "labels": _STRATIFY,
+    "y": _STRATIFY,
+}
+"""Names of other libraries for an argument of `folds`, with the advice."""
 
 METHODS = {
     # tf.data.Dataset, grain
@@ -161,7 +201,8 @@ def refuses_unknown_settings(init: _Init) -> _Init:
         unknown = {key: value for key, value in settings.items() if key not in parameters}
         if unknown:
             known = [key for key in parameters if key != "self"]
-            raise UnknownSettingError(_unknown(name, unknown, known))
+            advice = [_advice_on(key, value, known) for key, value in unknown.items()]
+            raise UnknownSettingError(told_of_unknown(name, "setting", unknown, known, advice))
         if len(args) >= len(by_position):
             raise InvalidArgumentError(
                 f"{name} was given {describe(args[len(by_position) - 1])} after "
@@ -173,23 +214,9 @@ def refuses_unknown_settings(init: _Init) -> _Init:
     return checked  # type: ignore[return-value]  # the same signature
 
 
-def _unknown(name: str, unknown: Mapping[str, Any], known: Iterable[str]) -> str:
-    told_of = ", ".join(unknown)
-    plural = "s" if len(unknown) > 1 else ""
-    text = f"{name} has no setting{plural} {told_of}."
-    hints = [_hint(key, value, known) for key, value in unknown.items()]
-    if None in hints:
-        text += f" Expected {', '.join(known)}."
-    return " ".join([text, *dict.fromkeys(hint for hint in hints if hint)])
-
-
-def _hint(key: str, value: Any, known: Iterable[str]) -> str | None:
+def _advice_on(key: str, value: Any, known: Iterable[str]) -> str | None:
     if key == "num_samples":
         return "It counts the rows of its arrays: select the rows, or leave num_samples out."
-    if key in SETTINGS:
-        if SETTINGS[key] is _DROP and not value:
-            return "Leave it out: remainder='keep' is the default."
-        shown = value if type(value) in (int, float, bool) else "N"
-        return SETTINGS[key].format(value=shown)
-    near = get_close_matches(key.lower(), known, n=1)
-    return f"Did you mean {near[0]}?" if near else None
+    if SETTINGS.get(key) is _DROP and not value:
+        return "Leave it out: remainder='keep' is the default."
+    return advice_on(key, value, known, SETTINGS)

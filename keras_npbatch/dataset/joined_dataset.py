@@ -7,8 +7,9 @@ model.fit(train, epochs=10)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.joined import JoinedCore, Origin, joined_core_of
@@ -106,9 +107,30 @@ class JoinedDataset(BatchDataset):
         return joined_core_of(self).origin(rows)
 
 
+_Function = TypeVar("_Function", bound=Callable[..., JoinedDataset])
+
+
+def _takes_a_list(function: _Function) -> _Function:
+    """Make a function of a list of datasets say what to write to those who give them singly."""
+
+    @functools.wraps(function)
+    def checked(*datasets: Any, **settings: Any) -> JoinedDataset:
+        if datasets and isinstance(datasets[0], Batches):
+            name = function.__name__
+            weights = ", weights=[0.7, 0.3]" if name == "mix" else ""
+            several = "datasets one by one" if len(datasets) > 1 else "a dataset"
+            raise InvalidArgumentError(
+                f"{name} was given {several}; expected a list of datasets: {name}([a, b]{weights})."
+            )
+        return function(*datasets, **settings)
+
+    return checked  # type: ignore[return-value]  # the same signature
+
+
+@_takes_a_list
 def mix(
     datasets: Sequence[BatchDataset],
-    weights: Sequence[float],
+    weights: Sequence[float] | None = None,
     *,
     until: Until = "first",
     **settings: Any,
@@ -159,6 +181,7 @@ def mix(
     return JoinedDataset(datasets, weights=weights, until=until, **settings)
 
 
+@_takes_a_list
 def concat(datasets: Sequence[BatchDataset], **settings: Any) -> JoinedDataset:
     """Join datasets to one: each of their samples once an epoch.
 

@@ -16,11 +16,11 @@ from keras_npbatch.batches.memory_size import in_words
 from keras_npbatch.distributed.agreement import agreed_seed
 from keras_npbatch.distributed.rank import find_shard, has_others
 from keras_npbatch.plan.shard import Shard
-from keras_npbatch.samplers.own import is_plain
+from keras_npbatch.samplers.own import is_plain, order_setting
 from keras_npbatch.workers.executor import check_max_queue_size, check_timeout, check_workers
 from keras_npbatch.workers.systems import check_start_method
 
-__all__ = ["begin_dataset", "described", "settings_of"]
+__all__ = ["begin_dataset", "described", "settings_of", "settings_told"]
 
 _LEAVES_TOLD = 8
 """Maximum number of leaves in a `repr`."""
@@ -94,6 +94,33 @@ def described(core: Core) -> str:
         f"{changes}, {order}, seed={seed}{shard}, workers={workers.workers}{kind}, "
         f"next epoch {core.clock.epoch}{', endless' if core.endless else ''}>"
     )
+
+
+def settings_told(core: Core) -> dict[str, str]:
+    """The data and the settings as a table: names, and values in words."""
+    plan, workers = core.plan, core.settings
+    assert workers is not None
+    found: dict[str, Any] = {}
+    if core.has_rows:
+        found["samples"] = plan.num_samples
+        found["part of the data"] = None if plan.selection is None else plan.selection.described
+        found["batches"] = f"{plan.num_batches} of {plan.batch_size} (remainder={plan.remainder!r})"
+        found["order"] = order_setting(plan.sampler)
+        found["seed"] = plan.seed if core.has_own_seed else f"{plan.seed} (drawn)"
+    else:
+        found["batches"] = plan.num_batches
+    for index, dataset in enumerate(core.datasets):
+        found[f"datasets[{index}]"] = repr(dataset)
+    for setting, function in (("transform", core.transform), ("augment", core.augment)):
+        found[setting] = None if function is None else function.name
+    weights = core.class_weight
+    found["class_weight"] = None if weights is None else weights.pairs
+    found["cache"] = None if core.cache is None else in_words(core.cache.most_bytes)
+    found["shard"] = plan.shard if core.is_part else None
+    kind = "processes" if workers.use_multiprocessing else "threads"
+    found["workers"] = f"{workers.workers} {kind}" if workers.workers else "none"
+    found["next epoch"] = f"{core.clock.epoch}{', endless' if core.endless else ''}"
+    return {name: str(value) for name, value in found.items() if value is not None}
 
 
 def _data(core: Core) -> str:

@@ -137,9 +137,10 @@ def zip_datasets(
         InvalidArgumentError: for fewer than two datasets, or datasets with different shards.
     """
     if datasets and named:
+        several = "s" if len(datasets) > 1 else ""
         raise InvalidArgumentError(
-            f"zip was given {len(datasets)} datasets and {', '.join(named)} by name; expected all "
-            "of them by name, or none."
+            f"zip was given {len(datasets)} dataset{several} and {', '.join(named)} by name; "
+            "expected all of them by name, or none."
         )
     return ZippedDataset(
         datasets or named,

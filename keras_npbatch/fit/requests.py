@@ -19,6 +19,7 @@ from keras_npbatch.batches.loader import Batches
 from keras_npbatch.errors import AmbiguousCallError, UnsupportedArgumentError, describe
 from keras_npbatch.fit.call import Call
 from keras_npbatch.plan.plan import Kind
+from keras_npbatch.samplers.mixture import Mixture
 from keras_npbatch.samplers.own import is_plain, order_setting
 
 __all__ = [
@@ -104,10 +105,14 @@ def reads_in_order(core: Core, call: Call | None) -> bool:
             "False for the order of the data. Leave it out for the dataset's own order."
         )
     if not shuffle and not is_plain(core.plan.sampler):
+        whose = f"whose {order_setting(core.plan.sampler)} decides the order"
+        instead = "make the dataset with shuffle=False instead of the sampler"
+        if isinstance(core.plan.sampler, Mixture) or not core.has_rows:
+            whose = "whose datasets are each read in their own order"
+            instead = "make these datasets with shuffle=False"
         raise UnsupportedArgumentError(
-            f"fit(shuffle=False) was given with the dataset ({core.name}), whose "
-            f"{order_setting(core.plan.sampler)} decides the order; expected no shuffle. Leave it "
-            "out, or make the dataset with shuffle=False instead of the sampler."
+            f"fit(shuffle=False) was given with the dataset ({core.name}), {whose}; expected no "
+            f"shuffle. Leave it out, or {instead}."
         )
     return core.plan.shuffle and not shuffle
 

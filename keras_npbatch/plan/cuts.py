@@ -122,7 +122,7 @@ def _tell(had: npt.NDArray[Any], wanted: npt.NDArray[Any], names: Sequence[Any],
         f"{what} keeps groups together, so its parts can't be as asked: part {part} has "
         f"{int(had[part, number])} rows{of_class}, and {wanted[part, number]:.1f} would be its "
         "share. More and smaller groups come closer.",
-        stacklevel=6,  # where the user calls `split` or `folds`
+        stacklevel=7,  # where the user calls `split` or `folds`
     )
 
 

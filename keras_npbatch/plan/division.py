@@ -114,23 +114,24 @@ def _cut(
 ) -> list[Rows]:
     """The rows of each part."""
     rows = every_row(plan.available)
-    codes = _labels(plan, stratify, f"stratify of {call}", rows)
+    codes = _labels(plan, stratify, f"labels (stratify=) of {call}", rows)
     of_groups = _labels(plan, groups, f"groups of {call}", rows)
     if codes is not None and len(codes[1]) < 2:
         raise InvalidArgumentError(
-            f"stratify of {call} has one class, {codes[1][0]!r}; expected at least two. Leave it "
-            "out."
+            f"labels (stratify=) of {call} are all of one class, {codes[1][0]!r}; expected at "
+            "least two. Leave stratify out."
         )
     if of_groups is not None:
         if len(of_groups[1]) == len(rows) > 1:
             raise InvalidArgumentError(
-                f"groups of {call} has {len(rows)} groups of one row each; expected groups of "
-                "several rows. Without groups, rows are divided one by one."
+                f"groups of {call} have one row each ({len(rows)} groups); expected several rows "
+                "in a group. Without groups, rows are divided one by one."
             )
         if len(of_groups[1]) < len(shares):
+            count = len(of_groups[1])
             raise InvalidArgumentError(
-                f"groups of {call} has {len(of_groups[1])} groups for {len(shares)} parts; "
-                "expected at least one for each."
+                f"{call} was given {count} group{'s' if count > 1 else ''} for {len(shares)} "
+                "parts; expected at least one for each."
             )
     if codes is not None and call == "folds" and of_groups is None:
         fewest = np.bincount(codes[0])
@@ -179,7 +180,7 @@ def _by(plan: Plan, by: Any, stratify: Any, groups: Any, call: str) -> list[tupl
         )
     rows = every_row(plan.available)
     given = []
-    for what, each in ((f"stratify of {call}", stratify), (f"groups of {call}", groups)):
+    for what, each in ((f"labels (stratify=) of {call}", stratify), (f"groups of {call}", groups)):
         if each is not None:
             each = np.asarray(each)
             check_length(len(each) if each.ndim else 1, plan.num_rows, what)

@@ -255,8 +255,8 @@ def shares_of(fractions: Sequence[Any]) -> list[Fraction]:
     given = f"split({', '.join(map(str, fractions))})"
     if not 2 <= len(shares) <= _MOST_PARTS:
         raise InvalidArgumentError(
-            f"{given} makes {len(shares)} parts; expected two to {_MOST_PARTS}: at least one "
-            "fraction, the rest is a part of its own."
+            f"{given} makes {len(shares)} part{'s' if len(shares) > 1 else ''}; expected two to "
+            f"{_MOST_PARTS}: at least one fraction, the rest is a part of its own."
         )
     if min(shares) < _SMALLEST:
         raise InvalidArgumentError(

@@ -59,13 +59,16 @@ class Walk:
         return np.concatenate(found)
 
     def places(self, number: int, start: int, stop: int, seed: int) -> Rows:
-        """Every position from `start` to `stop - 1` at which a sample stands."""
+        """Every position from `start` to `stop - 1` at which a sample stands, less `start`."""
         plan = self._with(seed)
         (row,) = plan.available.rows(np.array([number], np.int64)).tolist()
         epochs = range(start // self.epoch_size, -(-stop // self.epoch_size))
-        each = [plan.order(epoch).places(row) + epoch * self.epoch_size for epoch in epochs]
+        # Counted from `start`: in a late epoch, positions themselves may have more than 64 bits.
+        each = [
+            plan.order(epoch).places(row) + (epoch * self.epoch_size - start) for epoch in epochs
+        ]
         found = np.concatenate([np.empty(0, np.int64), *each])
-        return found[(found >= start) & (found < stop)]
+        return found[(found >= 0) & (found < stop - start)]
 
     def _with(self, seed: int) -> Plan:
         if self._index is None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.samplers.given import digest, smallest_integers, values_of
 from keras_npbatch.samplers.order import MAX_ROWS, Available, Order, Pieces, Rows, translated
 from keras_npbatch.samplers.permutation import permutation
@@ -56,6 +56,7 @@ class LengthBuckets(GivenSampler):
     cuts_batches = True
 
     def __init__(self, lengths: Any, batches_per_window: int = 1000) -> None:
+        _refuse_sequences(lengths)
         given = values_of(lengths, "lengths of LengthBuckets")
         is_float = given.dtype.kind == "f"
         if is_float:
@@ -88,6 +89,28 @@ class LengthBuckets(GivenSampler):
     def lengths_of(self, rows: Rows) -> Rows:
         """The length of each row."""
         return self._lengths[rows].astype(np.int64)
+
+
+def _refuse_sequences(given: Any) -> None:
+    """Refuse the sequences themselves.
+
+    Raises:
+        InvalidArgumentError: with the line that tells their lengths.
+    """
+    remedy = None
+    if hasattr(given, "lengths"):
+        remedy = "LengthBuckets(tokens.lengths)"
+    elif isinstance(given, np.ndarray) and given.ndim > 1 and given.shape[1] > 1:
+        remedy = "of rows that are padded with 0, LengthBuckets((tokens != 0).sum(axis=1))"
+    elif isinstance(given, list | tuple | np.ndarray) and len(given):
+        first = given[0]
+        if isinstance(first, str | bytes | list | tuple) or np.ndim(first):
+            remedy = "LengthBuckets([len(row) for row in tokens])"
+    if remedy is not None:
+        raise InvalidArgumentError(
+            f"lengths of LengthBuckets are {describe(given)}, the sequences themselves; expected "
+            f"the length of each: {remedy}."
+        )
 
 
 class _Buckets(Pieces):

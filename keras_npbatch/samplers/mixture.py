@@ -35,7 +35,7 @@ class Walked(Protocol):
         """The numbers of the samples at positions `start..stop-1`."""
 
     def places(self, number: int, start: int, stop: int, seed: int) -> Rows:
-        """Every position from `start` to `stop - 1` at which a sample stands."""
+        """Every position from `start` to `stop - 1` at which a sample stands, less `start`."""
 
 
 class Mixture(TableSampler):
@@ -112,4 +112,4 @@ class _Walking:
         index = int(np.searchsorted(self._ends, row, side="right"))
         start, stop = self._starts[index], self._stops[index]
         number = row - self._offset(index)
-        return index, self._walks[index].places(number, start, stop, self._seed) - start
+        return index, self._walks[index].places(number, start, stop, self._seed)

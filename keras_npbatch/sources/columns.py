@@ -55,7 +55,7 @@ class Codes:
     ) -> None:
         self.categories = list(categories)
         of = type(self.categories[0]) if self.categories else object
-        value = checked_value(value, np.dtype(object), path, of)
+        value = checked_value(value, np.dtype(object), path, of, self.categories)
         self.fill: Any = UNFILLED
         """The code of what is read in place of a missing category."""
         if value is not UNFILLED:

@@ -9,7 +9,7 @@ place is said around the data, in the same way for all, and not in an argument o
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -18,6 +18,9 @@ import numpy as np
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
 
 __all__ = ["UNFILLED", "Filled", "checked_value", "columns_filled", "unwrapped"]
+
+
+_CATEGORIES_TOLD = 3
 
 
 class _Unfilled(Enum):
@@ -49,7 +52,8 @@ class Filled:
             a new one, which gets the last code.
 
     Raises:
-        InvalidArgumentError: if `value` is None; or, from the dataset, if a column can't hold it.
+        InvalidArgumentError: if `value` is None.
+        InvalidDataError: for other data; or, from the dataset, if a column can't hold the value.
     """
 
     def __init__(self, data: Any, value: Any) -> None:
@@ -63,10 +67,35 @@ class Filled:
                 "Filled was given a Filled; expected a table or column. Give one of them a dict "
                 "with a value for each column."
             )
+        _refuse_no_table(data, value)
         self.data, self.value = data, value
 
     def __repr__(self) -> str:
         return f"Filled({describe(self.data)}, {self.value!r})"
+
+
+def _refuse_no_table(data: Any, value: Any) -> None:
+    """Refuse data that are neither a table nor a column, where they are easily told.
+
+    Raises:
+        InvalidDataError: with what to write instead.
+    """
+    if isinstance(data, Mapping | list | tuple):
+        remedy = "Put Filled around each part"
+        if isinstance(data, Mapping):
+            remedy += ": {name: Filled(column, 0) for name, column in data.items()}"
+    elif isinstance(data, np.ndarray):
+        remedy = "In an array nothing can be missing"
+        if isinstance(data, np.ma.MaskedArray):
+            remedy = f"Fill the array: data.filled({value!r})"
+        elif data.dtype.kind in "fc":
+            remedy += f", but numbers may be NaN: np.nan_to_num(data, nan={value!r})"
+    else:
+        return
+    raise InvalidDataError(
+        f"Filled was given {describe(data)}; expected a table or column of pandas, polars, Arrow, "
+        f"Parquet or `datasets`. {remedy}."
+    )
 
 
 def unwrapped(leaf: Any) -> tuple[Any, Any]:
@@ -103,7 +132,13 @@ class _Perhaps:
         self.value = value
 
 
-def checked_value(value: Any, dtype: np.dtype[Any], path: str, of: type = object) -> Any:
+def checked_value(
+    value: Any,
+    dtype: np.dtype[Any],
+    path: str,
+    of: type = object,
+    categories: Sequence[Any] = (),
+) -> Any:
     """The value as a column of `dtype` holds it.
 
     Args:
@@ -111,6 +146,7 @@ def checked_value(value: Any, dtype: np.dtype[Any], path: str, of: type = object
         dtype: the dtype of the column.
         path: of the leaf, for messages.
         of: for objects, their type.
+        categories: those of the column, if it is one of categories.
 
     Returns:
         The value, or `UNFILLED` if it was given for the whole table and is nothing for this column.
@@ -130,6 +166,14 @@ def checked_value(value: Any, dtype: np.dtype[Any], path: str, of: type = object
         return np.array(given, f"{dtype.kind}8").astype(dtype)[()] if is_time else given
     if is_for_all:
         return UNFILLED
+    if categories:
+        some = ", ".join(map(repr, categories[:_CATEGORIES_TOLD]))
+        more = ", ..." if len(categories) > _CATEGORIES_TOLD else ""
+        raise InvalidDataError(
+            f"{path} is to be filled with {describe(given)}, and is a column of categories "
+            f"({some}{more}); expected one of them, or a new one: {expected}. It is read as its "
+            "code."
+        )
     raise InvalidDataError(
         f"{path} is to be filled with {describe(given)}; expected {expected}, since its dtype is "
         f"{dtype}."

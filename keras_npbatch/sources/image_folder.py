@@ -17,12 +17,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.arguments import whole_number
+from keras_npbatch.arguments import refuses_unknown_arguments, whole_number
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.sources.decoding import CHANNELS, INTERPOLATIONS, Decoding, chosen_decoder
 from keras_npbatch.sources.files import Files
 from keras_npbatch.sources.image_index import index_images
 from keras_npbatch.sources.paths import Paths
+from keras_npbatch.sources.words import IMAGE_FOLDER
 
 __all__ = ["ImageFolder", "Images"]
 
@@ -100,6 +101,7 @@ class ImageFolder:
         MissingExtraError: if Pillow is not installed.
     """
 
+    @refuses_unknown_arguments(IMAGE_FOLDER)
     def __init__(
         self,
         path: str | PathLike[str],

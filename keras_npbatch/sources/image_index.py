@@ -92,7 +92,7 @@ def index_images(
             f"{path!r} has images that are left out ({counted}): only files that end with "
             f"{_listed(FORMATS)} are read. Convert them, or read them with "
             "keras_npbatch.sources.Files.",
-            stacklevel=3,
+            stacklevel=4,
         )
     if is_inferred:
         numbers = np.repeat(np.arange(len(names), dtype=np.int32), [len(each) for each in found])

@@ -113,6 +113,11 @@ class Parquet:
                 "Parquet files, or of a folder of them; of a pattern: "
                 "`sorted(glob.glob(pattern))`."
             ) from error
+        if not found.files:
+            raise InvalidDataError(
+                f"{describe(given)} has no Parquet file; expected the path of one, or of a folder "
+                "of them. Check the path, or what was written to it."
+            )
         self._groups = row_groups_in(found, "Parquet(paths)")
         names = self._groups.names if columns is None else list(columns)
         self._names = self._checked(names)
@@ -147,6 +152,21 @@ class Parquet:
 
     def __len__(self) -> int:
         return int(self._groups.starts[-1])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """A column as an array, such as the labels that a sampler or a split asks for.
+
+        Raises:
+            InvalidDataError: for several columns: they would be read as a whole.
+        """
+        if not self._is_column:
+            raise InvalidDataError(
+                f"the Parquet files have the columns {', '.join(map(repr, self._names))}; expected "
+                f"one: data[{self._names[0]!r}]."
+            )
+        source = parquet_source(self, "the column")
+        assert source is not None
+        return source.read(np.arange(len(self)), np.empty).astype(dtype or source.dtype, copy=False)
 
     def __getitem__(self, names: str | Sequence[str]) -> Parquet:
         if isinstance(names, str):

@@ -16,12 +16,13 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.arguments import whole_number
+from keras_npbatch.arguments import refuses_unknown_arguments, whole_number
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe, describe_rows
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
 from keras_npbatch.sources.sequences import Sequences, sequences_of
 from keras_npbatch.sources.source import Empty, Source
+from keras_npbatch.sources.words import RAGGED
 
 __all__ = ["Ragged", "ragged_source", "ragged_sources"]
 
@@ -73,6 +74,7 @@ class Ragged:
 
     chunk_rows: int | None = None
 
+    @refuses_unknown_arguments(RAGGED)
     def __init__(
         self,
         data: Any,
@@ -291,6 +293,13 @@ def _checked(pad_value: Any, dtype: np.dtype[Any]) -> Any:
             is_kept = bool(found == given)
     except (TypeError, ValueError, OverflowError):
         is_kept = False
+    if not is_kept and dtype.kind in "US":
+        raise InvalidArgumentError(
+            f"the time steps of Ragged are words (dtype {dtype}), and pad_value is "
+            f"{describe(pad_value)}; expected numbers, or a word to pad with. Turn words into "
+            "numbers first, for example with keras.layers.StringLookup; to keep them, write "
+            f"pad_value={'' if dtype.kind == 'U' else b''!r}."
+        )
     if not is_kept:
         raise InvalidArgumentError(
             f"pad_value is {describe(pad_value)}; expected a value that the dtype of the time "

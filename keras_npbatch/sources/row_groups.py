@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.progress import counted
 from keras_npbatch.sources.arrow import categories_in, chunks_of, refuse_nulls_of
 from keras_npbatch.sources.arrow_types import is_list, list_sizes
 from keras_npbatch.sources.pieces import starts_of
@@ -92,9 +93,11 @@ class RowGroups(ABC):
         """The categories of a column of dictionaries: this column is read once, in all groups."""
         if name not in self._categories:
             found: dict[Any, None] = {}
-            for number in range(len(self._places)):
-                chunks = chunks_of(self.read(number, [name]).column(name))
-                found.update(dict.fromkeys(categories_in(chunks)))
+            what = f"reading the categories of {name}"
+            with counted(range(len(self._places)), what) as groups:
+                for number in groups:
+                    chunks = chunks_of(self.read(number, [name]).column(name))
+                    found.update(dict.fromkeys(categories_in(chunks)))
             self._categories[name] = list(found)
         return self._categories[name]
 

@@ -9,8 +9,11 @@ whether they are an array, a memory map, a view with strides, a table or a datas
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.sources.arrays import array_source
@@ -103,6 +106,18 @@ def as_sources(tree: Tree, root: str) -> Tree:
             of samples: each would be read as an input of the model, by the rows within it.
     """
     if isinstance(tree, list) and len(tree) > _MOST_INPUTS_IN_A_LIST:
+        if all(isinstance(item, str | os.PathLike) for item in tree):
+            raise InvalidDataError(
+                f"{root} is a list of {len(tree)} paths or texts, which would be as many inputs of "
+                "the model; expected an array. Texts: "
+                f"`np.asarray({root})`. Files, one a sample: "
+                f"`keras_npbatch.sources.Files({root}, read)`, with a function that reads one."
+            )
+        if all(isinstance(item, int | float | np.number) for item in tree):
+            raise InvalidDataError(
+                f"{root} is a list of {len(tree)} numbers, which would be as many inputs of the "
+                f"model; expected an array. Write `np.asarray({root})`."
+            )
         raise InvalidDataError(
             f"{root} is a list of {len(tree)} items, which would be as many inputs of the model; "
             "expected arrays whose first dimension counts samples. Make one array of samples "
@@ -166,12 +181,28 @@ def num_rows(**trees: Tree) -> int:
         if rows != first:
             raise InvalidDataError(
                 f"{path} has {rows} rows, but {first_path} has {first}; expected the same number "
-                f"in every leaf. {_how_to_agree(trees)}"
+                f"in every leaf. {_how_to_agree(trees, path)}"
             )
     return int(first)
 
 
-def _how_to_agree(trees: Mapping[str, Tree]) -> str:
+def _how_to_agree(trees: Mapping[str, Tree], other: str) -> str:
+    windows = [
+        (path, source)
+        for root, tree in trees.items()
+        for path, source in leaves_with_paths(tree, root)
+        if isinstance(source, Windows)
+    ]
+    if windows:
+        (path, source), stride = windows[0], ""
+        if source.stride != 1:
+            stride = f", stride={source.stride}"
+        told = f"Windows({other}, length=1, offset={source.own_reach}{stride})"
+        return (
+            f"The rows of {path} are windows, not time steps. For the value right after each "
+            f"window, write keras_npbatch.sources.{told}; for a value that belongs to a window, "
+            "give an array with a row for each window."
+        )
     for root, tree in trees.items():
         if isinstance(tree, list):
             return (

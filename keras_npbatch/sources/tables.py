@@ -9,6 +9,7 @@ refused. A NaN in a column of floats is a value and passes, as does NaT in a col
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -130,8 +131,19 @@ def how_to_convert(leaf: Any, path: str) -> str:
         return f"Write its rows to a file: `datasets.Dataset.from_generator(lambda: iter({path}))`."
     if package == "keras_npbatch" and hasattr(leaf, "images"):
         return f"Pass its parts: `ArrayDataset({path}.images, {path}.labels)`."
+    if isinstance(leaf, str | os.PathLike):
+        return _how_to_read(os.fspath(leaf))
+    if hasattr(leaf, "__next__"):
+        return (
+            "It can only be iterated over. Put its samples into an array, or read them by their "
+            "rows: `SampleDataset(load_sample, num_samples=N)`."
+        )
+    if hasattr(leaf, "batches_for"):
+        return (
+            "It is a dataset already: give it to `fit` itself, or make another one of its arrays."
+        )
     is_rows = hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")
-    if is_rows and not isinstance(leaf, str | bytes | bytearray):
+    if is_rows and not isinstance(leaf, bytes | bytearray):
         return (
             f"Read it into an array, `np.asarray({path}[:])`, or by rows in a `BatchDataset`: "
             "`def load(self, rows): return np.stack([self.data[int(row)] for row in rows])`."
@@ -139,4 +151,34 @@ def how_to_convert(leaf: Any, path: str) -> str:
     return (
         "Dicts, tuples and lists are nesting, so turn a list of values into an array: "
         "`np.asarray(values)`."
+    )
+
+
+_READERS = {
+    ".npy": "np.load({path}, mmap_mode='r')",
+    ".npz": "np.load({path})['name']",
+    ".csv": "pandas.read_csv({path})",
+    ".parquet": "keras_npbatch.sources.Parquet({path})",
+    ".h5": "h5py.File({path})['name']",
+    ".hdf5": "h5py.File({path})['name']",
+    ".zarr": "zarr.open({path})['name']",
+}
+"""How files are read, by what their names end with."""
+
+
+def _how_to_read(path: str | bytes) -> str:
+    """What to write instead of the path of a file or folder."""
+    path = os.fsdecode(path)
+    shown, ending = repr(path), os.path.splitext(path)[1].lower()
+    if ending in _READERS:
+        return f"It is a path: give what it leads to, `{_READERS[ending].format(path=shown)}`."
+    if os.path.isdir(path):
+        return (
+            "It is the path of a folder. Of images: "
+            f"`folder = keras_npbatch.sources.ImageFolder({shown}, size=(128, 128))`, and "
+            "`ArrayDataset(folder.images, folder.labels)`."
+        )
+    return (
+        "Of a path, give what it leads to: read the file first, or one file a sample with "
+        "`keras_npbatch.sources.Files(paths, read)`. Turn texts into an array: `np.asarray(texts)`."
     )

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.arguments import whole_number
+from keras_npbatch.arguments import refuses_unknown_arguments, whole_number
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import is_mapped
 from keras_npbatch.sources.series import series_of
 from keras_npbatch.sources.source import Empty, Source, is_raw
+from keras_npbatch.sources.words import WINDOWS
 
 __all__ = ["Windows", "aligned", "aligned_leaves", "windows_source"]
 
@@ -73,6 +74,7 @@ class Windows:
 
     chunk_rows: int | None = None
 
+    @refuses_unknown_arguments(WINDOWS)
     def __init__(
         self,
         series: Any,
@@ -121,6 +123,11 @@ class Windows:
             f"sampling_rate={self._rate}, of {len(counts)} series)"
         )
         """What decides its rows, in words."""
+
+    @property
+    def stride(self) -> int:
+        """Time steps from the beginning of a window to that of the next."""
+        return self._stride
 
     @property
     def steps(self) -> Rows:

@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from keras_npbatch import rng
 from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError, describe
+from keras_npbatch.progress import counted
 from keras_npbatch.testing.findings import Finding, Report
 from keras_npbatch.testing.subject import memory
-from keras_npbatch.testing.subject.randomness import untouched
 
 if TYPE_CHECKING:
     from keras_npbatch.testing.rules.rule import Rule, Told
@@ -47,7 +48,7 @@ def check_dataset(
 
     Reads two epochs, and some batches several times, in threads and worker processes, and trains a
     small model for one step. All of this happens on copies of the dataset. Most checks need no
-    argument; each argument makes them stricter.
+    argument; each argument makes them stricter. On a terminal a bar shows how far it is.
 
     Example:
 
@@ -84,7 +85,8 @@ def check_dataset(
         ignore=ignore,
         timeout=timeout,
     )
-    outcomes = {check.name: check.outcome() for check in checks}
+    with counted(checks, f"checking {type(dataset).__name__}") as each:
+        outcomes = {check.name: check.outcome() for check in each}
     return Report(
         dataset=f"{type(dataset).__module__}.{type(dataset).__qualname__}",
         findings=tuple(finding for outcome in outcomes.values() for finding in outcome.findings),
@@ -250,7 +252,7 @@ class _Examination:
 
         self._subject.deadline = time.monotonic() + self._timeout_s
         thread = threading.Thread(target=look, name="keras_npbatch-check", daemon=True)
-        with untouched(), warnings.catch_warnings():
+        with rng.untouched(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             thread.start()
             thread.join(self._timeout_s + _GRACE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import OrderedDict
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -181,7 +182,7 @@ REFUSED = {
     "nothing": (
         [np.zeros(3), None],
         "load_sample returned None; expected x, (x,), (x, y) or (x, y, sample_weight), each an "
-        "array or a nesting of arrays. Wrap several inputs into one: ((x1, x2), y).",
+        "array or a nesting of arrays. Is there a `return` at its end?",
     ),
     "four": (
         [(1, 2, 3, 4)],
@@ -224,6 +225,20 @@ REFUSED = {
         "dict(sample).",
     ),
 }
+
+
+class Kind(IntEnum):
+    CAT = 0
+    DOG = 3
+
+
+def test_members_of_an_enum_of_integers_are_integers():
+    for dog in (Kind.DOG, 3, np.int64(3)):
+        batch = collated((np.zeros(2), Kind.CAT), (np.ones(2), dog))
+        assert batch[1].dtype == np.int64
+        assert batch[1].tolist() == [0, 3]
+    assert collated({"kind": 3}, {"kind": Kind.DOG})["kind"].tolist() == [3, 3]
+    assert collated([Kind.CAT, Kind.DOG], [1, 2]).tolist() == [[0, 3], [1, 2]]
 
 
 @pytest.mark.parametrize(("samples", "message"), REFUSED.values(), ids=REFUSED)

@@ -108,23 +108,31 @@ def test_a_packed_batch_is_what_keras_unpacks(parts: Parts) -> None:
     assert_same_tree(Parts(*read), parts)
 
 
+INPUTS = "Wrap several inputs into one: ((x1, x2), y)."
+RETURN = "Is there a `return` at its end?"
+STACK = (
+    "Samples are put together with np.stack, each part by itself; a SampleDataset does that, of "
+    "samples that its load_sample(row) returns. Several inputs are one part: ((x1, x2), y)."
+)
+
+
 @pytest.mark.parametrize(
-    ("batch", "came"),
+    ("batch", "came", "remedy"),
     [
-        (None, "None"),
-        ((), "a tuple of 0"),
-        ([], "a list of 0"),
-        ((X, Y, W, X), "a tuple of 4"),
-        ([X] * 32, "a list of 32"),
+        (None, "None", RETURN),
+        ((), "a tuple of 0", INPUTS),
+        ([], "a list of 0", INPUTS),
+        ((X, Y, W, X), "a tuple of 4", INPUTS),
+        ([X] * 32, "a list of 32", STACK),
     ],
 )
 @pytest.mark.parametrize("told_by", ["load(rows)", "transform"])
-def test_what_is_no_batch_is_refused(batch: Any, came: str, told_by: str) -> None:
+def test_what_is_no_batch_is_refused(batch: Any, came: str, remedy: str, told_by: str) -> None:
     with pytest.raises(InvalidBatchError) as caught:
         unpack(batch, told_by)
     assert str(caught.value) == (
         f"{told_by} returned {came}; expected x, (x,), (x, y) or (x, y, sample_weight), each an "
-        "array or a nesting of arrays. Wrap several inputs into one: ((x1, x2), y)."
+        f"array or a nesting of arrays. {remedy}"
     )
 
 

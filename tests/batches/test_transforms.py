@@ -219,7 +219,7 @@ def test_what_can_not_be_called_is_refused(value: Any, told: str | None) -> None
     ("function", "told"),
     [
         (lambda: None, "()"),
-        (lambda x, y, weight: None, "(x, y, weight)"),
+        (lambda batch, rng, weight: None, "(batch, rng, weight)"),
         (lambda batch, *, strength: None, "(batch, *, strength)"),
         (lambda *, batch: None, "(*, batch)"),
         (lambda **parts: None, "(**parts)"),
@@ -247,6 +247,21 @@ def test_a_function_of_other_parameters_is_refused(function: Any, told: str) -> 
         "rng). Bind further arguments with functools.partial."
     )
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("second", ["y", "label", "labels", "target", "targets"])
+def test_a_function_of_the_parts_of_a_batch_is_refused(second: str) -> None:
+    names = {"function": None}
+    exec(f"function = lambda x, {second}: None", names)
+    with pytest.raises(InvalidArgumentError) as caught:
+        Transform(names["function"], "augment")
+    assert str(caught.value) == (
+        f"augment takes the parameters (x, {second}); expected augment(batch) or augment(batch, "
+        "rng): the second argument is a random generator. Take the batch apart in it: x, "
+        f"{second} = batch."
+    )
+    exec(f"function = lambda x, {second}=0: x", names)  # its default says that it is not asked for
+    assert not Transform(names["function"]).draws
 
 
 # --- numbers -----------------------------------------------------------------------------------

@@ -289,3 +289,49 @@ def test_several_batches_by_a_slice_are_refused_with_what_to_write():
         "index is slice(0, 2, None) (slice); expected the number of a batch. Several batches: "
         "[dataset[i] for i in range(0, 2)]; samples of your choice: dataset.load(np.arange(0, 2))"
     )
+
+
+# -------------------------------------------------------------------- split and folds
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [("split", word) for word in hints.SPLIT] + [("folds", word) for word in hints.FOLDS],
+)
+def test_every_word_for_split_and_folds_leads_to_what_there_is(call, word):
+    method = getattr(Slides(), call)
+    assert word not in inspect.signature(method).parameters or word == "fractions"
+    with pytest.raises(errors.UnknownSettingError) as caught:
+        method(**{word: 2})
+    start, _, advice = str(caught.value).partition(". ")
+    assert start == f"{call} has no argument {word}"
+    assert advice.endswith(".")
+    assert "{" not in advice
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "message"),
+    [
+        (
+            "split",
+            {"test_size": 0.25},
+            "no argument test_size. Write train, test = dataset.split(0.75).",
+        ),
+        (
+            "split",
+            {"test_size": 30},
+            "no argument test_size. Write train, test = dataset.split(0.8).",
+        ),
+        (
+            "split",
+            {"train_size": 0.7},
+            "no argument train_size. Write train, test = dataset.split(0.7).",
+        ),
+        ("split", {"stratified": Y}, "no argument stratified. Did you mean stratify?"),
+        ("folds", {"n_splits": 4}, "no argument n_splits. Write k=4."),
+    ],
+)
+def test_the_words_of_scikit_learn_lead_to_ours(call, given, message):
+    with pytest.raises(errors.UnknownSettingError) as caught:
+        getattr(Slides(), call)(**given)
+    assert str(caught.value) == f"{call} has {message}"

@@ -209,8 +209,25 @@ class ByIndex(npb.BatchDataset):
     [
         (
             lambda: concat(parts()[0]),
-            "datasets is <ArrayDataset: 30 samples in 1 batches of 32 (remainder='... "
-            "(ArrayDataset); expected a list of datasets of keras_npbatch.",
+            "concat was given a dataset; expected a list of datasets: concat([a, b]).",
+        ),
+        (
+            lambda: concat(*parts()),
+            "concat was given datasets one by one; expected a list of datasets: concat([a, b]).",
+        ),
+        (
+            lambda: mix(*parts(), weights=[1, 2]),
+            "mix was given datasets one by one; expected a list of datasets: mix([a, b], "
+            "weights=[0.7, 0.3]).",
+        ),
+        (
+            lambda: mix(parts()),
+            "weights is None; expected the share of each dataset. Where each sample should come "
+            "once, write concat.",
+        ),
+        (
+            lambda: concat("ab"),
+            "datasets is 'ab' (str); expected a list of datasets of keras_npbatch.",
         ),
         (
             lambda: concat([]),

@@ -120,7 +120,12 @@ def test_what_it_is_is_told() -> None:
     [
         (
             lambda: npb.zip(labelled()),
-            "zip was given 1 datasets; expected two or three, zip(a, b), or any number by name: "
+            "zip was given 1 dataset; expected two or three, zip(a, b), or any number by name: "
+            "zip(labelled=a, unlabelled=b).",
+        ),
+        (
+            lambda: npb.zip([labelled(), labelled()]),  # type: ignore[arg-type]
+            "zip was given a list; expected datasets one by one: zip(a, b), or by name: "
             "zip(labelled=a, unlabelled=b).",
         ),
         (
@@ -130,7 +135,7 @@ def test_what_it_is_is_told() -> None:
         ),
         (
             lambda: npb.zip(labelled(), other=labelled()),
-            "zip was given 1 datasets and other by name; expected all of them by name, or none.",
+            "zip was given 1 dataset and other by name; expected all of them by name, or none.",
         ),
         (
             lambda: npb.zip(labelled(), np.zeros(3)),  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import keras_npbatch as npb
 from keras_npbatch import ArrayDataset, BatchDataset, errors
 
 N, BATCH = 50, 8
@@ -155,3 +156,16 @@ def make_model_for(form):
     loss = "categorical_crossentropy" if form == "one-hot" else "sparse_categorical_crossentropy"
     model.compile("sgd", loss)
     return model
+
+
+@pytest.mark.parametrize("joined", ["mix", "zip"])
+def test_datasets_that_are_read_in_their_own_orders_name_what_to_change(make_model, joined):
+    data = ArrayDataset(np.zeros((8, 4), "float32"), np.zeros(8))
+    whole = npb.zip(data, data) if joined == "zip" else npb.mix([data, data], weights=[1, 1])
+    with pytest.raises(errors.UnsupportedArgumentError) as caught:
+        make_model().fit(whole, shuffle=False, verbose=0)
+    assert str(caught.value) == (
+        f"fit(shuffle=False) was given with the dataset ({type(whole).__name__}), whose datasets "
+        "are each read in their own order; expected no shuffle. Leave it out, or make these "
+        "datasets with shuffle=False."
+    )

@@ -249,8 +249,8 @@ def test_an_exception_in_augment_names_it(make_model, fit, data):
 
 
 def test_an_exception_of_what_draws_tells_how_it_was_called(data):
-    def parts(x, y):  # takes the batch for x, and the generator for y
-        return x + 1, y
+    def parts(x, weights):  # takes the batch for x, and the generator for weights
+        return x + 1, weights
 
     class Swapped(BatchDataset):
         def load(self, rng, rows):
@@ -264,6 +264,18 @@ def test_an_exception_of_what_draws_tells_how_it_was_called(data):
         with pytest.raises((TypeError, IndexError)) as caught:
             dataset[0]
         assert f"raised by {called} at epoch 0, step 0, rows" in caught.value.__notes__[0]
+
+
+def test_a_function_of_x_and_y_is_refused_before_it_is_called(data):
+    def parts(x, y):
+        return x + 1, y
+
+    with pytest.raises(errors.InvalidArgumentError) as caught:
+        make("arrays", data, augment=parts)
+    assert str(caught.value) == (
+        "augment takes the parameters (x, y); expected augment(batch) or augment(batch, rng): the "
+        "second argument is a random generator. Take the batch apart in it: x, y = batch."
+    )
 
 
 def test_a_layer_of_keras_is_no_augmentation(data):

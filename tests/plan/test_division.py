@@ -267,9 +267,9 @@ class Splits:
 # --- what is refused ---------------------------------------------------------------------------
 
 TWENTY = np.arange(20)
-ONE_CLASS = "has one class, 1; expected at least two. Leave it out."
+ONE_CLASS = "are all of one class, 1; expected at least two. Leave stratify out."
 ALONE = (
-    "has 20 groups of one row each; expected groups of several rows. Without groups, rows are "
+    "have one row each (20 groups); expected several rows in a group. Without groups, rows are "
     "divided one by one."
 )
 NO_SPLITTER = (
@@ -285,21 +285,28 @@ NO_SPLITTER = (
             "k is 5, and class 'b' has 3 rows; expected at least one for each fold. Use fewer "
             "folds.",
         ),
-        (lambda ds: ds.folds(2, stratify=np.ones(20, int)), f"stratify of folds {ONE_CLASS}"),
-        (lambda ds: ds.split(0.5, stratify=np.ones(20, int)), f"stratify of split {ONE_CLASS}"),
+        (
+            lambda ds: ds.folds(2, stratify=np.ones(20, int)),
+            f"labels (stratify=) of folds {ONE_CLASS}",
+        ),
+        (
+            lambda ds: ds.split(0.5, stratify=np.ones(20, int)),
+            f"labels (stratify=) of split {ONE_CLASS}",
+        ),
         (
             lambda ds: ds.subset(range(10)).folds(2, stratify=TWENTY // 10),
-            "stratify of folds has one class, 0; expected at least two. Leave it out.",
+            "labels (stratify=) of folds are all of one class, 0; expected at least two. Leave "
+            "stratify out.",
         ),
         (lambda ds: ds.folds(2, groups=TWENTY), f"groups of folds {ALONE}"),
         (lambda ds: ds.split(0.5, groups=TWENTY), f"groups of split {ALONE}"),
         (
             lambda ds: ds.folds(3, groups=TWENTY // 10),
-            "groups of folds has 2 groups for 3 parts; expected at least one for each.",
+            "folds was given 2 groups for 3 parts; expected at least one for each.",
         ),
         (
             lambda ds: ds.split(0.5, groups=np.zeros(20, int)),
-            "groups of split has 1 groups for 2 parts; expected at least one for each.",
+            "split was given 1 group for 2 parts; expected at least one for each.",
         ),
         (
             lambda ds: ds.split(0.98, stratify=np.repeat([0, 1], 10)),
@@ -311,10 +318,10 @@ NO_SPLITTER = (
                 lambda ds, name=name, call=call: getattr(ds, call)(
                     0.5 if call == "split" else 2, **{name: np.arange(19) // 4}
                 ),
-                f"{name} of {call} are 19 values, and the data have 20 rows; expected one for each "
+                f"{told} of {call} are 19 values, and the data have 20 rows; expected one for each "
                 "row of the whole data, also for a part of a split.",
             )
-            for name in ("stratify", "groups")
+            for name, told in (("stratify", "labels (stratify=)"), ("groups", "groups"))
             for call in ("split", "folds")
         ),
         (
@@ -326,7 +333,7 @@ NO_SPLITTER = (
         (lambda ds: ds.folds(21), "k is 21 (int); expected a whole number from 2 to 20."),
         (
             lambda ds: ds.split(stratify=TWENTY % 2),
-            "split() makes 1 parts; expected two to 100: at least one fraction, the rest is a part "
+            "split() makes 1 part; expected two to 100: at least one fraction, the rest is a part "
             "of its own.",
         ),
         (lambda ds: ds.folds(by=3), f"by is 3 (int){NO_SPLITTER}"),
@@ -370,8 +377,8 @@ NO_SPLITTER = (
         ),
         (
             lambda ds: ds.folds(by=KFold(3), stratify=TWENTY[1:]),
-            "stratify of folds are 19 values, and the data have 20 rows; expected one for each row "
-            "of the whole data, also for a part of a split.",
+            "labels (stratify=) of folds are 19 values, and the data have 20 rows; expected one "
+            "for each row of the whole data, also for a part of a split.",
         ),
     ],
 )

@@ -20,6 +20,7 @@ from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.plan.chosen import Chosen
 from keras_npbatch.samplers.length_buckets import LengthBuckets
 from keras_npbatch.samplers.order import Available, Rows, WholeData, every_row
+from keras_npbatch.sources.ragged import Ragged
 
 few = settings(deadline=None, derandomize=True, max_examples=60)
 
@@ -190,8 +191,29 @@ def test_long_lengths_are_summed_exactly() -> None:
         ),
         (
             ["abc"],
-            "lengths of LengthBuckets are ['abc'] (list); expected one number for each row, of "
-            "shape (num_rows,).",
+            "lengths of LengthBuckets are ['abc'] (list), the sequences themselves; expected the "
+            "length of each: LengthBuckets([len(row) for row in tokens]).",
+        ),
+        (
+            [np.arange(3), np.arange(2)],
+            "lengths of LengthBuckets are a list of 2 items, the sequences themselves; expected "
+            "the length of each: LengthBuckets([len(row) for row in tokens]).",
+        ),
+        (
+            Ragged([np.arange(3), np.arange(2)]),
+            "lengths of LengthBuckets are Ragged of shape (2, None) and dtype int64, the sequences "
+            "themselves; expected the length of each: LengthBuckets(tokens.lengths).",
+        ),
+        (
+            np.zeros((3, 4), int),
+            "lengths of LengthBuckets are ndarray of shape (3, 4) and dtype int64, the sequences "
+            "themselves; expected the length of each: of rows that are padded with 0, "
+            "LengthBuckets((tokens != 0).sum(axis=1)).",
+        ),
+        (
+            ["abc", 3],
+            "lengths of LengthBuckets are ['abc', 3] (list), the sequences themselves; expected "
+            "the length of each: LengthBuckets([len(row) for row in tokens]).",
         ),
     ],
 )

@@ -73,22 +73,70 @@ def test_the_name_of_no_column_is_refused():
     )
 
 
-def test_data_in_which_nothing_is_missing_is_refused():
+TABLES = "expected a table or column of pandas, polars, Arrow, Parquet or `datasets`."
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            np.array([1, np.nan]),
+            "ndarray of shape (2,) and dtype float64; " + TABLES + " In an array nothing can be "
+            "missing, but numbers may be NaN: np.nan_to_num(data, nan=0).",
+        ),
+        (
+            np.arange(3),
+            f"ndarray of shape (3,) and dtype int64; {TABLES} In an array nothing can be missing.",
+        ),
+        (
+            np.ma.masked_array([1, 2], [False, True]),
+            f"MaskedArray of shape (2,) and dtype int64; {TABLES} Fill the array: data.filled(0).",
+        ),
+        (
+            {"a": np.zeros(2)},
+            "a dict of 1 items; " + TABLES + " Put Filled around each part: {name: Filled(column, "
+            "0) for name, column in data.items()}.",
+        ),
+        ([1, None], f"[1, None] (list); {TABLES} Put Filled around each part."),
+    ],
+    ids=["floats", "integers", "masked", "dict", "list"],
+)
+def test_what_is_no_table_is_refused_where_it_is_filled(data, message):
     with pytest.raises(InvalidDataError) as caught:
-        ArrayDataset(Filled(np.zeros(3), 0))
+        Filled(data, 0)
+    assert str(caught.value) == f"Filled was given {message}"
+
+
+def test_other_data_in_which_nothing_is_missing_are_refused():
+    with pytest.raises(InvalidDataError) as caught:
+        ArrayDataset(Filled(range(3), 0))
     assert str(caught.value) == (
-        "x is Filled(ndarray of shape (3,) and dtype float64, 0); expected a table or column of "
-        "pandas, polars, Arrow, Parquet or `datasets` in Filled. In other data nothing can be "
-        "missing: pass them as they are."
+        "x is Filled(range(0, 3) (range), 0); expected a table or column of pandas, polars, Arrow, "
+        "Parquet or `datasets` in Filled. In other data nothing can be missing: pass them as they "
+        "are."
     )
 
 
 def test_no_value_is_no_value():
+    pa = pytest.importorskip("pyarrow")
+    column = pa.array([1])
     for value in (None, {"a": 1, "b": None}):
         with pytest.raises(InvalidArgumentError, match=r"^the value of Filled is None, which is"):
-            Filled([1], value)
+            Filled(column, value)
     with pytest.raises(InvalidArgumentError, match=r"^Filled was given a Filled; expected a table"):
-        Filled(Filled([1], 0), 0)
+        Filled(Filled(column, 0), 0)
+
+
+def test_categories_are_filled_with_a_category():
+    pd = pytest.importorskip("pandas")
+    for names, told in ((["b", "a"], "'a', 'b'"), (list("abcde"), "'a', 'b', 'c', ...")):
+        column = pd.Series([*names, None], dtype="category")
+        with pytest.raises(InvalidDataError) as caught:
+            ArrayDataset(Filled(column, 0))
+        assert str(caught.value) == (
+            f"x is to be filled with 0 (int), and is a column of categories ({told}); expected one "
+            "of them, or a new one: a str. It is read as its code."
+        )
 
 
 def test_categories_are_told_of_codes_alone():

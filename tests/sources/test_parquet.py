@@ -51,6 +51,30 @@ def data(folder):
     return sources.Parquet(folder)
 
 
+def test_a_column_is_an_array_of_labels_for_samplers_and_splits(data):
+    labels = data["y"]
+    np.testing.assert_array_equal(np.asarray(labels), Y)
+    assert np.asarray(labels, "float32").dtype == np.float32
+    assert samplers.Stratified(data["code"]) == samplers.Stratified(np.asarray(data["code"]))
+    x = np.zeros(N)
+    parts = [ArrayDataset(x).split(0.5, stratify=each) for each in (data["text"], TEXTS)]
+    assert parts[0][0].rows_in_order().tolist() == parts[1][0].rows_in_order().tolist()
+    with pytest.raises(InvalidDataError) as caught:
+        np.asarray(data[["y", "text"]])
+    assert str(caught.value) == (
+        "the Parquet files have the columns 'y', 'text'; expected one: data['y']."
+    )
+
+
+def test_a_folder_without_files_is_refused(tmp_path):
+    with pytest.raises(InvalidDataError) as caught:
+        sources.Parquet(tmp_path)
+    assert str(caught.value).endswith(
+        " has no Parquet file; expected the path of one, or of a folder of them. Check the path, "
+        "or what was written to it."
+    )
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """How often each row group was read, by its number and the columns."""

@@ -528,6 +528,22 @@ def test_invalid_arguments_are_refused(chosen: dict[str, Any], message: str) -> 
     assert str(caught.value) == message
 
 
+def test_words_are_to_be_numbered_or_padded_with_a_word() -> None:
+    for words, dtype, pad in (
+        ([["the", "cat"], ["sat"]], "<U3", "''"),
+        ([np.array([b"a", b"b"]), np.array([b"c"])], "|S1", "b''"),
+    ):
+        with pytest.raises(InvalidArgumentError) as caught:
+            Ragged(words)
+        assert str(caught.value) == (
+            f"the time steps of Ragged are words (dtype {dtype}), and pad_value is 0 (int); "
+            "expected numbers, or a word to pad with. Turn words into numbers first, for example "
+            f"with keras.layers.StringLookup; to keep them, write pad_value={pad}."
+        )
+    kept = Ragged([["the", "cat"], ["sat"]], pad_value="").read(np.array([1, 0]))
+    assert kept.tolist() == [["sat", ""], ["the", "cat"]]
+
+
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [

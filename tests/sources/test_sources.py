@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import shutil
 import subprocess
@@ -23,8 +24,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_npbatch import ArrayDataset
 from keras_npbatch.batches.slots import PrivateMemory, Slots
-from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.sources import Concatenated, Files
 from keras_npbatch.sources.decoding import Decoding
 from keras_npbatch.sources.filled import Filled
@@ -1029,7 +1031,6 @@ class NoDtype(Lookup):
     [
         (3, "3 (int)"),
         (2.5, "2.5 (float)"),
-        ("images.npy", "'images.npy' (str)"),
         (b"raw", "b'raw' (bytes)"),
         (NoRows(), "NoRows of shape (3, 2) and dtype int8"),
     ],
@@ -1039,6 +1040,70 @@ def test_what_has_no_rows_is_refused(leaf: Any, told: str) -> None:
     with pytest.raises(InvalidDataError) as caught:
         as_source(leaf, "x['age']")
     assert str(caught.value) == f"x['age'] is {told}; {NOT_AN_ARRAY}"
+
+
+ITS_PATH = "It is a path: give what it leads to, "
+
+
+@pytest.mark.parametrize(
+    ("leaf", "advice"),
+    [
+        ("images.npy", f"{ITS_PATH}`np.load('images.npy', mmap_mode='r')`."),
+        (Path("a.NPZ"), f"{ITS_PATH}`np.load('a.NPZ')['name']`."),
+        ("a.csv", f"{ITS_PATH}`pandas.read_csv('a.csv')`."),
+        ("a.parquet", f"{ITS_PATH}`keras_npbatch.sources.Parquet('a.parquet')`."),
+        ("a.h5", f"{ITS_PATH}`h5py.File('a.h5')['name']`."),
+        (
+            os.curdir,
+            "It is the path of a folder. Of images: `folder = "
+            "keras_npbatch.sources.ImageFolder('.', size=(128, 128))`, and "
+            "`ArrayDataset(folder.images, folder.labels)`.",
+        ),
+        (
+            "some text",
+            "Of a path, give what it leads to: read the file first, or one file a sample with "
+            "`keras_npbatch.sources.Files(paths, read)`. Turn texts into an array: "
+            "`np.asarray(texts)`.",
+        ),
+    ],
+)
+def test_a_path_is_refused_with_how_it_is_read(leaf: Any, advice: str) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        as_source(leaf, "x")
+    start = f"x is {describe(leaf)}; expected an array: anything with `shape`, `dtype` and row "
+    assert str(caught.value) == f"{start}indexing. {advice}"
+
+
+def test_lists_of_paths_and_of_numbers_are_refused_with_what_to_write() -> None:
+    start = "which would be as many inputs of the model; expected an array. "
+    for items, told in (
+        (
+            [f"{number}.png" for number in range(20)],
+            f"x is a list of 20 paths or texts, {start}Texts: `np.asarray(x)`. Files, one a "
+            "sample: `keras_npbatch.sources.Files(x, read)`, with a function that reads one.",
+        ),
+        (list(range(20)), f"x is a list of 20 numbers, {start}Write `np.asarray(x)`."),
+    ):
+        with pytest.raises(InvalidDataError) as caught:
+            as_sources(items, "x")
+        assert str(caught.value) == told
+
+
+def test_what_can_only_be_iterated_over_and_datasets_are_no_arrays() -> None:
+    for leaf, advice in (
+        (
+            iter([]),
+            "It can only be iterated over. Put its samples into an array, or read them by their "
+            "rows: `SampleDataset(load_sample, num_samples=N)`.",
+        ),
+        (
+            ArrayDataset(np.zeros(3)),
+            "It is a dataset already: give it to `fit` itself, or make another one of its arrays.",
+        ),
+    ):
+        with pytest.raises(InvalidDataError) as caught:
+            as_source(leaf, "x")
+        assert str(caught.value).endswith(f"row indexing. {advice}")
 
 
 def test_what_does_not_tell_its_dtype_is_refused() -> None:

@@ -203,8 +203,17 @@ A, B = np.zeros((20, 2)), np.zeros((9, 2))
             lambda: ArrayDataset(
                 Windows(A, 8), (Windows(A, 2, offset=8), np.zeros(len(Windows(A, 8))))
             ),
-            "y[1] has 13 rows, but x has 11; expected the same number in every leaf. Check how "
-            "they were selected.",
+            "y[1] has 13 rows, but x has 11; expected the same number in every leaf. The rows "
+            "of x are windows, not time steps. For the value right after each window, write "
+            "keras_npbatch.sources.Windows(y[1], length=1, offset=8); for a value that belongs to "
+            "a window, give an array with a row for each window.",
+        ),
+        (
+            lambda: ArrayDataset(np.zeros(20), Windows(A, 8, stride=3)),
+            "y has 5 rows, but x has 20; expected the same number in every leaf. The rows of y are "
+            "windows, not time steps. For the value right after each window, write "
+            "keras_npbatch.sources.Windows(y, length=1, offset=8, stride=3); for a value that "
+            "belongs to a window, give an array with a row for each window.",
         ),
         (
             lambda: Windows([A, A[:, 0]], 3),

@@ -1,7 +1,6 @@
 """How the class shares of some batches differ from those of the whole data.
 
-    whole = classes_of(dataset)             # {"y": {0: 900, 1: 100}}
-    drift({0: 30, 1: 2}, whole["y"])        # 0.0375
+    drift({0: 30, 1: 2}, {0: 900, 1: 100})        # 0.0375
 
 For a dataset of arrays, the classes of the whole data are counted in the arrays. For any other
 dataset they are those of one epoch read from its first batch to its last, which has each sample
@@ -15,58 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.batches.core import core_of
-from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary, classes_in, name_of
+from keras_npbatch.batches.class_counts import add_counts, classes_of
+from keras_npbatch.batches.summary import Counts, Summary
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.deliveries import Delivery
-from keras_npbatch.plan.plan import Plan
-from keras_npbatch.sources.arrays import IndexedArray, TakenArray
-from keras_npbatch.sources.source import Source
 
-__all__ = ["WholeData", "add_counts", "classes_of", "drift"]
-
-_ROWS_AT_ONCE = 64 * 1024
-
-
-def classes_of(dataset: Any) -> dict[str, Counts]:
-    """The class counts of each leaf of classes in the targets of an `ArrayDataset`.
-
-    Reads arrays and memory maps once, a part at a time; not other kinds of files, nor what a user's
-    `load` returns.
-    """
-    core = core_of(dataset)
-    if not core.reads_arrays_alone:
-        return {}
-    found = {}
-    for path, source in core.data.items():
-        name = name_of(path)
-        if name.startswith("y") and isinstance(source, TakenArray | IndexedArray):
-            counts = _counted(source, core.plan)
-            if counts is not None:
-                found[name] = counts
-    return found
-
-
-def _counted(source: Source, plan: Plan) -> Counts | None:
-    if source.dtype.kind not in "biuf":
-        return None
-    total: Counts = {}
-    order = plan.in_data_order().order(0)
-    for start in range(0, plan.num_samples, _ROWS_AT_ONCE):
-        rows = order.rows(start, min(start + _ROWS_AT_ONCE, plan.num_samples))
-        counts = classes_in(source.read(rows, np.empty))
-        if counts is None:
-            return None
-        add_counts(total, counts)
-        if len(total) > MOST_CLASSES:
-            return None
-    return total
-
-
-def add_counts(total: Counts, counts: Counts) -> None:
-    """Add counts to a total, in place."""
-    for number, count in counts.items():
-        total[number] = total.get(number, 0) + count
+__all__ = ["WholeData", "drift"]
 
 
 def drift(counts: Counts, whole: Mapping[int, float]) -> float:

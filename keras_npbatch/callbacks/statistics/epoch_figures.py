@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from time import perf_counter
 
+from keras_npbatch.batches.class_counts import add_counts
 from keras_npbatch.batches.moments import Moments
 from keras_npbatch.batches.summary import MOST_CLASSES, Counts, Summary
-from keras_npbatch.callbacks.statistics.classes import add_counts
 from keras_npbatch.fit.deliveries import Delivery
 
 __all__ = ["EpochFigures", "of_classes", "of_leaves"]

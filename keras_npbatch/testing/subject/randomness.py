@@ -1,6 +1,6 @@
-"""The global generators of Python, NumPy and Torch: sets them for a read, and restores them.
+"""The global generators of Python, NumPy and Torch: sets them for a read that they may decide.
 
-    with untouched():
+    with rng.untouched():
         seed_all(0)
         dataset[3]
 
@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-__all__ = ["SEEDED_BY", "seed_all", "states", "untouched"]
+__all__ = ["SEEDED_BY", "seed_all", "states"]
 
 SEEDED_BY = {
     "random": "random.seed",
@@ -26,21 +24,6 @@ SEEDED_BY = {
     "torch": "torch.manual_seed",
 }
 """The function that seeds each generator."""
-
-
-@contextmanager
-def untouched() -> Iterator[None]:
-    """Restore the global generators after the block, which may use them."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  # it is what is saved
-    torch = sys.modules.get("torch")
-    of_torch = None if torch is None else torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        if torch is not None:
-            torch.set_rng_state(of_torch)
 
 
 def seed_all(seed: int, *, only: str | None = None, others: int = 0) -> None:

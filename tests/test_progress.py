@@ -1,0 +1,139 @@
+"""Progress is shown on a terminal, if it takes long, and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import keras_npbatch as npb
+from keras_npbatch import progress
+from keras_npbatch.progress import counted
+
+pty = pytest.importorskip("pty")
+
+
+class Terminal:
+    """Standard error as a terminal, and what was written to it."""
+
+    def __init__(self, monkeypatch, ours, stream):
+        self._monkeypatch, self._ours, self._stream = monkeypatch, ours, stream
+
+    def begin(self):
+        """In the test itself: pytest sets the streams anew after its fixtures."""
+        self._monkeypatch.setattr(sys, "stderr", self._stream)
+        assert sys.stderr.isatty()
+
+    def text(self):
+        self._stream.flush()
+        os.set_blocking(self._ours, False)
+        text = b""
+        while True:
+            try:
+                text += os.read(self._ours, 65536)
+            except BlockingIOError:
+                return text.decode()
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    ours, theirs = pty.openpty()
+    with open(theirs, "w", buffering=1) as stream:
+        yield Terminal(monkeypatch, ours, stream)
+        monkeypatch.undo()
+    os.close(ours)
+
+
+def wait_for_the_bar():
+    """Until the thread that lets it appear has ended."""
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
+
+
+def test_a_long_loop_shows_how_far_it_is(terminal, monkeypatch):
+    terminal.begin()
+    monkeypatch.setattr(progress, "_AFTER_S", 0.01)
+    seen = []
+    with counted(range(7), "reading [bold]files") as each:
+        for item in each:
+            wait_for_the_bar()
+            seen.append(item)
+    assert seen == list(range(7))
+    text = terminal.text()
+    assert "reading [bold]files" in text
+    assert "7/7" in text
+    assert text.endswith("\x1b[2K")  # the line is empty again
+
+
+def test_a_short_loop_shows_nothing(terminal):
+    terminal.begin()
+    with counted([3, 4], "reading") as each:
+        assert list(each) == [3, 4]
+    assert terminal.text() == ""
+
+
+def left_behind(threads):
+    """Threads that are new and do not end by themselves: rich does not wait for its own."""
+    new = set(threading.enumerate()) - threads
+    for thread in new:
+        thread.join(5.0)
+    return [thread for thread in new if thread.is_alive()]
+
+
+def test_a_loop_that_is_left_or_fails_leaves_nothing(terminal, monkeypatch):
+    terminal.begin()
+    monkeypatch.setattr(progress, "_AFTER_S", 0.01)
+    threads = set(threading.enumerate())
+    with counted(range(7), "reading") as each:
+        for _ in each:
+            wait_for_the_bar()
+            break
+    assert not left_behind(threads)
+    with pytest.raises(ValueError, match="no"), counted(range(7), "reading") as each:
+        raise ValueError("no")
+    assert not left_behind(threads)
+
+
+@pytest.mark.parametrize("stream", [None, "file"])
+def test_elsewhere_nothing_is_shown(stream, monkeypatch, tmp_path):
+    monkeypatch.setattr(progress, "_AFTER_S", 0.0)
+    with open(tmp_path / "log", "w") as file:
+        monkeypatch.setattr(sys, "stderr", None if stream is None else file)
+        threads = set(threading.enumerate())
+        with counted(range(3), "reading") as each:
+            for _ in each:
+                assert set(threading.enumerate()) <= threads
+        monkeypatch.undo()
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_the_checker_and_the_count_of_classes_show_theirs(terminal, monkeypatch):
+    terminal.begin()
+    monkeypatch.setattr(progress, "_AFTER_S", 0.01)
+    told = []
+
+    class Told(progress._Bar):
+        def __init__(self, what, total):
+            super().__init__(what, total)
+            told.append(what)
+
+    monkeypatch.setattr(progress, "_Bar", Told)
+    from keras_npbatch.batches.class_counts import classes_of
+
+    data = npb.ArrayDataset(np.zeros((20, 2)), np.arange(20) % 3, batch_size=4)
+    assert classes_of(data) == {"y": {0: 7, 1: 7, 2: 6}}
+    npb.testing.check_dataset(data, ignore=_all_but("batches_have_a_form_that_keras_takes"))
+    assert told == ["counting the classes of y", "checking ArrayDataset"]
+
+
+def _all_but(name):
+    from keras_npbatch.testing.rules.all import RULES
+
+    return [rule.name for rule in RULES if rule.name != name]
