@@ -136,10 +136,12 @@ def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
         positional[1].name == "rng" or positional[1].default is inspect.Parameter.empty
     )
     if takes_rng and positional[1].name in _TARGETS:
+        needed = [each.name for each in positional if each.default is each.empty]
+        parts = ", ".join(name for name in needed if name != "rng")
         raise InvalidArgumentError(
             f"{name} takes the parameters {signature}; expected {name}({argument}) or "
             f"{name}({argument}, rng): the second argument is a random generator. Take the "
-            f"{argument} apart in it: {positional[0].name}, {positional[1].name} = {argument}."
+            f"{argument} apart in it: {parts} = {argument}."
         )
     try:
         signature.bind(*[None] * (1 + takes_rng))

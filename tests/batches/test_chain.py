@@ -141,8 +141,8 @@ def test_what_is_no_batch_is_told_with_the_function_that_returned_it():
             "augment(batch, rng).",
         ),
         (
-            [twice, lambda x, y, z: x],
-            "augment[1] takes the parameters (x, y, z); expected augment[1](batch) or "
+            [twice, lambda a, b, c: a],
+            "augment[1] takes the parameters (a, b, c); expected augment[1](batch) or "
             "augment[1](batch, rng). Bind further arguments with functools.partial.",
         ),
     ],

@@ -187,9 +187,15 @@ def test_samples_that_differ_are_refused_by_row():
             None,
         ),
         (
-            lambda x, y, z: x,
-            "<lambda> takes the parameters (x, y, z); expected <lambda>(sample) or "
+            lambda a, b, c: a,
+            "<lambda> takes the parameters (a, b, c); expected <lambda>(sample) or "
             "<lambda>(sample, rng). Bind further arguments with functools.partial.",
+        ),
+        (
+            lambda x, y, weight, times=1: x,
+            "<lambda> takes the parameters (x, y, weight, times=1); expected <lambda>(sample) or "
+            "<lambda>(sample, rng): the second argument is a random generator. Take the sample "
+            "apart in it: x, y, weight = sample.",
         ),
     ],
 )
