@@ -54,7 +54,7 @@ def shares(weights: Sequence[float], sizes: Sequence[int], until: Until) -> list
     else:
         total = whole_number("until", until, least=1, most=MAX_ROWS)
     counts = [floor(share * total) for share in exact]
-    rests = [share * total - count for share, count in zip(exact, counts, strict=True)]
+    rests = [share * total % 1 for share in exact]
     for index in sorted(range(len(sizes)), key=lambda index: -rests[index])[: total - sum(counts)]:
         counts[index] += 1
     if 0 in counts:

@@ -1,12 +1,14 @@
-"""`shares`: whole numbers of samples; what they refuse is pinned with `mix`."""
+"""`shares`: whole numbers of samples; most of what they refuse is pinned with `mix`."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.samplers.shares import shares
 
 
@@ -16,6 +18,37 @@ def test_an_epoch_ends_as_was_said() -> None:
     assert shares([0.7, 0.3], [100, 50], 1000) == [700, 300]
     assert shares([1, 2], [5, 5], "first") == [2, 5]
     assert shares([1e-9, 1], [1, 10**9], "longest") == [1, 10**9 + 1]
+    assert shares([1e-9, 0.5], [1, 5 * 10**8], "longest") == [1, 5 * 10**8 + 1]
+    assert shares([1], [5], 1) == [1]
+
+
+def test_shares_are_whole_from_four_times_the_least_epoch_that_has_them_on() -> None:
+    assert shares([1, 2], [100, 9], "first") == [4, 8]
+    assert shares([1, 2], [100, 8], "first") == [4, 8]
+    assert shares([1, 2], [100, 7], "first") == [3, 7]
+    assert shares([1, 2], [1, 9], "longest") == [5, 10]
+    assert shares([1, 2], [1, 7], "longest") == [4, 7]
+
+
+def test_a_weight_is_taken_for_the_fraction_that_was_meant() -> None:
+    """0.1 is a little more than a tenth: ten samples would be the share of less than 110."""
+    assert shares([1, 0.1], [1000, 10], "first") == [100, 10]
+
+
+def test_what_is_no_epoch_is_refused() -> None:
+    for until in (0, 2**62 + 1, 1.5):
+        with pytest.raises(InvalidArgumentError) as error:
+            shares([1, 2], [5, 5], until)  # type: ignore[arg-type]
+        assert str(error.value) == (
+            f"until is {until} ({type(until).__name__}); expected a whole number from 1 to "
+            "4611686018427387904."
+        )
+    with pytest.raises(InvalidArgumentError) as error:
+        shares([1, float("inf")], [5, 5], "first")
+    assert str(error.value) == (
+        "weights is [1.0, inf]; expected a number above 0 for each of the 2 datasets. To leave a "
+        "dataset out, don't give it."
+    )
 
 
 @given(
