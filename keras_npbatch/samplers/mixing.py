@@ -84,12 +84,13 @@ def mixing_of(
     runs = expected = 0.0
     products = [np.empty(0)]
     middle, spread = (num_rows - 1) / 2, max((num_rows**2 - 1) / 12, 1e-12)
+    num_classes = min(_CLASSES, num_rows)
     for rows in stretches:
-        classes = (rows.astype(np.float64) * min(_CLASSES, num_rows) // num_rows).astype(np.int64)
+        classes = rows * float(num_classes) // num_rows  # as floats: 64 bits may be too few
         runs += np.count_nonzero(np.diff(classes))
         # Of the whole data, not of the stretch: a stretch of one class is no full shuffle.
-        expected += (len(rows) - 1) * (1 - 1 / min(_CLASSES, num_rows))
-        centred = rows.astype(np.float64) - middle
+        expected += (len(rows) - 1) * (1 - 1 / num_classes)
+        centred = rows - middle
         products.append(centred[:-1] * centred[1:])
     joined = np.concatenate(products)
     correlated = float(joined.mean() / spread) if len(joined) else 0.0

@@ -51,10 +51,12 @@ def test_the_figures_of_a_few_rows_by_hand() -> None:
     centred = rows - 9.5
     products = (centred[:-1] * centred[1:]).mean() / ((20**2 - 1) / 12)
     assert found.correlation == pytest.approx(1 - min(1, abs(products)))
-    assert figures(np.array([5]), 20).score == 1
+    assert figures(np.array([5]), 20).score == figures(np.array([5]), 20).runs == 1
     assert figures(np.array([0, 0, 0])).runs == 0
     assert figures(np.array([0]), 1).score == 1
     assert figures(np.arange(2)).runs == 1
+    assert figures(np.arange(2)).correlation == 0
+    assert figures(np.array([0, 19, 0, 19]), 20).correlation == 0  # it is -2.7: never below 0
 
 
 def test_of_a_long_epoch_sixteen_stretches_are_read() -> None:
@@ -80,6 +82,14 @@ def test_of_a_long_epoch_sixteen_stretches_are_read() -> None:
     read.clear()
     mixing_of(stretches(True), n, 2**18 + 1, held_rows=None, sample_bytes=None)
     assert len(read) == 16
+    tens = mixing_of(
+        lambda start, stop: np.repeat(stretches(True)(start, stop), 10)[: stop - start],
+        n,
+        n,
+        held_rows=None,
+        sample_bytes=None,
+    )
+    assert tens.runs == pytest.approx(0.1, abs=0.01)
 
 
 def test_its_text() -> None:
@@ -96,3 +106,8 @@ def test_its_text() -> None:
     )
     assert str(found).splitlines()[1:] == ["reads 2,000 samples an epoch"]
     assert (found.bytes_read, found.bytes_held, found.rows_held) == (None, None, None)
+    found = mixing_of(
+        lambda start, stop: np.arange(start, stop), 20, 20, held_rows=64, sample_bytes=None
+    )
+    assert (found.bytes_read, found.bytes_held, found.rows_held) == (None, None, 64)
+    assert str(found).endswith("holds 64 rows at once")
