@@ -19,12 +19,19 @@ from typing import Any
 
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 settings.register_profile("dev", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True, database=None)
 settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2000)
-settings.register_profile("quick", deadline=None, derandomize=True, database=None, max_examples=25)
+settings.register_profile(
+    "quick",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=25,
+    phases=(Phase.explicit, Phase.generate),  # nobody reads the example that kills a mutant
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 ON_A_BACKEND = ["callbacks", "fit", "tf_data"]
