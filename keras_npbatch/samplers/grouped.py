@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.samplers.given import smallest_integers
 from keras_npbatch.samplers.order import Rows
 
 __all__ = ["Grouped"]
 
 
 class Grouped:
-    """Rows by class: 4 bytes a row, or 8 from 2**31 rows on.
+    """Rows by class: from 1 byte a row to 4, or 8 from 2**32 rows on.
 
     Args:
         codes: the class of each available row, from 0 up. Classes without a row are left out.
@@ -31,8 +32,7 @@ class Grouped:
         self.counts = counts[self.classes].astype(np.int64)
         self.begins = np.concatenate([[0], np.cumsum(self.counts)]).astype(np.int64)
         # Small integers are sorted by counting.
-        order = np.argsort(codes, kind="stable")
-        self._members = order.astype(np.int32 if len(codes) < 2**31 else np.int64)
+        self._members = smallest_integers(np.argsort(codes, kind="stable"))
         self._codes = codes
 
     def members(self, index: int) -> npt.NDArray[Any]:

@@ -25,7 +25,7 @@ def test_the_rows_of_each_class_that_has_one(codes: list[int], dtype: str) -> No
         rows = np.flatnonzero(of_rows == label)
         members = grouped.members(index)
         assert np.array_equal(members, rows)
-        assert members.dtype == np.int32
+        assert members.dtype == np.uint8
         some = np.arange(len(rows))[::-1]
         numbers = grouped.numbers(np.full(len(rows), index), some)
         assert np.array_equal(numbers, rows[some])
