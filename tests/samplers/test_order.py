@@ -57,6 +57,7 @@ def test_all_rows_are_equal_if_there_are_as_many() -> None:
     assert WholeData(3) == WholeData(3)
     assert hash(WholeData(3)) == hash(WholeData(3))
     assert WholeData(3) != WholeData(4)
+    assert hash(WholeData(3)) != hash(WholeData(4))
     assert WholeData(3) != Chosen(3, ("all",), np.arange(3))
 
 
@@ -112,8 +113,24 @@ def test_places_are_by_default_the_position_if_there_is_one() -> None:
         def positions(self, rows: Rows) -> Rows:
             return np.where(rows < 3, rows, -1)
 
-    assert Order.places(Few(), 2).tolist() == [2]
+    assert [Order.places(Few(), row).tolist() for row in (0, 2)] == [[0], [2]]
     assert Order.places(Few(), 3).tolist() == []
+
+
+@few
+@given(rows=st.lists(st.integers(0, 5), min_size=1, max_size=30), data=st.data())
+def test_times_count_how_often_a_row_came_before(rows: list[int], data: st.DataObject) -> None:
+    class Plain(Listed):
+        times = Order.times
+
+    part = Chosen(20, ("some",), np.arange(3, 20, 2))
+    expected = [rows[:position].count(row) for position, row in enumerate(rows)]
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(rows))] * 2)))
+    for order in (Listed(np.array(rows)), Plain(np.array(rows))):
+        for each in (order, translated(order, part)):
+            found = each.times(start, stop)
+            assert found.tolist() == expected[start:stop]
+            assert found.dtype == np.int64
 
 
 # --- pieces ------------------------------------------------------------------------------------
