@@ -230,10 +230,9 @@ class Translated(Order):
     def positions(self, rows: Rows) -> Rows:
         """A position of each of `rows`; -1 for one that is not available."""
         numbers = self._available.numbers(rows)
-        if (numbers >= 0).all():
-            return self._order.positions(numbers)
+        is_there = numbers >= 0
         found = np.full(len(rows), -1, np.int64)
-        found[numbers >= 0] = self._order.positions(numbers[numbers >= 0])
+        found[is_there] = self._order.positions(numbers[is_there])
         return found
 
     def places(self, row: int) -> Rows:
