@@ -191,7 +191,7 @@ def test_numbers_become_the_rows_that_have_them() -> None:
     assert order.rows(0, 4).tolist() == [19, 11, 3, 2]
     assert order.positions(np.array([2, 3, 11, 19])).tolist() == [3, 2, 1, 0]
     assert order.positions(np.array([4, 19, 0, 2])).tolist() == [-1, 0, -1, 3]
-    assert [order.places(row).tolist() for row in (11, 12)] == [[1], []]
+    assert [order.places(row).tolist() for row in (2, 11, 12)] == [[3], [1], []]
     assert order.places(12).dtype == np.int64
     repeating = translated(Listed(np.array([1, 0, 1])), part)
     assert repeating.places(3).tolist() == [0, 2]
