@@ -33,8 +33,8 @@ class Draws:
 
     def __init__(self, sizes: npt.NDArray[np.int64], seed: int, *key: int) -> None:
         self._sizes = sizes
-        words = rng.seed_sequence(seed, rng.Purpose.SAMPLER, *key).generate_state(1, np.uint64)
-        self._key = np.uint64(words[0])
+        sequence = rng.seed_sequence(seed, rng.Purpose.SAMPLER, *key)
+        (self._key,) = sequence.generate_state(1, np.uint64)
 
     def members(self, classes: npt.NDArray[np.int64], numbers: Rows) -> Rows:
         """Which row of its class each draw gives.
@@ -88,7 +88,5 @@ def _orders(keys: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64]) -> npt.N
     width = int(sizes.max(initial=1))
     numbers = np.arange(width, dtype=np.uint64)
     hashes = rng.mixed(keys[:, np.newaxis] + numbers) >> np.uint64(1)
-    hashes[numbers >= sizes[:, np.newaxis].astype(np.uint64)] = np.uint64(
-        2**63
-    )  # behind all others
-    return np.argsort(hashes, axis=1, kind="stable")
+    hashes[numbers >= sizes[:, np.newaxis]] = np.uint64(2**63)  # behind all others
+    return np.argsort(hashes, kind="stable")

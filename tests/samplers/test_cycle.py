@@ -71,6 +71,30 @@ def test_which_draws_give_a_row(size: int, stop: int, data: st.DataObject) -> No
     assert np.array_equal(found, np.flatnonzero(read(draws, 1, 0, stop) == member))
 
 
+@pytest.mark.parametrize("size", [63, 64, 65])
+def test_so_it_is_where_hashes_give_way_to_ciphers(size: int) -> None:
+    draws = draws_of([size])
+    drawn = read(draws, 0, 0, 3 * size)
+    for member in range(size):
+        assert np.array_equal(draws.draws_of(0, member, 3 * size), np.flatnonzero(drawn == member))
+
+
+def test_draws_of_classes_in_turn_are_those_of_each_alone() -> None:
+    draws = draws_of([7, 40])
+    turns, numbers = np.tile([0, 1], 7), np.repeat(np.arange(7), 2)
+    found = draws.members(turns, numbers)
+    for index in (0, 1):
+        assert np.array_equal(found[index::2], read(draws, index, 0, 7))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(5, [0, 3, 1, 2, 4]), (64, [57, 26, 23, 0, 46]), (65, [8, 2, 37, 1, 48])],
+)
+def test_the_draws_of_a_seed_stay_the_same_in_every_release(size: int, expected: list[int]) -> None:
+    assert read(draws_of([9, size]), 1, size, size + 5).tolist() == expected
+
+
 @pytest.mark.parametrize("size", [50, 64, 65, 1000])
 def test_passes_classes_seeds_and_keys_differ(size: int) -> None:
     draws = draws_of([size] * 3)
