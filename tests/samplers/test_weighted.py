@@ -96,6 +96,34 @@ def test_whole_numbers_too_large_for_64_bits_in_sum_are_scaled() -> None:
     assert times_of([2**60 - 1, 1], 1000).tolist()[0] >= 999
 
 
+def test_of_a_part_the_first_row_counts_as_any_other() -> None:
+    assert times_of([1, 1, 5], 20, part=Chosen(3, ("some",), np.array([0, 1]))).tolist() == [
+        *(10, 10, 0)
+    ]
+
+
+@pytest.mark.parametrize("epoch", range(4))
+def test_rows_and_places_agree_to_the_last_bit(epoch: int) -> None:
+    """One draw, and weights between which it changes from one row to the other."""
+    total = 2**60 - 1
+    low, high = 1, total - 1
+    while low < high - 1:
+        middle = (low + high) // 2
+        order = Weighted([middle, total - middle], 1).order(WholeData(2), 32, 0, epoch)
+        low, high = (low, middle) if len(order.places(0)) else (middle, high)
+    for weight, row in ((low, 1), (high, 0)):
+        order = Weighted([weight, total - weight], 1).order(WholeData(2), 32, 0, epoch)
+        assert order.rows(0, 1).tolist() == [row]
+        assert [order.places(each).tolist() for each in (row, 1 - row)] == [[0], []]
+
+
+def test_every_place_of_rows_that_come_often() -> None:
+    order = Weighted([1, 2], 30).order(WholeData(2), 32, 0, 0)
+    rows = order.rows(0, 30)
+    for row in (0, 1):
+        assert order.places(row).tolist() == np.flatnonzero(rows == row).tolist()
+
+
 @pytest.mark.parametrize("num_samples", [100_003, 2**31 - 1])
 @pytest.mark.parametrize("epoch", range(5))
 def test_long_epochs_of_large_weights_are_exact(num_samples: int, epoch: int) -> None:
@@ -178,6 +206,15 @@ def test_what_does_not_fit_the_data_is_refused() -> None:
         "subset of 2 rows: weights of Weighted are all 0 for the 2 rows of this part, so no row "
         "would come; expected a weight above 0."
     )
+    with pytest.raises(InvalidArgumentError) as error:
+        Weighted([1]).checked(2**31, None)
+    assert str(error.value) == (
+        "the data have 2147483648 rows, and an epoch of Weighted at most 2147483647 samples; "
+        "expected a num_samples up to that."
+    )
+    for sampler, num_rows in ((Weighted([1]), 2**31 - 1), (Weighted([1], 5), 2**31)):
+        with pytest.raises(InvalidArgumentError, match=f"1 values, and the data have {num_rows}"):
+            sampler.checked(num_rows, None)
     for number in (0, 2**31, 1.5):
         with pytest.raises(InvalidArgumentError, match=r"^num_samples of Weighted is"):
             Weighted([1], num_samples=number)  # type: ignore[arg-type]
@@ -186,4 +223,9 @@ def test_what_does_not_fit_the_data_is_refused() -> None:
 def test_its_identity_tells_weights_and_number() -> None:
     samplers = [Weighted([1, 2]), Weighted([2, 1]), Weighted([1, 2], 5), Weighted([1.0, 2.5])]
     assert len(set(samplers)) == 4
-    assert repr(samplers[2]).startswith("Weighted(2 weights, num_samples=5, ")
+    # As they stand in saved states.
+    assert repr(Weighted([100, 200], 5)) == "Weighted(2 weights, num_samples=5, ea807465a22fb214)"
+    assert repr(samplers[3]) == "Weighted(2 weights, num_samples=None, e1c52bef96d55952)"
+    # Whole numbers whose sum may not fit are scaled as floats are.
+    for weight in (2**59, 2**60):
+        assert Weighted([weight] * 4) == Weighted([1.0] * 4)
