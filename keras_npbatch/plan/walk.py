@@ -15,7 +15,6 @@ import numpy as np
 
 from keras_npbatch import rng
 from keras_npbatch.plan.plan import Plan
-from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.order import Rows
 
 __all__ = ["Walk"]
@@ -31,8 +30,7 @@ class Walk:
     """
 
     def __init__(self, plan: Plan, index: int | None = None) -> None:
-        self._plan = replace(plan, shard=Shard(), skip=0, remainder="keep")
-        self._index = index
+        self._plan, self._index = plan, index
         self.num_samples = plan.num_samples
         """How many samples there are; they are numbered from 0 up in the order of the data."""
         self.epoch_size = plan.epoch_size

@@ -100,7 +100,7 @@ class BlockShuffle(TableSampler):
         if self._starts is not None:
             return self
         if self._block_rows is None:
-            rows = min(chunk_rows or _BLOCK_ROWS, num_rows, max(1, _MOST_MIXED // self._blocks))
+            rows = min(chunk_rows or _BLOCK_ROWS, num_rows, _MOST_MIXED // self._blocks)
             return BlockShuffle(rows, self._blocks)
         if self._block_rows > num_rows:
             raise InvalidArgumentError(

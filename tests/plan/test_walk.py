@@ -10,6 +10,7 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.walk import Walk
 from keras_npbatch.samplers.balanced import Balanced
 from keras_npbatch.samplers.in_order import InOrder
+from keras_npbatch.samplers.length_buckets import LengthBuckets
 from keras_npbatch.samplers.shuffle import Shuffle
 
 
@@ -51,6 +52,13 @@ def test_samples_of_a_part_are_numbered_among_themselves():
 
 def test_what_decides_the_order_is_told():
     assert Walk(Plan(20, 4, 3)).told == "Shuffle() of 20, seed 3"
+    sampler = LengthBuckets(np.arange(20), 2)
+    for plan in (Plan(20, 4, 3, sampler), Plan(20, 2, 3, sampler, shard=(1, 2))):
+        assert Walk(plan).told == f"{sampler.identity} of 20, batches of 4, seed 3"
+        assert Walk(plan, index=0).told == f"{sampler.identity} of 20, batches of 4"
+        # And so it is made.
+        rows = sampler.order(plan.available, 4, 3, 0).rows(0, 20)
+        assert Walk(plan).numbers(0, 20, 0).tolist() == rows.tolist()
 
 
 def test_a_drawn_seed_follows_that_of_the_mixture():

@@ -130,10 +130,17 @@ def test_what_does_not_fit_is_refused() -> None:
     assert str(error.value) == (
         "Balanced was given per_class=2 and num_samples=3; expected one of them."
     )
-    with pytest.raises(
-        InvalidArgumentError, match=r"^per_class of Balanced is 0 \(int\); expected"
-    ):
-        Balanced([0, 1], per_class=0)
+    for number in (0, 2**62 + 1):
+        for name in ("per_class", "num_samples"):
+            with pytest.raises(InvalidArgumentError) as error:
+                Balanced([0, 1], **{name: number})
+            assert str(error.value) == (
+                f"{name} of Balanced is {number} (int); expected a whole number from 1 to "
+                "4611686018427387904."
+            )
+    whole = WholeData(2)
+    assert Balanced([0, 1], per_class=1).num_samples(whole) == 2
+    assert Balanced([0, 1], num_samples=1).num_samples(whole) == 1
     with pytest.raises(InvalidArgumentError, match=r"^num_samples of Balanced is 1.5 \(float\)"):
         Balanced([0, 1], num_samples=1.5)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError) as error:

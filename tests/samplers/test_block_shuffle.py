@@ -129,6 +129,10 @@ def test_a_block_size_of_the_user_s_is_kept_and_large_chunks_are_mixed_in_smalle
     assert own.along(starts) is own
     large = BlockShuffle(blocks=16).along(np.array([0, 2**24, 2**24 + 5]))
     assert large.blocks_held == (2**24, 4)
+    assert large.identity == "BlockShuffle(blocks=4 of 2 chunks, 40f90a10)"
+    assert BlockShuffle().along(np.array([0, 2**27])).blocks_held == (2**27, 1)
+    assert BlockShuffle(blocks=2**26).along(np.arange(3)).blocks_held == (1, 2**26)
+    assert BlockShuffle().blocks_held == (1024, 16)
 
 
 def test_data_without_chunks_have_blocks_of_1024_rows() -> None:
@@ -158,6 +162,16 @@ def test_the_blocks_of_hdf5_are_its_chunks(tmp_path: Path) -> None:
         assert ArrayDataset(whole, sampler=BlockShuffle()).sampler == BlockShuffle(1000, 16)
         own = BlockShuffle(140)
         assert ArrayDataset(x, sampler=own).sampler == own
+
+
+def test_a_part_with_more_blocks_than_are_looked_at_together() -> None:
+    n = 2**16 + 5000
+    part = Chosen(n, ("some",), np.arange(0, n, 2))
+    order = BlockShuffle(1, 2**13).order(part, 32, 0, 0)
+    rows = order.rows(0, part.num_samples)
+    assert np.array_equal(np.sort(rows), every_row(part))
+    some = np.array([0, 2**16 - 2, 2**16, n - 2])
+    assert np.array_equal(rows[order.positions(some)], some)
 
 
 def test_any_row_of_data_of_any_size_is_found() -> None:
@@ -213,6 +227,7 @@ def test_what_does_not_fit_is_refused() -> None:
     refused: list[tuple[str, dict[str, Any]]] = [
         ("block_rows", {"block_rows": 0}),
         ("block_rows", {"block_rows": 1.5}),
+        ("block_rows", {"block_rows": 2**62 + 1}),
         ("blocks", {"blocks": 0}),
         ("blocks", {"blocks": 2**26 + 1}),
     ]

@@ -144,6 +144,24 @@ def test_numbers_that_are_no_class_are_told_with_their_row(value: float, message
     assert str(error.value) == f"labels of It have {value} at row 1; {message}"
 
 
+def test_names_of_classes_are_whole_numbers_where_floats_are_exact() -> None:
+    for most, kind in ((2.0**53 - 1, int), (2.0**53, float), (-(2.0**53), float)):
+        assert [type(name) for name in classes_of([0.0, most], "labels")[1]] == [kind] * 2
+
+
+@pytest.mark.parametrize("take", [classes_of, values_of])
+def test_values_that_are_masked_are_refused(take: Any) -> None:
+    masked = np.ma.masked_equal([1, 2, 3], 2)
+    with pytest.raises(InvalidArgumentError) as error:
+        take(masked, "labels of It")
+    assert str(error.value) == (
+        "labels of It are a masked array with values masked; expected a value for each row. Fill "
+        "it: `.filled(value)`."
+    )
+    found = take(np.ma.masked_equal([1, 2, 3], 7), "labels of It")
+    assert np.array_equal(found if take is values_of else found[1], [1, 2, 3])
+
+
 @pytest.mark.parametrize(("row", "classes"), [([1, 1, 0], 2), ([0, 0, 0], 0)])
 def test_rows_with_several_classes_or_none_are_refused(row: list[int], classes: int) -> None:
     with pytest.raises(InvalidArgumentError) as error:
@@ -176,6 +194,12 @@ def test_values_keep_their_type(dtype: str) -> None:
         found = values_of(np.array([0, 1], dtype).reshape(shape), "weights")
         assert found.tolist() == [0, 1]
         assert found.dtype == dtype
+
+
+def test_long_doubles_are_doubles() -> None:
+    found = values_of(np.array([0.5, 2], np.longdouble), "weights")
+    assert found.tolist() == [0.5, 2]
+    assert found.dtype == np.float64
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,8 @@ def test_explain_tells_what_is_padding() -> None:
 
 def test_long_lengths_are_summed_exactly() -> None:
     assert LengthBuckets([200, 100]).padding_waste(np.array([0, 1])) == pytest.approx(0.25)
+    assert LengthBuckets([2**62, 3]).lengths_of(np.array([0, 1])).tolist() == [2**62, 3]
+    assert LengthBuckets([5, 3]).lengths_of(np.array([0, 1])).dtype == np.int64
     assert LengthBuckets([2**40, 2**39]).padding_waste(np.array([0, 1])) == pytest.approx(0.25)
 
 
@@ -229,6 +231,11 @@ def test_what_does_not_fit_is_refused() -> None:
     assert str(error.value) == (
         "lengths of LengthBuckets are 2 values, and the data have 3 rows; expected one for each "
         "row of the whole data, also for a part of a split."
+    )
+    with pytest.raises(InvalidArgumentError, match=f"have {2**62 + 1} at row 1; expected whole"):
+        LengthBuckets([2**62, 2**62 + 1])
+    assert LengthBuckets([1], 10**6).identity.startswith(
+        "LengthBuckets(1 lengths, batches_per_window=1000000, "
     )
     for window in (0, 10**6 + 1):
         with pytest.raises(InvalidArgumentError, match=r"^batches_per_window is"):

@@ -12,7 +12,7 @@ os.environ.setdefault("KERAS_BACKEND", "numpy")
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, Shard
+from keras_npbatch import ArrayDataset, Shard, rng
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
 from keras_npbatch.samplers import (
     Balanced,
@@ -23,6 +23,7 @@ from keras_npbatch.samplers import (
     Shuffle,
     every_row,
 )
+from keras_npbatch.samplers.given import digest
 from keras_npbatch.samplers.order import DataOrder, Listed, Order, WholeData, translated
 from keras_npbatch.samplers.own import (
     Own,
@@ -142,6 +143,7 @@ def test_an_object_gets_rows_batch_size_seed_and_epoch() -> None:
     ds = dataset(Noting(), 3, shard=(0, 2))
     ds.set_epoch(5)
     list(ds)
+    assert got[0] == (N, 1, 0, 0)  # looked at
     assert got[-1] == (N, 6, 3, 5)
     part, _ = dataset(Noting()).split(0.6)
     assert epoch_of(part) == part.rows_in_order().tolist()
@@ -263,7 +265,17 @@ def test_it_is_told_by_its_own_words_or_by_its_first_epoch() -> None:
     assert found == Own(Reversed()).checked(N, None)
     assert found != Own(Reversed()).checked(N - 1, None)
     assert found.checked(N, None) == found
-    assert Own(drawn).checked(N, None).identity.startswith("drawn(20 samples, ")
+    first = drawn(rng.generator(0, rng.Purpose.SAMPLER, 0), 0)
+    assert Own(drawn).checked(N, None).identity == f"drawn(20 samples, {digest(first)})"
+
+    class OnDemand:
+        def order(self, rows, global_batch_size, seed, epoch):
+            return DataOrder()
+
+    sampler = Own(OnDemand())
+    for n, looked_at in ((N, N), (10**12, 2**16)):
+        told = sampler.checked(n, None).identity
+        assert told.endswith(f"OnDemand({n} samples, {digest(np.arange(looked_at))})")
 
 
 def test_the_state_of_another_one_is_refused() -> None:

@@ -76,11 +76,45 @@ def test_it_is_described_by_its_first_epoch() -> None:
     assert Shuffle().describe(1).num_samples == 1
 
 
+def test_it_is_described_by_what_it_gives_for_the_data() -> None:
+    got = []
+
+    class Noting(Plain):
+        blocks_held = (2, 3)
+
+        def order(self, rows, global_batch_size, seed, epoch):
+            got.append((rows, global_batch_size, seed, epoch))
+            return super().order(rows, global_batch_size, seed, epoch)
+
+        def checked(self, num_rows, chunk_rows):
+            got.append((num_rows, chunk_rows))
+            return self
+
+    found = Noting().describe(100, sample_bytes=8)
+    assert got == [(100, None), (WholeData(100), 32, 0, 0)]
+    assert (found.rows_held, found.bytes_held) == (12, 96)
+    assert Noting().describe(5, batch_size=7).rows_held == 5
+    assert got[-1] == (WholeData(5), 7, 0, 0)
+
+
+def test_padding_is_told_by_the_lengths() -> None:
+    class Long(Plain):
+        def lengths_of(self, rows):
+            return rows * 2
+
+    assert Long().padding_waste(np.array([1, 3])) == pytest.approx(1 / 3)
+    assert Long().padding_waste(np.array([0, 0])) == 0
+    assert Long().padding_waste(np.empty(0, np.int64)) == 0
+
+
 def test_a_sampler_of_other_data_can_not_be_described_for_these() -> None:
     with pytest.raises(InvalidArgumentError, match=r"^weights of Weighted are 3 values, and the"):
         Weighted([1, 2, 3]).describe(4)
-    for wrong in (0, -1, 1.5):
-        with pytest.raises(InvalidArgumentError, match=r"^num_rows is .*; expected a whole number"):
+    for wrong in (0, -1, 1.5, 2**62 + 1):
+        with pytest.raises(
+            InvalidArgumentError,
+            match=f"^num_rows is .*; expected a whole number from 1 to {2**62}",
+        ):
             Shuffle().describe(wrong)  # type: ignore[arg-type]
 
 
