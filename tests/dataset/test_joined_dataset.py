@@ -283,25 +283,6 @@ class ByIndex(npb.BatchDataset):
             "a dataset out, don't give it.",
         ),
         (
-            lambda: mix(parts(), [1, 0, 2]),
-            "weights is [1.0, 0.0, 2.0]; expected a number above 0 for each of the 3 datasets. To "
-            "leave a dataset out, don't give it.",
-        ),
-        (
-            lambda: mix(parts(), 3),  # type: ignore[arg-type]
-            "weights is 3 (int); expected a number above 0 for each of the 3 datasets.",
-        ),
-        (
-            lambda: mix(parts(), [1, 1, 1], until="second"),  # type: ignore[arg-type]
-            "until is 'second' (str); expected 'first', 'longest', or how many samples an epoch "
-            "has.",
-        ),
-        (
-            lambda: mix(parts(), [100, 1, 100], until=20),
-            "an epoch of 20 samples has none of datasets[1], whose share is 0.00498; expected at "
-            "least one of each. Give a larger weight, or more samples: until=...",
-        ),
-        (
             lambda: mix(parts(), [1, 1, 1], shuffle=False),
             "shuffle was given to mix; expected it for the datasets: each is read in its own "
             "order.",

@@ -1,8 +1,9 @@
-"""`shares`: whole numbers of samples; most of what they refuse is pinned with `mix`."""
+"""`shares`: whole numbers of samples, and what they refuse."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -35,20 +36,53 @@ def test_a_weight_is_taken_for_the_fraction_that_was_meant() -> None:
     assert shares([1, 0.1], [1000, 10], "first") == [100, 10]
 
 
-def test_what_is_no_epoch_is_refused() -> None:
-    for until in (0, 2**62 + 1, 1.5):
-        with pytest.raises(InvalidArgumentError) as error:
-            shares([1, 2], [5, 5], until)  # type: ignore[arg-type]
-        assert str(error.value) == (
-            f"until is {until} ({type(until).__name__}); expected a whole number from 1 to "
-            "4611686018427387904."
-        )
+NUMBERS = "expected a number above 0 for each of the 3 datasets"
+
+
+@pytest.mark.parametrize(
+    ("weights", "until", "message"),
+    [
+        *(
+            (
+                weights,
+                "first",
+                f"weights is {told}; {NUMBERS}. To leave a dataset out, don't give it.",
+            )
+            for weights, told in (
+                ([1, 2], "[1.0, 2.0]"),
+                ([1, 0, 2], "[1.0, 0.0, 2.0]"),
+                ([1, float("inf"), 2], "[1.0, inf, 2.0]"),
+            )
+        ),
+        (3, "first", f"weights is 3 (int); {NUMBERS}."),
+        (["a", 1, 1], "first", f"weights is ['a', 1, 1] (list); {NUMBERS}."),
+        (
+            [1, 1, 1],
+            "second",
+            "until is 'second' (str); expected 'first', 'longest', or how many samples an epoch "
+            "has.",
+        ),
+        *(
+            (
+                [1, 1, 1],
+                until,
+                f"until is {until} ({type(until).__name__}); expected a whole number from 1 to "
+                "4611686018427387904.",
+            )
+            for until in (0, 2**62 + 1, 1.5)
+        ),
+        (
+            [100, 1, 100],
+            20,
+            "an epoch of 20 samples has none of datasets[1], whose share is 0.00498; expected at "
+            "least one of each. Give a larger weight, or more samples: until=...",
+        ),
+    ],
+)
+def test_what_makes_no_epoch_is_refused(weights: Any, until: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError) as error:
-        shares([1, float("inf")], [5, 5], "first")
-    assert str(error.value) == (
-        "weights is [1.0, inf]; expected a number above 0 for each of the 2 datasets. To leave a "
-        "dataset out, don't give it."
-    )
+        shares(weights, [5, 5, 5], until)
+    assert str(error.value) == message
 
 
 @given(
