@@ -99,7 +99,7 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
             numbers[present] = np.arange(len(present))
             return numbers[shifted], [int(each) + least for each in present]
     names, codes = np.unique(array, return_inverse=True)
-    return codes.astype(np.int64, copy=False).reshape(-1), names.tolist()
+    return codes.astype(np.int64, copy=False), names.tolist()
 
 
 def _refuse_fractions(array: npt.NDArray[Any], what: str) -> None:

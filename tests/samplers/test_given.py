@@ -99,6 +99,8 @@ OBJECTS = "; expected all strings or all integers of 64 bits, none missing."
         ([1, None], f"objects of NoneType, int{OBJECTS}"),
         (objects("a", float("nan")), f"objects of float, str{OBJECTS}"),
         (objects(1, "a"), f"objects of int, str{OBJECTS}"),
+        ([1, "a"], f"objects of int, str{OBJECTS}"),
+        (("a", 0.5), f"objects of float, str{OBJECTS}"),
         (objects(2**70), f"objects of int{OBJECTS}"),
         (
             [[1], [2, 3]],
