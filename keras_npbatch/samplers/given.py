@@ -73,7 +73,7 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
         InvalidArgumentError: for labels that don't give each row one class.
     """
     array = _column(labels, what)
-    if array.ndim == 2 and array.shape[1] > 1:
+    if array.ndim == 2 and array.shape[1]:
         array = _from_one_hot(array, what)
     if array.ndim != 1 or not len(array) or array.dtype.kind not in "biufUSTO":
         raise InvalidArgumentError(
@@ -86,7 +86,7 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
     if array.dtype.kind == "f" and np.abs(array).max() < 2**53:
         array = array.astype(np.int64)
     elif array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
+        array = np.char.decode(array)
     if array.dtype.kind == "O" or hasattr(array.dtype, "na_object"):
         array = _from_objects(array.astype(object), what)
     if array.dtype.kind in "biu":

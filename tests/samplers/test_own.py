@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "numpy")
@@ -158,6 +159,7 @@ def test_on_a_part_it_chooses_from_the_rows_of_the_part(sampler: Any) -> None:
 
 def test_repeats_and_uses_batch_size_are_what_it_says_or_the_safe_guess() -> None:
     assert [Own(each).repeats for each in (drawn, Evens(), Reversed())] == [True, True, False]
+    assert not any(Own(each).cuts_batches for each in (drawn, Evens(), Reversed()))
     assert [Own(each).uses_batch_size for each in (drawn, Evens(), Reversed(), BySize())] == [
         *(False, True),
         *(False, True),
@@ -207,6 +209,7 @@ def test_the_setting_is_told_in_words() -> None:
         "sampler=drawn",
         "sampler=Evens",
     ]
+    assert Own(partial(drawn)).name == "partial"
     assert [is_plain(each) for each in samplers] == [True, True, False, False, False]
 
 
@@ -332,11 +335,13 @@ def test_a_class_in_place_of_an_object(kind: Any) -> None:
 
 def test_a_shuffle_that_is_no_bool() -> None:
     for given in (1, "yes"):
-        assert refused(lambda given=given: chosen_sampler(given, None)).startswith(
-            f"shuffle is {given!r} ({type(given).__name__}); expected True (a new permutation"
+        assert refused(lambda given=given: chosen_sampler(given, None)) == (
+            f"shuffle is {given!r} ({type(given).__name__}); expected True (a new permutation each "
+            "epoch) or False (the order of the data)."
         )
-    assert refused(lambda: chosen_sampler(False, drawn)).startswith(
-        "sampler and shuffle=False were both given; expected one of them."
+    assert refused(lambda: chosen_sampler(False, drawn)) == (
+        "sampler and shuffle=False were both given; expected one of them. The sampler decides the "
+        "order: shuffle=True is Shuffle(), shuffle=False is InOrder()."
     )
 
 

@@ -30,6 +30,7 @@ class Counting(TableSampler):
     def __init__(self) -> None:
         super().__init__()
         self.made: list[Any] = []
+        self.number = 3
 
     def order(self, rows, global_batch_size, seed, epoch):
         return self.table(rows, self._make)
@@ -158,6 +159,7 @@ def test_copies_make_their_own(again: Any) -> None:
     sampler = Counting()
     sampler.order(WholeData(10), 4, 0, 0)
     twin = again(sampler)
+    assert twin.number == 3
     twin.made = []
     assert twin.order(WholeData(10), 4, 0, 0).tolist() == list(range(10))
     assert len(twin.made) == 1
