@@ -23,7 +23,8 @@ SIZES = st.lists(st.integers(1, 9), min_size=2, max_size=4)
 def mixtures(draw):
     sizes = draw(SIZES)
     counts = [draw(st.integers(1, 20)) for _ in sizes]
-    walks = [Walk(Plan(size, 2, seed)) for seed, size in enumerate(sizes)]
+    of_mixture = draw(st.booleans())  # whether seeds follow that of the mixture
+    walks = [Walk(Plan(size, 2, i), i if of_mixture else None) for i, size in enumerate(sizes)]
     return sizes, counts, walks
 
 
