@@ -248,4 +248,5 @@ def test_its_identity_tells_lengths_and_window() -> None:
     for dtype in ("uint8", "int16", "uint64", "float16", "float64"):
         assert LengthBuckets(np.array([1, 2], dtype)) == samplers[0]
     assert LengthBuckets([True, False]) == LengthBuckets([1, 0])
+    assert LengthBuckets([1, 2], 1000) == samplers[0]
     assert repr(samplers[2]).startswith("LengthBuckets(2 lengths, batches_per_window=5, ")
