@@ -63,8 +63,11 @@ def test_every_place_of_a_sample_is_found(drawn, epoch):
     mixture = Mixture(walks, counts)
     order = mixture.order(WholeData(sum(sizes)), 4, 5, epoch)
     rows = order.rows(0, sum(counts))
+    firsts = order.positions(np.arange(sum(sizes)))
     for row in range(sum(sizes)):
-        assert order.places(row).tolist() == np.flatnonzero(rows == row).tolist()
+        places = np.flatnonzero(rows == row).tolist()
+        assert order.places(row).tolist() == places
+        assert firsts[row] == (places[0] if places else -1)
 
 
 def test_epochs_differ_and_seeds_too_and_copies_agree():
