@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,20 @@ def test_the_last_four_tables_are_kept() -> None:
     sampler.order(parts[0], 4, 0, 0)
     sampler.order(parts[4], 4, 0, 0)
     assert len(sampler.made) == 6
+
+
+class EvictedAfterCount(OrderedDict[Any, Any]):
+    """As if another thread evicted everything between `len` and `popitem`."""
+
+    def __len__(self) -> int:
+        self.clear()
+        return 100
+
+
+def test_a_table_that_another_thread_evicts_is_returned_all_the_same() -> None:
+    sampler = Counting()
+    sampler._tables = EvictedAfterCount()
+    assert sampler.order(WholeData(10), 4, 0, 0).tolist() == list(range(10))
 
 
 @pytest.mark.parametrize(
