@@ -90,7 +90,7 @@ class BlockShuffle(TableSampler):
         if self._block_rows is not None:
             return self
         found = copy.copy(self)  # without its tables
-        largest = int(np.diff(chunk_starts).max(initial=1))
+        largest = int(np.diff(chunk_starts).max())
         found._blocks = max(1, min(self._blocks, _MOST_MIXED // largest))
         found._starts = chunk_starts
         return found

@@ -119,7 +119,7 @@ def _refuse_fractions(array: npt.NDArray[Any], what: str) -> None:
 
 def smallest_integers(numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     """Numbers from 0 up in the smallest dtype that holds them."""
-    most = int(numbers.max(initial=0))
+    most = int(numbers.max())
     for dtype in (np.uint8, np.uint16, np.uint32):
         if most <= np.iinfo(dtype).max:
             return numbers.astype(dtype)

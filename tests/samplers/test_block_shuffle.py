@@ -81,6 +81,18 @@ def test_the_rows_of_a_group_are_shuffled_together_and_so_are_the_blocks(n: int)
     assert len({tuple(rows) for rows in epochs}) == 30
 
 
+@pytest.mark.parametrize("n", [1000, 1001, 1007])
+@pytest.mark.parametrize("part", [False, True])
+def test_groups_adjoin(n: int, part: bool) -> None:
+    available: Available = Chosen(n, ("all",), np.arange(n)) if part else WholeData(n)
+    for epoch in range(5):
+        order: Any = BlockShuffle(10, 7).order(available, 32, 0, epoch)
+        groups = order._order if part else order
+        spans = [groups.span(index) for index in range(groups.index(n - 1) + 1)]
+        assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
+        assert (spans[0][0], spans[-1][1]) == (0, n)
+
+
 def test_one_block_at_a_time_is_shuffled_within() -> None:
     rows = epoch_of(WholeData(100), 10, 1)
     for start in range(0, 100, 10):

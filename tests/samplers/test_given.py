@@ -72,6 +72,7 @@ def test_so_are_strings(labels: list[str]) -> None:
         ([b"a", b"b"], [0, 1], ["a", "b"]),
         (objects(1, np.int8(2), True, np.bool_(False)), [1, 2, 1, 0], [0, 1, 2]),
         (objects("a", np.str_("b")), [0, 1], ["a", "b"]),
+        (objects(b"b", np.bytes_(b"a")), [1, 0], ["a", "b"]),
         (objects("é".encode(), b"b"), [1, 0], ["b", "é"]),
         (np.array(["é".encode(), b"b"]), [1, 0], ["b", "é"]),
     ],
