@@ -100,8 +100,10 @@ class BlockShuffle(TableSampler):
         if self._starts is not None:
             return self
         if self._block_rows is None:
-            rows = min(chunk_rows or _BLOCK_ROWS, num_rows, _MOST_MIXED // self._blocks)
-            return BlockShuffle(rows, self._blocks)
+            found = copy.copy(self)  # of a class that derives from this one too
+            most = _MOST_MIXED // self._blocks
+            found._block_rows = min(chunk_rows or _BLOCK_ROWS, num_rows, most)
+            return found
         if self._block_rows > num_rows:
             raise InvalidArgumentError(
                 f"block_rows is {self._block_rows}, and the data have {num_rows} rows; expected at "

@@ -89,8 +89,7 @@ class Own(TableSampler):
         super().__init__()
         self._given = given
         self._is_function = not callable(getattr(given, "order", None))
-        kind = given if self._is_function else type(given)
-        self.name = str(getattr(kind, "__qualname__", type(kind).__qualname__))
+        self.name = str(getattr(given, "__qualname__", type(given).__qualname__))
         self.repeats = bool(getattr(given, "repeats", True))
         self.uses_batch_size = bool(getattr(given, "uses_batch_size", not self._is_function))
         self.cuts_batches = bool(getattr(given, "cuts_batches", False))
@@ -205,7 +204,7 @@ class Own(TableSampler):
                 "global_batch_size, seed, epoch), and choose from every_row(rows)."
             )
         if not self.repeats:
-            times = np.bincount(numbers, minlength=rows.num_samples)
+            times = np.bincount(numbers)
             if len(found) != rows.num_samples or (times != 1).any():
                 raise InvalidArgumentError(
                     f"the sampler {self.name} gave {len(found)} rows, not each of the "

@@ -31,6 +31,7 @@ def test_it_is_one_epoch_after_the_other_whatever_the_batches(plan, start, lengt
     epochs = [plan.order(epoch).rows(0, size) for epoch in range(80 // size + 1)]
     expected = np.concatenate(epochs)[start : start + length]
     assert walk.numbers(start, start + length, 0).tolist() == expected.tolist()
+    assert walk.num_samples == plan.num_samples
     for number in range(plan.num_samples):
         places = walk.places(number, start, start + length, 0)
         assert places.tolist() == np.flatnonzero(expected == number).tolist()

@@ -102,6 +102,13 @@ def test_a_single_row_of_a_class_comes_again_and_again() -> None:
     assert np.bincount(rows).tolist() == [1] * 777 + [20_000] + [1] * 19_223
 
 
+def test_a_row_that_does_not_come_has_no_position() -> None:
+    order = Balanced([0, 0, 0, 1], per_class=1).order(WholeData(4), 32, 0, 0)
+    rows = order.rows(0, 2).tolist()
+    expected = [rows.index(row) if row in rows else -1 for row in range(4)]
+    assert order.positions(np.arange(4)).tolist() == expected
+
+
 def test_more_classes_than_a_piece_holds_take_turns_too() -> None:
     labels = np.concatenate([np.arange(3000), np.arange(2000)])
     rows = Balanced(labels, per_class=9).order(WholeData(5000), 32, 0, 0).rows(0, 27_000)

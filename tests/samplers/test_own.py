@@ -187,6 +187,7 @@ def test_what_it_returns_is_copied() -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "uint64"])
 def test_rows_are_integers_of_any_type(dtype: str) -> None:
     assert epoch_of(dataset(lambda rng, epoch: np.arange(N, dtype=dtype))) == list(range(N))
+    assert dataset(lambda rng, epoch: np.arange(N, dtype=dtype)).rows(0).dtype == np.int64
     assert epoch_of(dataset(lambda rng, epoch: list(range(5)))) == list(range(5))
 
 
@@ -251,11 +252,24 @@ def test_a_sampler_that_derives_from_one_of_ours_is_laid_along_chunks() -> None:
     class Mine(BlockShuffle):
         pass
 
+    assert Own(Mine(blocks=2)).checked(N, 7).identity == (
+        "Mine: BlockShuffle(block_rows=7, blocks=2)"
+    )
     starts = np.array([0, 3, N])
     rows = Own(Mine(blocks=1)).along(starts).order(WholeData(N), 6, 0, 0).rows(0, N)
     assert set(rows[:3].tolist()) == {0, 1, 2} or set(rows[-3:].tolist()) == {0, 1, 2}
     function = Own(drawn)
     assert function.along(starts) is function
+
+
+def test_what_a_class_changes_in_one_of_ours_is_kept() -> None:
+    """Also where the data decide the size of a block."""
+
+    class Backwards(BlockShuffle):
+        def order(self, rows, global_batch_size, seed, epoch):
+            return Listed(every_row(rows)[::-1].copy())
+
+    assert epoch_of(dataset(Backwards())) == list(range(N))[::-1]
 
 
 # --- identity ----------------------------------------------------------------------------------
