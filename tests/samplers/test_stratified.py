@@ -176,6 +176,8 @@ def test_labels_that_do_not_fit_are_refused() -> None:
         "labels of Stratified have one class, 'a'; expected at least two. For one class "
         "shuffle=True does the same."
     )
+    with pytest.raises(InvalidArgumentError, match=r"^labels of Stratified have 0.5 at row 0; "):
+        Stratified([0.5, 1])
     with pytest.raises(InvalidArgumentError) as error:
         ArrayDataset(np.arange(10), sampler=Stratified([0, 1, 1]))
     assert str(error.value) == (
