@@ -90,7 +90,7 @@ def test_groups_adjoin(n: int, part: bool) -> None:
         groups = order._order if part else order
         spans = [groups.span(index) for index in range(groups.index(n - 1) + 1)]
         assert [start for start, _ in spans[1:]] == [stop for _, stop in spans[:-1]]
-        assert (spans[0][0], spans[-1][1]) == (0, n)
+        assert (spans[0][0], spans[-1][1], groups.num_positions) == (0, n, n)
 
 
 def test_one_block_at_a_time_is_shuffled_within() -> None:

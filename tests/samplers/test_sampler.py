@@ -173,6 +173,7 @@ def test_a_table_that_another_thread_evicts_is_returned_all_the_same() -> None:
 def test_copies_make_their_own(again: Any) -> None:
     sampler = Counting()
     sampler.order(WholeData(10), 4, 0, 0)
+    assert "_tables" not in sampler.__getstate__()
     twin = again(sampler)
     assert twin.number == 3
     twin.made = []
