@@ -211,6 +211,7 @@ def test_the_setting_is_told_in_words() -> None:
         "sampler=Evens",
     ]
     assert Own(partial(drawn)).name == "partial"
+    assert Own(drawn).identity == "drawn"
     assert [is_plain(each) for each in samplers] == [True, True, False, False, False]
 
 
