@@ -10,26 +10,18 @@ copied once, into a buffer as wide as the longest of them, or as one of a few wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe, describe_rows
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.sequences import Sequences, sequences_of
+from keras_npbatch.sources.padding import Beside, Padding, Side, held_by
+from keras_npbatch.sources.sequences import sequences_of
 from keras_npbatch.sources.source import Empty, Source
 
 __all__ = ["Ragged", "ragged_source", "ragged_sources"]
-
-Side: TypeAlias = Literal["right", "left"]
-
-_SHORT = 64
-"""Rows of fewer time steps on average are written all at once, longer ones one by one."""
-_MOST_WIDTH = 2**31
 
 
 class Ragged:
@@ -81,37 +73,27 @@ class Ragged:
         pad_value: Any = 0,
         side: Side = "right",
         truncate: Side | Literal[False] = False,
-        lengths: bool | Literal["mask"] = False,
+        lengths: Beside = False,
     ) -> None:
-        _check_sides(side, truncate, pad_to)
-        if lengths not in (True, False, "mask"):
-            raise InvalidArgumentError(
-                f"lengths is {describe(lengths)}; expected True, False or 'mask'."
-            )
-        self._widths = _widths(pad_to)
-        rows = sequences_of(data)
-        longest = int(rows.lengths.max())
-        if self._widths and longest > self._widths[-1]:
-            rows = _truncated(rows, self._widths[-1], truncate)
-            longest = self._widths[-1]
-        self._rows, self._side = rows, side
-        self.beside = lengths
-        """Whether lengths or a mask come beside the values."""
+        self._padding = padding = Padding(pad_to, pad_value, side, truncate, lengths)
+        rows = padding.fitting(sequences_of(data), "Ragged")
+        self._rows = rows
         self.dtype = rows.dtype
         """The dtype of a time step."""
-        self.widest = self._width_of(longest)
+        self.widest = padding.width_of(int(rows.lengths.max()))
         """The width of the widest batch there can be."""
-        width = self._widths[0] if len(self._widths) == 1 else None
-        self.shape: tuple[Any, ...] = (len(rows.lengths), width, *rows.inner_shape)
+        self.shape: tuple[Any, ...] = (len(rows.lengths), padding.width, *rows.inner_shape)
         """`(rows, width, *inner_shape)`; None for a width that differs from batch to batch."""
         self.is_in_memory = rows.is_in_memory
         """Whether reading never waits for a disk."""
-        self._pad_value = _checked(pad_value, self.dtype)
-        self.identity = (
-            f"Ragged(pad_to={pad_to if pad_to is None else list(self._widths)}, "
-            f"pad_value={pad_value!r}, side={side!r}, {int(rows.lengths.sum())} time steps)"
-        )
+        self._pad_value = held_by(self.dtype, pad_value)
+        self.identity = f"Ragged({padding.told}, {int(rows.lengths.sum())} time steps)"
         """What decides its batches, in words."""
+
+    @property
+    def beside(self) -> Beside:
+        """Whether lengths or a mask come beside the values."""
+        return self._padding.beside
 
     @property
     def lengths(self) -> Rows:
@@ -143,7 +125,7 @@ class Ragged:
 
     def width(self, rows: Rows) -> int:
         """The width of a batch of these rows."""
-        return self._width_of(int(self._rows.lengths[rows].max(initial=1)))
+        return self._padding.width_of(int(self._rows.lengths[rows].max(initial=1)))
 
     def read(
         self, rows: Rows, empty: Empty = np.empty, width: int | None = None
@@ -159,38 +141,13 @@ class Ragged:
             Array of shape `(n, width, *inner_shape)`.
         """
         width = self.width(rows) if width is None else width
-        lengths, starts = self._rows.lengths[rows], self._rows.starts[rows]
         out = empty((len(rows), width, *self.shape[2:]), self.dtype)
-        out[...] = self._pad_value
-        parts, which = self._rows.parts, self._rows.which
-        numbers = [0] * len(rows) if which is None else which[rows].tolist()
-        total = int(lengths.sum())
-        if 0 < total < _SHORT * len(rows) and (which is None or self._rows.are_whole):
-            if which is None:
-                ends = np.cumsum(lengths)
-                at = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-                steps = parts[0][at]
-            else:
-                steps = np.concatenate([parts[number] for number in numbers])
-            out[self.is_real(lengths, width)] = steps
-            return out
-        begins = width - lengths if self._side == "left" else np.zeros_like(lengths)
-        spans = zip(out, numbers, starts.tolist(), begins.tolist(), lengths.tolist(), strict=True)
-        for padded, number, start, begin, length in spans:
-            padded[begin : begin + length] = parts[number][start : start + length]
+        self._padding.write(self._rows, np.asarray(rows, np.int64), out, self._pad_value)
         return out
 
     def is_real(self, lengths: Rows, width: int) -> npt.NDArray[np.bool_]:
         """Which time steps of rows of these lengths are no padding, `(n, width)`."""
-        steps = np.arange(width)
-        if self._side == "left":
-            return steps >= (width - lengths)[:, np.newaxis]
-        return steps < lengths[:, np.newaxis]
-
-    def _width_of(self, length: int) -> int:
-        if not self._widths:
-            return length
-        return next(width for width in self._widths if width >= length)
+        return self._padding.is_real(lengths, width)
 
 
 class Mask:
@@ -228,72 +185,3 @@ def ragged_sources(leaf: Ragged) -> Source | dict[str, Source]:
     if leaf.beside is True:
         return {"values": leaf, "lengths": TakenArray(leaf.lengths)}
     return {"values": leaf, "mask": leaf.mask} if leaf.beside == "mask" else leaf
-
-
-# -------------------------------------------------------------------- arguments
-
-
-def _check_sides(side: Any, truncate: Any, pad_to: Any) -> None:
-    for name, value, others in (("side", side, ""), ("truncate", truncate, "False, ")):
-        if value not in ("right", "left") and (name == "side" or value is not False):
-            raise InvalidArgumentError(
-                f"{name} is {describe(value)}; expected {others}'right' or 'left'."
-            )
-    if truncate and pad_to is None:
-        raise InvalidArgumentError(
-            f"truncate is {truncate!r} and pad_to None; expected a pad_to, beyond which rows are "
-            "cut."
-        )
-
-
-def _widths(pad_to: Any) -> tuple[int, ...]:
-    """The widths there are; none, if any may come."""
-    if pad_to is None:
-        return ()
-    several = isinstance(pad_to, list | tuple | range | np.ndarray)
-    widths = tuple(
-        whole_number("pad_to", width, least=1, most=_MOST_WIDTH)
-        for width in (pad_to if several else [pad_to])
-    )
-    if not widths or list(widths) != sorted(set(widths)):
-        raise InvalidArgumentError(
-            f"pad_to is {describe(pad_to)}; expected None, a number, or rising numbers, such as "
-            "(64, 128, 256)."
-        )
-    return widths
-
-
-def _truncated(rows: Sequences, most: int, side: Side | Literal[False]) -> Sequences:
-    if not side:
-        too_long = np.flatnonzero(rows.lengths > most)
-        raise InvalidDataError(
-            f"data of Ragged has up to {rows.lengths.max()} time steps in rows "
-            f"{describe_rows(too_long)}, and pad_to ends at {most}; expected no longer row. Give a "
-            "greater pad_to, leave these rows out, or say truncate='right' to cut their ends off."
-        )
-    lengths = np.minimum(rows.lengths, most)
-    starts = rows.starts + (rows.lengths - lengths) if side == "left" else rows.starts
-    return replace(rows, starts=starts, lengths=lengths, are_whole=False)
-
-
-def _checked(pad_value: Any, dtype: np.dtype[Any]) -> Any:
-    """`pad_value` as a scalar of the dtype.
-
-    Raises:
-        InvalidArgumentError: if the dtype can't hold it.
-    """
-    given = np.asarray(pad_value)
-    try:
-        with np.errstate(invalid="ignore"):
-            found = given.astype(dtype)
-        is_kept = given.ndim == 0 and (given.dtype.kind in "biufc") == (dtype.kind in "biufcV")
-        if is_kept and dtype.kind in "biuSU":
-            is_kept = bool(found == given)
-    except (TypeError, ValueError, OverflowError):
-        is_kept = False
-    if not is_kept:
-        raise InvalidArgumentError(
-            f"pad_value is {describe(pad_value)}; expected a value that the dtype of the time "
-            f"steps, {dtype}, can hold."
-        )
-    return found[()]
