@@ -22,7 +22,7 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.sequences import Sequences
 from keras_npbatch.sources.source import Empty
 
-__all__ = ["Beside", "Padding", "Side", "held_by"]
+__all__ = ["Beside", "Padding", "Side", "held_by", "totals"]
 
 Side: TypeAlias = Literal["right", "left"]
 Beside: TypeAlias = bool | Literal["mask"]
@@ -102,33 +102,54 @@ class Padding:
             return steps >= (width - lengths)[:, np.newaxis]
         return steps < lengths[:, np.newaxis]
 
-    def write(self, rows: Sequences, chosen: Rows, out: npt.NDArray[Any], value: Any) -> None:
-        """Write some rows, padded.
+    def write(
+        self,
+        rows: Sequences,
+        chosen: Rows,
+        out: npt.NDArray[Any],
+        value: Any,
+        counts: Rows | None = None,
+    ) -> None:
+        """Write some sequences into rows, and the pad value where none is.
 
         Args:
             rows: none longer than `out` is wide.
-            chosen: which of them, of shape `(n,)`.
+            chosen: which of them, row after row.
             out: of shape `(n, width, *inner_shape)`.
             value: the pad value, of its dtype.
+            counts: how many each row of `out` has, of shape `(n,)`; None: one each.
         """
         lengths, starts, width = rows.lengths[chosen], rows.starts[chosen], out.shape[1]
         out[...] = value
+        ends = np.cumsum(lengths)
         parts, which = rows.parts, rows.which
         numbers = [0] * len(chosen) if which is None else which[chosen].tolist()
-        total = int(lengths.sum())
+        total = int(ends[-1]) if len(ends) else 0
         if 0 < total < _SHORT * len(chosen) and (which is None or rows.are_whole):
             if which is None:
-                ends = np.cumsum(lengths)
                 at = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
                 steps = parts[0][at]
             else:
                 steps = np.concatenate([parts[number] for number in numbers])
-            out[self.is_real(lengths, width)] = steps
+            out[self.is_real(totals(lengths, counts), width)] = steps
             return
-        begins = width - lengths if self.side == "left" else np.zeros_like(lengths)
-        spans = zip(out, numbers, starts.tolist(), begins.tolist(), lengths.tolist(), strict=True)
-        for padded, number, start, begin, length in spans:
-            padded[begin : begin + length] = parts[number][start : start + length]
+        if counts is not None:
+            places = np.repeat(np.arange(len(out)), counts)
+            before = np.cumsum(totals(lengths, counts)) - totals(lengths, counts)
+            begins = ends - lengths - before[places]
+        else:
+            places = np.arange(len(out))
+            begins = width - lengths if self.side == "left" else np.zeros_like(lengths)
+        spans = zip(
+            places.tolist(),
+            numbers,
+            starts.tolist(),
+            begins.tolist(),
+            lengths.tolist(),
+            strict=True,
+        )
+        for place, number, start, begin, length in spans:
+            out[place, begin : begin + length] = parts[number][start : start + length]
 
     def padded(self, rows: Sequences, empty: Empty, more: int = 0) -> npt.NDArray[Any]:
         """All of the rows, which are no longer than the last width, as one array.
@@ -142,6 +163,19 @@ class Padding:
         out = empty((len(rows.lengths), width, *rows.inner_shape), rows.dtype)
         self.write(rows, np.arange(len(out)), out, held_by(rows.dtype, self.value))
         return out
+
+
+def totals(lengths: Rows, counts: Rows | None) -> Rows:
+    """How many time steps each row has, of sequences of these lengths.
+
+    Args:
+        lengths: of the sequences, row after row.
+        counts: how many sequences each row has, at least one; None: one each.
+    """
+    if counts is None or not len(counts):
+        return lengths
+    found: Rows = np.add.reduceat(lengths, np.cumsum(counts) - counts)
+    return found
 
 
 def held_by(dtype: np.dtype[Any], pad_value: Any) -> Any:
