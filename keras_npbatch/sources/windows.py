@@ -253,7 +253,7 @@ class Windows:
         firsts, lasts = begins[is_first], begins[np.roll(is_first, -1)]
         sizes = lasts + span - firsts
         before = np.cumsum(sizes) - sizes
-        read = stored.read(np.arange(sizes.sum()) + np.repeat(firsts - before, sizes), np.empty)
+        read = stored.stretches(firsts, firsts + sizes)
         stretch = np.searchsorted(firsts, starts, "right") - 1
         return self._cut(read, starts - firsts[stretch] + before[stretch], empty)
 
