@@ -26,6 +26,7 @@ __all__ = [
     "each",
     "errors",
     "mix",
+    "pad",
     "samplers",
     "show",
     "sources",
@@ -37,6 +38,7 @@ __all__ = [
 if TYPE_CHECKING:
     from keras_npbatch import callbacks, errors, samplers, sources, testing
     from keras_npbatch.batches.each import each
+    from keras_npbatch.batches.pad import pad
     from keras_npbatch.dataset.array_dataset import ArrayDataset
     from keras_npbatch.dataset.batch_dataset import BatchDataset
     from keras_npbatch.dataset.joined_dataset import concat, mix
@@ -55,6 +57,7 @@ _MODULE_OF = {
     "concat": "keras_npbatch.dataset.joined_dataset",
     "mix": "keras_npbatch.dataset.joined_dataset",
     "show": "keras_npbatch.dataset.show",
+    "pad": "keras_npbatch.batches.pad",
     "to_tf_dataset": "keras_npbatch.tf_data.dataset",
 }
 

@@ -60,6 +60,7 @@ class Purpose(IntEnum):
     AUGMENT_OF_SAMPLE = 8
     LOAD_OF_SAMPLE = 9
     COMPONENT = 10
+    PACKING = 11
 
 
 def seed_sequence(seed: int, purpose: Purpose, *key: int) -> np.random.SeedSequence:

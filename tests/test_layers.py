@@ -168,6 +168,7 @@ def test_the_core_imports_neither_keras_nor_a_framework(name: str) -> None:
 def test_only_the_package_itself_may_import_lazily_from_above() -> None:
     assert own_imports("") == {
         "batches.each",
+        "batches.pad",
         "callbacks",
         "dataset.array_dataset",
         "dataset.batch_dataset",

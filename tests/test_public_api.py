@@ -28,6 +28,7 @@ PUBLIC = [
     "each",
     "errors",
     "mix",
+    "pad",
     "samplers",
     "show",
     "sources",

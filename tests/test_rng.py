@@ -130,6 +130,7 @@ def test_the_streams_of_a_seed_stay_the_same_in_every_release() -> None:
         "AUGMENT_OF_SAMPLE": 8,
         "LOAD_OF_SAMPLE": 9,
         "COMPONENT": 10,
+        "PACKING": 11,
     }
     of_batches = list(Purpose)[:7]
     drawn = [generator(0, purpose, 1, 2).integers(0, 1000, 6).tolist() for purpose in of_batches]

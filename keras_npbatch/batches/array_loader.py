@@ -98,7 +98,9 @@ class ArrayCore(Core):
             for source in self.sources
         ]
         self._more_width = 0
-        self.varies = any(source is not None for source in self._padded)
+        self._is_padded = self.varies = any(source is not None for source in self._padded)
+        if settings.get("collate") is not None and not has_own_load:
+            self._refuse_collate()
         chunked = [source for source in self.sources if isinstance(source, Chunked)]
         heaviest = max(chunked, key=_bytes_of_row, default=None)
         chunk_rows = None if heaviest is None else heaviest.chunk_rows
@@ -171,7 +173,7 @@ class ArrayCore(Core):
 
     def gather(self, rows: Rows) -> Tree:
         """The batch of rows that are known to be in range."""
-        if self.varies:
+        if self._is_padded:
             found = self._gather_padded(rows)
         else:
             lease = self.slots.lease
@@ -195,22 +197,34 @@ class ArrayCore(Core):
 
     def asks_for_rows(self, plan: Plan) -> bool:
         """Whether reading a batch takes knowing which one it is: what other processes read."""
-        return self.varies and plan.shard.count > 1
+        return self._is_padded and plan.shard.count > 1
 
     def be_wider(self) -> None:
         """Pad one time step further: the axes of a batch that change are those that vary."""
         self._more_width = 1
+        if self.collate is not None:
+            super().be_wider()
+
+    def _refuse_collate(self) -> None:
+        """Refuse to pad what is no sequences."""
+        if not any(source.dtype.hasobject for source in self.sources):
+            raise InvalidArgumentError(
+                "collate was given, and no array has sequences as its items; expected them as "
+                "keras_npbatch.sources.Ragged(rows, pad_to=...), in place of an array, which needs "
+                "no collate."
+            )
 
     def loading(self, plan: Plan, training: bool = True) -> Recipe:
         """How any batch is made from what `load` returns."""
         recipe = super().loading(plan, training)
         if self._has_own_load:
             return recipe
-        changes = recipe.transform, recipe.augment, recipe.class_weight
+        changes = self.collate, recipe.transform, recipe.augment, recipe.class_weight
         has_weights = plan.remainder == "pad" or self.aside is not None
-        nothing_to_do = changes == (None, None, None) and not has_weights
+        nothing_to_do = changes == (None, None, None, None) and not has_weights
         # The rows of a plan are in range, so they need no check.
-        return replace(recipe, load=self.cached(self.gather), finished=nothing_to_do)
+        load = self.cached(self.collated(self.gather))
+        return replace(recipe, load=load, finished=nothing_to_do)
 
     def check_class_weight(self, weights: ClassWeight) -> None:
         """As for any dataset; also check the data, if nothing changes them."""

@@ -9,22 +9,25 @@ A sample is `x`, `(x, y)` or `(x, y, sample_weight)`, each a leaf or a nesting o
 an array, a number, a string, a list of Python's numbers or strings (other lists are nestings), or
 what NumPy takes as an array: a tensor on the CPU, a picture. All samples of a batch have one
 nesting, and each leaf one shape and dtype: a dtype that fits all of them would depend on which
-samples are in a batch together.
+samples are in a batch together. Leaves that are padded may differ in length.
 
 Each sample is written into its place as soon as it is there. So it may be a buffer that is filled
-again for the next one, and no more than one is held besides the batch.
+again for the next one, and no more than one is held besides the batch. (Of leaves that are padded,
+copies are held until the longest is known.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 import optree
 
+from keras_npbatch.batches.pad import Collation
 from keras_npbatch.batches.parts import Parts, unpack
 from keras_npbatch.errors import InvalidBatchError, describe
 from keras_npbatch.sources.source import Empty
@@ -51,13 +54,16 @@ class Collating:
         rows: the row of each sample, for messages.
         empty: allocates arrays: `empty(shape, dtype)`, for dtypes without Python objects.
         told_by: what returned the samples, for messages.
+        collation: which leaves are padded, if any.
     """
 
-    def __init__(self, rows: Sequence[int], empty: Empty, told_by: str) -> None:
+    def __init__(
+        self, rows: Sequence[int], empty: Empty, told_by: str, collation: Collation | None = None
+    ) -> None:
         self._rows, self._empty, self._told_by = rows, empty, told_by
-        self._count = 0
+        self._collation, self._count = collation, 0
         self._structure: optree.PyTreeSpec | None = None
-        self._columns: list[_Arrays | _Values] = []
+        self._columns: list[_Arrays | _Values | _Sequences] = []
         self._kinds: list[type] = []
         """The types of the leaves of the first sample."""
         self._flat: type | None = None
@@ -92,12 +98,21 @@ class Collating:
             sample, is_leaf=_is_plain_list
         )
         self._kinds = [type(leaf) for leaf in found]
-        for kind, leaf in zip(self._kinds, found, strict=True):
+        collation = self._collation
+        for path, kind, leaf in zip(paths, self._kinds, found, strict=True):
             value = _as_array(leaf)
             if value is None:
                 self._refuse(sample)
+            if collation is not None and value.ndim:
+                how = collation.of(path, type(sample))
+                if how is not None:
+                    pad = partial(collation.leaf, how, path=path, kind=type(sample))
+                    self._columns.append(_Sequences(value, partial(pad, empty=self._empty)))
+                    continue
             column = _Values if kind in _PLAIN else _Arrays
             self._columns.append(column(kind, value, len(self._rows), self._empty))
+        if collation is not None and not any(isinstance(c, _Sequences) for c in self._columns):
+            collation.refuse(sample, self._told_by, "an array of at least one axis")
         if list in self._kinds:  # the next one may be a nesting
             return
         is_flat = type(sample) in (tuple, dict) and len(found) == len(sample)
@@ -136,7 +151,7 @@ class Collating:
                 continue
             first = self._columns[number]
             expected = f"{came}, but for row {self._rows[0]} one of "
-            if value.shape != first.shape:
+            if not _fits(value.shape, first.shape):
                 raise InvalidBatchError(
                     f"{expected}shape {first.shape}; expected one shape for all samples of a "
                     "batch. Pad, crop or resize them to one."
@@ -199,6 +214,33 @@ class _Arrays:
         return array
 
 
+class _Sequences:
+    """A leaf whose samples may differ in length: they are copied, and padded in the end.
+
+    Args:
+        first: the first sample as an array.
+        pad: makes the leaf of the batch.
+    """
+
+    def __init__(self, first: npt.NDArray[Any], pad: Callable[[list[Any]], Tree]) -> None:
+        self.shape: tuple[int | None, ...] = (None, *first.shape[1:])
+        self.dtype, self._pad = first.dtype, pad
+        self._samples: list[npt.NDArray[Any]] = []
+
+    def take(self, number: int, leaf: Any) -> bool:
+        """Keep a copy of a sample; False if it is another one than the first."""
+        value = _as_array(leaf)
+        if value is None or value.dtype != self.dtype or not _fits(value.shape, self.shape):
+            return False
+        self._samples.append(np.array(value))
+        return True
+
+    def given(self) -> Tree:
+        """The samples, padded."""
+        samples, self._samples = self._samples, []
+        return self._pad(samples)
+
+
 class _Values:
     """A leaf whose samples are numbers or texts of Python: they can't change, so they are kept.
 
@@ -230,6 +272,13 @@ class _Values:
         array = np.empty(len(self._values), self.dtype)
         array[:] = self._values
         return array
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Whether it is the expected shape, with any size where that has None."""
+    if len(shape) != len(expected):
+        return False
+    return all(size in (None, own) for own, size in zip(shape, expected, strict=True))
 
 
 def note_row(error: Exception, row: int) -> None:

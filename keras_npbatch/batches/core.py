@@ -29,6 +29,7 @@ from keras_npbatch.batches.chain import Change, Functions, change_of
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.memory_size import in_bytes
+from keras_npbatch.batches.pad import Collate, Collation, collation_of
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
 from keras_npbatch.batches.set_aside import Lacking, SetAside, share_set_aside
@@ -126,6 +127,7 @@ class Core:
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
+        collate: Collate | None = None,
         transform: Functions | None = None,
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
@@ -162,6 +164,11 @@ class Core:
         self.is_part = shard is not None
         """Whether it was given a shard."""
         refuse_empty_batches(self.plan)
+        self.collate: Collation | None = collation_of(collate)
+        """How sequences are padded that `load` returned in lists."""
+        if self.collate is not None:
+            self.varies = self.varies or self.collate.varies
+            self.collate.refuse_shard(self.plan.shard)
         self.transform: Change | None = change_of(transform, "transform")
         self.augment: Change | None = change_of(augment, "augment")
         self.class_weight = None if class_weight is None else ClassWeight(class_weight)
@@ -310,7 +317,7 @@ class Core:
         """How any batch is made from what `load` returns."""
         return Recipe(
             plan,
-            self.cached(self.owner.load),
+            self.cached(self.collated(self.owner.load)),
             self.transform,
             self.class_weight if training else None,
             augment=self.augment if training else None,
@@ -319,6 +326,18 @@ class Core:
             aside=self.aside,
             fills_up=training,
         )
+
+    def collated(self, load: Callable[..., Tree]) -> Callable[..., Tree]:
+        """`load`, with the sequences padded that it returns, if they are to be."""
+        collate, empty = self.collate, self.slots.lease
+        if collate is None:
+            return load
+        return lambda *given: collate.batch(load(*given), empty)
+
+    def be_wider(self) -> None:
+        """Pad one time step further: the axes of a batch that change are those that vary."""
+        assert self.collate is not None
+        self.collate = self.collate.wider()
 
     def cached(self, load: Callable[..., Tree]) -> Callable[..., Tree]:
         """`load`, with rows from the cache if there is one."""
@@ -421,6 +440,7 @@ class Core:
         } | {
             name: value
             for name, value in (
+                ("collate", None if self.collate is None else self.collate.name),
                 ("sampler", None if is_plain(plan.sampler) else plan.sampler.identity),
                 ("split", None if plan.selection is None else plan.selection.described),
                 ("on_error", None if self.aside is None else "set_aside"),
@@ -502,6 +522,8 @@ class Core:
         """Become one of several shards, as if made with this shard and seed."""
         if self.aside is not None:
             _refuse_shards(shard)
+        if self.collate is not None:
+            self.collate.refuse_shard(shard)
         plan = replace(self.plan, shard=shard, seed=seed)
         if not self.has_own_remainder:
             plan = replace(plan, remainder=self._default_remainder(is_part=True))
@@ -528,6 +550,11 @@ class Core:
                 f"cache was given to {owner}, which {what}; expected load(rows), whose samples "
                 "depend on their rows alone. Draw random numbers in augment(batch, rng)."
             )
+        if self.collate is not None and self.collate.varies:
+            raise InvalidArgumentError(
+                f"cache was given to {owner} with collate={self.collate.name}; expected samples of "
+                "one width, which the cache keeps. Give pad_to a number: pad(pad_to=256)."
+            )
         if self.settings is not None and self.settings.use_multiprocessing and not IS_SHARED:
             raise InvalidArgumentError(
                 "cache was given with use_multiprocessing=True, and on this system each process "
@@ -544,6 +571,7 @@ class Core:
 
     def _refuse_finishing(self, owner: str) -> None:
         for name, value in (
+            ("collate", self.collate),
             ("transform", self.transform),
             ("augment", self.augment),
             ("class_weight", self.class_weight),

@@ -23,6 +23,7 @@ from keras_npbatch.arguments import is_called, whole_number
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import ATTRIBUTE, Core, core_of, refuse_empty_batches
 from keras_npbatch.batches.making import Making, making
+from keras_npbatch.batches.pad import Collate
 from keras_npbatch.batches.row_cache import CacheInfo
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.plan.clock import Place
@@ -48,6 +49,7 @@ class Batches:
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
+        collate: Collate | None = None,
         transform: Functions | None = None,
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
@@ -65,6 +67,7 @@ class Batches:
             sampler=sampler,
             seed=seed,
             remainder=remainder,
+            collate=collate,
             transform=transform,
             augment=augment,
             class_weight=class_weight,
@@ -87,7 +90,8 @@ class Batches:
 
         Returns:
             `x`, `(x, y)` or `(x, y, sample_weight)`: each an array of shape
-            `(n, *feature_shape)`, or a dict, tuple or list of such. Views of your data, cached
+            `(n, *feature_shape)`, or a dict, tuple or list of such (with `collate=pad(...)` a list
+            is n arrays of any length, which are padded). Views of your data, cached
             batches and a buffer that you refill are fine: what you keep is copied. (With several
             threads, each needs a buffer of its own: `threading.local()`.)
         """

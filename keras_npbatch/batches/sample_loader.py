@@ -6,7 +6,7 @@ batch; see `collate`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -94,7 +94,7 @@ class SampleCore(Core):
             drawn: the generator of each, if `load_sample` takes one.
         """
         numbers = rows.tolist()
-        collating = Collating(numbers, self.slots.lease, _TOLD_BY)
+        collating = Collating(numbers, self.slots.lease, _TOLD_BY, self.collate)
         many = self.load_sample.many if isinstance(self.load_sample, MapStyle) else None
         samples = None if many is None else many(numbers)
         for at, row in enumerate(numbers):
@@ -126,6 +126,10 @@ class SampleCore(Core):
             name=_TOLD_BY,
             load_draws_by_sample=self.load_draws,
         )
+
+    def collated(self, load: Callable[..., Tree]) -> Callable[..., Tree]:
+        """`load` itself, which pads the samples as it puts them together."""
+        return load
 
     @property
     def made_by(self) -> str:

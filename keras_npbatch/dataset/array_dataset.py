@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from keras_npbatch.batches.array_loader import ArrayCore, array_core_of
 from keras_npbatch.batches.chain import Functions
+from keras_npbatch.batches.pad import Collate
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.dataset.hints import refuses_unknown_settings
 from keras_npbatch.dataset.settings import begin_dataset
@@ -52,6 +53,8 @@ class ArrayDataset(BatchDataset):
         sample_weight: weights, nested like `y`, or None. Can't be combined with `class_weight`.
         batch_size: samples in a full batch. For this and all other settings, see
             `BatchDataset`.
+        collate: for object arrays of arrays, `keras_npbatch.pad(...)`; better, give
+            `sources.Ragged` as `x`.
         workers: threads that make batches. If the arrays are in memory and no function is
             applied, the caller makes batches of up to 256 KB itself, whatever `workers` is.
             With `workers=1` it also makes larger ones in Keras's loop on JAX on a CPU, which
@@ -75,6 +78,7 @@ class ArrayDataset(BatchDataset):
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
+        collate: Collate | None = None,
         transform: Functions | None = None,
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
@@ -100,6 +104,7 @@ class ArrayDataset(BatchDataset):
             sampler=sampler,
             seed=seed,
             remainder=remainder,
+            collate=collate,
             transform=transform,
             augment=augment,
             class_weight=class_weight,

@@ -26,6 +26,7 @@ from keras_npbatch.arguments import refuses_unknown_arguments
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.pad import Collate
 from keras_npbatch.batches.work import Work
 from keras_npbatch.dataset.hints import FOLDS, METHODS, SPLIT, refuses_unknown_settings
 from keras_npbatch.dataset.html import html_of
@@ -95,6 +96,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             differ by at most one. `predict` always gets every sample once. None: `"keep"`, or
             `"pad"` with a `shard`, since processes that train together need batches of the same
             size.
+        collate: `keras_npbatch.pad(...)`: pads sequences of any length. A list in what `load`
+            returns is then n arrays, not a nesting. For some leaves alone, a nesting like that of
+            the batch: `(pad(), None)`.
         transform: `transform(batch)` or `transform(batch, rng)`, returns the batch for the model;
             `rng` depends only on (seed, epoch, step). It is applied in `evaluate` and `predict`
             too, so decode, normalise and select here. Also `keras_npbatch.each(function)`, with a
@@ -159,6 +163,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
+        collate: Collate | None = None,
         transform: Functions | None = None,
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
@@ -181,6 +186,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             sampler=sampler,
             seed=seed,
             remainder=remainder,
+            collate=collate,
             transform=transform,
             augment=augment,
             class_weight=class_weight,

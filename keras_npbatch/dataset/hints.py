@@ -31,7 +31,7 @@ _TRANSFORM = (
 )
 _COLLATE = (
     "Samples are put together as they are, and load(rows) returns whole batches; write "
-    "transform=function to change them."
+    "transform=function to change them, collate=keras_npbatch.pad(...) to pad sequences."
 )
 _START = "Write start_method='forkserver', 'spawn' or 'fork'."
 _IN_ORDER = "Leave it out: batches come in order, whatever the workers."
@@ -154,7 +154,8 @@ METHODS = {
     "batch": "Give it batch_size=N as it is made: a dataset is one of batches.",
     "unbatch": "Read single samples with dataset.load(rows).",
     "rebatch": "Give it batch_size=N as it is made.",
-    "padded_batch": "Pad in load(rows); remainder='pad' fills up the last batch.",
+    "padded_batch": "Give it collate=keras_npbatch.pad(...) as it is made; remainder='pad' fills "
+    "up the last batch.",
     "prefetch": "Batches are made ahead by its workers: workers=N, max_queue_size=N.",
     "interleave": "Give it workers=N: so many batches are made at once.",
     "enumerate": "Write enumerate(dataset).",

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.map_style import MapStyle
+from keras_npbatch.batches.pad import Collate
 from keras_npbatch.batches.sample_loader import SampleCore, overridden, sample_core_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.dataset.hints import refuses_unknown_settings
@@ -64,9 +65,10 @@ class SampleDataset(BatchDataset):
     - strings and bytes, which become an array of objects;
     - lists of these numbers or strings, which become arrays. Other lists are nestings.
 
-    All samples of a batch need one nesting, and each leaf one shape and dtype: pad, crop or resize
-    in `load_sample`. What is faster on whole batches goes into `transform=function`, what is
-    written for one sample into `transform=keras_npbatch.each(function)`.
+    All samples of a batch need one nesting, and each leaf one shape and dtype: crop or resize in
+    `load_sample`, pad sequences of any length with `collate=keras_npbatch.pad(...)`. What is faster
+    on whole batches goes into `transform=function`, what is written for one sample into
+    `transform=keras_npbatch.each(function)`.
 
     Args:
         load_sample: `load_sample(row)` or `load_sample(row, rng)`: the sample of a row, an integer
@@ -76,6 +78,8 @@ class SampleDataset(BatchDataset):
         num_samples: samples in the data, from 1 to 2**62.
         batch_size: samples in a full batch. For this and all other settings, see
             `BatchDataset`.
+        collate: `keras_npbatch.pad(...)`: pads each leaf that has an axis, as a sequence of any
+            length; others for some leaves alone, such as `(pad(), None)` for `x`.
         use_multiprocessing: whether the workers are processes, for a `load_sample` that is mostly
             Python; as `num_workers` of torch are.
 
@@ -95,6 +99,7 @@ class SampleDataset(BatchDataset):
         sampler: Any = None,
         seed: int | None = None,
         remainder: Remainder | None = None,
+        collate: Collate | None = None,
         transform: Functions | None = None,
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
@@ -119,6 +124,7 @@ class SampleDataset(BatchDataset):
             sampler=sampler,
             seed=seed,
             remainder=remainder,
+            collate=collate,
             transform=transform,
             augment=augment,
             class_weight=class_weight,

@@ -82,6 +82,8 @@ def described(core: Core) -> str:
         for setting, function in functions.items()
         if function is not None
     )
+    if core.collate is not None:
+        changes = f", collate={core.collate.name}{changes}"
     if core.cache is not None:
         changes += f", cache={in_words(core.cache.most_bytes)!r}"
     if core.aside is not None:

@@ -9,28 +9,23 @@ copied once, into a buffer as wide as the longest of them, or as one of a few wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.arguments import refuses_unknown_arguments, whole_number
-from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe, describe_rows
+from keras_npbatch.arguments import refuses_unknown_arguments, row_numbers
+from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.sequences import Sequences, sequences_of
+from keras_npbatch.sources.packing import Bins, packed
+from keras_npbatch.sources.padding import Beside, Padding, Side, held_by, totals
+from keras_npbatch.sources.sequences import sequences_of
 from keras_npbatch.sources.source import Empty, Source
 from keras_npbatch.sources.words import RAGGED
 
-__all__ = ["Ragged", "ragged_source", "ragged_sources"]
-
-Side: TypeAlias = Literal["right", "left"]
-
-_SHORT = 64
-"""Rows of fewer time steps on average are written all at once, longer ones one by one."""
-_MOST_WIDTH = 2**31
+__all__ = ["Ragged", "ragged_source", "ragged_sources", "refuse_other_packing"]
 
 
 class Ragged:
@@ -65,6 +60,14 @@ class Ragged:
             row, int64 `(batch_size,)`. `"mask"`: `{"values": ..., "mask": ...}`, with True for what
             is no padding, bool `(batch_size, width)`. For other names or places, give
             `ragged.lengths` and `ragged.mask` to the dataset yourself.
+        pack: several sequences in each row, one after the other, to pad less: the model gets
+            `{"values": ..., "segment_ids": ..., "positions": ...}`, the last two int32
+            `(batch_size, width)`: 1 for the first sequence of a row, 2 for the second, 0 for
+            padding; and the time step within its sequence. A sample is then a row: each is read
+            once an epoch, and so is each sequence. Which sequences share a row follows from the
+            lengths and `pad_to`, which must be a number, and stays the same in all epochs:
+            `sequences_in(row)`. Targets for time steps are packed too: give
+            `Ragged(tags, pad_to=..., pack=True).values`, with sequences of the same lengths.
 
     Raises:
         InvalidDataError: for data of another kind, rows without a time step, of unequal inner
@@ -83,42 +86,41 @@ class Ragged:
         pad_value: Any = 0,
         side: Side = "right",
         truncate: Side | Literal[False] = False,
-        lengths: bool | Literal["mask"] = False,
+        lengths: Beside = False,
+        pack: bool = False,
     ) -> None:
-        _check_sides(side, truncate, pad_to)
-        if lengths not in (True, False, "mask"):
-            raise InvalidArgumentError(
-                f"lengths is {describe(lengths)}; expected True, False or 'mask'."
-            )
-        self._widths = _widths(pad_to)
-        rows = sequences_of(data)
-        longest = int(rows.lengths.max())
-        if self._widths and longest > self._widths[-1]:
-            rows = _truncated(rows, self._widths[-1], truncate)
-            longest = self._widths[-1]
-        self._rows, self._side = rows, side
-        self.beside = lengths
-        """Whether lengths or a mask come beside the values."""
+        self._padding = padding = Padding(pad_to, pad_value, side, truncate, lengths)
+        if pack:
+            _check_packing(padding, pack)
+        rows = padding.fitting(sequences_of(data), "Ragged")
+        self._rows, self._lengths = rows, rows.lengths
+        self._bins: Bins | None = None
+        if pack:
+            assert padding.width is not None
+            self._bins = packed(rows.lengths, padding.width)
+            self._lengths = totals(rows.lengths[self._bins.sequences], np.diff(self._bins.edges))
         self.dtype = rows.dtype
         """The dtype of a time step."""
-        self.widest = self._width_of(longest)
+        self.widest = padding.width_of(int(self._lengths.max()))
         """The width of the widest batch there can be."""
-        width = self._widths[0] if len(self._widths) == 1 else None
-        self.shape: tuple[Any, ...] = (len(rows.lengths), width, *rows.inner_shape)
+        self.shape: tuple[Any, ...] = (len(self._lengths), padding.width, *rows.inner_shape)
         """`(rows, width, *inner_shape)`; None for a width that differs from batch to batch."""
         self.is_in_memory = rows.is_in_memory
         """Whether reading never waits for a disk."""
-        self._pad_value = _checked(pad_value, self.dtype)
-        self.identity = (
-            f"Ragged(pad_to={pad_to if pad_to is None else list(self._widths)}, "
-            f"pad_value={pad_value!r}, side={side!r}, {int(rows.lengths.sum())} time steps)"
-        )
+        self._pad_value = held_by(self.dtype, pad_value)
+        told = f"{padding.told}, pack=True" if pack else padding.told
+        self.identity = f"Ragged({told}, {int(rows.lengths.sum())} time steps)"
         """What decides its batches, in words."""
+
+    @property
+    def beside(self) -> Beside:
+        """Whether lengths or a mask come beside the values."""
+        return self._padding.beside
 
     @property
     def lengths(self) -> Rows:
         """The length of each row as it is delivered, int64 `(num_rows,)`; read-only."""
-        lengths = self._rows.lengths.view()
+        lengths = self._lengths.view()
         lengths.flags.writeable = False
         return lengths
 
@@ -132,9 +134,38 @@ class Ragged:
         """1 for what is no padding, float32 `(batch_size, width)`: sample weights of targets."""
         return Mask(self, np.dtype(np.float32))
 
+    @property
+    def values(self) -> Values:
+        """The padded rows alone, whatever else comes beside them; to be given to a dataset."""
+        return Values(self)
+
+    @property
+    def segment_ids(self) -> InPacked:
+        """Which sequence of its row a time step is of, from 1 up, int32 `(batch_size, width)`."""
+        return InPacked(self, _segment_ids)
+
+    @property
+    def positions(self) -> InPacked:
+        """Which time step of its sequence it is, from 0 up, int32 `(batch_size, width)`."""
+        return InPacked(self, _positions)
+
+    def sequences_in(self, row: int) -> Rows:
+        """The numbers of the sequences in a row, in their order.
+
+        Args:
+            row: from 0 to `len(self) - 1`.
+
+        Returns:
+            int64 array; of the row's own number, unless sequences are packed.
+
+        Raises:
+            IndexError: for a row that does not exist.
+        """
+        return self.packing(row_numbers([row], len(self)))[0]
+
     def __len__(self) -> int:
         """How many rows there are."""
-        return len(self._rows.lengths)
+        return len(self._lengths)
 
     def __repr__(self) -> str:
         return f"<{self.identity}: {self.dtype} {self.shape}>"
@@ -145,7 +176,7 @@ class Ragged:
 
     def width(self, rows: Rows) -> int:
         """The width of a batch of these rows."""
-        return self._width_of(int(self._rows.lengths[rows].max(initial=1)))
+        return self._padding.width_of(int(self._lengths[rows].max(initial=1)))
 
     def read(
         self, rows: Rows, empty: Empty = np.empty, width: int | None = None
@@ -161,38 +192,104 @@ class Ragged:
             Array of shape `(n, width, *inner_shape)`.
         """
         width = self.width(rows) if width is None else width
-        lengths, starts = self._rows.lengths[rows], self._rows.starts[rows]
         out = empty((len(rows), width, *self.shape[2:]), self.dtype)
-        out[...] = self._pad_value
-        parts, which = self._rows.parts, self._rows.which
-        numbers = [0] * len(rows) if which is None else which[rows].tolist()
-        total = int(lengths.sum())
-        if 0 < total < _SHORT * len(rows) and (which is None or self._rows.are_whole):
-            if which is None:
-                ends = np.cumsum(lengths)
-                at = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
-                steps = parts[0][at]
-            else:
-                steps = np.concatenate([parts[number] for number in numbers])
-            out[self.is_real(lengths, width)] = steps
-            return out
-        begins = width - lengths if self._side == "left" else np.zeros_like(lengths)
-        spans = zip(out, numbers, starts.tolist(), begins.tolist(), lengths.tolist(), strict=True)
-        for padded, number, start, begin, length in spans:
-            padded[begin : begin + length] = parts[number][start : start + length]
+        chosen, counts = self.packing(np.asarray(rows, np.int64))
+        self._padding.write(self._rows, chosen, out, self._pad_value, counts)
         return out
+
+    def packing(self, rows: Rows) -> tuple[Rows, Rows | None]:
+        """The sequences in some rows, row after row, and how many each has; None: one each."""
+        return (rows, None) if self._bins is None else self._bins.of(rows)
+
+    def write_inside(self, rows: Rows, out: npt.NDArray[Any], count: Count) -> None:
+        """Write a number for each time step of packed rows, and 0 for padding.
+
+        Args:
+            rows: integers of shape `(n,)`.
+            out: of shape `(n, width)`.
+            count: gives the numbers.
+        """
+        chosen, counts = self.packing(rows)
+        lengths = self._rows.lengths[chosen]
+        out[...] = 0
+        if len(rows):
+            out[self.is_real(self._lengths[rows], out.shape[1])] = count(lengths, counts)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether a row may have several sequences."""
+        return self._bins is not None
+
+    def is_packed_as(self, other: Ragged) -> bool:
+        """Whether another one has sequences of the same lengths in each row."""
+        if self.shape[:2] != other.shape[:2] or not (self.is_packed and other.is_packed):
+            return False
+        return np.array_equal(self._rows.lengths, other._rows.lengths)
 
     def is_real(self, lengths: Rows, width: int) -> npt.NDArray[np.bool_]:
         """Which time steps of rows of these lengths are no padding, `(n, width)`."""
-        steps = np.arange(width)
-        if self._side == "left":
-            return steps >= (width - lengths)[:, np.newaxis]
-        return steps < lengths[:, np.newaxis]
+        return self._padding.is_real(lengths, width)
 
-    def _width_of(self, length: int) -> int:
-        if not self._widths:
-            return length
-        return next(width for width in self._widths if width >= length)
+
+class Values:
+    """The padded rows of a `Ragged`, without what comes beside them."""
+
+    chunk_rows: int | None = None
+
+    def __init__(self, of: Ragged) -> None:
+        self.of, self.dtype, self.shape, self.widest = of, of.dtype, of.shape, of.widest
+        self.is_in_memory, self.identity = of.is_in_memory, of.identity
+
+    def width(self, rows: Rows) -> int:
+        """The width of a batch of these rows."""
+        return self.of.width(rows)
+
+    def read(
+        self, rows: Rows, empty: Empty = np.empty, width: int | None = None
+    ) -> npt.NDArray[Any]:
+        """See `Ragged.read`."""
+        return self.of.read(rows, empty, width)
+
+
+Count: TypeAlias = Callable[[Rows, Rows | None], Rows]
+"""A number for each time step, of the lengths of sequences and how many each row has."""
+
+
+class InPacked:
+    """A number for each time step of a packed `Ragged`: of its segment, or its position."""
+
+    is_in_memory = True
+    chunk_rows: int | None = None
+
+    def __init__(self, of: Ragged, count: Count) -> None:
+        self.of, self._count = of, count
+        self.dtype, self.shape, self.widest = np.dtype(np.int32), of.shape[:2], of.widest
+
+    def width(self, rows: Rows) -> int:
+        """The width of a batch of these rows."""
+        return self.of.width(rows)
+
+    def read(
+        self, rows: Rows, empty: Empty = np.empty, width: int | None = None
+    ) -> npt.NDArray[Any]:
+        """See `Ragged.read`."""
+        width = self.width(rows) if width is None else width
+        out = empty((len(rows), width), self.dtype)
+        self.of.write_inside(np.asarray(rows, np.int64), out, self._count)
+        return out
+
+
+def _segment_ids(lengths: Rows, counts: Rows | None) -> Rows:
+    if counts is None:
+        return np.ones(int(lengths.sum()), np.int64)
+    first = np.cumsum(counts) - counts
+    return np.repeat(np.arange(len(lengths)) - np.repeat(first, counts) + 1, lengths)
+
+
+def _positions(lengths: Rows, _: Rows | None) -> Rows:
+    starts = np.cumsum(lengths) - lengths
+    found: Rows = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+    return found
 
 
 class Mask:
@@ -202,13 +299,13 @@ class Mask:
     chunk_rows: int | None = None
 
     def __init__(self, of: Ragged, dtype: np.dtype[Any]) -> None:
-        self._of, self.dtype = of, dtype
+        self.of, self.dtype = of, dtype
         self.shape: tuple[Any, ...] = of.shape[:2]
         self.widest = of.widest
 
     def width(self, rows: Rows) -> int:
         """The width of a batch of these rows."""
-        return self._of.width(rows)
+        return self.of.width(rows)
 
     def read(
         self, rows: Rows, empty: Empty = np.empty, width: int | None = None
@@ -216,93 +313,61 @@ class Mask:
         """See `Ragged.read`."""
         width = self.width(rows) if width is None else width
         out = empty((len(rows), width), self.dtype)
-        out[...] = self._of.is_real(self._of.lengths[rows], width)
+        out[...] = self.of.is_real(self.of.lengths[rows], width)
         return out
 
 
 def ragged_source(leaf: Any, path: str) -> Source | None:
-    """The source of a `Ragged`, or of the mask of one; else None."""
-    return leaf if isinstance(leaf, Ragged | Mask) else None
+    """The source of a `Ragged`, or of what is told of one, such as its mask; else None."""
+    return leaf if isinstance(leaf, Ragged | Values | Mask | InPacked) else None
 
 
 def ragged_sources(leaf: Ragged) -> Source | dict[str, Source]:
     """The sources of what a `Ragged` gives to the model."""
     if leaf.beside is True:
         return {"values": leaf, "lengths": TakenArray(leaf.lengths)}
-    return {"values": leaf, "mask": leaf.mask} if leaf.beside == "mask" else leaf
+    if leaf.beside == "mask":
+        return {"values": leaf, "mask": leaf.mask}
+    if leaf.is_packed:
+        return {"values": leaf, "segment_ids": leaf.segment_ids, "positions": leaf.positions}
+    return leaf
 
 
-# -------------------------------------------------------------------- arguments
+def refuse_other_packing(found: dict[str, Source]) -> None:
+    """Refuse packed sequences whose rows don't have the same time steps.
 
-
-def _check_sides(side: Any, truncate: Any, pad_to: Any) -> None:
-    for name, value, others in (("side", side, ""), ("truncate", truncate, "False, ")):
-        if value not in ("right", "left") and (name == "side" or value is not False):
-            raise InvalidArgumentError(
-                f"{name} is {describe(value)}; expected {others}'right' or 'left'."
-            )
-    if truncate and pad_to is None:
-        raise InvalidArgumentError(
-            f"truncate is {truncate!r} and pad_to None; expected a pad_to, beyond which rows are "
-            "cut."
-        )
-
-
-def _widths(pad_to: Any) -> tuple[int, ...]:
-    """The widths there are; none, if any may come."""
-    if pad_to is None:
-        return ()
-    several = isinstance(pad_to, list | tuple | range | np.ndarray)
-    widths = tuple(
-        whole_number("pad_to", width, least=1, most=_MOST_WIDTH)
-        for width in (pad_to if several else [pad_to])
-    )
-    if not widths or list(widths) != sorted(set(widths)):
-        raise InvalidArgumentError(
-            f"pad_to is {describe(pad_to)}; expected None, a number, or rising numbers, such as "
-            "(64, 128, 256)."
-        )
-    return widths
-
-
-def _truncated(rows: Sequences, most: int, side: Side | Literal[False]) -> Sequences:
-    if not side:
-        too_long = np.flatnonzero(rows.lengths > most)
-        raise InvalidDataError(
-            f"data of Ragged has up to {rows.lengths.max()} time steps in rows "
-            f"{describe_rows(too_long)}, and pad_to ends at {most}; expected no longer row. Give a "
-            "greater pad_to, leave these rows out, or say truncate='right' to cut their ends off."
-        )
-    lengths = np.minimum(rows.lengths, most)
-    starts = rows.starts + (rows.lengths - lengths) if side == "left" else rows.starts
-    return replace(rows, starts=starts, lengths=lengths, are_whole=False)
-
-
-def _checked(pad_value: Any, dtype: np.dtype[Any]) -> Any:
-    """`pad_value` as a scalar of the dtype.
+    Args:
+        found: the sources of a dataset, by their paths.
 
     Raises:
-        InvalidArgumentError: if the dtype can't hold it.
+        InvalidDataError: naming two that differ.
     """
-    given = np.asarray(pad_value)
-    try:
-        with np.errstate(invalid="ignore"):
-            found = given.astype(dtype)
-        is_kept = given.ndim == 0 and (given.dtype.kind in "biufc") == (dtype.kind in "biufcV")
-        if is_kept and dtype.kind in "biuSU":
-            is_kept = bool(found == given)
-    except (TypeError, ValueError, OverflowError):
-        is_kept = False
-    if not is_kept and dtype.kind in "US":
+    every = [(path, of) for path, of in _ragged_of(found).items() if of.is_packed]
+    for path, each in every[1:]:
+        first, leader = every[0]
+        if not each.is_packed_as(leader):
+            raise InvalidDataError(
+                f"{path} is packed otherwise than {first}; expected sequences of the same lengths "
+                "and the same pad_to, so that their time steps stand beside each other."
+            )
+
+
+def _ragged_of(found: dict[str, Source]) -> dict[str, Ragged]:
+    ragged = {path: getattr(source, "of", source) for path, source in found.items()}
+    return {path: of for path, of in ragged.items() if isinstance(of, Ragged)}
+
+
+def _check_packing(padding: Padding, pack: Any) -> None:
+    if pack is not True:
+        raise InvalidArgumentError(f"pack is {describe(pack)}; expected True or False.")
+    if padding.width is None:
         raise InvalidArgumentError(
-            f"the time steps of Ragged are words (dtype {dtype}), and pad_value is "
-            f"{describe(pad_value)}; expected numbers, or a word to pad with. Turn words into "
-            "numbers first, for example with keras.layers.StringLookup; to keep them, write "
-            f"pad_value={'' if dtype.kind == 'U' else b''!r}."
+            "pack=True was given without one width; expected pad_to=a number, such as 512: how "
+            "many time steps a row has room for."
         )
-    if not is_kept:
+    if padding.side != "right" or padding.beside:
+        name = "side='left'" if padding.side != "right" else f"lengths={padding.beside!r}"
         raise InvalidArgumentError(
-            f"pad_value is {describe(pad_value)}; expected a value that the dtype of the time "
-            f"steps, {dtype}, can hold."
+            f"pack=True was given with {name}; expected neither side nor lengths: sequences stand "
+            "one after the other, and segment_ids are 0 where there is padding."
         )
-    return found[()]

@@ -26,7 +26,7 @@ from keras_npbatch.sources.arrays import is_mapped, plain_array
 from keras_npbatch.sources.arrow_lists import parts_of
 from keras_npbatch.sources.source import is_raw
 
-__all__ = ["Sequences", "sequences_of"]
+__all__ = ["Sequences", "sequences_of", "sequences_of_list"]
 
 _Array = npt.NDArray[Any]
 
@@ -90,10 +90,10 @@ def sequences_of(data: Any) -> Sequences:
     elif isinstance(data, tuple) and len(data) == 2:
         found = _of_offsets(*data)
     elif isinstance(data, list | np.ndarray):
-        found = _of_list(data)
+        found = sequences_of_list(data, "Ragged")
     else:
         raise InvalidDataError(f"data of Ragged is {describe(data)}; {_EXPECTED}.")
-    _refuse_empty(found.lengths)
+    _refuse_empty(found.lengths, "Ragged")
     if not is_raw(found.dtype):
         _refuse_dtype("data of Ragged", found.dtype)
     return found
@@ -106,11 +106,11 @@ def _refuse_dtype(what: str, dtype: np.dtype[Any]) -> NoReturn:
     )
 
 
-def _refuse_empty(lengths: Rows) -> None:
+def _refuse_empty(lengths: Rows, name: str) -> None:
     empty = np.flatnonzero(lengths == 0)
     if len(empty):
         raise InvalidDataError(
-            f"data of Ragged has no time step in rows {describe_rows(empty)}; expected at least "
+            f"data of {name} has no time step in rows {describe_rows(empty)}; expected at least "
             "one in each. Leave these rows out, or give each one time step of the pad_value: the "
             "padded row is the same."
         )
@@ -119,73 +119,82 @@ def _refuse_empty(lengths: Rows) -> None:
 # -------------------------------------------------------------------- one array for each row
 
 
-def _of_list(data: list[Any] | _Array) -> Sequences:
-    rows = _listed(data)
+def sequences_of_list(data: list[Any] | _Array, name: str) -> Sequences:
+    """The sequences in a list or an object array.
+
+    Args:
+        data: an array, or a list of numbers, for each row.
+        name: what the data are called, for messages.
+
+    Raises:
+        InvalidDataError: for anything else; the message names the row.
+    """
+    rows = _listed(data, name)
     if not rows:
-        raise InvalidDataError("data of Ragged has 0 rows; expected at least one sequence.")
+        raise InvalidDataError(f"data of {name} has 0 rows; expected at least one sequence.")
     kinds = set(map(type, rows))
     if kinds <= {list, tuple}:
-        flat = _of_numbers(rows)
+        flat = _of_numbers(rows, name)
         if flat is not None:
             return flat
     if not kinds <= {np.ndarray, np.memmap}:
-        rows = [_row(row, number) for number, row in enumerate(rows)]
+        rows = [_row(row, number, name) for number, row in enumerate(rows)]
     axes = set(map(attrgetter("ndim"), rows))
     if 0 in axes:
         number = next(number for number, row in enumerate(rows) if row.ndim == 0)
         raise InvalidDataError(
-            f"row {number} of Ragged is {describe(rows[number].item())}; expected an array of "
+            f"row {number} of {name} is {describe(rows[number].item())}; expected an array of "
             "shape (time_steps, *inner_shape) for each row."
         )
-    lengths = _lengths(rows)
-    dtype = _one_dtype(rows)
+    lengths = _lengths(rows, name)
+    dtype = _one_dtype(rows, name)
     if axes != {1}:
-        _check_inner(rows)
+        _check_inner(rows, name)
     which, starts = np.arange(len(rows), dtype=np.int64), np.broadcast_to(np.int64(0), len(rows))
     is_in_memory = np.memmap not in kinds and not is_mapped(rows[0])
     return Sequences(rows, which, starts, lengths, dtype, is_in_memory, are_whole=True)
 
 
-def _listed(data: list[Any] | _Array) -> list[Any]:
+def _listed(data: list[Any] | _Array, name: str) -> list[Any]:
     if isinstance(data, list):
         return list(data)  # rows that are appended later are not seen
     if isinstance(data, np.ma.MaskedArray) or data.ndim == 0:
-        raise InvalidDataError(f"data of Ragged is {describe(data)}; {_EXPECTED}.")
+        raise InvalidDataError(f"data of {name} is {describe(data)}; {_EXPECTED}.")
     if data.dtype.hasobject and data.ndim > 1:
         raise InvalidDataError(
-            f"data of Ragged is {describe(data)}; expected shape (num_rows,). NumPy made one array "
+            f"data of {name} is {describe(data)}; expected shape (num_rows,). NumPy made one array "
             "of rows that are equally long: give a list of arrays."
         )
     return list(data)
 
 
-def _row(row: Any, number: int) -> _Array:
-    found = plain_array(row, f"row {number} of Ragged")
+def _row(row: Any, number: int, name: str) -> _Array:
+    found = plain_array(row, f"row {number} of {name}")
     if found is not None:
         return found
     if isinstance(row, str | bytes):
         raise InvalidDataError(
-            f"row {number} of Ragged is a text; expected an array of numbers. Turn texts into "
-            "tokens first; as an array of texts they need no Ragged."
+            f"row {number} of {name} is a text; expected an array of numbers. Turn texts into "
+            "tokens first; as an array of texts they need no padding."
         )
     try:
         return np.asarray(row)
     except ValueError:  # lists of different lengths within a row
         raise InvalidDataError(
-            f"row {number} of Ragged is {describe(row)}, of which NumPy makes no array; expected "
+            f"row {number} of {name} is {describe(row)}, of which NumPy makes no array; expected "
             "time steps of one shape."
         ) from None
 
 
-def _lengths(rows: Sequence[Any]) -> Rows:
+def _lengths(rows: Sequence[Any], name: str) -> Rows:
     lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-    _refuse_empty(lengths)
+    _refuse_empty(lengths, name)
     return lengths
 
 
-def _of_numbers(rows: list[Any]) -> Sequences | None:
+def _of_numbers(rows: list[Any], name: str) -> Sequences | None:
     """Of lists of Python's numbers: in one new array, since lists are none; else None."""
-    lengths = _lengths(rows)
+    lengths = _lengths(rows, name)
     first = rows[0][0]
     if not isinstance(first, int | float) or isinstance(first, bool | np.generic):
         return None
@@ -201,29 +210,29 @@ def _of_numbers(rows: list[Any]) -> Sequences | None:
     return Sequences([flat], None, np.cumsum(lengths) - lengths, lengths, flat.dtype, True)
 
 
-def _one_dtype(rows: Sequence[_Array]) -> np.dtype[Any]:
+def _one_dtype(rows: Sequence[_Array], name: str) -> np.dtype[Any]:
     dtypes = set(map(attrgetter("dtype"), rows))
     first: np.dtype[Any] = rows[0].dtype
     if not all(map(is_raw, dtypes)):
         number = next(number for number, row in enumerate(rows) if not is_raw(row.dtype))
-        _refuse_dtype(f"row {number} of Ragged", rows[number].dtype)
+        _refuse_dtype(f"row {number} of {name}", rows[number].dtype)
     if len(dtypes) == 1:
         return first
     if {dtype.kind for dtype in dtypes} in ({"U"}, {"S"}):
         return np.result_type(*dtypes)
     number = next(number for number, row in enumerate(rows) if row.dtype != first)
     raise InvalidDataError(
-        f"row {number} of Ragged has dtype {rows[number].dtype}, and row 0 {first}; expected one "
+        f"row {number} of {name} has dtype {rows[number].dtype}, and row 0 {first}; expected one "
         "dtype. Convert them: `[np.asarray(row, 'float32') for row in data]`."
     )
 
 
-def _check_inner(rows: Sequence[_Array]) -> None:
+def _check_inner(rows: Sequence[_Array], name: str) -> None:
     first = rows[0].shape[1:]
     number = next((number for number, row in enumerate(rows) if row.shape[1:] != first), None)
     if number is not None:
         raise InvalidDataError(
-            f"row {number} of Ragged has time steps of shape {rows[number].shape[1:]}, and row 0 "
+            f"row {number} of {name} has time steps of shape {rows[number].shape[1:]}, and row 0 "
             f"of shape {first}; expected one shape: only the first axis of a row may differ. Pad "
             "the others, or put the longest axis first."
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,17 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import plain_array
+from keras_npbatch.sources.slices import SlicedStorage, sliced_source
 from keras_npbatch.sources.tables import refuse_nulls
 
-__all__ = ["series_of"]
+__all__ = ["Steps", "series_of"]
 
 
-def series_of(series: Any, boundaries: Any, ids: Any) -> tuple[list[npt.NDArray[Any]], Rows]:
+Steps: TypeAlias = npt.NDArray[Any] | SlicedStorage
+"""The time steps of a series: an array, or a dataset in a file."""
+
+
+def series_of(series: Any, boundaries: Any, ids: Any) -> tuple[list[Steps], Rows]:
     """The arrays, and for a single one where each series in it begins, and the last ends.
 
     Args:
@@ -35,7 +40,7 @@ def series_of(series: Any, boundaries: Any, ids: Any) -> tuple[list[npt.NDArray[
     """
     if not isinstance(series, list):
         array = _array(series, "series of Windows")
-        return [array], _edges(len(array), boundaries, ids)
+        return [array], _edges(array.shape[0], boundaries, ids)
     if boundaries is not None or ids is not None:
         raise InvalidArgumentError(
             "boundaries or ids were given with a list of series; expected either: a list has an "
@@ -48,22 +53,26 @@ def series_of(series: Any, boundaries: Any, ids: Any) -> tuple[list[npt.NDArray[
     for number, array in enumerate(arrays):
         if (array.shape[1:], array.dtype) != (first.shape[1:], first.dtype):
             raise InvalidDataError(
-                f"series {number} of Windows is {describe(array)}, and series 0 "
-                f"{describe(first)}; expected time steps of one shape and dtype."
+                f"series {number} of Windows has time steps of shape {array.shape[1:]} and dtype "
+                f"{array.dtype}, and series 0 of shape {first.shape[1:]} and dtype {first.dtype}; "
+                "expected time steps of one shape and dtype."
             )
-    return arrays, np.array([0, len(first)], np.int64)
+    return arrays, np.array([0, first.shape[0]], np.int64)
 
 
-def _array(series: Any, name: str) -> npt.NDArray[Any]:
+def _array(series: Any, name: str) -> Steps:
     refuse_nulls(series, name)
     if type(series).__module__.partition(".")[0] == "pandas" and hasattr(series, "to_numpy"):
         series = series.to_numpy()
+    stored = sliced_source(series, name)
+    if isinstance(stored, SlicedStorage):
+        return stored
     array = plain_array(series, name)
     if array is None or array.ndim == 0:
         raise InvalidDataError(
             f"{name} is {describe(series)}; expected an array of shape (time_steps, "
-            "*inner_shape), or a list of such arrays, one for each series. Read a dataset in a "
-            "file into memory, `series[:]`, or into a memory map."
+            "*inner_shape), a memory map, a dataset of HDF5 or Zarr, or a list of such, one for "
+            "each series."
         )
     return array
 

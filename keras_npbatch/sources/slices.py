@@ -87,6 +87,15 @@ class SlicedStorage:
                     out[at] = piece[which]
         return out
 
+    def stretches(self, starts: Rows, stops: Rows) -> npt.NDArray[Any]:
+        """The rows of several spans that don't overlap, one after the other."""
+        if self._unit is None:
+            spans = zip(starts.tolist(), stops.tolist(), strict=True)
+            return np.concatenate([self._slice(start, stop) for start, stop in spans])
+        sizes = stops - starts
+        before = np.cumsum(sizes) - sizes
+        return self.read(np.arange(sizes.sum()) + np.repeat(starts - before, sizes), np.empty)
+
     @property
     def _chunk_bytes(self) -> int:
         of_row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize

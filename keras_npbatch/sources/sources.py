@@ -24,7 +24,12 @@ from keras_npbatch.sources.frames import frame_source
 from keras_npbatch.sources.huggingface import huggingface_columns, huggingface_source
 from keras_npbatch.sources.parquet import parquet_columns, parquet_source
 from keras_npbatch.sources.polars import polars_columns, polars_source
-from keras_npbatch.sources.ragged import Ragged, ragged_source, ragged_sources
+from keras_npbatch.sources.ragged import (
+    Ragged,
+    ragged_source,
+    ragged_sources,
+    refuse_other_packing,
+)
 from keras_npbatch.sources.slices import sliced_source
 from keras_npbatch.sources.source import Source, own_source
 from keras_npbatch.sources.sparse import sparse_source
@@ -136,14 +141,15 @@ def with_aligned_windows(**trees: Tree) -> dict[str, Tree]:
     """The same trees of sources, the windows among them with only the rows that all have.
 
     Raises:
-        InvalidDataError: for windows that can't be aligned.
+        InvalidDataError: for windows that can't be aligned, or sequences that are packed otherwise.
     """
-    found = {
+    every = {
         path: source
         for root, tree in trees.items()
         for path, source in leaves_with_paths(tree, root)
-        if isinstance(source, Windows)
     }
+    refuse_other_packing(every)
+    found = {path: source for path, source in every.items() if isinstance(source, Windows)}
     if len(found) < 2:
         return trees
     made = aligned_leaves(found)
@@ -202,6 +208,13 @@ def _how_to_agree(trees: Mapping[str, Tree], other: str) -> str:
             f"The rows of {path} are windows, not time steps. For the value right after each "
             f"window, write keras_npbatch.sources.{told}; for a value that belongs to a window, "
             "give an array with a row for each window."
+        )
+    sources = [source for tree in trees.values() for source in leaves(tree)]
+    if any(isinstance(source, Ragged) and source.is_packed for source in sources):
+        return (
+            "A row of packed sequences has several of them. Pack what belongs to time steps too: "
+            "`Ragged(tags, pad_to=..., pack=True).values`. What belongs to whole sequences needs "
+            "pack=False."
         )
     for root, tree in trees.items():
         if isinstance(tree, list):

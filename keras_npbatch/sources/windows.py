@@ -21,8 +21,9 @@ from keras_npbatch.arguments import refuses_unknown_arguments, whole_number
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import is_mapped
-from keras_npbatch.sources.series import series_of
-from keras_npbatch.sources.source import Empty, Source, is_raw
+from keras_npbatch.sources.series import Steps, series_of
+from keras_npbatch.sources.slices import SlicedStorage
+from keras_npbatch.sources.source import Empty, Reading, Source, is_raw
 from keras_npbatch.sources.words import WINDOWS
 
 __all__ = ["Windows", "aligned", "aligned_leaves", "windows_source"]
@@ -32,6 +33,8 @@ _LONG_BYTES = 4096
 """Windows of so many bytes are copied one by one, into a slot; smaller ones all at once."""
 _FEW_SERIES = 4
 """With this many rows a series in a batch, or more, those of a series are read together."""
+_GAP_BYTES = 4096
+"""Of a file, what lies between two windows is read with them if it is no more than this."""
 
 
 class Windows:
@@ -55,8 +58,9 @@ class Windows:
     ```
 
     Args:
-        series: an array of shape `(time_steps, *inner_shape)`, or a memory map, tensor or column of
-            pandas; or a list of such, one for each series.
+        series: an array of shape `(time_steps, *inner_shape)`, or a memory map, tensor, column of
+            pandas, or dataset of HDF5, Zarr or TensorStore, of which only the stretches are read
+            that a batch needs; or a list of such, one for each series.
         length: time steps in a window.
         stride: time steps from the beginning of a window to that of the next.
         offset: time steps from where a row begins to where its window does.
@@ -96,7 +100,9 @@ class Windows:
         first = self._arrays[0]
         self.dtype = first.dtype
         """The dtype of a time step."""
-        self.is_in_memory = not any(is_mapped(array) for array in self._arrays)
+        self.is_in_memory = not any(
+            isinstance(array, SlicedStorage) or is_mapped(array) for array in self._arrays
+        )
         """Whether reading never waits for a disk."""
         self._inner_shape = first.shape[1:]
         self._step_bytes = self.dtype.itemsize * math.prod(self._inner_shape)
@@ -134,7 +140,7 @@ class Windows:
         """How many time steps each series has."""
         if len(self._arrays) == 1:
             return np.diff(self._edges)
-        return np.array([len(array) for array in self._arrays], np.int64)
+        return np.array([array.shape[0] for array in self._arrays], np.int64)
 
     @property
     def own_reach(self) -> int:
@@ -221,8 +227,9 @@ class Windows:
         if len(self._arrays) == 1:
             return self._cut(self._arrays[0], starts + self._edges[which], empty)
         out = self._new(len(rows), empty)
-        if len(self._arrays) * _FEW_SERIES > len(rows):
-            span, rate = (self._length - 1) * self._rate + 1, self._rate
+        are_arrays = not any(isinstance(array, SlicedStorage) for array in self._arrays)
+        if are_arrays and len(self._arrays) * _FEW_SERIES > len(rows):
+            span, rate = self._span, self._rate
             for window, number, start in zip(out, which.tolist(), starts.tolist(), strict=True):
                 window[...] = self._arrays[number][start : start + span : rate]
             return out
@@ -235,17 +242,41 @@ class Windows:
         shape = (count, self._length, *self._inner_shape)
         return empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
 
-    def _cut(self, array: npt.NDArray[Any], starts: Rows, empty: Empty) -> npt.NDArray[Any]:
+    @property
+    def _span(self) -> int:
+        """Time steps from the first of a window to its last."""
+        return (self._length - 1) * self._rate + 1
+
+    def _read_and_cut(self, stored: SlicedStorage, starts: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """The windows of a file that begin at these positions, which need not be in order.
+
+        What windows have in common is read once, and what lies close together at once.
+        """
+        if not len(starts):
+            return self._new(0, empty)
+        span, begins = self._span, np.unique(starts)
+        apart = span + _GAP_BYTES // max(1, self._step_bytes)
+        is_first = np.concatenate([[True], np.diff(begins) > apart])
+        firsts, lasts = begins[is_first], begins[np.roll(is_first, -1)]
+        sizes = lasts + span - firsts
+        before = np.cumsum(sizes) - sizes
+        read = stored.stretches(firsts, firsts + sizes)
+        stretch = np.searchsorted(firsts, starts, "right") - 1
+        return self._cut(read, starts - firsts[stretch] + before[stretch], empty)
+
+    def _cut(self, array: Steps, starts: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The windows of one array that begin at these positions."""
+        if isinstance(array, SlicedStorage):
+            return self._read_and_cut(array, starts, empty)
         inner, rate = self._step_bytes, self._rate
         size = self._length * inner
         if size >= _LONG_BYTES or self.dtype.kind == "T":  # of which NumPy makes no such view
-            out, span = self._new(len(starts), empty), (self._length - 1) * rate + 1
+            out, span = self._new(len(starts), empty), self._span
             for window, start in zip(out, starts.tolist(), strict=True):
                 window[...] = array[start : start + span : rate]
             return out
         shape = (len(starts), self._length, *self._inner_shape)
-        count = len(array) - (self._length - 1) * rate
+        count = len(array) - self._span + 1
         if rate == 1 and inner and is_raw(self.dtype) and array.flags.c_contiguous:
             # Each window as one item of all its bytes: as fast as rows of an array that has them.
             # (Bytes, since dates are no buffers.)
@@ -259,6 +290,46 @@ class Windows:
             writeable=False,
         )
         return np.ascontiguousarray(view[starts])
+
+
+class StoredWindows(Windows):
+    """Windows of series in a file that is read chunk by chunk; see `Chunked`.
+
+    Rows that are adjacent are windows that overlap, so a chunk of time steps is about as many rows
+    as windows begin in it.
+    """
+
+    def __init__(self, of: Windows) -> None:
+        vars(self).update(vars(of))
+        self._stored = [each for each in self._arrays if isinstance(each, SlicedStorage)]
+        self._chunk_steps = max((each.chunk_rows or 0 for each in self._stored), default=0)
+        self.chunk_rows = max(1, self._chunk_steps // self._stride) if self._chunk_steps else None
+
+    @property
+    def chunk_starts(self) -> Rows | None:
+        """None: all chunks count as equally long."""
+        return None
+
+    def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
+        """Keep what is needed to read each block once; see `Chunked`."""
+        touched = 1 - (-(block_rows * self._stride + self._reach) // self._chunk_steps)
+        for stored in self._stored:
+            if stored.chunk_rows is not None:
+                stored.keep(stored.chunk_rows, blocks * touched, ahead * self._stride)
+
+    def forget(self) -> None:
+        """Keep nothing: what is in the file may have changed."""
+        for stored in self._stored:
+            stored.forget()
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """What batches of rows from all over the data read, if they read chunks again and again."""
+        found = [stored.reading(batch_size) for stored in self._stored]
+        if len(found) != 1 or found[0] is None:
+            return None
+        chunks = found[0].chunks * (1 + self._span / self._chunk_steps)
+        assert self.chunk_rows is not None
+        return Reading(self.chunk_rows, chunks, chunks * self.chunk_rows / batch_size)
 
 
 def aligned(*windows: Windows) -> tuple[Windows, ...]:
@@ -313,5 +384,8 @@ def aligned_leaves(found: dict[str, Windows]) -> dict[str, Windows]:
 
 
 def windows_source(leaf: Any, path: str) -> Source | None:
-    """The source of `Windows`, which they are themselves; else None."""
-    return leaf if isinstance(leaf, Windows) else None
+    """The source of `Windows`, which they are themselves, unless they are in a file; else None."""
+    if not isinstance(leaf, Windows):
+        return None
+    stored = StoredWindows(leaf)
+    return leaf if stored.chunk_rows is None else stored

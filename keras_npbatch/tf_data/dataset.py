@@ -22,7 +22,6 @@ import keras
 import numpy.typing as npt
 
 from keras_npbatch.arguments import number_of_batches, whole_number
-from keras_npbatch.batches.array_loader import array_core_of
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.slots import aligned_copy
@@ -376,7 +375,7 @@ def _first_batch(dataset: Batches, work: Work) -> Tree:
 def _wider(dataset: Batches) -> Batches:
     """The same dataset, but for the width of what it pads."""
     twin = copy.copy(dataset)
-    array_core_of(twin).be_wider()
+    core_of(twin).be_wider()
     return twin
 
 

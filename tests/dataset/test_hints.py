@@ -10,7 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, errors
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, errors, pad
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.row_cache import RowCache
 from keras_npbatch.batches.set_aside import SetAside
@@ -58,6 +58,7 @@ OTHERS = {
     "sampler": BlockShuffle(4),
     "seed": 5,
     "remainder": "pad",
+    "collate": pad(7),
     "transform": same,
     "augment": same,
     "class_weight": {0: 2.0},
@@ -88,7 +89,7 @@ def test_every_class_has_the_settings_of_a_batch_dataset(kind):
 
 OF_ARRAYS = (
     *("sources", "_structure", "_is_flat", "_has_own_load", "_heaviest", "_chunked"),
-    *("_padded", "_more_width", "varies"),
+    *("_padded", "_more_width", "_is_padded", "varies"),
 )
 OF_SAMPLES = ("load_sample",)
 
@@ -121,15 +122,16 @@ def test_each_setting_arrives_in_all_classes(name):
     if name == "max_set_aside":
         chosen["on_error"] = "set_aside"
     assert SETTINGS[name].default != OTHERS[name]
-    of_arrays = made_of(ArrayDataset(X if name != "cache" else Stored(), Y, **chosen))
+    data = {"cache": Stored(), "collate": X.astype(object)}.get(name, X)
+    of_arrays = made_of(ArrayDataset(data, Y, **chosen))
     assert of_arrays == made_of(Slides(**chosen))
     assert of_arrays == made_of(SampleDataset.of(X, **chosen))
     assert of_arrays != made_of(ArrayDataset(X, Y, seed=2 if name == "seed" else 1))
 
 
 EXPECTED = (
-    "Expected num_samples, batch_size, shuffle, sampler, seed, remainder, transform, augment, "
-    "class_weight, shard, cache, on_error, max_set_aside, workers, use_multiprocessing, "
+    "Expected num_samples, batch_size, shuffle, sampler, seed, remainder, collate, transform, "
+    "augment, class_weight, shard, cache, on_error, max_set_aside, workers, use_multiprocessing, "
     "max_queue_size, start_method, timeout."
 )
 

@@ -22,6 +22,7 @@ from tests.pages import PAGES, ROOT, blocks, name_of
 
 NEEDS = {
     "docs/coming_from.md": ["tensorflow", "torch"],
+    "docs/text.md": ["tensorflow"],
     "docs/tf_data.md": ["tensorflow"],
 }
 

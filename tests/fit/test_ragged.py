@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_npbatch import ArrayDataset, samplers
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, pad, samplers
 from keras_npbatch.sources import Ragged, Windows
 
 RNG = np.random.default_rng(0)
@@ -62,6 +62,26 @@ def test_an_lstm_with_a_mask_has_the_loss_of_arrays_padded_by_hand(pad_to, remai
     assert losses[1] != losses[0]
 
 
+class Loader(BatchDataset):
+    """A loader that returns the texts as they are."""
+
+    def load(self, rows):
+        return [TEXTS[row] for row in rows], LABELS[rows]
+
+
+@pytest.mark.parametrize("kind", ["list", "samples", "processes"])
+def test_what_a_loader_returned_is_trained_on_as_arrays_padded_by_hand(kind):
+    chosen = {"batch_size": 15, "seed": 0, "collate": (pad((8, 12)), None)}
+    if kind == "samples":
+        train = SampleDataset(lambda row: (TEXTS[row], LABELS[row]), num_samples=N, **chosen)
+    else:
+        train = Loader(N, workers=2, use_multiprocessing=kind == "processes", **chosen)
+    losses, predicted = run(lstm(), train)
+    expected, of_arrays = run(lstm(), ArrayDataset(BY_HAND, LABELS, batch_size=15, seed=0))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    np.testing.assert_allclose(predicted, of_arrays, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("beside", ["lengths", "mask"])
 def test_lengths_or_a_mask_are_inputs_of_a_functional_model(beside):
     tokens = Ragged(TEXTS, lengths=True if beside == "lengths" else "mask")
@@ -89,6 +109,54 @@ def test_targets_of_time_steps_weigh_nothing_where_they_are_padding():
     reached = model.evaluate(at_once, verbose=0)
     by_hand = loss(BY_HAND % 3, model(BY_HAND), sample_weight=BY_HAND > 0)
     np.testing.assert_allclose(reached, ops.convert_to_numpy(by_hand), rtol=1e-4)
+
+
+def attending():
+    """A model that tells for each time step what its sequence is about."""
+    keras.utils.set_random_seed(0)
+    values = keras.Input((None,), dtype="int32", name="values")
+    ids = keras.Input((None,), dtype="int32", name="segment_ids")
+    positions = keras.Input((None,), dtype="int32", name="positions")
+    x = layers.Embedding(9, 8)(values) + layers.Embedding(12, 8)(positions)
+    same = ops.equal(ids[:, :, None], ids[:, None, :])
+    x = x + layers.MultiHeadAttention(2, 4)(x, x, attention_mask=same)
+    inputs = {"values": values, "segment_ids": ids, "positions": positions}
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(
+        from_logits=True, reduction="mean_with_sample_weight"
+    )
+    model.compile(keras.optimizers.SGD(1.0), loss)
+    return model
+
+
+def test_packed_sequences_are_trained_on_as_each_in_a_row_of_its_own():
+    """Attention stays within a sequence, and its positions are counted from its beginning."""
+    tags = [(text + len(text)) % 3 for text in TEXTS]
+    runs = []
+    for width, pack in ((12, False), (30, True)):
+        tokens = Ragged(TEXTS, pad_to=width, pack=pack)
+        if not pack:
+            names = ("values", "segment_ids", "positions")
+            inputs = {name: getattr(tokens, name) for name in names}
+        targets = Ragged(tags, pad_to=width, pack=pack).values
+        train = ArrayDataset(
+            tokens if pack else inputs, targets, tokens.weights, batch_size=N, seed=0
+        )
+        model = attending()
+        losses = model.fit(train, epochs=4, verbose=0).history["loss"]
+        logits, known = model.predict(train, verbose=0), {}
+        for row in range(len(tokens)):
+            ends = np.cumsum([LENGTHS[number] for number in tokens.sequences_in(row)])
+            parts = np.split(logits[row], ends)
+            known |= dict(zip(tokens.sequences_in(row).tolist(), parts, strict=False))
+        runs.append((losses, known, len(tokens)))
+    (losses, known, rows), (packed_losses, packed_known, packed_rows) = runs
+    np.testing.assert_allclose(packed_losses, losses, rtol=1e-4)
+    assert losses[-1] < losses[0]
+    assert packed_rows * 30 < 1.05 * LENGTHS.sum() < rows * 12 / 1.5
+    for number in range(N):
+        length = LENGTHS[number]
+        np.testing.assert_allclose(packed_known[number], known[number][:length], atol=1e-4)
 
 
 @keras.saving.register_keras_serializable()

@@ -400,7 +400,7 @@ I4 = np.dtype("int32")
         (
             ["to be", "or not"],
             "row 0 of Ragged is a text; expected an array of numbers. Turn texts into tokens "
-            "first; as an array of texts they need no Ragged.",
+            "first; as an array of texts they need no padding.",
         ),
         (
             [[[1], [2, 3]], [[1]]],

@@ -217,8 +217,8 @@ A, B = np.zeros((20, 2)), np.zeros((9, 2))
         ),
         (
             lambda: Windows([A, A[:, 0]], 3),
-            "series 1 of Windows is ndarray of shape (20,) and dtype float64, and series 0 ndarray "
-            "of shape (20, 2) and dtype float64; expected time steps of one shape and dtype.",
+            "series 1 of Windows has time steps of shape () and dtype float64, and series 0 of "
+            "shape (2,) and dtype float64; expected time steps of one shape and dtype.",
         ),
         (
             lambda: Windows([], 3),
@@ -227,8 +227,8 @@ A, B = np.zeros((20, 2)), np.zeros((9, 2))
         (
             lambda: Windows([1.0, 2.0], 1),
             "series 0 of Windows is 1.0 (float); expected an array of shape (time_steps, "
-            "*inner_shape), or a list of such arrays, one for each series. Read a dataset in a "
-            "file into memory, `series[:]`, or into a memory map.",
+            "*inner_shape), a memory map, a dataset of HDF5 or Zarr, or a list of such, one for "
+            "each series.",
         ),
         (
             lambda: Windows(A, 3, ids=np.repeat([7, 8, 7], [5, 5, 10])),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_npbatch import ArrayDataset
+from keras_npbatch import ArrayDataset, SampleDataset, pad
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources import Ragged, Windows, aligned
 
@@ -59,10 +59,15 @@ def test_a_ragged_tensor_is_padded_as_tensorflow_pads_it():
     ("pad_to", "width"), [(None, None), ((4, 9), None), (9, 9), ((9,), 9)], ids=str
 )
 @pytest.mark.parametrize("transform", [None, lambda batch: (batch[0]["values"] * 2, batch[1])])
-def test_the_spec_has_none_for_the_axis_that_varies(pad_to, width, transform):
-    tokens = Ragged(ROWS, pad_to=pad_to, lengths="mask")
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_the_spec_has_none_for_the_axis_that_varies(pad_to, width, transform, is_loaded):
     lengths = np.array(list(map(len, ROWS)))
-    dataset = ArrayDataset(tokens, lengths, batch_size=3, seed=0, transform=transform)
+    chosen = {"batch_size": 3, "seed": 0, "transform": transform}
+    if is_loaded:
+        chosen["collate"] = (pad(pad_to, lengths="mask"), None)
+        dataset = SampleDataset(lambda row: (ROWS[row], lengths[row]), num_samples=10, **chosen)
+    else:
+        dataset = ArrayDataset(Ragged(ROWS, pad_to=pad_to, lengths="mask"), lengths, **chosen)
     batches = dataset.to_tf_dataset()
     x, _ = batches.element_spec
     shapes = {name: spec.shape.as_list() for name, spec in x.items()} if transform is None else x

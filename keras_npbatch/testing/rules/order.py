@@ -217,7 +217,7 @@ def load_returns_the_rows_it_is_asked_for(subject: Subject) -> Iterator[str]:
     for rows in asked:
         seed_all(0)
         try:
-            batch = twin.load(rows)
+            batch = core_of(twin).collated(twin.load)(rows)
         except Exception as error:  # noqa: BLE001  # whatever the dataset raises
             yield str(Unreadable(f"load({rows.tolist()})", error))
             return
