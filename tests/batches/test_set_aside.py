@@ -376,3 +376,44 @@ def test_copies_are_independent():
     twin = aside.copy()
     twin.restore([[2, "then"]])
     assert list(aside.told) == [1, 3]
+
+
+class Sentences(BatchDataset):
+    """Sequences of one to five time steps, of which some can't be read."""
+
+    failing = frozenset()
+
+    def load(self, rows):
+        if self.failing & set(rows.tolist()):
+            raise OSError("broken")
+        return [np.full(1 + row % 5, row, "float32") for row in rows.tolist()], rows
+
+
+@settings(max_examples=20)
+@given(st.frozensets(st.integers(0, N - 1), max_size=N - 1))
+def test_sequences_are_padded_to_the_longest_that_can_be_read(failing):
+    dataset = Sentences(
+        N,
+        batch_size=4,
+        seed=0,
+        collate=(npb.pad(), None),
+        on_error="set_aside",
+        max_set_aside=1.0,
+        workers=0,
+    )
+    dataset.failing = failing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        batches = [dataset[step] for step in range(dataset.num_batches)]
+    for step, (x, y, weights) in enumerate(batches):
+        rows = dataset.rows(step, 0).tolist()
+        good = [row for row in rows if row not in failing]
+        assert len(x) == len(y) == len(rows)
+        assert (weights > 0).tolist() == [place < len(good) for place in range(len(rows))]
+        assert y[: len(good)].tolist() == good
+        for row, sequence in zip(good, x, strict=False):
+            length = 1 + row % 5
+            assert (sequence[:length] == row).all()
+            assert (sequence[length:] == 0).all()
+        if good:
+            assert x.shape[1] == max(1 + row % 5 for row in good)
