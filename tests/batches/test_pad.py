@@ -289,7 +289,7 @@ def test_a_sample_may_be_a_buffer_that_is_filled_again() -> None:
             "collate is (None, None) (tuple); expected keras_npbatch.pad(...)",
         ),
     ],
-    ids=str,
+    ids=["a function", "in a list", "no pad", "nothing to pad"],
 )
 def test_what_is_no_padding_is_refused(collate: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError) as caught:
