@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
-from keras_npbatch.sources.pieces import by_piece
+from keras_npbatch.sources.pieces import Pieces
 from keras_npbatch.sources.slices import CHUNKS_KEPT
 from keras_npbatch.sources.source import Empty, Reading, is_raw
 from keras_npbatch.sources.stock import Stock
@@ -31,6 +31,7 @@ class ChunkRows(ABC):
         shape: of a row.
         dtype: of what is read.
         stock: keeps chunks; several sources may share one.
+        pieces: the same chunks, if several sources share them.
     """
 
     is_in_memory = False
@@ -41,8 +42,10 @@ class ChunkRows(ABC):
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
         stock: Stock[Any] | None = None,
+        pieces: Pieces | None = None,
     ) -> None:
         self._starts = starts
+        self._pieces = Pieces(starts) if pieces is None else pieces
         self.shape, self.dtype = (int(starts[-1]), *shape), dtype
         self.chunk_rows: int | None = int(np.diff(starts).max(initial=0)) or None
         self._stock: Stock[Any] = kept_chunks(starts) if stock is None else stock
@@ -86,6 +89,6 @@ class ChunkRows(ABC):
         """Read the chunks that have the rows, and put the rows into the order asked for."""
         shape = (len(rows), *self.shape[1:])
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
-        for number, at, inside in by_piece(rows, self._starts):
+        for number, at, inside in self._pieces.of(rows):
             out[at] = self.pick(self._stock.get(number, self.decode), inside)
         return out

@@ -251,7 +251,7 @@ class ParquetColumn(ChunkRows):
         self._column = _Column(groups, leaf.name, path, value)
         self._together.columns[leaf.name] = self._column
         shape, dtype = self._column.layout.shape, self._column.dtype
-        super().__init__(groups.starts, shape, dtype, self._together.stock)
+        super().__init__(groups.starts, shape, dtype, self._together.stock, groups.pieces)
 
     @property
     def categories(self) -> list[Any] | None:

@@ -17,7 +17,7 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.source import Empty, Source
 
-__all__ = ["JoinedArrays", "by_piece", "joined_arrays", "starts_of"]
+__all__ = ["JoinedArrays", "Pieces", "by_piece", "joined_arrays", "starts_of"]
 
 
 def starts_of(lengths: Sequence[int]) -> Rows:
@@ -44,6 +44,30 @@ def by_piece(rows: Rows, starts: Rows) -> Iterator[tuple[int, Any, Rows]]:
     edges = [0, *(np.flatnonzero(np.diff(sorted_pieces)) + 1).tolist(), len(rows)]
     for begin, end in pairwise(edges):
         yield int(sorted_pieces[begin]), order[begin:end], inside[begin:end]
+
+
+class Pieces:
+    """Pieces that several columns have in common: what `by_piece` finds is kept for the others.
+
+    Args:
+        starts: the first row of each piece, and the number of all rows; no piece is empty.
+    """
+
+    def __init__(self, starts: Rows) -> None:
+        self.starts = starts
+        self._last: tuple[Rows, list[tuple[int, Any, Rows]]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"starts": self.starts, "_last": None}
+
+    def of(self, rows: Rows) -> list[tuple[int, Any, Rows]]:
+        """What `by_piece` gives, for these rows of these pieces."""
+        last = self._last
+        if last is not None and np.array_equal(last[0], rows):
+            return last[1]
+        found = list(by_piece(rows, self.starts))
+        self._last = rows.copy(), found
+        return found
 
 
 class JoinedArrays:

@@ -16,7 +16,7 @@ from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.progress import counted
 from keras_npbatch.sources.arrow import categories_in, chunks_of, refuse_nulls_of
 from keras_npbatch.sources.arrow_types import is_list, list_sizes
-from keras_npbatch.sources.pieces import starts_of
+from keras_npbatch.sources.pieces import Pieces, starts_of
 
 __all__ = ["RowGroups", "row_groups_in"]
 
@@ -38,6 +38,8 @@ class RowGroups(ABC):
         self._places = [place for place, rows in zip(places, counts, strict=True) if rows]
         self.starts = starts_of([rows for rows in counts if rows])
         """The first row of each row group, and the number of all rows."""
+        self.pieces = Pieces(self.starts)
+        """Which of a batch's rows are in which row group: the same for all columns."""
         self._categories: dict[str, list[Any]] = {}
 
     @abstractmethod

@@ -68,6 +68,10 @@ class Stock(Generic[_Chunk]):
 
     def get(self, number: int, decode: Callable[[int], _Chunk]) -> _Chunk:
         """A chunk, kept or decoded; by one thread, for all that wait for it."""
+        with self._lock:
+            if number in self._chunks:
+                self._chunks.move_to_end(number)
+                return self._chunks[number]
         done = threading.Event()
         while True:
             try:  # Ctrl-C may come anywhere: whoever waits must not wait for ever
