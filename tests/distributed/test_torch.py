@@ -380,7 +380,9 @@ _SAYS = {
 }
 
 
-@pytest.mark.parametrize("example", sorted(_SAYS))
+@pytest.mark.parametrize(
+    "example", ["torch_fit.py", pytest.param("torch_loop.py", marks=pytest.mark.more)]
+)
 def test_an_example_runs_with_torchrun(example):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     (done,) = finish(

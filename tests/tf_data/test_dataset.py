@@ -473,7 +473,11 @@ def _leases_left(dataset):
 
 @pytest.mark.parametrize(
     ("how", "settings_"),
-    [("class_weight", "workers=1"), ("prefetch", "workers=0"), ("prefetch", "workers=0, take=9")],
+    [
+        ("class_weight", "workers=1"),
+        pytest.param("prefetch", "workers=0", marks=pytest.mark.more),
+        pytest.param("prefetch", "workers=0, take=9", marks=pytest.mark.more),
+    ],
 )
 def test_the_interpreter_ends_with_an_iterator_that_reads_ahead(how, settings_):
     """TensorFlow would wait for its thread, and that for Python."""
@@ -511,7 +515,10 @@ model.fit(batches, verbose=0, callbacks=[Fail()], **arguments)
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError"
 
 
-@pytest.mark.parametrize("kind", ["npb.BatchDataset", "keras.utils.PyDataset"])
+@pytest.mark.parametrize(
+    "kind",
+    ["npb.BatchDataset", pytest.param("keras.utils.PyDataset", marks=pytest.mark.more)],
+)
 def test_the_interpreter_ends_though_a_batch_does_not(kind):
     script = f"""
 import threading, time
