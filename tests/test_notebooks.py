@@ -6,6 +6,7 @@ anew while worker processes have the old ones, a kernel that is restarted.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -49,6 +50,11 @@ def client_of(notebook, folder, monkeypatch):
     )
 
 
+def execute(client):
+    """Run all cells, in an event loop that is closed then; that of nbclient would stay."""
+    asyncio.run(client.async_execute())
+
+
 @pytest.mark.more
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -56,7 +62,7 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     nbformat = pytest.importorskip("nbformat")
     pytest.importorskip("jax")
     notebook = nbformat.read(path, as_version=4)
-    client_of(notebook, tmp_path, monkeypatch).execute()
+    execute(client_of(notebook, tmp_path, monkeypatch))
     shown = [
         output["data"]
         for cell in notebook.cells
@@ -116,6 +122,6 @@ def test_cells_are_interrupted_run_again_and_redefined(tmp_path, monkeypatch):
     v4 = nbformat.v4
     notebook = v4.new_notebook(cells=[v4.new_code_cell(textwrap.dedent(cell)) for cell in CELLS])
     client = client_of(notebook, tmp_path, monkeypatch)
-    client.execute()
+    execute(client)
     # A restarted kernel begins anew, and what the first one started is gone.
-    client.execute()
+    execute(client)
