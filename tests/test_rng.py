@@ -277,7 +277,9 @@ def test_the_generator_of_a_sample_can_be_pickled_and_spawns() -> None:
     sequence = seed_sequence(0, Purpose.AUGMENT_OF_SAMPLE, 0)
     (made,) = sample_generators(sequence, np.array([7]), np.array([0]))
     again = pickle.loads(pickle.dumps(made))
-    assert [each.random() for each in made.spawn(2)] == [each.random() for each in again.spawn(2)]
+    if np.lib.NumpyVersion(np.__version__) >= "2.0.0":  # before, it is not sent what spawns
+        ours, theirs = made.spawn(2), again.spawn(2)
+        assert [each.random() for each in ours] == [each.random() for each in theirs]
     assert made.integers(0, 1000, 6).tolist() == again.integers(0, 1000, 6).tolist() == PINNED
 
 

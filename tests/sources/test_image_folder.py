@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -94,6 +95,7 @@ def of_keras(folder, tmp_path_factory):
 
 
 @needs("tensorflow")
+@pytest.mark.skipif(version("keras").startswith("3.7."), reason="Keras 3.7 follows every link")
 @pytest.mark.parametrize("name", CASES)
 def test_files_classes_labels_and_pixels_are_those_of_keras(folder, of_keras, name):
     keras = np.load(of_keras / f"{name}.npz")
