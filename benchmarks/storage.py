@@ -68,6 +68,8 @@ def cases(options: Options) -> list[Case]:
         for way, (needed, _) in ways.items():
             if way in _BY_OTHERS and (data in _LIKE_OTHERS or not options.with_peers):
                 continue
+            if options.smoke and "no thread" in way:  # with threads it does the same, and more
+                continue
             lacking = [missing(package) for package in (*packages, *needed)]
             found.append(
                 Case(
