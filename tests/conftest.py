@@ -7,6 +7,7 @@ mutation testing, a quarter, the same ones in every run.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -100,6 +101,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """No thread of ours, no child process and no open file outlives a test."""
+    if sys.modules.get("polars") is not None:
+        start_event_loop_of_polars()
     threads, children, files = set(worker_threads()), child_processes(), open_files()
     frameworks = loaded_frameworks()
     yield
@@ -110,6 +113,13 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if loaded_frameworks() == frameworks and "KERAS_NPBATCH_BACKEND" not in os.environ:
         new_files = remaining(lambda: sorted(open_files() - files))
         assert not new_files, f"files left open: {new_files}"
+
+
+@functools.cache
+def start_event_loop_of_polars() -> None:
+    """With the first of some calls, polars starts an event loop that stays."""
+    pl = sys.modules["polars"]
+    pl.concat([pl.Series([True, None])] * 2, rechunk=False).gather([0]).is_null().to_numpy()
 
 
 def remaining(found: Callable[[], list[object]]) -> list[object]:

@@ -45,12 +45,6 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def event_loop_of_polars():
-    """With the first of some calls, polars starts an event loop that stays."""
-    pl.concat([pl.Series([True, None])] * 2, rechunk=False).gather([0]).is_null().to_numpy()
-
-
 @st.composite
 def series(draw, nulls=False):
     kind, values, fill, dtype = KINDS[draw(st.sampled_from(sorted(KINDS)))]

@@ -13,7 +13,7 @@ import threading
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -618,15 +618,6 @@ def zarr_group(tmp_path_factory: pytest.TempPathFactory) -> Any:
     group = zarr.open_group(tmp_path_factory.mktemp("zarr") / "data.zarr", mode="w")
     group.create_array("first", shape=(1,), dtype="i4")[:] = 1
     return group
-
-
-@pytest.fixture(scope="module", autouse=True)
-def event_loop_of_polars() -> None:
-    """With the first of some calls, polars starts an event loop that stays."""
-    with suppress(ImportError):
-        import polars as pl
-
-        pl.concat([pl.Series([True, None])] * 2, rechunk=False).gather([0]).is_null().to_numpy()
 
 
 @pytest.fixture(params=[*STORAGES, "HDF5", "HDF5, in chunks", "HDF5 of text", "Zarr"])
