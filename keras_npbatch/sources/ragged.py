@@ -9,6 +9,7 @@ copied once, into a buffer as wide as the longest of them, or as one of a few wi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -255,15 +256,25 @@ Count: TypeAlias = Callable[[Rows, Rows | None], Rows]
 """A number for each time step, of the lengths of sequences and how many each row has."""
 
 
-class InPacked:
-    """A number for each time step of a packed `Ragged`: of its segment, or its position."""
+class _EachStep(ABC):
+    """A number for each time step of a `Ragged`, as wide as its batches.
+
+    Args:
+        of: the sequences.
+        dtype: of the numbers.
+    """
 
     is_in_memory = True
     chunk_rows: int | None = None
 
-    def __init__(self, of: Ragged, count: Count) -> None:
-        self.of, self._count = of, count
-        self.dtype, self.shape, self.widest = np.dtype(np.int32), of.shape[:2], of.widest
+    def __init__(self, of: Ragged, dtype: np.dtype[Any]) -> None:
+        self.of, self.dtype = of, dtype
+        self.shape: tuple[Any, ...] = of.shape[:2]
+        self.widest = of.widest
+
+    @abstractmethod
+    def write(self, rows: Rows, out: npt.NDArray[Any]) -> None:
+        """Write the numbers of these rows into an array of their width."""
 
     def width(self, rows: Rows) -> int:
         """The width of a batch of these rows."""
@@ -275,8 +286,20 @@ class InPacked:
         """See `Ragged.read`."""
         width = self.width(rows) if width is None else width
         out = empty((len(rows), width), self.dtype)
-        self.of.write_inside(np.asarray(rows, np.int64), out, self._count)
+        self.write(rows, out)
         return out
+
+
+class InPacked(_EachStep):
+    """A number for each time step of a packed `Ragged`: of its segment, or its position."""
+
+    def __init__(self, of: Ragged, count: Count) -> None:
+        super().__init__(of, np.dtype(np.int32))
+        self._count = count
+
+    def write(self, rows: Rows, out: npt.NDArray[Any]) -> None:
+        """See `_EachStep`."""
+        self.of.write_inside(np.asarray(rows, np.int64), out, self._count)
 
 
 def _segment_ids(lengths: Rows, counts: Rows | None) -> Rows:
@@ -292,29 +315,12 @@ def _positions(lengths: Rows, _: Rows | None) -> Rows:
     return found
 
 
-class Mask:
+class Mask(_EachStep):
     """Which time steps of a `Ragged` are no padding: True or 1 there, False or 0 elsewhere."""
 
-    is_in_memory = True
-    chunk_rows: int | None = None
-
-    def __init__(self, of: Ragged, dtype: np.dtype[Any]) -> None:
-        self.of, self.dtype = of, dtype
-        self.shape: tuple[Any, ...] = of.shape[:2]
-        self.widest = of.widest
-
-    def width(self, rows: Rows) -> int:
-        """The width of a batch of these rows."""
-        return self.of.width(rows)
-
-    def read(
-        self, rows: Rows, empty: Empty = np.empty, width: int | None = None
-    ) -> npt.NDArray[Any]:
-        """See `Ragged.read`."""
-        width = self.width(rows) if width is None else width
-        out = empty((len(rows), width), self.dtype)
-        out[...] = self.of.is_real(self.of.lengths[rows], width)
-        return out
+    def write(self, rows: Rows, out: npt.NDArray[Any]) -> None:
+        """See `_EachStep`."""
+        out[...] = self.of.is_real(self.of.lengths[rows], out.shape[1])
 
 
 def ragged_source(leaf: Any, path: str) -> Source | None:
