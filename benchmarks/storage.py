@@ -344,7 +344,7 @@ def _beside_torch(folder: Path, smoke: bool) -> Iterator[_Compared]:
 
     paths = _photos(folder, 40 if smoke else 1000)
     loader: Any = DataLoader(
-        _TorchPhotos(paths),  # type: ignore[arg-type]
+        _TorchPhotos(paths),
         batch_size=32,
         shuffle=True,
         num_workers=2,
