@@ -52,6 +52,17 @@ class Ids(keras_npbatch.BatchDataset):
         return rows.astype("float32")[:, np.newaxis], rows.astype("int32")
 
 
+class Texts(keras_npbatch.BatchDataset):
+    """Returns sequences as they are, and their labels."""
+
+    def __init__(self, texts, labels, **settings):
+        super().__init__(len(texts), **settings)
+        self.texts, self.labels = texts, labels
+
+    def load(self, rows):
+        return [self.texts[row] for row in rows], self.labels[rows]
+
+
 class Drawing(keras_npbatch.BatchDataset):
     """Sample numbers in x, random numbers drawn for them in y."""
 

@@ -113,6 +113,7 @@ class Serving(_Adapter):
     def __init__(self, dataset: Any, epoch_iterator: Any) -> None:
         super().__init__(dataset)
         self._epoch_iterator = weakref.ref(epoch_iterator)
+        self._executor = core_of(dataset).part(Executor)
         self._is_asked = self._is_watched = False
         self.number = next(_numbers)
         call = find_call_of(epoch_iterator)
@@ -122,8 +123,7 @@ class Serving(_Adapter):
 
     def ends_with(self, held: Any) -> None:
         """Keras drops this object when the call ends, and then the call is over."""
-        executor = core_of(self.dataset).part(Executor)
-        weakref.finalize(held, _end, self.session, executor).atexit = False
+        weakref.finalize(held, _end, self.session, self._executor).atexit = False
 
     @property
     def epoch_iterator(self) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -35,6 +34,8 @@ __all__ = [
 
 _MAX_FRAMES = 64
 _MAX_FRAMES_TO_ITERATOR = 8
+_CALLS = "fit", "evaluate", "predict"
+_BUILDS = "_symbolic_build", "_maybe_symbolic_build"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,10 @@ class Call:
 def find_call() -> Call | None:
     """The call that is being served, or None if there is none among the callers."""
     for frame in _frames(_MAX_FRAMES):
-        call = _call_in(frame)
-        if call is not None:
-            return call
+        if frame.f_code.co_name in _CALLS:
+            call = _call_in(frame)
+            if call is not None:
+                return call
     return None
 
 
@@ -77,10 +79,10 @@ def find_call_of(epoch_iterator: Any) -> Call | None:
     """
     insiders = epoch_iterator, getattr(epoch_iterator, "data_adapter", None)
     for frame in _frames(_MAX_FRAMES):
-        call = _call_in(frame)
+        call = _call_in(frame) if frame.f_code.co_name in _CALLS else None
         if call is not None:
             return call
-        if _is_code_of(frame, "keras_npbatch") or _is_code_of(frame, "keras"):
+        if _is_code_of(frame, "keras_npbatch", "keras"):
             continue
         owner = frame.f_locals.get("self") if "self" in frame.f_code.co_varnames else None
         if not isinstance(owner, keras.Model) and not any(owner is each for each in insiders):
@@ -91,7 +93,7 @@ def find_call_of(epoch_iterator: Any) -> Call | None:
 def _call_in(frame: FrameType) -> Call | None:
     """The call that a frame is, if it is Keras's own method, or a model's that overrides it."""
     code = frame.f_code
-    if code.co_name not in ("fit", "evaluate", "predict"):
+    if code.co_name not in _CALLS:
         return None
     parameters = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if "self" not in parameters or "x" not in parameters:
@@ -105,8 +107,9 @@ def _call_in(frame: FrameType) -> Call | None:
     return Call(code.co_name, given, owner)  # type: ignore[arg-type]
 
 
-def _is_code_of(frame: FrameType, package: str) -> bool:
-    return str(frame.f_globals.get("__name__", "")).startswith(f"{package}.")
+def _is_code_of(frame: FrameType, *packages: str) -> bool:
+    package, dot, _ = str(frame.f_globals.get("__name__", "")).partition(".")
+    return bool(dot) and package in packages
 
 
 def find_epoch_iterator(adapter: Any) -> Any | None:
@@ -115,9 +118,12 @@ def find_epoch_iterator(adapter: Any) -> Any | None:
     One such object belongs to each `fit`, `evaluate` and `predict`, and within a `fit` one to
     training and one to validation: it tells passes over the same dataset apart.
     """
-    for frame in _frames_of_keras():
+    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
+        # Looking at the variables of a frame keeps them alive: a user's frames are left alone.
+        if not _is_code_of(frame, "keras"):
+            continue
         # Where Keras builds a model, it may ask the adapter itself, with the iterator at hand.
-        for name in ("self", "iterator") if _builds(frame) else ("self",):
+        for name in ("self", "iterator") if frame.f_code.co_name in _BUILDS else ("self",):
             owner = frame.f_locals.get(name)
             if owner is not adapter and getattr(owner, "data_adapter", None) is adapter:
                 return owner
@@ -126,10 +132,11 @@ def find_epoch_iterator(adapter: Any) -> Any | None:
 
 def given_to(epoch_iterator: Any) -> dict[str, Any]:
     """The arguments with which `epoch_iterator` is being made, by parameter name."""
-    for frame in _frames_of_keras():
-        values = frame.f_locals
-        if frame.f_code.co_name == "__init__" and values.get("self") is epoch_iterator:
-            return dict(values)
+    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
+        if frame.f_code.co_name == "__init__" and _is_code_of(frame, "keras"):
+            values = frame.f_locals
+            if values.get("self") is epoch_iterator:
+                return dict(values)
     return {}
 
 
@@ -146,7 +153,10 @@ def is_build() -> bool:
 
     On another process, whose model is built, it takes none.
     """
-    return any(_builds(frame) for frame in _frames(_MAX_FRAMES))
+    return any(
+        frame.f_code.co_name in _BUILDS and _is_code_of(frame, "keras")
+        for frame in _frames(_MAX_FRAMES)
+    )
 
 
 def expect_steps(epoch_iterator: Any, steps: int | None) -> None:
@@ -169,22 +179,12 @@ def show_steps(call: Call | None, steps: int | None) -> None:
                 callback.progbar.target = steps
 
 
-def _builds(frame: FrameType) -> bool:
-    builds = frame.f_code.co_name in ("_symbolic_build", "_maybe_symbolic_build")
-    return builds and _is_code_of(frame, "keras")
-
-
-def _frames_of_keras() -> Iterator[FrameType]:
-    # Looking at the variables of a frame keeps them alive: a user's frames are left alone.
-    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
-        if _is_code_of(frame, "keras"):
-            yield frame
-
-
-def _frames(most: int) -> Iterator[FrameType]:
-    frame: FrameType | None = sys._getframe(1)
-    for _ in range(most):
-        if frame is None:
-            return
-        yield frame
+def _frames(most: int) -> list[FrameType]:
+    """The callers of the caller, the innermost first."""
+    # Without the caller itself, which holds this list: no cycle keeps what its variables hold.
+    frame = sys._getframe(1).f_back
+    found: list[FrameType] = []
+    while frame is not None and len(found) < most:
+        found.append(frame)
         frame = frame.f_back
+    return found

@@ -1,8 +1,8 @@
 """What a call of Keras means for the dataset, and which of its arguments Keras would ignore.
 
 kind_of(core, call)          # "fit", "evaluate" or "predict"
-reads_in_order(core, call)   # fit(shuffle=False) reads in the order of the data
-weights_of(core, call)       # fit(class_weight=...)
+reads_in_order(core, fit)    # fit(shuffle=False) reads in the order of the data
+weights_of(core, fit)        # fit(class_weight=...)
 check_arguments(core, call, steps)
 """
 
@@ -83,21 +83,21 @@ def _differences(core: Core) -> list[str]:
     return found + core.for_training_alone
 
 
-def _trains_on(core: Core, call: Call | None) -> bool:
-    return call is not None and call.kind == "fit" and call.is_given("x", core.owner)
-
-
-def reads_in_order(core: Core, call: Call | None) -> bool:
+def reads_in_order(core: Core, fit: Call | None) -> bool:
     """Whether `fit(shuffle=False)` asks for an order other than the dataset's own.
 
     `shuffle=True` is the default of `fit`, so it leaves the order to the dataset.
 
+    Args:
+        core: what the dataset is inside.
+        fit: the call that trains on the dataset, or None if none does.
+
     Raises:
         UnsupportedArgumentError: for any other value, such as `"batch"`.
     """
-    if call is None or not _trains_on(core, call):
+    if fit is None:
         return False
-    shuffle = call.arguments.get("shuffle", True)
+    shuffle = fit.arguments.get("shuffle", True)
     if not isinstance(shuffle, bool | np.bool_):
         raise UnsupportedArgumentError(
             f"fit(shuffle=...) was given {describe(shuffle)} with the dataset "
@@ -117,16 +117,18 @@ def reads_in_order(core: Core, call: Call | None) -> bool:
     return core.plan.shuffle and not shuffle
 
 
-def weights_of(core: Core, call: Call | None) -> ClassWeight | None:
+def weights_of(core: Core, fit: Call | None) -> ClassWeight | None:
     """The weights of `fit(class_weight=...)`, or None if it was not given.
+
+    Args:
+        core: what the dataset is inside.
+        fit: the call that trains on the dataset, or None if none does.
 
     Raises:
         InvalidArgumentError: for keys that are not class numbers, or values that are not weights.
         UnsupportedArgumentError: if the dataset already has weights of its own.
     """
-    if call is None or not _trains_on(core, call):
-        return None
-    given = call.arguments.get("class_weight")
+    given = None if fit is None else fit.arguments.get("class_weight")
     if given is None:
         return None
     weights = ClassWeight(given)
@@ -139,7 +141,7 @@ def initial_epoch(core: Core, call: Call | None, steps: int | None) -> int | Non
 
     None also if `steps_per_epoch` makes the epochs of `fit` differ from those of the data.
     """
-    if call is None or not _trains_on(core, call):
+    if call is None or call.kind != "fit" or not call.is_given("x", core.owner):
         return None
     if steps not in (None, core.plan.num_batches):
         return None
@@ -231,27 +233,27 @@ def check_arguments(core: Core, call: Call | None, steps: int | None) -> None:
     """Refuse what Keras would silently ignore because the data comes from an adapter."""
     if call is None:
         return
-    dataset = core.name
-    is_validation = call.kind == "fit" and not call.is_given("x", core.owner)
+    owner = core.owner
+    is_validation = call.kind == "fit" and not call.is_given("x", owner)
     if core.endless and steps is None:
         name = "validation_steps" if is_validation else _STEPS[call.kind]
         if call.kind == "fit" and call.arguments.get("steps_per_epoch") is not None:
             name = "validation_steps"
         raise UnsupportedArgumentError(
-            f"{call.kind} with an endless dataset ({dataset}.repeat()) would never end; expected "
+            f"{call.kind} with an endless dataset ({core.name}.repeat()) would never end; expected "
             f"{name}. One pass over the data is {name}={core.plan.num_batches}."
         )
     if call.kind == "fit":
         _check_validation(call)
     if is_validation:
         return
-    refuse_validation_split(call, core.owner)  # with a validation_data, Keras ignores it
+    refuse_validation_split(call, owner)  # with a validation_data, Keras ignores it
     honoured = {"class_weight": None} if call.kind == "fit" else {}
-    refuse_ignored(core.owner, call.kind, call.arguments | honoured)
+    refuse_ignored(owner, call.kind, call.arguments | honoured)
     batch_size = call.arguments.get("batch_size")
     if batch_size is not None and batch_size != core.plan.batch_size:
         raise UnsupportedArgumentError(
             f"{call.kind}(batch_size=...) was given {describe(batch_size)} with the dataset "
-            f"({dataset}) of batch_size={core.plan.batch_size}, and Keras would ignore it. Give "
+            f"({core.name}) of batch_size={core.plan.batch_size}, and Keras would ignore it. Give "
             "batch_size to the dataset."
         )

@@ -73,13 +73,15 @@ class Session:
         self.watches: list[Watch] = []
         self._dataset = dataset
         self._core = core = core_of(dataset)
-        self._steps = steps
+        self.steps_per_epoch = steps
+        """What Keras was given by this name."""
         self._model = None if call is None or call.model is None else weakref.ref(call.model)
         self._strategy: Any = None
         kind = kind_of(core, call)
         check_arguments(core, call, steps)
-        self._in_order = reads_in_order(core, call)
-        self._class_weight = weights_of(core, call)
+        fit = call if kind == "fit" else None
+        self._in_order = reads_in_order(core, fit)
+        self._class_weight = weights_of(core, fit)
         self._choose(kind)
         self._is_agreed = not has_others(self._plan.shard)
         self._check_engine(call)
@@ -87,7 +89,7 @@ class Session:
             # Where the data begin may still change, so that is compared with the first batch.
             refuse_differences(self._plan.shard, self._described())
         self._times_set = core.clock.times_set
-        self._first_epoch = initial_epoch(core, call, steps)
+        self._first_epoch = initial_epoch(core, fit, steps)
         self._next: Place | None = None
         self._clock_before = core.clock.place
         if self._kind == "fit":
@@ -124,14 +126,9 @@ class Session:
         return place.plan(self._plan).num_batches - place.step
 
     @property
-    def steps_per_epoch(self) -> int | None:
-        """What Keras was given by this name."""
-        return self._steps
-
-    @property
     def steps(self) -> int:
         """Steps in an epoch of Keras that is not resumed."""
-        return self._steps or self._plan.num_batches
+        return self.steps_per_epoch or self._plan.num_batches
 
     @property
     def model(self) -> Any:
@@ -147,7 +144,7 @@ class Session:
                 the initial epoch that a callback has restored.
         """
         self._notice(call)
-        self._first_epoch = initial_epoch(self._core, call, self._steps)
+        self._first_epoch = initial_epoch(self._core, call, self.steps_per_epoch)
         self._last_pass = passes_in_all(call)
         return self._epochs()
 
@@ -235,7 +232,7 @@ class Session:
             # Exact for every loss and metric, which no weights are.
             plan = plan.in_data_order(every_row=True)
         self._plan = plan
-        steps = self._steps
+        steps = self.steps_per_epoch
         if steps is not None and not self._core.endless:
             steps = min(steps, plan.num_batches)
         self._weighing = Weighing(
@@ -286,6 +283,7 @@ class Session:
             caller_has_time=has_time_for(self._core.facts(plan)),
         )
         last_step = plan.num_batches - 1
+        weighing = self._weighing if self._weighing.weighs(plan) else None
         ready, asked = stream.ready if self.watches else 0, perf_counter()
         try:
             with contextlib.closing(walk(stream, first, last_step)) as steps:
@@ -300,10 +298,12 @@ class Session:
                     batch, lacking = self._core.taken(batch)
                     if self._kind == "predict":
                         refuse_lacking(self._core, lacking)
-                    if building and self._weighing.weighs(plan):
+                    if weighing is None:
+                        weighed = batch
+                    elif building:
                         weighed = without_weights(batch)
                     else:
-                        weighed = self._weighing(plan, batch, step, len(lacking))
+                        weighed = weighing(plan, batch, step, len(lacking))
                     if self.watches:
                         waited_s = 0.0 if ready else perf_counter() - asked
                         self._tell(
@@ -348,8 +348,15 @@ class Session:
         """Where the pass that comes next begins."""
         if self._kind != "fit":
             return Place()
-        place = self._next_place()
-        if place.is_rest and place.in_order != self._in_order:
+        clock = self._core.clock
+        is_set = self._times_set != clock.times_set  # by the user, since
+        if not is_set and self._next is not None:
+            place = self._next
+        elif is_set or self._first_epoch in (None, clock.epoch):
+            place = clock.place
+        else:
+            place = Place(self._first_epoch)
+        if place.in_order != self._in_order and place.is_rest:
             was, now = ("False", "True") if place.in_order else ("True", "False")
             raise InvalidStateError(
                 f"the dataset goes on within epoch {place.epoch}, of which a part was read with "
@@ -358,16 +365,6 @@ class Session:
                 f"set_epoch({place.epoch}) to begin that epoch again."
             )
         return place
-
-    def _next_place(self) -> Place:
-        clock = self._core.clock
-        if self._times_set != clock.times_set:  # the user has set it since
-            return clock.place
-        if self._next is not None:
-            return self._next
-        if self._first_epoch in (None, clock.epoch):
-            return clock.place
-        return Place(self._first_epoch)
 
     def _move_to(self, epoch: int, follows: bool) -> None:
         if self._kind != "fit":
@@ -382,6 +379,6 @@ class Session:
     def _show_steps(self) -> None:
         """Progress bars were told how many steps an epoch has; a resumed one has fewer."""
         steps = self.num_batches
-        if self._kind == "fit" and self._steps is None and steps != self._steps_shown:
+        if self._kind == "fit" and self.steps_per_epoch is None and steps != self._steps_shown:
             show_steps(find_call(), steps)
             self._steps_shown = steps

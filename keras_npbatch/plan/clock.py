@@ -69,8 +69,8 @@ class Clock:
     @property
     def place(self) -> Place:
         """Where the next pass begins."""
-        place = Place(self.epoch, self.step, self.skip, order_size=self.order_size)
-        return place._replace(in_order=place.is_rest and self.is_in_order(self.epoch))
+        in_order = bool(self.step or self.skip) and self.is_in_order(self.epoch)
+        return Place(self.epoch, self.step, self.skip, in_order, self.order_size)
 
     def is_in_order(self, epoch: int) -> bool:
         """Whether an epoch was last read in the order of the data, by `fit(shuffle=False)`.

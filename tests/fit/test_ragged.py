@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, pad, samplers
+from keras_npbatch import ArrayDataset, SampleDataset, pad, samplers
 from keras_npbatch.sources import Ragged, Windows
+from tests.keras_loaders import Texts
 
 RNG = np.random.default_rng(0)
 N = 40
@@ -62,20 +63,13 @@ def test_an_lstm_with_a_mask_has_the_loss_of_arrays_padded_by_hand(pad_to, remai
     assert losses[1] != losses[0]
 
 
-class Loader(BatchDataset):
-    """A loader that returns the texts as they are."""
-
-    def load(self, rows):
-        return [TEXTS[row] for row in rows], LABELS[rows]
-
-
 @pytest.mark.parametrize("kind", ["list", "samples", "processes"])
 def test_what_a_loader_returned_is_trained_on_as_arrays_padded_by_hand(kind):
     chosen = {"batch_size": 15, "seed": 0, "collate": (pad((8, 12)), None)}
     if kind == "samples":
         train = SampleDataset(lambda row: (TEXTS[row], LABELS[row]), num_samples=N, **chosen)
     else:
-        train = Loader(N, workers=2, use_multiprocessing=kind == "processes", **chosen)
+        train = Texts(TEXTS, LABELS, workers=2, use_multiprocessing=kind == "processes", **chosen)
     losses, predicted = run(lstm(), train)
     expected, of_arrays = run(lstm(), ArrayDataset(BY_HAND, LABELS, batch_size=15, seed=0))
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
