@@ -94,6 +94,8 @@ def _run(arguments: argparse.Namespace, options: Options) -> int:
         for name in arguments.questions or _QUESTIONS
         for case in _QUESTIONS[name].cases(options)
     ]
+    part, parts = arguments.part
+    todo = todo[part - 1 :: parts]
     until = time.perf_counter() + arguments.within * 60
     answers: dict[str, list[Row]] = {name: [] for name, _ in todo}
     not_measured: list[str] = []
@@ -175,12 +177,22 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--within", type=float, default=60, metavar="MINUTES", help="no case begins after them"
     )
+    parser.add_argument(
+        "--part", type=_part, default=(1, 1), metavar="I/N", help="every Nth case, from the Ith on"
+    )
     parser.add_argument("--out", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
     for name in arguments.questions:
         if name not in _QUESTIONS:
             parser.error(f"no question {name!r}; expected one of {', '.join(_QUESTIONS)}")
     return arguments
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not 1 <= int(part) <= int(parts):  # argparse refuses a ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no part; expected 1/2 or 2/2, for example")
+    return int(part), int(parts)
 
 
 def _some(known):
