@@ -55,6 +55,7 @@ def test_findings_are_told_and_exit_with_1():
     ]
 
 
+@pytest.mark.more
 def test_timeout_is_handed_on():
     done = command("check", f"{BROKEN}:Hangs", "--timeout", "0.25")
     assert done.returncode == 1
@@ -109,6 +110,7 @@ def test_a_module_that_is_no_python_is_wrong_usage(tmp_path, monkeypatch, capsys
     assert "no_python can't be imported: SyntaxError: " in capsys.readouterr().err
 
 
+@pytest.mark.more
 def test_a_dataset_that_exits_is_not_read_as_clean():
     done = command("check", f"{BAD}:Exits", *FAST)
     assert done.returncode == 2

@@ -144,6 +144,7 @@ def test_the_command_fails_for_what_became_slower(files):
     assert "| faster |" in back.stdout
 
 
+@pytest.mark.more
 def test_the_committed_run_has_rows_of_each_question_and_can_be_shown():
     baseline = results.read(results.BASELINE)
     shown = command("show", results.BASELINE)
@@ -153,6 +154,7 @@ def test_the_committed_run_has_rows_of_each_question_and_can_be_shown():
     assert results.told(baseline["machine"]) in shown.stdout
 
 
+@pytest.mark.more
 def test_an_unknown_question_is_refused():
     refused = command("iterat")
     assert refused.returncode == 2
@@ -175,6 +177,7 @@ def case_of(pid, within_s):
     raise AssertionError(f"no case within {within_s} s")
 
 
+@pytest.mark.more
 def test_a_run_that_is_ended_leaves_neither_its_case_nor_its_files():
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks", "growth", "--within", "1"],
