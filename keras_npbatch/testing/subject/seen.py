@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.as_array import as_array, as_numbers
 from keras_npbatch.batches.parts import Parts, unpack
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, describe
 from keras_npbatch.testing.subject import digests
@@ -133,15 +134,16 @@ def _leaf(path: str, leaf: Any) -> Leaf:
     shape = getattr(leaf, "shape", None)
     if shape is None:
         return Leaf(path, describe(leaf), None, type(leaf).__name__, 0)
-    array = digests.as_array(leaf)
-    not_finite = int(np.size(array) - np.isfinite(array).sum()) if array.dtype.kind in "fc" else 0
+    array = as_array(leaf)
+    values = as_numbers(leaf)
+    not_finite = int(values.size - np.isfinite(values).sum()) if values.dtype.kind in "fc" else 0
     # The longest string of a batch decides the length in the dtype, which means nothing.
     dtype = array.dtype.kind if array.dtype.kind in "US" else str(array.dtype)
     return Leaf(path, describe(leaf), tuple(array.shape), dtype, not_finite)
 
 
 def _ids(told_by_user: Any, size: int) -> list[Hashable]:
-    ids = digests.as_array(told_by_user)
+    ids = as_array(told_by_user)
     if ids.ndim not in (1, 2) or len(ids) != size:
         raise InvalidArgumentError(
             f"sample_id(batch) returned {describe(told_by_user)} for a batch of {size}; expected "
