@@ -84,7 +84,8 @@ def see(
     Args:
         batch: what the dataset returned.
         step: its step.
-        real_samples: number of its samples that are not padding; None: all.
+        real_samples: number of its samples that are not padding; None: all but those at its end
+            that weigh nothing, and are blank or repeat others.
         sample_id: the user's function, or None.
     """
     try:
@@ -108,6 +109,8 @@ def see(
         return Seen(step, fault, None, seen, b"", 0, [], [], Parts(None), np.array([]), [])
     sizes = {leaf.shape[0] for leaf in seen if leaf.shape}
     size = seen[0].shape[0] if seen[0].shape else 0
+    if real_samples is None and len(sizes) == 1:
+        real_samples = _num_real(parts, size)
     real = size if real_samples is None else min(size, real_samples)
     comparable = real if len(sizes) == 1 else 0
     return Seen(
@@ -128,6 +131,18 @@ def see(
 def contents(seen: Seen) -> list[tuple[bytes, bytes]]:
     """A key of the inputs, and one of the targets and weights, of each sample."""
     return list(zip(seen.inputs, seen.targets, strict=True))
+
+
+def _num_real(parts: Parts, size: int) -> int:
+    weightless = digests.weightless(parts.sample_weight, size)
+    if not size or not weightless[-1]:
+        return size
+    inputs, blank = digests.samples(parts.x, size), digests.blank(parts.x, size)
+    while size > 1 and weightless[size - 1]:
+        if not blank[size - 1] and inputs[size - 1] not in inputs[: size - 1]:
+            break
+        size -= 1
+    return size
 
 
 def _leaf(path: str, leaf: Any) -> Leaf:
