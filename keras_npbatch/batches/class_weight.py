@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.batches.parts import Parts
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, describe
 from keras_npbatch.tree import Tree
@@ -100,7 +101,7 @@ class _OfLabels(dict[int, float]):
 
     def __call__(self, y: Any, path: str) -> npt.NDArray[np.float32]:
         of = f" of y{path}" if path else ""
-        labels = np.asarray(y)
+        labels = as_array(y)
         if labels.ndim == 2 and labels.shape[1] > 1 and labels.dtype.kind in "biuf":
             _refuse_several_classes(labels, of, path)
         if labels.ndim == 2 and labels.shape[1] > 0:

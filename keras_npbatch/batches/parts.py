@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.errors import InvalidBatchError, InvalidDataError, describe
 from keras_npbatch.sources.tables import refuse_nulls
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_leaves
@@ -165,7 +166,7 @@ def pad(parts: Parts, num_rows: int, batch_size: int) -> Parts:
     def as_floats(weight: Any, axes: int) -> npt.NDArray[Any]:
         if weight is None:
             return np.ones((num_there,) + (1,) * axes, np.float32)
-        array: npt.NDArray[Any] = np.asarray(weight)
+        array = as_array(weight)
         if array.ndim < 1 + axes:
             array = array.reshape(array.shape + (1,) * (1 + axes - array.ndim))
         return array if array.dtype.kind == "f" else array.astype(np.float32)
@@ -219,7 +220,7 @@ def _axes_of_values(target: Any) -> int:
 
 def _by_position(leaf: Any) -> Any:
     if type(leaf).__module__.partition(".")[0] == "tensorflow":  # can't be indexed by an array
-        return np.asarray(leaf)
+        return as_array(leaf)
     # pandas would take row numbers for labels.
     return getattr(leaf, "iloc", leaf)
 
@@ -233,7 +234,7 @@ def scale_weights(batch: Tree, factor: float) -> Tree:
 
 def scaled(weight: Any, factor: float) -> npt.NDArray[Any]:
     """An array of sample weights times `factor`, as float32 if they were not floats."""
-    weight = np.asarray(weight)
+    weight = as_array(weight)
     dtype = weight.dtype if weight.dtype.kind == "f" else np.dtype(np.float32)
     product: npt.NDArray[Any] = np.multiply(weight, factor, dtype=dtype)
     return product

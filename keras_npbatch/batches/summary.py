@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.as_array import as_numbers
 from keras_npbatch.batches.moments import Moments
 from keras_npbatch.batches.parts import Parts, unpack
 from keras_npbatch.batches.set_aside import Lacking
@@ -91,8 +92,10 @@ def summarise(batch: Tree, samples: int) -> Summary:
     classes: dict[str, Counts] = {}
     for name, leaf in named(batch):
         num_bytes += getattr(leaf, "nbytes", 0)
-        array = np.asarray(leaf)
-        if array.dtype.kind not in "biuf":  # or a sparse matrix, an object to NumPy
+        if hasattr(leaf, "toarray"):  # a sparse matrix, which may be too large to be dense
+            continue
+        array = as_numbers(leaf)
+        if array.dtype.kind not in "biuf":
             continue
         array = array[:samples]
         moments[name] = Moments.of(array)
@@ -137,4 +140,4 @@ def classes_in(array: npt.NDArray[Any]) -> Counts | None:
         present, counts = np.unique(numbers, return_counts=True)
     if len(present) > MOST_CLASSES:
         return None
-    return dict(zip(present.astype(int).tolist(), counts.tolist(), strict=True))
+    return dict(zip(map(int, present.tolist()), counts.tolist(), strict=True))

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-import numpy as np
-
+from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.batches.class_counts import classes_of
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.summary import Counts, classes_in, name_of
@@ -73,7 +72,7 @@ def _classes(core: Core, dataset: Any, seen: Look) -> str:
     if not found:
         where = "in this batch"
         for path, leaf in seen.leaves.items():
-            array = np.asarray(leaf)
+            array = as_array(leaf)
             is_target = name_of(path).partition("/")[0] == "y" and array.dtype.kind in "biu"
             counts = classes_in(array) if is_target else None
             if counts:

@@ -20,7 +20,7 @@ from keras.src.trainers.compile_utils import CompileLoss, CompileMetrics
 
 from keras_npbatch.batches.parts import Parts
 
-__all__ = ["Compiled", "Loss", "Output", "compiled"]
+__all__ = ["Compiled", "Loss", "Output", "compiled", "layers_with_losses"]
 
 _Axes: TypeAlias = tuple[int, ...]
 
@@ -85,6 +85,24 @@ def compiled(model: Any, parts: Parts) -> Compiled | None:
     if parts.y is None or (loss is None and metrics is None):
         return None
     return _traced(model, loss, metrics, parts)
+
+
+def layers_with_losses(model: Any) -> list[str]:
+    """The names of the layers that add a loss of their own, for a batch as a whole.
+
+    They have an `activity_regularizer`, or call `add_loss` in a class that is not Keras's.
+    """
+    return [
+        layer.name
+        for layer in model._flatten_layers()
+        if layer.activity_regularizer is not None or _calls_add_loss(type(layer))
+    ]
+
+
+def _calls_add_loss(kind: type) -> bool:
+    own = [base for base in kind.__mro__ if not base.__module__.startswith("keras.")]
+    codes = [getattr(value, "__code__", None) for base in own for value in vars(base).values()]
+    return any(code is not None and "add_loss" in code.co_names for code in codes)
 
 
 def _traced(model: Any, loss: Any, metrics: Any, parts: Parts) -> Compiled:

@@ -13,8 +13,8 @@ import warnings
 from typing import Any
 
 import keras
-import numpy as np
 
+from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.parts import unpack
 from keras_npbatch.errors import InvalidBatchError
@@ -51,7 +51,7 @@ def look_at(batch: Tree, kind: Kind, model: Any, dataset: Any) -> None:
     for path, leaf in leaves_with_paths(y, "y"):
         if _is_text(leaf):
             raise InvalidBatchError(
-                f"{path} of the {name} is text ({np.asarray(leaf).dtype}), but {kind} "
+                f"{path} of the {name} is text ({as_array(leaf).dtype}), but {kind} "
                 "computes a loss; expected numbers. Number the classes: "
                 "names, y = np.unique(labels, return_inverse=True)."
             )
@@ -91,7 +91,7 @@ def _where_targets_are(x: Tree, kind: Kind, dataset: Any) -> str:
 def _is_text(leaf: Any) -> bool:
     kind = getattr(getattr(leaf, "dtype", None), "kind", None)
     if kind == "O":
-        flat = np.asarray(leaf).reshape(-1)
+        flat = as_array(leaf).reshape(-1)
         return len(flat) > 0 and isinstance(flat[0], str | bytes)
     return kind in ("U", "S", "T")
 

@@ -27,7 +27,7 @@ from keras_npbatch.fit.compiled import Compiled, Output, compiled
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree
 
-__all__ = ["Form", "forms_of"]
+__all__ = ["Form", "forms_of", "way_out"]
 
 _Axes: TypeAlias = tuple[int, ...]
 """The sizes of the axes after the sample axis."""
@@ -106,13 +106,17 @@ def forms_of(
             _form(output, number, found, plan, kind) for number, output in enumerate(found.outputs)
         ]
     except _RefusedError as refused:
-        way_out = "use remainder='drop', or 'keep' or 'spread' where batches may differ in size"
-        if setting != "remainder='pad'":
-            way_out = "leave it out"
         raise UnsupportedArgumentError(
             f"{setting} gives padded rows a sample_weight of 0, and {refused.what}. Expected "
-            f"results as without them. {refused.instead}; or {way_out}."
+            f"results as without them. {refused.instead}; or {way_out(setting)}."
         ) from None
+
+
+def way_out(setting: str) -> str:
+    """What to write instead of a setting that pads, for messages."""
+    if setting != "remainder='pad'":
+        return "leave it out"
+    return "use remainder='drop', or 'keep' or 'spread' where batches may differ in size"
 
 
 def _form(

@@ -21,7 +21,8 @@ import keras
 
 from keras_npbatch.batches.parts import pack, scale_weights, scaled, unpack
 from keras_npbatch.errors import UnsupportedArgumentError
-from keras_npbatch.fit.model_weights import Form, forms_of
+from keras_npbatch.fit.compiled import layers_with_losses
+from keras_npbatch.fit.model_weights import Form, forms_of, way_out
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree, leaves, map_leaves
 
@@ -100,6 +101,15 @@ class Weighing:
                     "that of remainder='keep'.",
                     stacklevel=2,
                 )
+        layers = layers_with_losses(model) if plan.pads or self._sets_aside else []
+        if layers:
+            warnings.warn(
+                f"{setting} gives padded rows a sample_weight of 0, but the losses that layers add "
+                f"themselves (activity_regularizer, add_loss; here {', '.join(layers)}) have no "
+                "weights: they count padded rows as samples. For the figures without them, "
+                f"{way_out(setting)}.",
+                stacklevel=2,
+            )
         self._model = None
 
     def _factors(self, plan: Plan, step: int, num_lacking: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from contextlib import closing
 from functools import partial
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import scipy.sparse
@@ -130,6 +131,12 @@ def test_leaves_that_are_no_numbers_are_left_out() -> None:
     assert figures.classes == {}  # whole numbers in `x` are no classes
 
 
+def test_small_floats_are_numbers_too() -> None:
+    values = np.array([[1.5, np.nan], [-2, 0]])
+    summary = summarise((values.astype(ml_dtypes.bfloat16), np.zeros(2)), 2)
+    assert summary.moments["x"] == Moments.of(values.astype("float32"))
+
+
 def test_what_is_no_batch_is_told() -> None:
     with pytest.raises(InvalidBatchError, match=r"^the dataset returned a tuple of 4; "):
         named((1, 2, 3, 4))
@@ -151,6 +158,10 @@ def test_names_are_paths() -> None:
 def test_class_numbers_are_counted(numbers: Any) -> None:
     assert classes_in(numbers) == Counter(numbers.tolist())
     assert classes_in(numbers[:, np.newaxis]) == Counter(numbers.tolist())
+
+
+def test_class_numbers_of_64_bits_without_a_sign_keep_theirs() -> None:
+    assert classes_in(np.array([2**63, 1], "uint64")) == {1: 1, 2**63: 1}
 
 
 def test_up_to_a_thousand_classes_have_any_numbers() -> None:

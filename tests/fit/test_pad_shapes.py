@@ -205,6 +205,41 @@ def test_what_no_weights_can_leave_out_is_refused(loss, told):
     )
 
 
+class AddsLoss(keras.layers.Layer):
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (keras.layers.Dense(1, name="sparse", activity_regularizer="l2"), "here sparse"),
+        (AddsLoss(name="own"), "here own"),
+        (keras.layers.Dense(1, kernel_regularizer="l2"), None),
+    ],
+    ids=["activity_regularizer", "add_loss", "kernel_regularizer"],
+)
+def test_losses_of_layers_count_padded_rows_which_is_told(layer, told):
+    model = keras.Sequential([keras.Input((2,)), layer, keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.zeros((N, 2), "float32")
+    whole = ArrayDataset(x[:8], x[:8, :1], batch_size=BATCH, remainder="pad")
+    Weighing("fit", model)(whole.plan, whole[0], 0)  # nothing is padded, so nothing is told
+    dataset = ArrayDataset(x, x[:, :1], batch_size=BATCH, remainder="pad")
+    if told is None:
+        Weighing("fit", model)(dataset.plan, dataset[0], 0)
+        return
+    with pytest.warns(UserWarning, match=told) as warned:
+        Weighing("fit", model)(dataset.plan, dataset[0], 0)
+    assert str(warned[0].message) == (
+        "remainder='pad' gives padded rows a sample_weight of 0, but the losses that layers add "
+        f"themselves (activity_regularizer, add_loss; {told}) have no weights: they count padded "
+        "rows as samples. For the figures without them, use remainder='drop', or 'keep' or "
+        "'spread' where batches may differ in size."
+    )
+
+
 def test_a_model_is_not_traced_again_at_each_step_of_data_that_need_no_padding():
     calls = []
 

@@ -54,7 +54,7 @@ def refuse_nonsense(
     whole_number("epoch", fit["epoch"], least=0, most=epochs)
     step = whole_number("step", fit["step"], least=0, most=most)
     if not isinstance(facts["stopped"], bool):
-        raise TypeError(f"stopped is {describe(fit['stopped'])}")
+        raise TypeError(f"stopped is {describe(facts['stopped'])}")
     if not isinstance(state, dict) or not isinstance(state["dataset"], dict):
         raise TypeError(f"the position is {describe(state)}")
     core = core_of(dataset)

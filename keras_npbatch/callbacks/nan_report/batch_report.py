@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
+from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.parts import Parts, unpack
@@ -165,7 +166,7 @@ def as_text(value: Any) -> Any:
 
 def storable(leaf: Any) -> npt.NDArray[Any]:
     """The leaf as an array that can be written without pickling."""
-    array = np.asarray(leaf)
+    array = as_array(leaf)
     if array.dtype.kind in "OT":  # strings of frameworks and of NumPy 2
         return array.astype(np.str_)
     if array.dtype.kind == "V":  # bfloat16 and the like, which NumPy reads back as plain bytes

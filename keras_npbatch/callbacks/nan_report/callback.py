@@ -12,6 +12,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_npbatch.batches.as_array import as_numbers
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.parts import pack, unpack
@@ -245,13 +246,9 @@ def _non_finite(batch: Tree) -> list[tuple[str, int]]:
     """The leaves with NaN or infinite values, and the number of these values."""
     found = []
     for path, leaf in named_leaves(batch):
-        array = np.asarray(leaf)
-        if array.dtype.kind not in "fcV":
+        array = as_numbers(leaf)
+        if array.dtype.kind not in "fc":
             continue
-        if array.dtype.kind == "V":  # bfloat16 and the like, or a record
-            if array.dtype.names is not None:
-                continue
-            array = array.astype(np.float32)
         with np.errstate(all="ignore"):
             if np.isfinite(array.sum()):  # one pass without a copy; rules out nearly all
                 continue

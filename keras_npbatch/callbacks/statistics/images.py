@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_npbatch.batches.as_array import as_numbers
 from keras_npbatch.batches.summary import named
 from keras_npbatch.errors import MissingExtraError
 from keras_npbatch.tree import Tree
@@ -30,7 +31,7 @@ def write_images(folder: str, batch: Tree, samples: int, epoch: int) -> None:
     writer = tf.summary.create_file_writer(folder)
     with writer.as_default():
         for name, leaf in named(batch):
-            array = np.asarray(leaf)[:samples]
+            array = as_numbers(leaf)[:samples]
             is_image = array.ndim == 4 and array.shape[-1] in (1, 3, 4)
             if is_image and (array.dtype == np.uint8 or array.dtype.kind == "f"):
                 tf.summary.image(f"data/{name}", array, step=epoch, max_outputs=samples)

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.batches.parts import unpack
 from keras_npbatch.testing.rules.rule import rule
 from keras_npbatch.testing.rules.structure import all_batches_have_one_structure, lengths_agree
-from keras_npbatch.testing.subject import digests
 from keras_npbatch.testing.subject.subject import NotChecked, Subject, Unreadable
 from keras_npbatch.tree import Tree, flatten, leaves, map_leaves
 
@@ -84,7 +84,7 @@ def _losses(targets: Tree, weights: Tree) -> Tree:
 
 
 def _is_text(leaf: Any) -> bool:
-    return digests.as_array(leaf).dtype.kind in "USTO"
+    return as_array(leaf).dtype.kind in "USTO"
 
 
 def _summed(leaf: Any) -> Any:

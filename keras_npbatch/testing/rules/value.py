@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.batches.parts import Parts, unpack
 from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.testing.rules.rule import rule
 from keras_npbatch.testing.rules.structure import batches_have_a_form_that_keras_takes
-from keras_npbatch.testing.subject import digests
 from keras_npbatch.testing.subject.memory import filled
 from keras_npbatch.testing.subject.seen import Seen, contents
 from keras_npbatch.testing.subject.subject import Subject, Unreadable
@@ -82,7 +82,7 @@ def _leaves(
     with filled(value, type(subject.dataset)):
         parts = unpack(subject.read(twin, step), f"dataset[{step}]")
     return [
-        (path, np.array(digests.as_array(leaf)))
+        (path, np.array(as_array(leaf)))
         for name, part in zip(Parts._fields, parts, strict=True)
         for path, leaf in leaves_with_paths(part, name)
     ]

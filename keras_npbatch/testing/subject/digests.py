@@ -13,21 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.as_array import as_array, as_numbers
 from keras_npbatch.tree import Tree, flatten, leaves
 
-__all__ = ["as_array", "blank", "samples", "weightless", "whole"]
+__all__ = ["blank", "samples", "weightless", "whole"]
 
 _DIGEST_BYTES = 16
-
-
-def as_array(leaf: Any) -> npt.NDArray[Any]:
-    """A leaf of a batch as a NumPy array, also from tensors, tables and sparse matrices."""
-    if hasattr(leaf, "toarray"):
-        leaf = leaf.toarray()
-    elif hasattr(leaf, "detach"):  # a Torch tensor, on any device
-        leaf = leaf.detach().cpu()
-    array: npt.NDArray[Any] = np.asarray(leaf)
-    return array
 
 
 def whole(batch: Tree) -> bytes:
@@ -51,7 +42,7 @@ def blank(part: Tree, num_samples: int) -> npt.NDArray[np.bool_]:
     """Which samples of a part have a single value in each leaf, like samples never written."""
     found = np.ones(num_samples, bool)
     for leaf in leaves(part):
-        rows = as_array(leaf)[:num_samples]
+        rows = as_numbers(leaf)[:num_samples]
         if rows.dtype.kind not in "biufc" or not rows.size:
             return np.zeros(num_samples, bool)
         rows = rows.reshape(num_samples, -1)
@@ -80,4 +71,9 @@ def _of_sample(arrays: list[npt.NDArray[Any]], number: int) -> bytes:
 def _contents(array: npt.NDArray[Any]) -> bytes:
     if array.dtype.hasobject or array.dtype.kind == "T":
         return pickle.dumps(array.tolist())
+    # Bytes between numbers may hold anything.
+    if array.dtype.names is not None:
+        return b"".join(_contents(array[name]) for name in array.dtype.names)
+    if array.dtype.char in "gG":
+        return repr(array.tolist()).encode()
     return array.tobytes()

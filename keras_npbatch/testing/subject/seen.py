@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.batches.as_array import as_array, as_numbers
 from keras_npbatch.batches.parts import Parts, unpack
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, describe
 from keras_npbatch.testing.subject import digests
@@ -83,7 +84,8 @@ def see(
     Args:
         batch: what the dataset returned.
         step: its step.
-        real_samples: number of its samples that are not padding; None: all.
+        real_samples: number of its samples that are not padding; None: all but those at its end
+            that weigh nothing, and are blank or repeat others.
         sample_id: the user's function, or None.
     """
     try:
@@ -107,6 +109,8 @@ def see(
         return Seen(step, fault, None, seen, b"", 0, [], [], Parts(None), np.array([]), [])
     sizes = {leaf.shape[0] for leaf in seen if leaf.shape}
     size = seen[0].shape[0] if seen[0].shape else 0
+    if real_samples is None and len(sizes) == 1:
+        real_samples = _num_real(parts, size)
     real = size if real_samples is None else min(size, real_samples)
     comparable = real if len(sizes) == 1 else 0
     return Seen(
@@ -129,19 +133,32 @@ def contents(seen: Seen) -> list[tuple[bytes, bytes]]:
     return list(zip(seen.inputs, seen.targets, strict=True))
 
 
+def _num_real(parts: Parts, size: int) -> int:
+    weightless = digests.weightless(parts.sample_weight, size)
+    if not size or not weightless[-1]:
+        return size
+    inputs, blank = digests.samples(parts.x, size), digests.blank(parts.x, size)
+    while size > 1 and weightless[size - 1]:
+        if not blank[size - 1] and inputs[size - 1] not in inputs[: size - 1]:
+            break
+        size -= 1
+    return size
+
+
 def _leaf(path: str, leaf: Any) -> Leaf:
     shape = getattr(leaf, "shape", None)
     if shape is None:
         return Leaf(path, describe(leaf), None, type(leaf).__name__, 0)
-    array = digests.as_array(leaf)
-    not_finite = int(np.size(array) - np.isfinite(array).sum()) if array.dtype.kind in "fc" else 0
+    array = as_array(leaf)
+    values = as_numbers(leaf)
+    not_finite = int(values.size - np.isfinite(values).sum()) if values.dtype.kind in "fc" else 0
     # The longest string of a batch decides the length in the dtype, which means nothing.
     dtype = array.dtype.kind if array.dtype.kind in "US" else str(array.dtype)
     return Leaf(path, describe(leaf), tuple(array.shape), dtype, not_finite)
 
 
 def _ids(told_by_user: Any, size: int) -> list[Hashable]:
-    ids = digests.as_array(told_by_user)
+    ids = as_array(told_by_user)
     if ids.ndim not in (1, 2) or len(ids) != size:
         raise InvalidArgumentError(
             f"sample_id(batch) returned {describe(told_by_user)} for a batch of {size}; expected "

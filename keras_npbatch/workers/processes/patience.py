@@ -71,13 +71,9 @@ class Patience:
             _MOST_KILLED_AT_START if killed else _MOST_HUNG_AT_START if hung else MOST_DEATHS
         ):
             return
-        more = "give it more time (timeout=...), " if hung else ""
-        if self._spawns:
-            advice = f"{more}or use threads" if hung else "use threads"
-            advice = advice[0].upper() + advice[1:]
-        else:
-            advice = f"Try {more}start_method='spawn', or threads"
+        others = "threads" if self._spawns else "start_method='spawn', or threads"
+        more_time = "Give them more time (timeout=...), or try" if hung else "Try"
         raise WorkerStartError(
             f"{number} worker processes ended at their start, the last one {how}; what they wrote "
-            f"is on standard error. {advice}: use_multiprocessing=False."
+            f"is on standard error. {more_time} {others}: use_multiprocessing=False."
         )

@@ -328,6 +328,15 @@ class PaddedWithoutWeight(Textbook):
         return x, y, w
 
 
+class PaddedByRepeats(Shuffled):
+    """The first samples of the last batch fill it up, and weigh nothing then."""
+
+    def __getitem__(self, idx):
+        x, y = super().__getitem__(idx)
+        again = np.arange(BATCH) % len(y)
+        return x[again], y[again], (np.arange(BATCH) < len(y)).astype("float32")
+
+
 class MostlyBlank(Textbook):
     """Masks with little in them, and rare labels."""
 
@@ -409,6 +418,7 @@ GOOD = {
     "arrays filled row by row": Preallocated,
     "arrays of batch_size rows, all filled": PreallocatedAndFull,
     "padded by samples without weight": PaddedWithoutWeight,
+    "padded by repeats without weight": PaddedByRepeats,
     "mostly blank": MostlyBlank,
     "one number each": OneNumberEach,
     "a buffer filled in a hook": FillsABufferInAHook,

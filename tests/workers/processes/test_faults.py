@@ -80,9 +80,9 @@ AT_START = (
     "ready (timeout=0.2); what they wrote is on standard error. {} use_multiprocessing=False."
 ).format(
     *(
-        (10.0, "Give it more time (timeout=...), or use threads:")
+        (10.0, "Give them more time (timeout=...), or try threads:")
         if IS_PORTABLE
-        else (6.0, "Try give it more time (timeout=...), start_method='spawn', or threads:")
+        else (6.0, "Give them more time (timeout=...), or try start_method='spawn', or threads:")
     )
 )
 
