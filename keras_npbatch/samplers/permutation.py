@@ -188,13 +188,13 @@ def many_ciphers(
         inverse: whether to find the position of a value instead of the value at a position.
     """
     if len(values) >= _LONG_RUN * len(runs):  # then each in turn, since numbers are faster
-        found, begin = np.empty(len(values), np.int64), 0
+        of_runs, begin = np.empty(len(values), np.int64), 0
         for run, size, key in zip(runs.tolist(), sizes.tolist(), keys, strict=True):
             cipher = Cipher(size, _round_keys(key))
             these = slice(begin, begin + run)
-            found[these] = (cipher.positions if inverse else cipher.at)(values[these])
+            of_runs[these] = (cipher.positions if inverse else cipher.at)(values[these])
             begin += run
-        return found
+        return of_runs
     num_rows = sizes.astype(np.uint64)
     left_radix = np.sqrt(sizes - 1).astype(np.uint64) + np.uint64(1)
     right_radix = (num_rows + left_radix - np.uint64(1)) // left_radix
@@ -215,7 +215,7 @@ def many_ciphers(
 
 def _round_keys(keys: _Numbers) -> npt.NDArray[np.uint64]:
     """The keys of the rounds, made of one key."""
-    return rng.mixed(keys + np.arange(_ROUNDS, dtype=np.uint64))
+    return rng.mixed(np.add(keys, np.arange(_ROUNDS, dtype=np.uint64)))
 
 
 def _hashed(half: npt.NDArray[np.uint64], key: _Numbers, radix: _Numbers) -> npt.NDArray[np.uint64]:
