@@ -28,7 +28,9 @@ from keras_npbatch.samplers.order import Pieces, Rows
 __all__ = ["Members", "Pattern", "Spread"]
 
 _PIECE = 2**15
-"""Positions in a piece: an even number, since neighbours are exchanged in pairs."""
+"""Positions in a piece: many, since NumPy's functions cost as much for few."""
+_EXCHANGED = 8192
+"""Positions that one generator exchanges: an even number, since it exchanges them in pairs."""
 
 
 class Members(Protocol):
@@ -165,7 +167,9 @@ class Spread(Pieces):
         which, rows = np.empty((2, len(classes)), np.int64)
         which[by_class] = numbers
         rows[by_class] = self._members.rows(grouped, numbers)
-        self._exchange(start, classes, which, rows)
+        for begin in range(0, len(rows), _EXCHANGED):
+            end = begin + _EXCHANGED
+            self._exchange(start + begin, classes[begin:end], which[begin:end], rows[begin:end])
         return rows
 
     def _exchange(
