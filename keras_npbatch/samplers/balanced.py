@@ -22,7 +22,7 @@ from keras_npbatch.samplers.sampler import GivenSampler
 
 __all__ = ["Balanced"]
 
-_PIECE = 8192
+_PIECE = 2**15
 
 
 class Balanced(GivenSampler):
@@ -100,6 +100,8 @@ class Balanced(GivenSampler):
 class _Turns(Pieces):
     """The classes one after the other, again and again."""
 
+    pieces_kept = 4
+
     def __init__(self, grouped: Grouped, num_positions: int, seed: int, epoch: int) -> None:
         self._count = len(grouped.counts)
         super().__init__(num_positions, _PIECE)
@@ -111,8 +113,9 @@ class _Turns(Pieces):
     def make(self, start: int, stop: int) -> Rows:
         """The rows of one piece."""
         positions = np.arange(start, stop, dtype=np.int64)
-        numbers, turns = np.divmod(positions, self._count)
-        by_class = np.argsort(turns, kind="stable")
+        numbers = positions // self._count
+        turns = positions - numbers * self._count
+        by_class = np.argsort(smallest_integers(turns), kind="stable")  # sorted by counting
         classes, numbers = self._turns[turns[by_class]], numbers[by_class]
         found = np.empty(stop - start, np.int64)
         found[by_class] = self._grouped.numbers(classes, self._draws.members(classes, numbers))

@@ -44,14 +44,21 @@ class Draws:
             numbers: the number of the draw among those of its class, from 0 up.
         """
         sizes = self._sizes[classes]
-        passes, places = np.divmod(numbers, sizes)
-        keys = self._keys(classes, passes)
+        passes = numbers // sizes
+        places = numbers - passes * sizes
+        # Adjacent draws are mostly of one pass: what it needs is made once for them.
+        goes_on = (classes[1:] == classes[:-1]) & (passes[1:] == passes[:-1])
+        begins = np.flatnonzero(np.append(True, ~goes_on)[: len(numbers)])
+        runs = np.diff(begins, append=len(numbers))
+        sizes, keys = sizes[begins], self._keys(classes[begins], passes[begins])
         found = np.empty(len(numbers), np.int64)
-        small, large = np.flatnonzero(sizes <= _SMALL), np.flatnonzero(sizes > _SMALL)
-        if len(small):
-            found[small] = _of_small(keys[small], sizes[small], places[small])
-        if len(large):
-            found[large] = many_ciphers(places[large], sizes[large], keys[large], inverse=False)
+        for is_small, permuted in ((True, _of_small), (False, _of_large)):
+            these = (sizes <= _SMALL) == is_small
+            if these.all():
+                return permuted(places, runs, sizes, keys)
+            if these.any():
+                here = np.repeat(these, runs)
+                found[here] = permuted(places[here], runs[these], sizes[these], keys[these])
         return found
 
     def draws_of(self, index: int, member: int, stop: int) -> Rows:
@@ -63,7 +70,8 @@ class Draws:
         if size <= _SMALL:
             places = (_orders(keys, sizes) == member).argmax(axis=1)
         else:
-            places = many_ciphers(np.full(len(passes), member), sizes, keys, inverse=True)
+            members = np.full(len(passes), member)
+            places = many_ciphers(members, np.ones_like(sizes), sizes, keys, inverse=True)
         found: Rows = passes * size + places
         return found[found < stop]
 
@@ -74,13 +82,23 @@ class Draws:
         return rng.mixed(of_classes ^ rng.mixed(passes.astype(np.uint64) + np.uint64(1)))
 
 
-def _of_small(keys: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64], places: Rows) -> Rows:
-    # Adjacent draws are mostly of one pass: its order is made once for them.
-    begins = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    orders = _orders(keys[begins], sizes[begins])
-    which = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(keys))))
-    found: Rows = orders[which, places]
+def _of_small(
+    places: Rows,
+    runs: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.uint64],
+) -> Rows:
+    found: Rows = _orders(keys, sizes)[np.repeat(np.arange(len(runs)), runs), places]
     return found
+
+
+def _of_large(
+    places: Rows,
+    runs: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.uint64],
+) -> Rows:
+    return many_ciphers(places, runs, sizes, keys, inverse=False)
 
 
 def _orders(keys: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -83,7 +83,7 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
     if array.dtype.kind == "f":
         _refuse_fractions(array, what)
     # Equal labels have equal names, whatever their dtype: a hash of its name places a group.
-    if array.dtype.kind == "f" and np.abs(array).max() < 2**53:
+    if array.dtype.kind == "f" and float(np.abs(array).max()) < 2**53:
         array = array.astype(np.int64)
     elif array.dtype.kind == "S":
         array = np.char.decode(array)

@@ -113,6 +113,16 @@ def _refuse_sequences(given: Any) -> None:
         )
 
 
+def _sorted_places(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The places of values from 0 up in increasing order; of equal ones, the first comes first."""
+    # As whole numbers, such floats have the same order. Their last bits give way to the place: to
+    # sort numbers takes a tenth of the time of a stable argsort.
+    mask = np.uint64((1 << (len(values) - 1).bit_length()) - 1)
+    keys = values.view(np.uint64) & ~mask | np.arange(len(values), dtype=np.uint64)
+    keys.sort()
+    return (keys & mask).view(np.intp)
+
+
 class _Buckets(Pieces):
     """Windows of whole batches, sorted, cut and shuffled."""
 
@@ -148,7 +158,7 @@ class _Buckets(Pieces):
         # By length, but not quite: otherwise rows of a single window would have the same
         # neighbours in each epoch.
         lengths = self._lengths[rows] * (1 + _JITTER * generator.random(len(rows)))
-        rows = rows[np.argsort(lengths, kind="stable")]
+        rows = rows[_sorted_places(lengths)]
         whole, short = divmod(stop - start, self.size)
         if short:  # the batch at the end of the epoch: any of the sorted ones
             begin = int(generator.integers(whole + 1)) * self.size

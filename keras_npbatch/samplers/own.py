@@ -178,7 +178,7 @@ class Own(TableSampler):
         else:
             drawn = self._given.order(rows, global_batch_size, seed, epoch)
             if isinstance(drawn, Order):
-                return drawn
+                return _Checked(drawn, self.name, rows)
         found = np.asarray(drawn)
         if found.ndim != 1 or found.dtype.kind not in "iu" or not len(found):
             raise InvalidArgumentError(
@@ -186,23 +186,7 @@ class Own(TableSampler):
                 "integers of shape (samples in an epoch,)."
             )
         found = np.array(found, np.int64)
-        self._check_rows(found, rows)
-        return found
-
-    def _check_rows(self, found: Rows, rows: Available) -> None:
-        outside = (found < 0) | (found >= rows.num_rows)
-        if outside.any():
-            raise InvalidArgumentError(
-                f"the sampler {self.name} gave row {found[outside][0]}; expected rows from 0 to "
-                f"{rows.num_rows - 1}."
-            )
-        numbers = rows.numbers(found)
-        if (numbers < 0).any():
-            raise InvalidArgumentError(
-                f"the sampler {self.name} gave row {found[numbers < 0][0]}, which is not in this "
-                "part of the data; expected rows that are. Write an object with order(rows, "
-                "global_batch_size, seed, epoch), and choose from every_row(rows)."
-            )
+        numbers = _numbers(found, self.name, rows)
         if not self.repeats:
             times = np.bincount(numbers)
             if len(found) != rows.num_samples or (times != 1).any():
@@ -211,3 +195,57 @@ class Own(TableSampler):
                     f"{rows.num_samples} rows once; expected a permutation, since its repeats is "
                     "False. Say repeats = True in its class, if this is meant."
                 )
+        return found
+
+
+class _Checked(Order):
+    """A user's order: what it gives is checked, one batch after the other."""
+
+    def __init__(self, order: Order, name: str, available: Available) -> None:
+        self._order, self._name, self._available = order, name, available
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """The rows at positions `start..stop-1`."""
+        found = np.asarray(self._order.rows(start, stop))
+        if found.shape != (stop - start,) or found.dtype.kind not in "iu":
+            raise InvalidArgumentError(
+                f"the order of the sampler {self._name} returned {describe(found)} for positions "
+                f"{start} to {stop - 1}; expected {stop - start} row numbers: integers."
+            )
+        found = found.astype(np.int64, copy=False)
+        _numbers(found, self._name, self._available)
+        return found
+
+    def positions(self, rows: Rows) -> Rows:
+        """A position of each of `rows`."""
+        return self._order.positions(rows)
+
+    def places(self, row: int) -> Rows:
+        """Every position of one row."""
+        return self._order.places(row)
+
+    def times(self, start: int, stop: int) -> Rows:
+        """How often the row at each of these positions came before."""
+        return self._order.times(start, stop)
+
+
+def _numbers(found: Rows, name: str, rows: Available) -> Rows:
+    """The numbers of rows that a sampler gave.
+
+    Raises:
+        InvalidArgumentError: if one of them is not available.
+    """
+    outside = (found < 0) | (found >= rows.num_rows)
+    if outside.any():
+        raise InvalidArgumentError(
+            f"the sampler {name} gave row {found[outside][0]}; expected rows from 0 to "
+            f"{rows.num_rows - 1}."
+        )
+    numbers = rows.numbers(found)
+    if (numbers < 0).any():
+        raise InvalidArgumentError(
+            f"the sampler {name} gave row {found[numbers < 0][0]}, which is not in this part of "
+            "the data; expected rows that are. Write an object with order(rows, "
+            "global_batch_size, seed, epoch), and choose from every_row(rows)."
+        )
+    return numbers

@@ -51,6 +51,9 @@ _ROUNDS = 6
 _BLOCK_ROWS = 8192
 """Positions enciphered together: fewer cost more per row, more don't fit the processor's cache."""
 
+_LONG_RUN = 512
+"""From so many values on, a cipher of its own for each run is faster than one of arrays."""
+
 _HASH_MULTIPLIER_1 = np.uint64(0x9E3779B97F4A7C15)
 _HASH_MULTIPLIER_2 = np.uint64(0xD6E8FEB86659FD93)
 _HALF_WORD_BITS = np.uint64(32)
@@ -147,7 +150,11 @@ class Cipher(Pieces):
 
     def make(self, start: int, stop: int) -> Rows:
         """The rows of one piece."""
-        return self._walk(self._encipher, np.arange(start, stop, dtype=np.int64))
+        return self.at(np.arange(start, stop, dtype=np.int64))
+
+    def at(self, positions: Rows) -> Rows:
+        """The row at each of these positions."""
+        return self._walk(self._encipher, positions)
 
     def positions(self, rows: Rows) -> Rows:
         """The position of each of `rows`."""
@@ -164,29 +171,51 @@ class Cipher(Pieces):
 
 
 def many_ciphers(
-    values: Rows, sizes: npt.NDArray[np.int64], keys: npt.NDArray[np.uint64], *, inverse: bool
+    values: Rows,
+    runs: npt.NDArray[np.int64],
+    sizes: npt.NDArray[np.int64],
+    keys: npt.NDArray[np.uint64],
+    *,
+    inverse: bool,
 ) -> Rows:
-    """Each value in a permutation of its own.
+    """Each value in one of several permutations: the first values in the first, and so on.
 
     Args:
-        values: each in `range(size)`.
-        sizes: the size of the permutation of each value.
-        keys: its key.
+        values: each in `range(size)` of its permutation.
+        runs: how many values are of each permutation.
+        sizes: the size of each.
+        keys: the key of each.
         inverse: whether to find the position of a value instead of the value at a position.
     """
+    if len(values) >= _LONG_RUN * len(runs):  # then each in turn, since numbers are faster
+        of_runs, begin = np.empty(len(values), np.int64), 0
+        for run, size, key in zip(runs.tolist(), sizes.tolist(), keys, strict=True):
+            cipher = Cipher(size, _round_keys(key))
+            these = slice(begin, begin + run)
+            of_runs[these] = (cipher.positions if inverse else cipher.at)(values[these])
+            begin += run
+        return of_runs
     num_rows = sizes.astype(np.uint64)
     left_radix = np.sqrt(sizes - 1).astype(np.uint64) + np.uint64(1)
     right_radix = (num_rows + left_radix - np.uint64(1)) // left_radix
-    of_rounds = [rng.mixed(keys + np.uint64(number)) for number in range(_ROUNDS)]
-    result = values.astype(np.uint64)
-    where = np.arange(len(values))
-    while len(where):
-        of_these = [key[where] for key in of_rounds]
-        network = Feistel(left_radix[where], right_radix[where], of_these)
+    of_rounds = _round_keys(keys[:, np.newaxis]).T
+    result, which = values.astype(np.uint64), np.repeat(np.arange(len(runs)), runs)
+    where: slice | npt.NDArray[np.intp] = slice(None)
+    while len(which):
+        of_these = [key[which] for key in of_rounds]
+        network = Feistel(left_radix[which], right_radix[which], of_these)
         once = network.decipher if inverse else network.encipher
-        result[where] = once(result[where])
-        where = where[result[where] >= num_rows[where]]
+        found = once(result[where])
+        result[where] = found
+        outside = np.flatnonzero(found >= num_rows[which])
+        where = outside if isinstance(where, slice) else where[outside]
+        which = which[outside]
     return result.view(np.int64)
+
+
+def _round_keys(keys: _Numbers) -> npt.NDArray[np.uint64]:
+    """The keys of the rounds, made of one key."""
+    return rng.mixed(np.add(keys, np.arange(_ROUNDS, dtype=np.uint64)))
 
 
 def _hashed(half: npt.NDArray[np.uint64], key: _Numbers, radix: _Numbers) -> npt.NDArray[np.uint64]:

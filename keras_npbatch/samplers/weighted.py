@@ -20,9 +20,9 @@ import numpy.typing as npt
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
-from keras_npbatch.samplers.given import digest, values_of
+from keras_npbatch.samplers.given import digest, smallest_integers, values_of
 from keras_npbatch.samplers.order import Available, Order, Pieces, Rows, WholeData, translated
-from keras_npbatch.samplers.permutation import permutation
+from keras_npbatch.samplers.permutation import MATERIALISED_ROWS, permutation
 from keras_npbatch.samplers.sampler import GivenSampler, Sampler
 
 __all__ = ["Weighted"]
@@ -137,10 +137,21 @@ class _Points(Pieces):
         self._offset = int(np.random.Generator(np.random.PCG64(sequence)).integers(self._total))
         self._step, self._rest = divmod(self._total, num_samples)
         self._shuffled = permutation(num_samples, of_shuffle)
+        self._drawn: npt.NDArray[Any] | None = None
+        if num_samples <= MATERIALISED_ROWS:
+            # To look up rising points one after the other takes a third of the time.
+            drawn = self._rows_at(np.arange(num_samples, dtype=np.int64))
+            self._drawn = smallest_integers(drawn)
 
     def make(self, start: int, stop: int) -> Rows:
         """The rows of one piece."""
         points = self._shuffled.rows(start, stop)
+        if self._drawn is None:
+            return self._rows_at(points)
+        return self._drawn[points].astype(np.int64)
+
+    def _rows_at(self, points: Rows) -> Rows:
+        """The row on whose weight each point lies."""
         # In two parts, so that nothing exceeds 64 bits: rest and points are below num_samples.
         at = points * self._step + (points * self._rest + self._offset) // self.num_positions
         return np.searchsorted(self._ends, at, side="right").astype(np.int64, copy=False)

@@ -188,6 +188,13 @@ def test_strings_of_numpys_own_type_are_taken_none_missing() -> None:
         classes_of(missing, "labels")
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "longdouble"])
+def test_whole_numbers_may_be_floats(dtype: str) -> None:
+    codes, names = classes_of(np.array([2, 0, 2, 2048], dtype), "labels")
+    assert codes.tolist() == [1, 0, 1, 2]
+    assert names == [0, 2, 2048]
+
+
 # --- values ------------------------------------------------------------------------------------
 
 

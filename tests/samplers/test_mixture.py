@@ -83,14 +83,34 @@ def test_epochs_differ_and_seeds_too_and_copies_agree():
 
 
 def test_more_than_a_piece_of_positions():
-    sizes = [30_000, 10]
-    mixture = Mixture([Walk(Plan(size, 2, 0)) for size in sizes], [20_000, 5])
+    sizes = [60_000, 10]
+    mixture = Mixture([Walk(Plan(size, 2, 0)) for size in sizes], [40_000, 5])
     order = mixture.order(WholeData(sum(sizes)), 4, 1, 2)
-    rows = order.rows(0, 20_005)
-    assert order.rows(8190, 8200).tolist() == rows[8190:8200].tolist()
-    assert (rows >= 30_000).sum() == 5
-    for row in (30_000, 30_007, int(rows[19_000])):
+    rows = order.rows(0, 40_005)
+    assert order.rows(32_760, 32_780).tolist() == rows[32_760:32_780].tolist()
+    assert (rows >= 60_000).sum() == 5
+    for row in (60_000, 60_007, int(rows[39_000])):
         assert order.places(row).tolist() == np.flatnonzero(rows == row).tolist()
+
+
+@pytest.mark.parametrize("scale", [1, 2**30, 2**58])
+def test_shares_hold_however_long_an_epoch_is(scale):
+    """Products of positions and counts have more than 64 bits."""
+    counts, n = [3 * scale, scale, 2], 2**15 + 3000
+    if scale == 1:
+        counts = [30_000, 10_000, 2]
+    order = Mixture([Walk(Plan(2**60, 2, 0)) for _ in counts], counts).order(
+        WholeData(3 * 2**60), 4, 1, 0
+    )
+    which = order.rows(0, n) // 2**60
+    for index, count in enumerate(counts):
+        # In parts of a sample, so that nothing is rounded.
+        so_far = np.cumsum(which == index).astype(object) * sum(counts)
+        lead = so_far - np.arange(1, n + 1).astype(object) * count
+        assert np.abs(lead).max() < sum(counts)
+    for position in (0, 5, n - 1):
+        (row,) = order.rows(position, position + 1)
+        assert order.positions(np.array([row])) == [position]
 
 
 def test_what_it_is_called_tells_the_datasets_and_their_shares():

@@ -449,3 +449,50 @@ def test_an_order_says_itself_how_long_it_is() -> None:
 
     assert epoch_of(dataset(Half())) == list(range(N // 2))
     assert epoch_of(dataset(Plain())) == list(range(N))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([0, 99], "the sampler {} gave row 99; expected rows from 0 to 19."),
+        ([-1, 0], "the sampler {} gave row -1; expected rows from 0 to 19."),
+        (
+            [0, 1, 2],
+            "the order of the sampler {} returned ndarray of shape (3,) and dtype int64 for "
+            "positions 18 to 19; expected 2 row numbers: integers.",
+        ),
+        (
+            [0.0, 1.5],
+            "the order of the sampler {} returned ndarray of shape (2,) and dtype float64 for "
+            "positions 18 to 19; expected 2 row numbers: integers.",
+        ),
+    ],
+)
+def test_what_an_order_gives_is_checked_batch_by_batch(rows: Any, message: str) -> None:
+    """Not only what the first batches have."""
+
+    class Wrong(DataOrder):
+        def rows(self, start, stop):
+            return np.array(rows) if start == 18 else np.arange(start, stop)
+
+    class Gives:
+        def order(self, *_):
+            return Wrong()
+
+    ds = dataset(Gives())
+    assert ds[2].tolist() == list(range(12, 18))
+    assert refused(lambda: ds[3]) == message.format(Gives.__qualname__)
+
+
+def test_an_order_may_give_lists() -> None:
+    class Lists(DataOrder):
+        def rows(self, start, stop):
+            return list(range(start, stop))
+
+    class Gives:
+        def order(self, *_):
+            return Lists()
+
+    ds = dataset(Gives())
+    assert epoch_of(ds) == list(range(N))
+    assert ds.locate(7) == [(1, 1)]

@@ -20,7 +20,8 @@ from keras_npbatch.samplers.order import Available, Rows, WholeData, every_row
 from keras_npbatch.samplers.stratified import Stratified
 
 few = settings(deadline=None, derandomize=True, max_examples=30)
-SEVERAL_PIECES = 2 * 8192 + 301
+PIECE = 2**15
+SEVERAL_PIECES = 2 * PIECE + 301
 
 
 def drawn(n: int, classes: int, evenness: float, number: int = 0) -> Rows:
@@ -83,7 +84,7 @@ def test_so_it_is_in_several_pieces(classes: int) -> None:
         # Of a rare class, a row may stand in either of two pieces.
         order = Stratified(labels).order(WholeData(len(labels)), 32, 0, epoch)
         rare = np.flatnonzero(np.bincount(labels)[labels] < 300)[:100]
-        near = np.concatenate([rows[8192 - 30 : 8192 + 30], rows[-30:], rare])
+        near = np.concatenate([rows[PIECE - 30 : PIECE + 30], rows[-30:], rare])
         assert np.array_equal(rows[order.positions(near)], near)
 
 
@@ -142,11 +143,11 @@ def test_two_classes_may_be_true_and_false() -> None:
 
 
 def test_threads_that_read_far_apart_read_the_same() -> None:
-    labels = drawn(5 * 8192, 4, 1.0)
+    labels = drawn(4 * PIECE, 4, 1.0)
     expected = epoch_of(labels, WholeData(len(labels)))
     sampler = Stratified(labels)
     order = sampler.order(WholeData(len(labels)), 32, 0, 0)
-    starts = [4 * 8192, 10, 3 * 8192 - 5, 8192, 2 * 8192 + 1, 0] * 3
+    starts = [3 * PIECE, 10, 3 * PIECE - 5, PIECE, 2 * PIECE + 1, 0] * 3
     with ThreadPoolExecutor(6) as threads:
         found = list(threads.map(lambda start: order.rows(start, start + 20), starts))
     for start, rows in zip(starts, found, strict=True):
@@ -154,13 +155,13 @@ def test_threads_that_read_far_apart_read_the_same() -> None:
 
 
 def test_it_keeps_eight_bytes_a_row() -> None:
-    n = 4 * 8192
+    n = 3 * PIECE
     labels = drawn(n, 10, 1.0)
     tracemalloc.start()
     try:
         sampler = Stratified(labels)
         order = sampler.order(WholeData(n), 32, 0, 0)
-        for start in range(0, n, 8192):
+        for start in range(0, n, PIECE):
             order.rows(start, min(start + 32, n))
         del order
         kept, _ = tracemalloc.get_traced_memory()

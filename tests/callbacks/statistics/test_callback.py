@@ -18,6 +18,7 @@ from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, BatchStatistics
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
+from keras_npbatch.samplers import LengthBuckets
 from tests.keras_loaders import shake_age
 
 N, BATCH = 50, 8
@@ -306,6 +307,21 @@ def test_few_figures_are_in_the_logs_unless_more_are_asked_for():
     history = model.fit(dataset, verbose=0, callbacks=[statistics]).history
     assert sorted(history) == ["data/samples_per_second", "data/wait_share", "loss"]
     assert len(statistics.history) > 20
+
+
+def test_what_is_padding_is_logged_with_a_sampler_that_knows_lengths():
+    lengths = np.random.default_rng(0).integers(1, 50, 30)
+    sampler = LengthBuckets(lengths, batches_per_window=2)
+    dataset = ArrayDataset(np.ones((30, 1), "float32"), np.ones(30), batch_size=4, sampler=sampler)
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    statistics = BatchStatistics(dataset, log="data/padding_waste")
+    history = model.fit(dataset, epochs=2, verbose=0, callbacks=[statistics]).history
+    for epoch in range(2):
+        of_batches = [lengths[dataset.rows(step, epoch)] for step in range(8)]
+        padded = sum(len(each) * int(each.max()) for each in of_batches)
+        expected = 1 - int(lengths.sum()) / padded
+        assert history["data/padding_waste"][epoch] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
