@@ -134,10 +134,10 @@ class ArrayCore(Core):
         batches = 0 if who is None else who.max_queue_size + who.workers
         return batches * self.plan.batch_size
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, number: int | None = None) -> None:
         """An epoch begins: what was read for the one before may have changed."""
         for source in self._chunked:
-            source.forget()
+            source.forget(number)
 
     def _rereading(self) -> Reading | None:
         """What a batch reads, if it is far more than its rows."""

@@ -72,7 +72,7 @@ class ChunkRows(ABC):
             rows = -(-rows * (block_rows + 2 * self.chunk_rows) // block_rows)
         self._stock.most = max(self._stock.most, rows)
 
-    def forget(self) -> None:
+    def forget(self, pass_number: int | None = None) -> None:
         """Keep nothing: what is stored may have changed."""
         self._stock.forget()
 

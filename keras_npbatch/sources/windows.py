@@ -317,10 +317,10 @@ class StoredWindows(Windows):
             if stored.chunk_rows is not None:
                 stored.keep(stored.chunk_rows, blocks * touched, ahead * self._stride)
 
-    def forget(self) -> None:
+    def forget(self, pass_number: int | None = None) -> None:
         """Keep nothing: what is in the file may have changed."""
         for stored in self._stored:
-            stored.forget()
+            stored.forget(pass_number)
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
