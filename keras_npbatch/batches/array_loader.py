@@ -116,6 +116,8 @@ class ArrayCore(Core):
         for source in chunked:
             if held is not None:
                 source.keep(*held, ahead=self._most_ahead)
+            elif not self.plan.shuffle and source.chunk_rows is not None and self._are_several:
+                source.keep(1, 1, ahead=self._most_ahead)
         self._heaviest, self._chunked = heaviest, chunked
         if held is not None and chunk_rows is not None and held[0] % chunk_rows:
             warnings.warn(
@@ -126,6 +128,11 @@ class ArrayCore(Core):
             )
         if self.rereads_chunks:
             self._warn_of_chunks()
+
+    @property
+    def _are_several(self) -> bool:
+        """Whether several threads or processes read."""
+        return self.settings is not None and self.settings.workers > 1
 
     @property
     def _most_ahead(self) -> int:

@@ -68,7 +68,9 @@ class ChunkRows(ABC):
         """Keep what is needed to read each block once; see `Chunked`."""
         assert self.chunk_rows is not None
         rows = ahead + 2 * blocks * block_rows  # the groups that `ahead` rows are in
-        if block_rows % self.chunk_rows:  # a block may begin and end within a chunk
+        if block_rows * blocks == 1:
+            rows = ahead + 2 * self.chunk_rows
+        elif block_rows % self.chunk_rows:  # a block may begin and end within a chunk
             rows = -(-rows * (block_rows + 2 * self.chunk_rows) // block_rows)
         self._stock.most = max(self._stock.most, rows)
 

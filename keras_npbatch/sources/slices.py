@@ -8,6 +8,8 @@ once; so do worker processes on Linux (`chunk_cache.py`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.chunk_cache import ChunkCache
+from keras_npbatch.sources.hdf5 import raw_chunks
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
 
 __all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source"]
@@ -42,6 +45,7 @@ class SlicedStorage:
         self.dtype = np.dtype(getattr(dtype, "numpy_dtype", dtype))
         self.chunk_rows: int | None = _chunk_rows(storage, self.shape)
         self._storage, self._path = storage, path
+        self._raw = raw_chunks(storage)
         self._is_whole = _is_compressed(storage) or self._chunk_bytes <= _SMALL_CHUNK_BYTES
         self._chunks: ChunkCache | None = None
         """What is kept, of so many rows at a time; None if the storage has no chunks."""
@@ -57,6 +61,9 @@ class SlicedStorage:
         unit = self.chunk_rows
         if unit is None or block_rows % unit == 0:
             unit = block_rows  # fewer slices take less time
+        if block_rows * blocks == 1:
+            self._chunks = self._cache(unit, max(CHUNKS_KEPT, 2 - (-ahead // unit)))
+            return
         self._is_whole = True
         groups = max(2, 1 + -(-ahead // (block_rows * blocks)))
         self._chunks = self._cache(unit, groups * blocks * -(-block_rows // unit))
@@ -135,14 +142,28 @@ class SlicedStorage:
         """Read a whole chunk."""
         start = number * len(into)
         stop = min(start + len(into), self.shape[0])
-        into[: stop - start] = self._slice(start, stop)
+        into = into[: stop - start]
+        with self._named(start, stop):
+            if self._raw is not None and self._raw.read(start, stop, into):
+                return
+            if not _read_into(self._storage, start, stop, into):
+                into[...] = self._read(start, stop)
 
     def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
+        with self._named(start, stop):
+            return self._read(start, stop)
+
+    def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        found = self._storage[start:stop]
+        if hasattr(found, "read") and hasattr(found, "domain"):  # a TensorStore is lazy
+            found = found.read().result()
+        return np.asarray(found)
+
+    @contextmanager
+    def _named(self, start: int, stop: int) -> Iterator[None]:
+        """What goes wrong here is told with the rows."""
         try:
-            found = self._storage[start:stop]
-            if hasattr(found, "read") and hasattr(found, "domain"):  # a TensorStore is lazy
-                found = found.read().result()
-            return np.asarray(found)
+            yield
         except Exception as error:
             if type(self._storage).__module__.partition(".")[0] == "h5py" and not self._storage:
                 raise InvalidDataError(
@@ -168,6 +189,24 @@ def sliced_source(leaf: Any, path: str) -> Source | None:
         return SlicedStorage(leaf, path)
     except (TypeError, ValueError):  # of a dtype that NumPy does not know
         return None
+
+
+def _read_into(storage: Any, start: int, stop: int, into: npt.NDArray[Any]) -> bool:
+    """Read a slice into memory that is there, if the storage can; whether it has."""
+    package = type(storage).__module__.partition(".")[0]
+    if not into.size or not is_raw(into.dtype):
+        return False
+    if package == "h5py" and hasattr(storage, "read_direct"):
+        storage.read_direct(into, np.s_[start:stop])
+        return True
+    if package == "zarr" and hasattr(storage, "get_basic_selection"):
+        try:
+            from zarr.buffer.cpu import NDBuffer
+        except ImportError:  # before 3.1
+            return False
+        storage.get_basic_selection((slice(start, stop),), out=NDBuffer.from_numpy_array(into))
+        return True
+    return False
 
 
 def _chunk_rows(storage: Any, shape: tuple[int, ...]) -> int | None:

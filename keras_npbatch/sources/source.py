@@ -87,7 +87,7 @@ class Chunked(Source, Protocol):
         """Keep what is needed to read each block of rows once.
 
         Args:
-            block_rows: rows of a block.
+            block_rows: rows of a block. One block of one row: they are read in their order.
             blocks: how many blocks are read at a time, before the next ones are.
             ahead: rows by which one thread may be ahead of another.
         """
