@@ -212,8 +212,9 @@ class ChunkCache:
             found = slots[slots >= 0]
             for slot in found.tolist():
                 self._holds.hold(held, slot)
-            self._clock[0] += 1
-            self._used[found] = self._clock[0]
+            # The chunks of larger numbers last: of rows in order, they are needed again.
+            self._used[found] = self._clock[0] + 1 + np.arange(len(found))
+            self._clock[0] += len(found)
         return slots
 
     def _decoded(self, number: int, decode: Decode, held: Held) -> int | None:

@@ -56,6 +56,12 @@ class SlicedStorage:
         most = max(1, -(-self.shape[0] // rows))
         return ChunkCache(min(chunks, most), rows, self.shape[1:], self.dtype)
 
+    @property
+    def identity_of_data(self) -> Any:
+        """Equal for two that read the same dataset: h5py makes a new object for each request."""
+        is_h5 = type(self._storage).__module__.partition(".")[0] == "h5py"
+        return self._storage if is_h5 else id(self._storage)
+
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """Keep what is needed to read each block once; see `Chunked`."""
         unit = self.chunk_rows
@@ -66,7 +72,9 @@ class SlicedStorage:
             return
         self._is_whole = True
         groups = max(2, 1 + -(-ahead // (block_rows * blocks)))
-        self._chunks = self._cache(unit, groups * blocks * -(-block_rows // unit))
+        most = groups * blocks * -(-block_rows // unit)
+        if self._chunks is None or self._chunks.rows != unit or self._chunks.chunks < most:
+            self._chunks = self._cache(unit, most)
 
     def forget(self, pass_number: int | None = None) -> None:
         """Keep nothing: what is in the file may have changed."""
