@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RawChunks", "raw_chunks"]
+from keras_npbatch.errors import InvalidDataError
+
+__all__ = ["RawChunks", "closed_file", "is_stored_as_in_memory", "raw_chunks"]
 
 _DEFLATE, _SHUFFLE = 1, 2
 """The numbers of these filters: `H5Z_FILTER_DEFLATE` and `H5Z_FILTER_SHUFFLE` of HDF5."""
@@ -71,13 +73,28 @@ def raw_chunks(storage: Any) -> RawChunks | None:
     chunks = storage.chunks
     if not chunks or tuple(chunks[1:]) != tuple(storage.shape[1:]) or 0 in storage.shape:
         return None
+    for filters in _KNOWN:
+        if is_stored_as_in_memory(storage, filters):
+            return RawChunks(storage, filters[0] == _SHUFFLE)
+    return None
+
+
+def closed_file(path: str) -> InvalidDataError:
+    """What to raise if the file of a leaf has been closed."""
+    return InvalidDataError(
+        f"{path} is in an HDF5 file that has been closed; expected an open one. Close it when the "
+        "dataset is not used any more."
+    )
+
+
+def is_stored_as_in_memory(storage: Any, filters: list[int]) -> bool:
+    """Whether numbers are in the file as in memory, but for these filters."""
     import h5py
 
     made = storage.id.get_create_plist()
-    filters = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
-    if filters not in _KNOWN or storage.dtype.kind not in "iufcb":
-        return None
-    # In memory as in the file: there are integers of 20 bits, and types that are converted.
-    if not storage.id.get_type().equal(h5py.h5t.py_create(storage.dtype, logical=True)):
-        return None
-    return RawChunks(storage, filters[0] == _SHUFFLE)
+    found = [made.get_filter(number)[0] for number in range(made.get_nfilters())]
+    if found != filters or storage.dtype.kind not in "iufcb":
+        return False
+    # There are integers of 20 bits, and types that are converted.
+    in_memory = h5py.h5t.py_create(storage.dtype, logical=True)
+    return bool(storage.id.get_type().equal(in_memory))

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.chunk_cache import ChunkCache
-from keras_npbatch.sources.hdf5 import raw_chunks
+from keras_npbatch.sources.hdf5 import closed_file, raw_chunks
+from keras_npbatch.sources.hdf5_map import mapped_rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
 
 __all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source"]
@@ -174,10 +174,7 @@ class SlicedStorage:
             yield
         except Exception as error:
             if type(self._storage).__module__.partition(".")[0] == "h5py" and not self._storage:
-                raise InvalidDataError(
-                    f"{self._path} is in an HDF5 file that has been closed; expected an open one. "
-                    "Close it when the dataset is not used any more."
-                ) from error
+                raise closed_file(self._path) from error
             error.add_note(
                 f"keras_npbatch: raised by {self._path}[{start}:{stop}], a "
                 f"{type(self._storage).__name__}"
@@ -194,7 +191,7 @@ def sliced_source(leaf: Any, path: str) -> Source | None:
         return None
     refuse_scalar(tuple(leaf.shape or ()), path)  # h5py.Empty has None
     try:
-        return SlicedStorage(leaf, path)
+        return mapped_rows(leaf, path) or SlicedStorage(leaf, path)
     except (TypeError, ValueError):  # of a dtype that NumPy does not know
         return None
 
