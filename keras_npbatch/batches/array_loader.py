@@ -116,6 +116,8 @@ class ArrayCore(Core):
         for source in chunked:
             if held is not None:
                 source.keep(*held, ahead=self._most_ahead)
+            elif not self.plan.shuffle and source.chunk_rows is not None and self._are_several:
+                source.keep(1, 1, ahead=self._most_ahead)
         self._heaviest, self._chunked = heaviest, chunked
         if held is not None and chunk_rows is not None and held[0] % chunk_rows:
             warnings.warn(
@@ -128,16 +130,21 @@ class ArrayCore(Core):
             self._warn_of_chunks()
 
     @property
+    def _are_several(self) -> bool:
+        """Whether several threads or processes read."""
+        return self.settings is not None and self.settings.workers > 1
+
+    @property
     def _most_ahead(self) -> int:
         """Rows by which one thread may be ahead of another."""
         who = self.settings
         batches = 0 if who is None else who.max_queue_size + who.workers
         return batches * self.plan.batch_size
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, number: int | None = None) -> None:
         """An epoch begins: what was read for the one before may have changed."""
         for source in self._chunked:
-            source.forget()
+            source.forget(number)
 
     def _rereading(self) -> Reading | None:
         """What a batch reads, if it is far more than its rows."""

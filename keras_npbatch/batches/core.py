@@ -491,8 +491,12 @@ class Core:
         """What a user writes that makes batches, for messages."""
         return "load(rows) or __getitem__"
 
-    def begin_pass(self) -> None:
-        """An epoch begins: what was read for the one before may have changed."""
+    def begin_pass(self, number: int | None = None) -> None:
+        """An epoch begins: what was read for the one before may have changed.
+
+        Args:
+            number: of the pass, in a worker process: other processes make batches of it too.
+        """
 
     @property
     def rereads_chunks(self) -> bool:

@@ -177,9 +177,9 @@ class JoinedCore(Core):
         # What was seen of batches decides none: workers are not started again for it.
         return super().__getstate__() | {"_specs": {}}
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, number: int | None = None) -> None:
         """An epoch begins: what was read for the one before may have changed."""
-        begin_passes(self.datasets)
+        begin_passes(self.datasets, number)
 
     def data_digest(self) -> dict[str, Any]:
         """Figures that differ if another process reads other data, as far as that can be seen."""
@@ -227,10 +227,10 @@ class JoinedBatches(Batches):
         return joined_core_of(self).origin(rows)
 
 
-def begin_passes(datasets: Sequence[Batches]) -> None:
+def begin_passes(datasets: Sequence[Batches], number: int | None) -> None:
     """Begin an epoch of each dataset that another one is made of."""
     for dataset in datasets:
-        core_of(dataset).begin_pass()
+        core_of(dataset).begin_pass(number)
 
 
 def digests(datasets: Sequence[Batches]) -> dict[str, Any]:

@@ -119,9 +119,9 @@ class ZippedCore(Core):
         """Figures that differ if another process reads other data, as far as that can be seen."""
         return digests(self.datasets)
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, number: int | None = None) -> None:
         """An epoch begins: what was read for the one before may have changed."""
-        begin_passes(self.datasets)
+        begin_passes(self.datasets, number)
 
     def check_class_weight(self, weights: ClassWeight) -> None:
         """Refuse `fit(class_weight=...)`."""

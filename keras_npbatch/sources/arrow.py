@@ -30,7 +30,7 @@ from keras_npbatch.sources.columns import Codes, StackedColumns
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.pieces import by_piece, joined_arrays, starts_of
 from keras_npbatch.sources.source import Empty, Source, is_raw
-from keras_npbatch.sources.tables import refuse_null_rows
+from keras_npbatch.sources.tables import OTHERS_FILLED, refuse_null_rows
 
 __all__ = [
     "ArrowColumn",
@@ -42,8 +42,6 @@ __all__ = [
     "column_source",
     "refuse_nulls_of",
 ]
-
-_FILLING = "`keras_npbatch.sources.Filled(..., 0)`"
 
 
 class ArrowColumn:
@@ -196,7 +194,7 @@ def refuse_nulls_of(
     rows = np.concatenate([np.empty(0, np.int64), *found])
     if chosen is not None and len(rows):
         rows = np.flatnonzero(np.isin(chosen, rows))
-    refuse_null_rows(path, rows + first, _FILLING)
+    refuse_null_rows(path, rows + first, OTHERS_FILLED)
 
 
 def is_arrow(leaf: Any) -> bool:

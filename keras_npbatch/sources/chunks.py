@@ -68,11 +68,13 @@ class ChunkRows(ABC):
         """Keep what is needed to read each block once; see `Chunked`."""
         assert self.chunk_rows is not None
         rows = ahead + 2 * blocks * block_rows  # the groups that `ahead` rows are in
-        if block_rows % self.chunk_rows:  # a block may begin and end within a chunk
+        if block_rows * blocks == 1:
+            rows = ahead + 2 * self.chunk_rows
+        elif block_rows % self.chunk_rows:  # a block may begin and end within a chunk
             rows = -(-rows * (block_rows + 2 * self.chunk_rows) // block_rows)
         self._stock.most = max(self._stock.most, rows)
 
-    def forget(self) -> None:
+    def forget(self, pass_number: int | None = None) -> None:
         """Keep nothing: what is stored may have changed."""
         self._stock.forget()
 

@@ -111,4 +111,11 @@ def huggingface_source(leaf: Any, path: str) -> Source | None:
             "expected one without. Take it off, `dataset.with_format(None)`, and give the function "
             "to the dataset of batches: `transform=`."
         )
+    kind = data.source.features[data.column_name]
+    if hasattr(kind, "decode_example") and getattr(kind, "decode", False):
+        raise InvalidDataError(
+            f"{path} is a column of {type(kind).__name__}, whose items are decoded one by one; "
+            "expected numbers, dates, texts, categories or lists of them. Read the samples: "
+            "`keras_npbatch.SampleDataset.of(dataset)`."
+        )
     return HuggingFaceColumn(data.source, data.column_name, path, value)

@@ -17,11 +17,9 @@ from keras_npbatch.sources.columns import Codes, StackedColumns
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.pieces import joined_arrays
 from keras_npbatch.sources.source import Empty, Source, is_raw
-from keras_npbatch.sources.tables import refuse_lists, refuse_null_rows
+from keras_npbatch.sources.tables import OTHERS_FILLED, refuse_lists, refuse_null_rows
 
 __all__ = ["PolarsColumn", "polars_columns", "polars_source"]
-
-_FILLING = "`fill_null(0)`"
 
 
 class PolarsColumn:
@@ -66,7 +64,7 @@ class PolarsColumn:
         while True:
             if series.null_count():
                 rows = series.is_null().arg_true().to_numpy() // size
-                refuse_null_rows(path, rows, _FILLING)
+                refuse_null_rows(path, rows, OTHERS_FILLED)
             if not _is_list(series.dtype):
                 return
             level = len(self.shape) - _depth(series.dtype)

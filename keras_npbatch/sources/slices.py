@@ -3,22 +3,24 @@
 Consecutive rows are read as one slice. Data in chunks are read chunk by chunk: the storage reads
 and decodes a whole chunk whatever is asked for, so the chunk is kept for the rows of the next
 batches. How many chunks are kept is bounded, and several threads that need the same chunk decode it
-once.
+once; so do worker processes on Linux (`chunk_cache.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.chunk_cache import ChunkCache
+from keras_npbatch.sources.hdf5 import closed_file, raw_chunks
+from keras_npbatch.sources.hdf5_map import mapped_rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
-from keras_npbatch.sources.stock import Stock
 
 __all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source"]
 
@@ -42,54 +44,77 @@ class SlicedStorage:
         dtype = storage.dtype
         self.dtype = np.dtype(getattr(dtype, "numpy_dtype", dtype))
         self.chunk_rows: int | None = _chunk_rows(storage, self.shape)
-        self._unit = self.chunk_rows
-        """Rows that are read together, and kept."""
         self._storage, self._path = storage, path
+        self._raw = raw_chunks(storage)
         self._is_whole = _is_compressed(storage) or self._chunk_bytes <= _SMALL_CHUNK_BYTES
-        self._stock: Stock[npt.NDArray[Any]] = Stock(CHUNKS_KEPT)
+        self._chunks: ChunkCache | None = None
+        """What is kept, of so many rows at a time; None if the storage has no chunks."""
+        if self.chunk_rows is not None:
+            self._chunks = self._cache(self.chunk_rows, CHUNKS_KEPT)
+
+    def _cache(self, rows: int, chunks: int) -> ChunkCache:
+        most = max(1, -(-self.shape[0] // rows))
+        return ChunkCache(min(chunks, most), rows, self.shape[1:], self.dtype)
+
+    @property
+    def identity_of_data(self) -> Any:
+        """Equal for two that read the same dataset: h5py makes a new object for each request."""
+        is_h5 = type(self._storage).__module__.partition(".")[0] == "h5py"
+        return self._storage if is_h5 else id(self._storage)
 
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """Keep what is needed to read each block once; see `Chunked`."""
-        if self.chunk_rows is None or block_rows % self.chunk_rows == 0:
-            self._unit = block_rows  # fewer slices take less time
+        unit = self.chunk_rows
+        if unit is None or block_rows % unit == 0:
+            unit = block_rows  # fewer slices take less time
+        if block_rows * blocks == 1:
+            self._chunks = self._cache(unit, max(CHUNKS_KEPT, 2 - (-ahead // unit)))
+            return
         self._is_whole = True
-        assert self._unit is not None
         groups = max(2, 1 + -(-ahead // (block_rows * blocks)))
-        self._stock.most = groups * blocks * -(-block_rows // self._unit)
+        most = groups * blocks * -(-block_rows // unit)
+        if self._chunks is None or self._chunks.rows != unit or self._chunks.chunks < most:
+            self._chunks = self._cache(unit, most)
 
-    def forget(self) -> None:
+    def forget(self, pass_number: int | None = None) -> None:
         """Keep nothing: what is in the file may have changed."""
-        self._stock.forget()
+        if self._chunks is not None:
+            self._chunks.forget(pass_number)
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
-        if self.chunk_rows is None:
+        if self.chunk_rows is None or self._chunks is None:
             return None
         num_chunks = -(-self.shape[0] // self.chunk_rows)
-        if num_chunks <= self._stock.most:
+        if num_chunks <= self._chunks.chunks:
             return None
         touched = num_chunks * (1 - (1 - 1 / num_chunks) ** batch_size)
         return Reading(self.chunk_rows, touched, touched * self.chunk_rows / batch_size)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """Read the rows, slice by slice, into the order asked for."""
+        """Read the rows, of chunks or slice by slice, into the order asked for."""
         shape = (len(rows), *self.shape[1:])
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
-        order = np.argsort(rows, kind="stable")
-        increasing = rows[order]
-        for begin, end in self._together(increasing):
-            some = increasing[begin:end]
-            for first, piece, inside in self._pieces(some):
-                at, which = order[begin:end][inside], some[inside] - first
-                if _is_run(at) and _is_run(which):  # of the data in order: one copy
-                    out[at[0] : at[0] + len(at)] = piece[which[0] : which[0] + len(which)]
-                else:
-                    out[at] = piece[which]
+        chunks = self._chunks
+        if chunks is None:
+            self._read_slices(rows, out, np.arange(len(rows)))
+            return out
+        if not self._is_whole:
+            few = self._of_few(rows, chunks)
+            if few.any():
+                self._read_slices(rows[few], out, np.flatnonzero(few))
+                others = np.flatnonzero(~few)
+                if len(others):
+                    rest = np.empty((len(others), *self.shape[1:]), self.dtype)
+                    chunks.gather(rows[others], rest, self._decode)
+                    out[others] = rest
+                return out
+        chunks.gather(rows, out, self._decode)
         return out
 
     def stretches(self, starts: Rows, stops: Rows) -> npt.NDArray[Any]:
         """The rows of several spans that don't overlap, one after the other."""
-        if self._unit is None:
+        if self._chunks is None:
             spans = zip(starts.tolist(), stops.tolist(), strict=True)
             return np.concatenate([self._slice(start, stop) for start, stop in spans])
         sizes = stops - starts
@@ -101,49 +126,55 @@ class SlicedStorage:
         of_row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
         return int((self.chunk_rows or 0) * of_row)
 
-    def _together(self, rows: Rows) -> Iterator[tuple[int, int]]:
-        """The spans of increasing rows that are read together: those of a chunk, or all."""
-        if self._unit is None:
-            if len(rows):
-                yield 0, len(rows)
-            return
-        ends = np.flatnonzero(np.diff(rows // self._unit)) + 1
-        edges = [0, *ends.tolist(), len(rows)]
-        yield from ((a, b) for a, b in pairwise(edges) if a < b)
+    def _of_few(self, rows: Rows, chunks: ChunkCache) -> npt.NDArray[np.bool_]:
+        """Which rows are so few of their chunk, which is not kept, that it is not read whole."""
+        numbers, which, counts = np.unique(
+            rows // chunks.rows, return_inverse=True, return_counts=True
+        )
+        are_few: npt.NDArray[np.bool_] = (counts * _FEW < chunks.rows) & ~chunks.has(numbers)
+        return are_few[which]
 
-    def _pieces(self, rows: Rows) -> Iterator[tuple[int, npt.NDArray[Any], slice]]:
-        """For increasing rows: the first row of each array, the array, and which rows are in it."""
-        size = self._unit
-        if size is not None:
-            number = int(rows[0]) // size
-            is_few = len(rows) * _FEW < size and number not in self._stock
-            if self._is_whole or not is_few:
-                yield number * size, self._stock.get(number, self._chunk), slice(0, len(rows))
+    def _read_slices(self, rows: Rows, out: npt.NDArray[Any], places: Rows) -> None:
+        """Read each run of consecutive rows as a slice."""
+        order = np.argsort(rows, kind="stable")
+        increasing = rows[order]
+        edges = [0, *(np.flatnonzero(np.diff(increasing) > 1) + 1).tolist(), len(rows)]
+        for begin, end in pairwise(edges):
+            if begin == end:
+                continue
+            first = int(increasing[begin])
+            piece = self._slice(first, int(increasing[end - 1]) + 1)
+            out[places[order[begin:end]]] = piece[increasing[begin:end] - first]
+
+    def _decode(self, number: int, into: npt.NDArray[Any]) -> None:
+        """Read a whole chunk."""
+        start = number * len(into)
+        stop = min(start + len(into), self.shape[0])
+        into = into[: stop - start]
+        with self._named(start, stop):
+            if self._raw is not None and self._raw.read(start, stop, into):
                 return
-        ends = np.flatnonzero(np.diff(rows) > 1) + 1
-        edges = [0, *ends.tolist(), len(rows)]
-        for a, b in pairwise(edges):
-            first, last = int(rows[a]), int(rows[b - 1])
-            yield first, self._slice(first, last + 1), slice(a, b)
-
-    def _chunk(self, number: int) -> npt.NDArray[Any]:
-        """A whole chunk."""
-        assert self._unit is not None
-        start = number * self._unit
-        return self._slice(start, min(start + self._unit, self.shape[0]))
+            if not _read_into(self._storage, start, stop, into):
+                into[...] = self._read(start, stop)
 
     def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
+        with self._named(start, stop):
+            return self._read(start, stop)
+
+    def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        found = self._storage[start:stop]
+        if hasattr(found, "read") and hasattr(found, "domain"):  # a TensorStore is lazy
+            found = found.read().result()
+        return np.asarray(found)
+
+    @contextmanager
+    def _named(self, start: int, stop: int) -> Iterator[None]:
+        """What goes wrong here is told with the rows."""
         try:
-            found = self._storage[start:stop]
-            if hasattr(found, "read") and hasattr(found, "domain"):  # a TensorStore is lazy
-                found = found.read().result()
-            return np.asarray(found)
+            yield
         except Exception as error:
             if type(self._storage).__module__.partition(".")[0] == "h5py" and not self._storage:
-                raise InvalidDataError(
-                    f"{self._path} is in an HDF5 file that has been closed; expected an open one. "
-                    "Close it when the dataset is not used any more."
-                ) from error
+                raise closed_file(self._path) from error
             error.add_note(
                 f"keras_npbatch: raised by {self._path}[{start}:{stop}], a "
                 f"{type(self._storage).__name__}"
@@ -160,15 +191,27 @@ def sliced_source(leaf: Any, path: str) -> Source | None:
         return None
     refuse_scalar(tuple(leaf.shape or ()), path)  # h5py.Empty has None
     try:
-        return SlicedStorage(leaf, path)
+        return mapped_rows(leaf, path) or SlicedStorage(leaf, path)
     except (TypeError, ValueError):  # of a dtype that NumPy does not know
         return None
 
 
-def _is_run(numbers: Rows) -> bool:
-    """Whether each number is one more than that before it."""
-    is_long = numbers[-1] - numbers[0] == len(numbers) - 1
-    return bool(is_long and (np.diff(numbers) == 1).all())
+def _read_into(storage: Any, start: int, stop: int, into: npt.NDArray[Any]) -> bool:
+    """Read a slice into memory that is there, if the storage can; whether it has."""
+    package = type(storage).__module__.partition(".")[0]
+    if not into.size or not is_raw(into.dtype):
+        return False
+    if package == "h5py" and hasattr(storage, "read_direct"):
+        storage.read_direct(into, np.s_[start:stop])
+        return True
+    if package == "zarr" and hasattr(storage, "get_basic_selection"):
+        try:
+            from zarr.buffer.cpu import NDBuffer
+        except ImportError:  # before 3.1
+            return False
+        storage.get_basic_selection((slice(start, stop),), out=NDBuffer.from_numpy_array(into))
+        return True
+    return False
 
 
 def _chunk_rows(storage: Any, shape: tuple[int, ...]) -> int | None:

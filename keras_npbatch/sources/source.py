@@ -87,13 +87,18 @@ class Chunked(Source, Protocol):
         """Keep what is needed to read each block of rows once.
 
         Args:
-            block_rows: rows of a block.
+            block_rows: rows of a block. One block of one row: they are read in their order.
             blocks: how many blocks are read at a time, before the next ones are.
             ahead: rows by which one thread may be ahead of another.
         """
 
-    def forget(self) -> None:
-        """Keep nothing of what was read: it may have changed."""
+    def forget(self, pass_number: int | None = None) -> None:
+        """Keep nothing of what was read: it may have changed.
+
+        Args:
+            pass_number: of the pass over the data that begins, if worker processes share what is
+                kept: what one of them has read in this pass is kept. None: the next.
+        """
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""

@@ -18,7 +18,14 @@ import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidDataError
 
-__all__ = ["CONVERTED", "how_to_convert", "refuse_lists", "refuse_null_rows", "refuse_nulls"]
+__all__ = [
+    "CONVERTED",
+    "OTHERS_FILLED",
+    "how_to_convert",
+    "refuse_lists",
+    "refuse_null_rows",
+    "refuse_nulls",
+]
 
 
 CONVERTED = frozenset(("dask", "datasets", "polars", "pyarrow", "tensorstore"))
@@ -67,15 +74,25 @@ def refuse_nulls(leaf: Any, path: str) -> None:
     """
     package = type(leaf).__module__.partition(".")[0]
     columns = {"pandas": _of_pandas, "polars": _of_polars, "pyarrow": _of_arrow}.get(package)
-    for name, rows in () if columns is None else columns(leaf):
+    for name, rows, dtype in () if columns is None else columns(leaf):
         column = path if name is None else f"column {name!r} of {path}"
-        refuse_null_rows(column, rows, _FILLING[package])
+        refuse_null_rows(column, rows, _how_to_fill(package, dtype))
 
 
-_FILLING = {"pandas": "`fillna(0)`", "polars": "`fill_null(0)`", "pyarrow": "`fill_null(0)`"}
+_Nulls = Iterator[tuple[Any, npt.NDArray[np.intp], Any]]
+"""For each column: its name (None for a single one), the rows that have no value, its dtype."""
 
-_Nulls = Iterator[tuple[Any, npt.NDArray[np.intp]]]
-"""For each column, its name (None for a single column) and the rows that have no value."""
+OTHERS_FILLED = "`keras_npbatch.sources.Filled(..., value)`"
+"""How columns are filled that hold no numbers."""
+
+
+def _how_to_fill(package: str, dtype: Any) -> str:
+    """What to write to fill a column of this dtype."""
+    if package == "pandas":
+        return "`fillna(0)`" if dtype.kind in "iufc" else OTHERS_FILLED
+    name = str(dtype).lower()
+    is_number = name.startswith(("int", "uint", "float", "double", "halffloat", "null"))
+    return "`fill_null(0)`" if is_number else OTHERS_FILLED
 
 
 def _of_pandas(leaf: Any) -> _Nulls:
@@ -87,7 +104,7 @@ def _of_pandas(leaf: Any) -> _Nulls:
         # NumPy's own dtypes have no missing values, and neither do sparse columns.
         dtype = column.dtype
         if not isinstance(dtype, np.dtype) and type(dtype).__name__ != "SparseDtype":
-            yield name, np.flatnonzero(np.asarray(column.isna()))
+            yield name, np.flatnonzero(np.asarray(column.isna())), dtype
 
 
 def _of_polars(leaf: Any) -> _Nulls:
@@ -97,7 +114,7 @@ def _of_polars(leaf: Any) -> _Nulls:
         columns = [(None, leaf)] if hasattr(leaf, "null_count") else []  # a LazyFrame has no rows
     for name, column in columns:
         if hasattr(column, "is_null") and column.null_count():
-            yield name, np.asarray(column.is_null().arg_true())
+            yield name, np.asarray(column.is_null().arg_true()), column.dtype
 
 
 def _of_arrow(leaf: Any) -> _Nulls:
@@ -107,7 +124,7 @@ def _of_arrow(leaf: Any) -> _Nulls:
         columns = [(None, leaf)]
     for name, column in columns:
         if getattr(column, "null_count", 0):
-            yield name, np.flatnonzero(np.asarray(column.is_null()))
+            yield name, np.flatnonzero(np.asarray(column.is_null())), column.type
 
 
 def how_to_convert(leaf: Any, path: str) -> str:

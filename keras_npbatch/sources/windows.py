@@ -301,9 +301,12 @@ class StoredWindows(Windows):
 
     def __init__(self, of: Windows) -> None:
         vars(self).update(vars(of))
-        self._stored = [each for each in self._arrays if isinstance(each, SlicedStorage)]
         self._chunk_steps = max((each.chunk_rows or 0 for each in self._stored), default=0)
         self.chunk_rows = max(1, self._chunk_steps // self._stride) if self._chunk_steps else None
+
+    @property
+    def _stored(self) -> list[SlicedStorage]:
+        return [each for each in self._arrays if isinstance(each, SlicedStorage)]
 
     @property
     def chunk_starts(self) -> Rows | None:
@@ -317,10 +320,10 @@ class StoredWindows(Windows):
             if stored.chunk_rows is not None:
                 stored.keep(stored.chunk_rows, blocks * touched, ahead * self._stride)
 
-    def forget(self) -> None:
+    def forget(self, pass_number: int | None = None) -> None:
         """Keep nothing: what is in the file may have changed."""
         for stored in self._stored:
-            stored.forget()
+            stored.forget(pass_number)
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
@@ -380,7 +383,16 @@ def aligned_leaves(found: dict[str, Windows]) -> dict[str, Windows]:
     for path, each in others:
         leader.refuse_other(each, first, path)
     reach = max(each._reach for each in found.values())
-    return {path: each.reaching(reach) for path, each in found.items()}
+    made = {path: each.reaching(reach) for path, each in found.items()}
+    files: dict[Any, SlicedStorage] = {}
+    for each in made.values():  # what several of them need of a file is read once
+        each._arrays = [
+            files.setdefault(array.identity_of_data, array)
+            if isinstance(array, SlicedStorage)
+            else array
+            for array in each._arrays
+        ]
+    return made
 
 
 def windows_source(leaf: Any, path: str) -> Source | None:

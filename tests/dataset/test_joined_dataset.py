@@ -431,7 +431,7 @@ class InChunks:
     def keep(self, *_: Any, **__: Any) -> None:
         """Keeps nothing."""
 
-    def forget(self) -> None:
+    def forget(self, pass_number: int | None = None) -> None:
         InChunks.forgotten += 1
 
     def reading(self, batch_size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keras_npbatch import ArrayDataset, sources
+from keras_npbatch import ArrayDataset, SampleDataset, sources
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.sources import as_source, as_sources
 
@@ -120,3 +120,20 @@ def test_what_would_be_ignored_or_has_no_rows_is_refused(dataset, monkeypatch):
         ArrayDataset(dataset.to_iterable_dataset())
     with pytest.raises(InvalidDataError, match=r"no columns; expected at least one\.$"):
         ArrayDataset(dataset.select_columns([]))
+
+
+def test_a_column_of_images_is_refused_and_its_samples_can_be_read():
+    image = pytest.importorskip("PIL.Image")
+    pictures = datasets.Dataset.from_dict(
+        {"image": [image.fromarray(np.full((4, 5, 3), n, np.uint8)) for n in range(3)]},
+        features=datasets.Features({"image": datasets.Image()}),
+    )
+    with pytest.raises(InvalidDataError) as caught:
+        ArrayDataset(pictures)
+    assert str(caught.value) == (
+        "x['image'] is a column of Image, whose items are decoded one by one; expected numbers, "
+        "dates, texts, categories or lists of them. Read the samples: "
+        "`keras_npbatch.SampleDataset.of(dataset)`."
+    )
+    samples = SampleDataset.of(pictures, shuffle=False, batch_size=3)
+    assert samples[0]["image"][:, 3, 4, 2].tolist() == [0, 1, 2]

@@ -207,8 +207,8 @@ def test_a_null_is_refused_by_column_and_row_or_filled(tmp_path, statistics):
             make(leaf, "x")
         assert str(caught.value) == (
             f"{told} which would become NaN or an object; expected a value in every row. Fill them "
-            "(`keras_npbatch.sources.Filled(..., 0)`) or leave these rows out, and tell the model "
-            "which were missing by an input or a sample_weight."
+            "(`keras_npbatch.sources.Filled(..., value)`) or leave these rows out, and tell the "
+            "model which were missing by an input or a sample_weight."
         )
     use(data["whole"])
     filled = as_sources(sources.Filled(data, {"age": -1, "lists": 7}), "x")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import Counter
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,13 +13,15 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from zarr.storage import LocalStore, WrapperStore
+from zarr.storage import LocalStore
 
 from keras_npbatch import ArrayDataset, samplers
+from keras_npbatch.batches.row_cache import IS_SHARED
 from keras_npbatch.callbacks.input_monitor.costs import Costs, advice
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.slices import SlicedStorage
 from keras_npbatch.sources.sources import as_source
+from tests.sources.counting import CountingStore, TellsWhatWasRead, unchanged
 
 ROWS, CHUNK, WIDTH = 3000, 64, 50
 X = np.arange(ROWS * WIDTH, dtype="int32").reshape(ROWS, WIDTH)
@@ -42,17 +45,6 @@ class CountingFile(io.BytesIO):
         return found
 
 
-class CountingStore(WrapperStore):
-    """A Zarr store that counts what is read from it."""
-
-    num_read = 0
-
-    async def get(self, *arguments, **settings):
-        found = await super().get(*arguments, **settings)
-        self.num_read += 0 if found is None else len(found)
-        return found
-
-
 def hdf5(chunk=CHUNK, **layout):
     file = CountingFile()
     stored = h5py.File(file, "w").create_dataset("x", data=X, chunks=(chunk, WIDTH), **layout)
@@ -73,30 +65,89 @@ def test_an_epoch_reads_each_byte_of_hdf5_once(order, workers):
     stored.file.close()
 
 
+def in_zarr(folder, **layout):
+    store = CountingStore(LocalStore(folder / "data"), str(folder / "count"))
+    stored = zarr.create_array(store, shape=X.shape, dtype=X.dtype, chunks=(CHUNK, WIDTH), **layout)
+    stored[:] = X
+    Path(store.count).write_text("")
+    return stored, store
+
+
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 @pytest.mark.parametrize("shards", [None, (256, WIDTH)])
 def test_an_epoch_reads_each_byte_of_zarr_once(tmp_path, shards, workers):
-    store = CountingStore(LocalStore(tmp_path))
-    stored = zarr.create_array(
-        store, shape=X.shape, dtype=X.dtype, chunks=(CHUNK, WIDTH), shards=shards
-    )
-    stored[:] = X
-    store.num_read = 0
+    stored, store = in_zarr(tmp_path, shards=shards)
     dataset = ArrayDataset(stored, batch_size=50, seed=0, workers=workers, sampler=BLOCKS)
     found = np.concatenate(list(dataset))
     np.testing.assert_array_equal(found[np.argsort(found[:, 0])], X)
-    assert store.num_read <= 1.1 * stored.nbytes_stored()
+    num_read = sum(size for _, size in store.read())
+    assert num_read <= 1.1 * stored.nbytes_stored()
+
+
+@pytest.mark.skipif(not IS_SHARED, reason="worker processes share decoded chunks on Linux")
+@pytest.mark.parametrize(
+    ("workers", "is_killed"), [(2, True), pytest.param(4, False, marks=pytest.mark.more)]
+)
+def test_worker_processes_decode_each_chunk_once_an_epoch(tmp_path, workers, is_killed):
+    stored, store = in_zarr(tmp_path)
+    if is_killed:  # while it decodes a chunk that others wait for
+        Path(f"{store.count}.kills").write_text("c/10/0")
+    dataset = ArrayDataset(
+        stored,
+        batch_size=50,
+        seed=0,
+        workers=workers,
+        sampler=BLOCKS,
+        max_queue_size=4,
+        transform=unchanged,
+        use_multiprocessing=True,
+    )
+    with dataset:
+        for _ in range(2):
+            found = np.concatenate(list(dataset))
+            np.testing.assert_array_equal(found[np.argsort(found[:, 0])], X)
+    times = Counter(key for key, _ in store.read() if key.startswith("c/"))
+    ahead = dataset.plan.order(2).rows(0, 4 * 50 + 4 * CHUNK) // CHUNK  # of a third epoch
+    for number in range(-(-ROWS // CHUNK)):
+        assert 2 <= times[f"c/{number}/0"] <= (3 if number in ahead else 2)
+
+
+@pytest.mark.skipif(not IS_SHARED, reason="worker processes share decoded chunks on Linux")
+@pytest.mark.parametrize("workers", [2, pytest.param(4, marks=pytest.mark.more)])
+def test_worker_processes_read_each_byte_of_hdf5_once(tmp_path, workers):
+    wide = np.repeat(X, 50, axis=1)
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        stored = file.create_dataset("x", data=wide, chunks=(CHUNK, wide.shape[1]), shuffle=True)
+        size = stored.id.get_storage_size()
+    with h5py.File(tmp_path / "data.h5") as file:
+        dataset = ArrayDataset(
+            file["x"],
+            batch_size=50,
+            seed=0,
+            workers=workers,
+            sampler=BLOCKS,
+            transform=TellsWhatWasRead(),
+            use_multiprocessing=True,
+        )
+        read = {}
+        with dataset:
+            for _, told in dataset:
+                pid, num_read = told[0].tolist()
+                read[pid] = num_read
+    assert len(read) == workers
+    assert size <= sum(read.values()) <= 1.1 * size
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(
     chunk=st.integers(1, 200),
     rows=st.lists(st.integers(0, ROWS - 1), max_size=80),
-    compression=st.sampled_from([None, "gzip"]),
+    compression=st.sampled_from([None, "gzip", "lzf"]),
+    shuffle=st.booleans(),
     kept=st.none() | st.tuples(st.integers(1, 300), st.integers(1, 3)),
 )
-def test_rows_are_those_of_numpy(chunk, rows, compression, kept):
-    stored, _ = hdf5(chunk, compression=compression)
+def test_rows_are_those_of_numpy(chunk, rows, compression, shuffle, kept):
+    stored, _ = hdf5(chunk, compression=compression, shuffle=shuffle)
     source = as_source(stored, "x")
     if kept is not None:
         source.keep(*kept)
@@ -113,10 +164,10 @@ def test_threads_that_need_the_same_chunk_decode_it_once():
     times, all_ask = Counter(), threading.Barrier(4)
 
     class Slow(SlicedStorage):
-        def _slice(self, start, stop):
-            times[start] += 1
+        def _decode(self, number, into):
+            times[number] += 1
             threading.Event().wait(0.05)
-            return super()._slice(start, stop)
+            super()._decode(number, into)
 
     stored, _ = hdf5(compression="gzip")
     source = Slow(stored, "x")
@@ -147,9 +198,10 @@ def test_no_more_chunks_are_kept_than_were_agreed():
     stored, _ = hdf5(compression="gzip")
     source = as_source(stored, "x")
     source.keep(CHUNK, 2)
+    assert source._chunks.num_bytes <= 2 * 2 * CHUNK * X.itemsize * WIDTH + 256
     for start in range(0, ROWS - 10, 100):
         source.read(np.arange(start, start + 10), np.empty)
-        assert len(source._stock) <= 2 * 2
+        assert source._chunks.has(np.arange(ROWS // CHUNK)).sum() <= 2 * 2
     stored.file.close()
 
 
@@ -195,7 +247,7 @@ def test_worker_processes_open_the_file_themselves(tmp_path):
     with h5py.File(tmp_path / "data.h5") as file:
         settings = {"batch_size": 50, "seed": 0, "sampler": BLOCKS}
         alone = ArrayDataset(file["x"], workers=0, **settings)
-        transform = {"transform": lambda batch: batch, "use_multiprocessing": True}
+        transform = {"transform": unchanged, "use_multiprocessing": True}
         workers = ArrayDataset(file["x"], workers=2, **transform, **settings)
         with workers:
             for here, there in zip(alone, workers, strict=True):

@@ -43,6 +43,8 @@ def test_a_missing_value_of_pandas_is_refused_by_column_and_row(kind: str) -> No
     series = column([KINDS[kind]] * 5 + [None] + [KINDS[kind]] * 6, kind)
     table = pandas.DataFrame({"real": np.zeros(N), "age": series})
     ones = np.ones((N, 1))
+    is_number = type(KINDS[kind]) is int and kind != "category"
+    filling = "fillna(0)" if is_number else "keras_npbatch.sources.Filled(..., value)"
     for make, name in (
         (lambda: ArrayDataset(series, ones), "x"),
         (lambda: ArrayDataset(series.array, ones), "x"),
@@ -55,7 +57,7 @@ def test_a_missing_value_of_pandas_is_refused_by_column_and_row(kind: str) -> No
             make()
         assert str(caught.value) == (
             f"{name} has no value in row 5, which would become NaN or an object; expected a value "
-            "in every row. Fill them (`fillna(0)`) or leave these rows out, and tell the model "
+            f"in every row. Fill them (`{filling}`) or leave these rows out, and tell the model "
             "which were missing by an input or a sample_weight."
         )
 
@@ -90,6 +92,35 @@ def test_a_missing_value_of_polars_is_refused_by_column_and_row() -> None:
     table = polars.DataFrame({"real": [0.0] * 5, "age": series})
     with pytest.raises(InvalidDataError, match=r"^column 'age' of x has .*`fill_null\(0\)`"):
         as_source(table, "x")
+
+
+@pytest.mark.parametrize("package", ["pandas", "polars", "pyarrow"])
+def test_what_the_message_says_of_missing_values_fills_them(package: str) -> None:
+    module = pytest.importorskip(package)
+    texts, numbers, flags = ["a", None, "b"], [1, None, 2], [True, None, False]
+    if package == "pandas":
+        kinds = ("category", "string", "Int64", "boolean")
+        values = (texts, texts, numbers, flags)
+        columns = [
+            module.Series(each, dtype=kind) for each, kind in zip(values, kinds, strict=True)
+        ]
+    elif package == "polars":
+        columns = [module.Series(each) for each in (texts, numbers, flags)]
+        columns.append(module.Series(texts, dtype=module.Categorical))
+    else:
+        columns = [module.array(each) for each in (texts, numbers, flags)]
+        columns.append(module.array(texts).dictionary_encode())
+    for values in columns:
+        with pytest.raises(InvalidDataError) as caught:
+            as_source(values, "x")
+        told = str(caught.value).split("`")[1]
+        if told.startswith("fill"):
+            filled = eval(f"values.{told}")  # what a user would write
+        else:
+            assert told == "keras_npbatch.sources.Filled(..., value)"
+            filled = Filled(values, values[0] if package != "pyarrow" else values[0].as_py())
+        found = as_source(filled, "x").read(np.arange(3), np.empty).ravel()
+        assert found[1] == (0 if told.startswith("fill") else found[0])
 
 
 def test_a_missing_value_of_arrow_is_refused_by_column_and_row() -> None:

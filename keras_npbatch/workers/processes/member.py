@@ -49,10 +49,20 @@ class Key(NamedTuple):
 class Job:
     """A batch that was requested."""
 
-    __slots__ = ("batch", "deaths", "error", "finished", "key", "member", "number", "wanted")
+    __slots__ = (
+        "batch",
+        "deaths",
+        "error",
+        "finished",
+        "key",
+        "member",
+        "number",
+        "pass_number",
+        "wanted",
+    )
 
-    def __init__(self, number: int, key: Key) -> None:
-        self.number, self.key = number, key
+    def __init__(self, number: int, key: Key, pass_number: int = 0) -> None:
+        self.number, self.key, self.pass_number = number, key, pass_number
         self.member: Member | None = None
         """The worker that makes it; None while it is queued."""
         self.batch: Tree = None
@@ -110,7 +120,8 @@ class Member:
         while self._returned and len(returned) < _MOST_RETURNED:
             returned.append(self._returned.popleft())
         work, epoch, step = job.key
-        task = Task(job.number, self._sent.dump(work), epoch, step, returned)
+        sent = self._sent.dump(work)
+        task = Task(job.number, sent, epoch, step, job.pass_number, returned)
         self.process.send(pickle.dumps(task))
 
     def hear(self) -> Said | None:

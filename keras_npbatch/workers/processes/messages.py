@@ -65,6 +65,8 @@ class Task:
     """How the batch is made; see `work_sent`."""
     epoch: int
     step: int
+    pass_number: int
+    """Of the pass over the data that it belongs to: what was read for another may have changed."""
     returned: list[int] = field(default_factory=list)
     """Slots that the parent gives back, by the numbers that the worker gave them."""
 

@@ -97,6 +97,8 @@ class Pool:
         self._backlog: deque[Job] = deque()
         self._kept: dict[Key, Job] = {}
         self._jobs_made = 0
+        self._passes: dict[tuple[Work, int], int] = {}
+        self._passes_begun = 0
         self._closing = False
         self._owner = os.getpid()
         opened = contextlib.ExitStack()
@@ -220,7 +222,7 @@ class Pool:
         with self._lock:
             job = self._kept.pop(key, None)
             if job is None:
-                job = Job(self._jobs_made, key)
+                job = Job(self._jobs_made, key, self._pass_of(key))
                 self._jobs_made += 1
                 self._backlog.append(job)
                 if self.is_open:
@@ -249,6 +251,19 @@ class Pool:
                 is_asked_for = key.work == work and key.epoch in epochs
                 if bool(key.work.training) == bool(work.training) and not is_asked_for:
                     self._kept.pop(key).wanted = False
+            begun = {(key.work, key.epoch) for key in self._kept}
+            self._passes = {key: number for key, number in self._passes.items() if key in begun}
+
+    def _pass_of(self, key: Key) -> int:
+        """The number of the pass over the data in which a batch is read; a new one, if it is new.
+
+        If batches of an epoch are kept when its stream opens, its pass has begun with them.
+        """
+        found = self._passes.get(key[:2])
+        if found is None:
+            self._passes_begun += 1
+            found = self._passes[key[:2]] = self._passes_begun
+        return found
 
     def wait_for(self, job: Job, is_over: Callable[[], bool]) -> bool:
         """Wait until a job is finished; False if the pool was closed, or all is over, first.

@@ -11,6 +11,7 @@ Beyond that,
 - a memory map, or a view of one, becomes a memory map of the same file;
 - datasets and files of h5py are opened by path in each worker, since HDF5 handles must not be
   shared;
+- decoded chunks are kept in memory that all workers share, on Linux;
 - a random generator is rebuilt and registered, so that it can be reseeded for each batch;
 - a public class is replaced by its stand-in, so a `BatchDataset` becomes one without Keras.
 """
@@ -35,13 +36,18 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.batches.core import ATTRIBUTE
+from keras_npbatch.batches.row_cache import IS_SHARED
 from keras_npbatch.batches.slots import ALIGNMENT_BYTES, Slot
 from keras_npbatch.errors import UnsendableError, describe
+from keras_npbatch.sources.chunk_cache import ChunkCache
 from keras_npbatch.workers.processes import interrupts
 from keras_npbatch.workers.processes import seeding as randomness
 from keras_npbatch.workers.processes.packing import reduce_array
 from keras_npbatch.workers.processes.stand_ins import stand_in_for
 from keras_npbatch.workers.processes.system import Segment
+
+if IS_SHARED:
+    from keras_npbatch.batches.shared_chunks import new_shared, open_shared
 
 __all__ = ["Package", "unpack"]
 
@@ -76,7 +82,7 @@ class Package:
         buffers: list[pickle.PickleBuffer] = []
         modules: set[str] = set()
         try:
-            head = _dumps(sent, buffers, modules)
+            head = _dumps(sent, buffers, modules, opened)
         except Exception as error:
             raise _refusal(sent, error) from error
         if len(head) > _MOST_COPIED_BYTES:
@@ -125,7 +131,12 @@ def unpack(memory: Slot) -> Any:
     return sent
 
 
-def _dumps(sent: Any, buffers: list[pickle.PickleBuffer], modules: set[str]) -> bytes:
+def _dumps(
+    sent: Any,
+    buffers: list[pickle.PickleBuffer],
+    modules: set[str],
+    opened: ExitStack | None = None,
+) -> bytes:
     def is_kept_inside(buffer: pickle.PickleBuffer) -> bool:
         if buffer.raw().nbytes < _SMALLEST_SHARED_BYTES:
             return True
@@ -134,7 +145,7 @@ def _dumps(sent: Any, buffers: list[pickle.PickleBuffer], modules: set[str]) -> 
 
     file = io.BytesIO()
     pickler = _Pickler(file, protocol=5, buffer_callback=is_kept_inside)
-    pickler.modules = modules
+    pickler.modules, pickler.opened = modules, opened
     pickler.dump(sent)
     return file.getvalue()
 
@@ -142,6 +153,8 @@ def _dumps(sent: Any, buffers: list[pickle.PickleBuffer], modules: set[str]) -> 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is untyped
     modules: set[str]
     """The modules of the classes and functions that are sent by name only."""
+    opened: ExitStack | None
+    """Closes what is opened for the workers; None if nothing is to be."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) and (stand_in := stand_in_for(obj)) is not None:
@@ -157,6 +170,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is unt
         elif isinstance(obj, io.TextIOWrapper) and obj not in (sys.stdout, sys.stderr):
             # cloudpickle would send its content, as a StringIO.
             raise TypeError(f"the open file {obj.name!r} belongs to its process")
+        elif isinstance(obj, ChunkCache):
+            if IS_SHARED and self.opened is not None and obj.can_be_shared:
+                return open_shared, new_shared(obj, self.opened)
         elif isinstance(obj, np.ndarray):
             reduced = _reduce_array(obj)
             if reduced is not None:

@@ -82,6 +82,7 @@ class _Worker:
         self._slots = Slots(self._arena)
         self._lent: dict[int, Slot] = {}
         self._times_lent = 0
+        self._pass_number = 0
         self._makers: dict[bytes, tuple[Maker, int | None]] = {}
 
     def run(self) -> None:
@@ -122,6 +123,9 @@ class _Worker:
         self._board[0] = task.number
         try:
             maker, seed = self._maker(task.work)
+            if task.pass_number != self._pass_number:
+                self._pass_number = task.pass_number
+                self._core.begin_pass(task.pass_number)
             if seed is not None:
                 randomness.seed_all(seed, task.epoch, task.step)
             batch = maker(task.epoch, task.step)

@@ -1,0 +1,147 @@
+"""`MappedRows`: datasets of HDF5 whose rows lie in the file as they are in memory.
+
+    source = mapped_rows(file["x"])      # None if they don't
+
+What is not compressed is a memory map: the rows of a batch are copied from the file's pages to the
+batch, by any number of threads. h5py would look up each slice, let one thread in at a time, and
+copy a whole chunk first.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.hdf5 import closed_file, is_stored_as_in_memory
+from keras_npbatch.sources.pieces import by_piece, starts_of
+from keras_npbatch.sources.source import Empty, Reading
+
+__all__ = ["MappedRows", "mapped_rows"]
+
+
+class MappedRows:
+    """The rows of a dataset of HDF5, in one or more parts of a file.
+
+    Args:
+        storage: the dataset, which must stay open.
+        leaf: its path, for messages.
+        path: of the file.
+        inode: of the file, which must be that one when it is mapped again.
+        shape: of the data.
+        dtype: of the data.
+        chunk_rows: rows of a chunk; None: all lie one after the other.
+        offsets: where each chunk begins in the file, or all rows.
+    """
+
+    is_in_memory = False
+    chunk_starts: Rows | None = None
+
+    def __init__(
+        self,
+        storage: Any,
+        leaf: str,
+        path: str,
+        inode: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        chunk_rows: int | None,
+        offsets: Rows,
+    ) -> None:
+        self._storage, self._leaf, self._file = storage, leaf, (path, inode)
+        self.shape, self.dtype, self.chunk_rows = shape, dtype, chunk_rows
+        self._offsets = offsets
+        size = chunk_rows or shape[0]
+        self._starts = starts_of([min(size, shape[0] - at) for at in range(0, shape[0], size)])
+        self._map()
+
+    def _map(self) -> None:
+        path, inode = self._file
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_ino != inode:
+                raise FileNotFoundError(f"{path} is another file than the one that was mapped")
+            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_storage": None, "_memory": None}  # another process has no handle
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._map()
+
+    def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
+        """The system keeps the pages of the file that are used."""
+
+    def forget(self, pass_number: int | None = None) -> None:
+        """What is in the file is what is read."""
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """None: only the rows of a batch are read."""
+        return None
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """Copy the rows from where they lie.
+
+        Raises:
+            InvalidDataError: if the file has been closed.
+        """
+        if self._storage is not None and not self._storage:
+            raise closed_file(self._leaf)
+        out = empty((len(rows), *self.shape[1:]), self.dtype)
+        for number, at, inside in by_piece(rows, self._starts):
+            count = int(self._starts[number + 1] - self._starts[number])
+            offset = int(self._offsets[number])
+            piece = np.ndarray((count, *self.shape[1:]), self.dtype, self._memory, offset)
+            if isinstance(at, slice):
+                piece.take(inside, 0, out, "clip")
+            else:
+                out[at] = piece[inside]
+        return out
+
+
+def mapped_rows(storage: Any, leaf: str) -> MappedRows | None:
+    """The source of a dataset of h5py that is no more than memory in a file; else None."""
+    if type(storage).__module__.partition(".")[0] != "h5py" or os.name != "posix":
+        return None
+    if not hasattr(storage, "id") or not hasattr(storage, "file"):
+        return None
+    file, shape = storage.file, tuple(storage.shape or ())
+    if file.mode != "r" or file.driver != "sec2" or file.swmr_mode or file.userblock_size:
+        return None  # what is written may still be elsewhere
+    if not shape or 0 in shape or not is_stored_as_in_memory(storage, []):
+        return None
+    chunks = storage.chunks
+    if chunks and tuple(chunks[1:]) != shape[1:]:
+        return None
+    offsets = _offsets(storage, shape[0])
+    path = Path(os.fsdecode(file.filename)).resolve()
+    if offsets is None or not path.exists():
+        return None
+    inode = os.fstat(file.id.get_vfd_handle()).st_ino
+    if path.stat().st_ino != inode:  # moved, and another file has its name
+        return None
+    chunk_rows = int(chunks[0]) if chunks else None
+    where = str(path), inode
+    return MappedRows(storage, leaf, *where, shape, storage.dtype, chunk_rows, offsets)
+
+
+def _offsets(storage: Any, num_rows: int) -> Rows | None:
+    """Where the chunks begin in the file, or all rows; None if some are not in it."""
+    if storage.is_virtual or storage.external:
+        return None
+    if not storage.chunks:
+        offset = storage.id.get_offset()
+        return None if offset is None else np.array([offset], np.int64)
+    size, zeros = storage.chunks[0], (0,) * (storage.ndim - 1)
+    found = []
+    for first in range(0, num_rows, size):
+        chunk = storage.id.get_chunk_info_by_coord((first, *zeros))
+        if not chunk.size:
+            return None
+        found.append(chunk.byte_offset)
+    return np.array(found, np.int64)
