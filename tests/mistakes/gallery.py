@@ -128,6 +128,15 @@ GALLERY: dict[str, list[Mistake]] = {
             'npb.ArrayDataset(np.load("images.npy", mmap_mode="r"), labels)',
         ),
         Mistake(
+            "An archive of arrays",
+            'np.savez("arrays.npz", x=images, y=labels)\nnpb.ArrayDataset(np.load("arrays.npz"))',
+            "InvalidDataError: x is NpzFile 'arrays.npz' with keys: x, y (NpzFile); expected an "
+            "array: anything with `shape`, `dtype` and row indexing. It holds arrays by their "
+            "names: give one of them, `x['x']`.",
+            "Give the arrays in it. An HDF5 file and a Zarr group are told the same.",
+            'arrays = np.load("arrays.npz")\nnpb.ArrayDataset(arrays["x"], arrays["y"])',
+        ),
+        Mistake(
             "A list of paths",
             "npb.ArrayDataset(names, labels)",
             "InvalidDataError: x is a list of 100 paths or texts, which would be as many inputs of "
