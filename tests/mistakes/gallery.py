@@ -600,12 +600,12 @@ GALLERY: dict[str, list[Mistake]] = {
 MISTAKES = [mistake for mistakes in GALLERY.values() for mistake in mistakes]
 
 _INTRO = """\
-# Mistakes and what they are told
+# Common mistakes
 
-The commonest mistakes of new users: what they wrote, what they were told, and what to write.
-Mistakes are found when a dataset is made, or else with its first batch. If a message does not
-help you, that is a fault of ours: please report it. The page on [errors](errors.md) tells what each
-class of them means.
+The commonest mistakes of new users: what they wrote, the error they got, and what to write instead.
+Most mistakes are found when the dataset is made, the others with its first batch. If a message does
+not help you, that is a fault of ours: please report it. The page on [errors](errors.md) explains
+each class of error.
 
 The examples use these data:
 """
