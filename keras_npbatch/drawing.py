@@ -35,12 +35,13 @@ def house_style(what: str) -> Iterator[Any]:
     try:
         import matplotlib
         from matplotlib.figure import Figure
+        from matplotlib.rcsetup import cycler
     except ImportError as error:
         raise MissingExtraError(
             f"{what} needs matplotlib, which is not installed; install it with pip install "
             "'keras_npbatch[plot]'."
         ) from error
-    style = {
+    style: Any = {
         "figure.facecolor": PAPER,
         "axes.facecolor": PAPER,
         "axes.edgecolor": FAINT,
@@ -57,7 +58,7 @@ def house_style(what: str) -> Iterator[Any]:
         "ytick.color": FAINT,
         "xtick.labelcolor": INK,
         "ytick.labelcolor": INK,
-        "axes.prop_cycle": matplotlib.cycler(color=COLORS),
+        "axes.prop_cycle": cycler(color=COLORS),
         "legend.frameon": False,
         "font.size": 12.0,
     }

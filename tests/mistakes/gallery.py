@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
-_WIDTH = 100
+_WIDTH = 84  # what fits beside the button that copies a block
 
 SETUP = """\
 import os
