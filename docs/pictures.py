@@ -5,10 +5,12 @@ Plain SVG on a card of its own, so that it can be read on a light and on a dark 
 
 from __future__ import annotations
 
+import json
 from html import escape
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "pictures"
+BASELINE = Path(__file__).parents[1] / "benchmarks" / "baseline.json"
 
 PAPER, INK, FAINT, LINE = "#fcfcf8", "#1d2b33", "#51626c", "#b9c4ca"
 BLUE, ORANGE = "#0b6b8a", "#a8500f"
@@ -179,7 +181,53 @@ def route() -> str:
     return picture(width, height, "The route of a batch through model.fit", [*lanes, *parts])
 
 
-PICTURES = {"idea.svg": idea, "route.svg": route}
+def speed() -> str:
+    """The time of `fit(ds)` beside `fit(x, y)`, with the range of the rounds, as measured."""
+    rows = json.loads(BASELINE.read_text())["answers"]["fit"]
+    left, right, top, pitch = 250, 660, 84, 25
+    places: dict[float, float] = {
+        tick: left + (right - left) * tick / 1.5 for tick in (0.0, 0.5, 1.0, 1.5)
+    }
+    parts = [
+        text(24, 34, "fit(ds) beside fit(x, y)", size=17, anchor="start", weight="600"),
+        text(24, 56, "with the smallest model; below 1 is faster", anchor="start", fill=FAINT),
+    ]
+    y = top
+    for backend, name in (("tensorflow", "TensorFlow"), ("jax", "JAX"), ("torch", "Torch")):
+        for workload, size in (("T", "128 B"), ("C", "12 kB"), ("I", "150 kB")):
+            (row,) = (
+                row
+                for row in rows
+                if (row["backend"], row["workload"], row["model"]) == (backend, workload, "tiny")
+                and row["feed"] == "keras_npbatch, default (workers=1)"
+            )
+            ratio = row["x fit(x, y)"]
+            low, high = (
+                left + (right - left) * float(end) / 1.5 for end in row["spread"].split("-")
+            )
+            end = left + (right - left) * ratio / 1.5
+            parts += [
+                text(left - 12, y + 13, f"{name}, {size}", size=14, anchor="end"),
+                f'<rect x="{left}" y="{y}" width="{end - left:.1f}" height="17" fill="{BLUE}"/>',
+                f'<path d="M{low:.1f} {y + 8.5}H{high:.1f}" stroke="{INK}" stroke-width="2"/>',
+                text(right + 58, y + 13, f"{ratio:.2f}", size=14, anchor="end", weight="600"),
+            ]
+            y += pitch
+        y += 10
+    grid = [
+        f'<path d="M{x:g} {top - 8}V{y - 8}" stroke="{ORANGE if tick == 1 else LINE}" '
+        f'stroke-width="{2 if tick == 1 else 1}"/>'
+        for tick, x in places.items()
+    ]
+    axis = [text(x, y + 10, f"{tick:g}", size=14) for tick, x in places.items()]
+    told = "time of fit(ds) / time of fit(x, y); lines: the range of the rounds"
+    axis.append(text((left + right) / 2, y + 34, told, size=14, fill=FAINT))
+    return picture(
+        740, y + 52, "The time of fit(ds) divided by that of fit(x, y)", grid + parts + axis
+    )
+
+
+PICTURES = {"idea.svg": idea, "route.svg": route, "speed.svg": speed}
 
 if __name__ == "__main__":
     for name, draw in PICTURES.items():

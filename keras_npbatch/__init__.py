@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -79,7 +80,23 @@ def __getattr__(name: str) -> Any:
         if missing in _BACKENDS:
             error.add_note(_explained(missing))
         raise
-    raise AttributeError(f"module 'keras_npbatch' has no attribute {name!r}")
+    raise AttributeError(
+        f"module 'keras_npbatch' has no attribute {name!r}{_where(name)}",
+        name=name,
+        obj=sys.modules[__name__],
+    )
+
+
+def _where(name: str) -> str:
+    """The module that has a public name, if it is one that needs no import of Keras now."""
+    for module_name in ("sources", "samplers", "errors", "callbacks", "testing"):
+        full = f"keras_npbatch.{module_name}"
+        is_light = module_name not in ("callbacks", "testing")
+        if name.startswith("_") or not (is_light or "keras" in sys.modules):
+            continue
+        if name in importlib.import_module(full).__all__:
+            return f". Write {full}.{name}"
+    return ""
 
 
 def _explained(backend: str) -> str:

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.errors import InvalidArgumentError, describe_error
 
 __all__ = ["main"]
 
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(_WRONG_USAGE, f"{parser.prog}: {error}\n")
     except (Exception, SystemExit) as error:  # noqa: BLE001  # neither findings nor clean
         traceback.print_exc()
-        parser.exit(_WRONG_USAGE, f"{parser.prog}: the check was ended by {_described(error)}\n")
+        told = f"the check was ended by {describe_error(error)}"
+        parser.exit(_WRONG_USAGE, f"{parser.prog}: {told}\n")
     if isinstance(sys.stdout, io.TextIOWrapper):  # for a console without check marks
         sys.stdout.reconfigure(errors="replace")
     print_report(report, Console())
@@ -96,21 +97,21 @@ def _made(target: str) -> Any:
     except ImportError as error:
         raise _UsageError(f"{module_name} can't be imported: {error}") from error
     except (Exception, SystemExit) as error:
-        raise _UsageError(f"{module_name} can't be imported: {_described(error)}") from error
+        raise _UsageError(f"{module_name} can't be imported: {describe_error(error)}") from error
     for part in name.split("."):
         try:
             found = getattr(found, part)
         except AttributeError as error:
             raise _UsageError(f"{module_name} has no {name}") from error
         except (Exception, SystemExit) as error:
-            raise _UsageError(f"{target} can't be looked up: {_described(error)}") from error
+            raise _UsageError(f"{target} can't be looked up: {describe_error(error)}") from error
     if isinstance(found, type) or not _has(found, "on_epoch_end"):
         if not callable(found):
             raise _UsageError(f"{target} is neither a dataset nor makes one")
         try:
             found = found()
         except (Exception, SystemExit) as error:
-            raise _UsageError(f"{target}() raised {_described(error)}") from error
+            raise _UsageError(f"{target}() raised {describe_error(error)}") from error
     return found
 
 
@@ -119,10 +120,6 @@ def _has(found: Any, name: str) -> bool:
         return hasattr(found, name)
     except (Exception, SystemExit):  # noqa: BLE001  # raised by a `__getattr__`
         return False
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidArgumentError, UnknownSettingError, describe
+from keras_npbatch.errors import InvalidArgumentError, UnknownSettingError, describe, describe_error
 
 __all__ = [
     "advice_on",
@@ -67,7 +67,7 @@ def number_of_batches(dataset: Any) -> int | None:
     except Exception as error:  # a user's length may raise anything
         raise InvalidArgumentError(
             f"{type(dataset).__name__} can't tell how many batches it has "
-            f"({type(error).__name__}: {error}); expected a number. Write __len__."
+            f"({describe_error(error)}); expected a number. Write __len__."
         ) from error
 
 

@@ -141,6 +141,21 @@ def describe(value: Any) -> str:
     return f"{text} ({name})"
 
 
+def describe_error(error: BaseException, most: int | None = None) -> str:
+    """An exception of the user's code for a message: its class and text, in one line.
+
+    Args:
+        error: the exception; its `__str__` may itself raise.
+        most: the most characters.
+    """
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # noqa: BLE001  # the user's own `__str__`
+        said = "<its text can't be told>"
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return text if most is None or len(text) <= most else text[: most - 3] + "..."
+
+
 def describe_rows(rows: Iterable[int]) -> str:
     """Row numbers for a message: the first few, and how many there are."""
     numbers = [int(row) for row in rows]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch import errors
-from keras_npbatch.errors import KerasNpBatchError, describe, describe_rows
+from keras_npbatch.errors import KerasNpBatchError, describe, describe_error, describe_rows
 
 BASES = {
     "AmbiguousCallError": RuntimeError,
@@ -126,3 +126,25 @@ def test_the_first_eight_rows_are_told_and_how_many_there_are(rows: Any, text: s
     if text is None:
         text = f"[{', '.join(str(2**62 + k) for k in range(8))}, ...] (1000 rows)"
     assert describe_rows(rows) == describe_rows(iter(rows)) == text
+
+
+class SilentError(Exception):
+    """Its text can't be told."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "most", "told"),
+    [
+        (ValueError("a\n  b"), None, "ValueError: a b"),
+        (ValueError(), None, "ValueError"),
+        (ValueError("x" * 50), 20, "ValueError: xxxxx..."),
+        (SilentError(), None, "SilentError: <its text can't be told>"),
+    ],
+)
+def test_an_error_of_the_user_is_told_in_a_line(
+    error: Exception, most: int | None, told: str
+) -> None:
+    assert describe_error(error, most) == told

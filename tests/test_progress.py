@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import threading
@@ -114,23 +115,53 @@ def test_elsewhere_nothing_is_shown(stream, monkeypatch, tmp_path):
     assert (tmp_path / "log").read_text() == ""
 
 
-def test_the_checker_and_the_count_of_classes_show_theirs(terminal, monkeypatch):
-    terminal.begin()
-    monkeypatch.setattr(progress, "_AFTER_S", 0.01)
-    told = []
+@pytest.fixture
+def told(monkeypatch):
+    """What each bar says that is made."""
+    found = []
 
     class Told(progress._Bar):
         def __init__(self, what, total):
             super().__init__(what, total)
-            told.append(what)
+            found.append(what)
 
     monkeypatch.setattr(progress, "_Bar", Told)
+    return found
+
+
+def test_the_checker_and_the_count_of_classes_show_theirs(terminal, told):
+    terminal.begin()
     from keras_npbatch.batches.class_counts import classes_of
 
     data = npb.ArrayDataset(np.zeros((20, 2)), np.arange(20) % 3, batch_size=4)
     assert classes_of(data) == {"y": {0: 7, 1: 7, 2: 6}}
     npb.testing.check_dataset(data, ignore=_all_but("batches_have_a_form_that_keras_takes"))
     assert told == ["counting the classes of y", "checking ArrayDataset"]
+
+
+def test_sources_of_many_files_or_sequences_show_theirs(terminal, told, tmp_path):
+    terminal.begin()
+    for number in range(2):
+        np.save(tmp_path / f"{number}.npy", np.zeros((3, 4)))
+    assert len(npb.sources.Concatenated(sorted(tmp_path.glob("*.npy")))) == 6
+    npb.sources.Ragged([np.arange(3)] * 5, pad_to=6, pack=True)
+    expected = ["reading the headers of Concatenated", "packing sequences"]
+    if importlib.util.find_spec("PIL"):
+        from PIL import Image
+
+        (tmp_path / "red").mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / "red" / "0.png")
+        npb.sources.ImageFolder(tmp_path, size=None)
+        expected.append(f"looking for images in {tmp_path}")
+    if importlib.util.find_spec("pyarrow"):
+        import pyarrow
+        import pyarrow.parquet
+
+        (tmp_path / "tables").mkdir()
+        pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "tables" / "0.parquet")
+        npb.sources.Parquet(tmp_path / "tables")
+        expected.append("reading the footers of Parquet files")
+    assert told == expected
 
 
 def _all_but(name):

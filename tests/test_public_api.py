@@ -162,3 +162,22 @@ print("done")
         env={**os.environ, "KERAS_BACKEND": "jax"},
     )
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("ImageFolder", "sources"),
+        ("Balanced", "samplers"),
+        ("InvalidDataError", "errors"),
+        ("BackupAndRestore", "callbacks"),
+        ("check_dataset", "testing"),
+    ],
+)
+def test_a_name_of_another_module_tells_where_it_is(name: str, place: str) -> None:
+    importlib.import_module("keras")  # callbacks and testing are looked into only with Keras
+    with pytest.raises(AttributeError) as caught:
+        getattr(keras_npbatch, name)
+    told = f"module 'keras_npbatch' has no attribute {name!r}. Write keras_npbatch.{place}.{name}"
+    assert str(caught.value) == told
+    assert hasattr(importlib.import_module(f"keras_npbatch.{place}"), name)

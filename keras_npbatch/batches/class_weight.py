@@ -35,7 +35,9 @@ class ClassWeight:
     """
 
     def __init__(self, weights: Any) -> None:
-        if not isinstance(weights, Mapping | tuple | list):
+        is_list = isinstance(weights, tuple | list)
+        is_of_numbers = is_list and any(isinstance(each, Real) for each in weights)
+        if is_of_numbers or not (is_list or isinstance(weights, Mapping)):
             raise InvalidArgumentError(
                 f"class_weight is {describe(weights)}; expected a dict from class number to "
                 "weight, such as {0: 1.0, 1: 5.0}, or for several outputs a dict from the name of "

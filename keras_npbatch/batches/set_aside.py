@@ -26,6 +26,7 @@ from keras_npbatch.errors import (
     InvalidStateError,
     SetAsideError,
     describe,
+    describe_error,
     describe_rows,
 )
 from keras_npbatch.plan.plan import Plan
@@ -165,7 +166,7 @@ class SetAside:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # whatever the user's code raises
-            self._add(int(one.rows[0]), _in_a_line(error), error)
+            self._add(int(one.rows[0]), describe_error(error, _LONGEST_REASON), error)
             return False
         return True
 
@@ -269,12 +270,3 @@ def share_set_aside(on_error: Any, most_share: Any) -> float | None:
             "at most 1, such as 0.01."
         )
     return float(most_share)
-
-
-def _in_a_line(error: Exception) -> str:
-    try:
-        said = " ".join(str(error).split())
-    except Exception:  # noqa: BLE001  # the user's own `__str__`
-        said = ""
-    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 3] + "..."

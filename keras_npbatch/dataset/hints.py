@@ -107,6 +107,8 @@ _SHUFFLE = "Leave it out: which part a row is in depends on seed= alone, and eac
 _SPLIT_SEED = "Write seed={value}."
 _STRATIFY = "Write stratify=labels."
 
+_REST = "Write train, validation = dataset.split({rest})."
+
 SPLIT = {
     # scikit-learn
     "test_size": "Write train, test = dataset.split({rest}).",
@@ -115,8 +117,14 @@ SPLIT = {
     "shuffle": _SHUFFLE,
     "random_state": _SPLIT_SEED,
     # Keras, torch and others
-    "validation_split": "Write train, validation = dataset.split({rest}).",
-    "val_split": "Write train, validation = dataset.split({rest}).",
+    "validation_split": _REST,
+    "validation_size": _REST,
+    "validation": _REST,
+    "val_split": _REST,
+    "val_size": _REST,
+    "val": _REST,
+    "test": "Write train, test = dataset.split({rest}).",
+    "train": "Write train, test = dataset.split({value}).",
     "subset": "Write train, validation = dataset.split(0.8).",
     "left_size": "Write train, test = dataset.split({value}).",
     "right_size": "Write train, test = dataset.split({rest}).",

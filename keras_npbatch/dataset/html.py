@@ -17,6 +17,7 @@ from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.summary import Counts, classes_in, name_of
 from keras_npbatch.dataset.looking import Look, look_at, text_of
 from keras_npbatch.dataset.settings import settings_told
+from keras_npbatch.errors import describe_error
 
 __all__ = ["html_of"]
 
@@ -34,8 +35,8 @@ def html_of(dataset: Any) -> str:
         seen = look_at(dataset)
         parts += [_spec(seen), _first_rows(seen)]
     except Exception as error:  # noqa: BLE001  # of the user's code: a dataset shows itself anyway
-        told = f"{type(error).__name__}: {error}"
-        parts.append(f"<p>A batch can't be made: <code>{escape(told)}</code></p>")
+        told = escape(describe_error(error))
+        parts.append(f"<p>A batch can't be made: <code>{told}</code></p>")
     else:
         parts.append(_classes(core, dataset, seen))
     inner = "".join(part for part in parts if part)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.dataset.looking import Look, look_at, text_of
-from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, describe
+from keras_npbatch.drawing import FAINT, house_style
+from keras_npbatch.errors import InvalidArgumentError, describe
 
 __all__ = ["show"]
 
@@ -26,7 +27,8 @@ _LINE_INCHES = 0.3
 _LEAST_PIXELS = 8
 """Matrices with fewer rows or columns are no pictures."""
 _CHANNELS = (1, 3, 4)
-_CHARACTERS = 28
+_CHARACTERS = 44
+_CHARACTER_INCHES = 0.11
 
 
 def show(dataset: Batches, samples: int = 16) -> Any:
@@ -59,15 +61,12 @@ def show(dataset: Batches, samples: int = 16) -> Any:
             f"dataset is {describe(dataset)}; expected a dataset of keras_npbatch, such as "
             "ArrayDataset(x, y)."
         )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "keras_npbatch.show needs matplotlib, which is not installed; install it with "
-            "pip install 'keras_npbatch[plot]'."
-        ) from error
+    with house_style("keras_npbatch.show") as figure_class:
+        return _drawn(figure_class, look_at(dataset), samples)
 
-    class Shown(Figure):
+
+def _drawn(figure_class: Any, seen: Look, samples: int) -> Any:
+    class Shown(figure_class):  # type: ignore[misc]
         """A figure that a notebook shows without pyplot."""
 
         def _repr_png_(self) -> bytes:
@@ -75,7 +74,6 @@ def show(dataset: Batches, samples: int = 16) -> Any:
             self.savefig(stream, format="png")
             return stream.getvalue()
 
-    seen = look_at(dataset)
     count = min(samples, seen.num_samples)
     pictures = {path: leaf for path, leaf in seen.leaves.items() if _is_picture(path, leaf)}
     others = {path: leaf for path, leaf in seen.leaves.items() if path not in pictures}
@@ -83,17 +81,20 @@ def show(dataset: Batches, samples: int = 16) -> Any:
     lines = -(-count // columns)
     # All that is no label of a picture is a table, and a table is also what has no picture.
     table = {path: leaf for path, leaf in others.items() if not pictures or not _is_label(path)}
+    cells = _cells(seen, table, count)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     heights = [lines * _CELL_INCHES + _LINE_INCHES for _ in pictures]
     if table or not heights:
-        heights.append((count + 2) * _LINE_INCHES)
-    wide = max(columns * _CELL_INCHES, 2.4 * (len(table) + 1) if table else 0, 4)
+        heights.append(len(cells) * _LINE_INCHES)
+    of_table = sum(width + 2 for width in widths) * _CHARACTER_INCHES if table else 0
+    wide = max(columns * _CELL_INCHES if pictures else 0, of_table, 4)
     figure = Shown(figsize=(wide, sum(heights)), layout="constrained")
     rooms: Any = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
     labels = {path: leaf for path, leaf in others.items() if _is_label(path)}
     for room, (path, leaf) in zip(rooms, pictures.items(), strict=False):
         _draw_pictures(room, path, leaf, labels, (lines, columns), count)
     if table or not pictures:
-        _draw_table(rooms[-1], seen, table, count)
+        _draw_table(rooms[-1], cells, widths)
     return figure
 
 
@@ -150,9 +151,8 @@ def _label_of(value: Any) -> str:
     return text_of(value)
 
 
-def _draw_table(room: Any, seen: Look, leaves: dict[str, Any], count: int) -> None:
-    axes = room.subplots()
-    axes.set_axis_off()
+def _cells(seen: Look, leaves: dict[str, Any], count: int) -> list[list[str]]:
+    """The table: a line of names, and one for each sample."""
     numbers = [] if seen.rows is None else ["row"]
     lines = [
         [
@@ -161,13 +161,24 @@ def _draw_table(room: Any, seen: Look, leaves: dict[str, Any], count: int) -> No
         ]
         for number in range(count)
     ]
+    return [[*numbers, *map(_short, leaves)], *lines]
+
+
+def _draw_table(room: Any, cells: list[list[str]], widths: list[int]) -> None:
+    axes = room.subplots()
+    axes.set_axis_off()
+    shares = [(width + 2) / sum(each + 2 for each in widths) for width in widths]
     table = axes.table(
-        cellText=lines, colLabels=[*numbers, *map(_short, leaves)], cellLoc="left", loc="center"
+        cells, cellLoc="left", colWidths=shares, bbox=(0, 0, 1, 1), edges="horizontal"
     )
     table.auto_set_font_size(False)
-    table.set_fontsize(8)
-    for cell in table.get_celld().values():
+    table.set_fontsize("small")
+    for (line, _), cell in table.get_celld().items():
+        cell.set_edgecolor(FAINT)
+        cell.PAD = 0.05
         _written(cell.get_text())
+        if line == 0:
+            cell.get_text().set_fontweight("bold")
 
 
 def _short(text: str) -> str:

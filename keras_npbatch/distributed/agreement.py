@@ -17,7 +17,7 @@ from typing import Any
 
 from keras_npbatch.batches.core import Core
 from keras_npbatch.distributed import rank as ranks
-from keras_npbatch.errors import InvalidArgumentError, RanksDisagreeError
+from keras_npbatch.errors import InvalidArgumentError, RanksDisagreeError, describe_error
 from keras_npbatch.plan.shard import Shard
 
 __all__ = [
@@ -176,7 +176,7 @@ def tell_failure(shard: Shard, error: Exception) -> None:
     if ranks.can_talk_by_jax(shard.count):
         from keras_npbatch.distributed.jax import say
 
-        say(json.dumps(["a failure", f"{type(error).__name__}: {error}"]))
+        say(json.dumps(["a failure", describe_error(error)]))
 
 
 def _contents(said: Sequence[str]) -> list[Any]:

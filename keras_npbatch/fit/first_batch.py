@@ -21,7 +21,7 @@ from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.plan.plan import Kind, Plan
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths
 
-__all__ = ["look_at", "note_if_jax_lost_the_model", "warn_of_lone_samples"]
+__all__ = ["look_at", "save_weights", "warn_of_lone_samples", "warn_of_lost_weights"]
 
 _STEPS = {"fit": "train_step", "evaluate": "test_step"}
 
@@ -125,17 +125,41 @@ def warn_of_lone_samples(plan: Plan, kind: Kind, model: Any, dataset: Any) -> No
         )
 
 
-def note_if_jax_lost_the_model(error: Exception, model: Any) -> None:
-    """Add a note to the error on what to do with a model whose weights are lost.
+def save_weights(error: Exception, kind: Kind, model: Any) -> None:
+    """After an error, put the weights back into a model on JAX, or add a note that they are lost.
 
-    On JAX, Keras takes the values out of the model's variables before the first step of a `fit`,
-    and puts them back from the result of the step. If there is no batch for it, they are lost.
+    On JAX, Keras takes the values out of the model's variables before the first step of a call, and
+    puts them back from the result of the last one: `fit` does that when an error ends it too,
+    `evaluate` and `predict` do not. If there is no batch for the first step, they are lost.
     """
-    if model is None or keras.backend.backend() != "jax" or getattr(model, "_jax_state", None):
+    if model is None or keras.backend.backend() != "jax":
         return
-    if any(getattr(variable, "_value", variable) is None for variable in model.variables):
+    if getattr(model, "_jax_state", None):
+        if kind != "fit":
+            model.jax_state_sync()
+            model._jax_state = None  # as at the end of the call
+    elif _has_lost_weights(model):
         error.add_note(
             "keras_npbatch: on JAX, Keras had taken the weights out of the model for its first "
             "step, so the model can't be used again, whatever the data. Build and compile it again "
             "(and set_weights, if you have kept get_weights())."
         )
+
+
+def warn_of_lost_weights(kind: Kind, model: Any) -> None:
+    """Warn about a model on JAX that an earlier call has left without weights: Keras will fail."""
+    if model is None or keras.backend.backend() != "jax" or not _has_lost_weights(model):
+        return
+    warnings.warn(
+        f"{kind} will fail ('NoneType' object is not callable): the model has no weights, since an "
+        "error in the first step of an earlier call has left Keras without them, on JAX. Build and "
+        "compile the model again.",
+        stacklevel=2,
+    )
+
+
+def _has_lost_weights(model: Any) -> bool:
+    return any(
+        getattr(variable, "_value", variable) is None and variable._initializer is None
+        for variable in model.variables
+    )

@@ -34,7 +34,12 @@ from keras_npbatch.distributed.rank import has_others, mesh_place
 from keras_npbatch.errors import InvalidStateError, UnsupportedArgumentError, describe_rows
 from keras_npbatch.fit.call import Call, find_call, is_build, show_steps
 from keras_npbatch.fit.deliveries import Delivery, Watch
-from keras_npbatch.fit.first_batch import look_at, note_if_jax_lost_the_model, warn_of_lone_samples
+from keras_npbatch.fit.first_batch import (
+    look_at,
+    save_weights,
+    warn_of_lone_samples,
+    warn_of_lost_weights,
+)
 from keras_npbatch.fit.pace import has_time_for
 from keras_npbatch.fit.requests import (
     check_arguments,
@@ -103,6 +108,7 @@ class Session:
         # The metrics of a validation are those of `fit`.
         is_own_call = call is not None and call.kind == self._kind
         model = self.model if is_own_call else None
+        warn_of_lost_weights(self._kind, model)
         self._rewired = rewire(self._plan, self._kind, dataset, model)
 
     def end(self) -> None:
@@ -328,8 +334,7 @@ class Session:
                     del weighed, batch  # the caller's alone, while the next is waited for
                     ready, asked = stream.ready if self.watches else 0, perf_counter()
         except Exception as error:
-            if self._kind == "fit":
-                note_if_jax_lost_the_model(error, self.model)
+            save_weights(error, self._kind, self.model)
             raise
 
     def _tell(self, delivery: Delivery) -> None:

@@ -20,9 +20,7 @@ from typing import Any, Literal
 import keras
 
 from keras_npbatch.batches.parts import pack, scale_weights, scaled, unpack
-from keras_npbatch.errors import UnsupportedArgumentError
-from keras_npbatch.fit.compiled import layers_with_losses
-from keras_npbatch.fit.model_weights import Form, forms_of, way_out
+from keras_npbatch.errors import UnsupportedArgumentError, describe_error, forms_of, from keras_npbatch.fit.compiled import layers_with_losses, from keras_npbatch.fit.model_weights import Form, way_out
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree, leaves, map_leaves
 
@@ -96,7 +94,7 @@ class Weighing:
                 warnings.warn(
                     f"{setting} gives padded rows a sample_weight of 0. Its shape follows the "
                     "targets, since the losses of the model could not be traced "
-                    f"({type(error).__name__}: {error}). If a loss has a value for each position, "
+                    f"({describe_error(error)}). If a loss has a value for each position, "
                     "it can weight positions instead of samples: compare the loss of evaluate with "
                     "that of remainder='keep'.",
                     stacklevel=2,

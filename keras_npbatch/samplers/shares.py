@@ -5,7 +5,7 @@ shares([0.7, 0.3], sizes=[100, 50], until="first")      # [98, 42]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil, floor, lcm
 from typing import Any, Literal, TypeAlias
@@ -70,8 +70,10 @@ def shares(weights: Sequence[float], sizes: Sequence[int], until: Until) -> list
 def _fractions(weights: Any, count: int) -> list[Fraction]:
     expected = f"expected a number above 0 for each of the {count} datasets"
     try:
-        found = [float(weight) for weight in weights]
+        found = None if isinstance(weights, Mapping) else [float(weight) for weight in weights]
     except (TypeError, ValueError):
+        found = None
+    if found is None:
         raise InvalidArgumentError(f"weights is {describe(weights)}; {expected}.") from None
     if len(found) != count or not all(0 < weight < float("inf") for weight in found):
         raise InvalidArgumentError(

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidDataError, describe
+from keras_npbatch.progress import counted
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.npy import Header, open_npy, read_header
@@ -74,7 +75,8 @@ class Concatenated:
             )
         self.most_open = whole_number("most_open", most_open, least=1)
         """How many files are mapped at once."""
-        found = [_part(part, f"parts[{number}]") for number, part in enumerate(given)]
+        with counted(range(len(given)), "reading the headers of Concatenated") as numbers:
+            found = [_part(given[number], f"parts[{number}]") for number in numbers]
         first = found[0]
         self.dtype: np.dtype[Any] = first.dtype
         """The dtype of every part."""

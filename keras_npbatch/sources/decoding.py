@@ -105,15 +105,19 @@ class Decoding:
         is_jpeg = content.startswith(b"\xff\xd8")
         found = self._jpeg(content, out) if is_jpeg and self.decoder == "simplejpeg" else None
         if found is None:
-            found = np.asarray(self._any(content, is_jpeg))
+            found = np.asarray(self._any(path, content, is_jpeg))
         return found if found.ndim == 3 else found[..., np.newaxis]
 
-    def _any(self, content: bytes, is_jpeg: bool) -> Any:
+    def _any(self, path: str, content: bytes, is_jpeg: bool) -> Any:
         """Any image, by Pillow."""
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         mode = _MODES[self.color_mode]
-        with Image.open(io.BytesIO(content)) as image:
+        try:
+            opened = Image.open(io.BytesIO(content))
+        except UnidentifiedImageError:  # its text has the address of the bytes, not the path
+            raise UnidentifiedImageError(f"cannot identify image file {path!r}") from None
+        with opened as image:
             width, height = image.size
             part = self._part(height, width)
             scale = self._scale(part) if is_jpeg else 1

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
+from keras_npbatch.progress import counted
 
 __all__ = ["FORMATS", "Index", "index_images"]
 
@@ -80,16 +81,19 @@ def index_images(
         )
     names = _class_names(path, class_names) if is_inferred else [""]
     left_out: Counter[str] = Counter()
-    found = [list(_images(os.path.join(path, name), follow_links, left_out)) for name in names]
+    with counted(names, f"looking for images in {path}") as folders:
+        found = [
+            list(_images(os.path.join(path, name), follow_links, left_out)) for name in folders
+        ]
     paths = [each for of_class in found for each in of_class]
     if not paths:
         raise InvalidDataError(
             f"{path!r} has no image; expected files that end with {_listed(FORMATS)}."
         )
     if left_out:
-        counted = ", ".join(f"{number} {ending}" for ending, number in sorted(left_out.items()))
+        endings = ", ".join(f"{number} {ending}" for ending, number in sorted(left_out.items()))
         warnings.warn(
-            f"{path!r} has images that are left out ({counted}): only files that end with "
+            f"{path!r} has images that are left out ({endings}): only files that end with "
             f"{_listed(FORMATS)} are read. Convert them, or read them with "
             "keras_npbatch.sources.Files.",
             stacklevel=4,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_npbatch import rng
+from keras_npbatch.progress import counted
 from keras_npbatch.samplers.order import Rows
 
 __all__ = ["Bins", "packed"]
@@ -54,12 +55,13 @@ def packed(lengths: Rows, width: int) -> Bins:
     """
     order = rng.generator(0, rng.Purpose.PACKING).permutation(len(lengths))
     numbers, count = np.empty(len(order), np.int64), 0
-    for start in range(0, len(order), _WINDOW):
-        window = order[start : start + _WINDOW]
-        falling = np.argsort(-lengths[window], kind="stable")
-        found = np.array(_best_fit(lengths[window[falling]].tolist(), width))
-        numbers[start + falling] = count + found
-        count += int(found.max()) + 1
+    with counted(range(0, len(order), _WINDOW), "packing sequences") as starts:
+        for start in starts:
+            window = order[start : start + _WINDOW]
+            falling = np.argsort(-lengths[window], kind="stable")
+            found = np.array(_best_fit(lengths[window[falling]].tolist(), width))
+            numbers[start + falling] = count + found
+            count += int(found.max()) + 1
     # In a row, sequences stand in the shuffled order, not by their lengths.
     sequences = order[np.argsort(numbers, kind="stable")]
     edges = np.concatenate([[0], np.cumsum(np.bincount(numbers, minlength=count))])

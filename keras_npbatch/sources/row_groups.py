@@ -136,7 +136,8 @@ class _OfDataset(RowGroups):
 
     def __init__(self, dataset: Any, fragments: list[Any]) -> None:
         self._fragments = fragments
-        footers = [fragment.metadata for fragment in fragments]
+        with counted(fragments, "reading the footers of Parquet files") as each:
+            footers = [fragment.metadata for fragment in each]
         places = [
             (file, group.id)
             for file, fragment in enumerate(fragments)

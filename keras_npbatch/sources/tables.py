@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.sources.paths import Paths
 
 __all__ = [
     "CONVERTED",
@@ -146,6 +147,23 @@ def how_to_convert(leaf: Any, path: str) -> str:
         return f"Choose a split of it: `{path}[{next(iter(leaf), 'train')!r}]`."
     if package == "datasets" and hasattr(leaf, "with_format"):
         return f"Write its rows to a file: `datasets.Dataset.from_generator(lambda: iter({path}))`."
+    if package == "torch" and hasattr(leaf, "dataset"):
+        return (
+            "It makes batches of its own. Give its dataset: "
+            f"`SampleDataset.of({path}.dataset, batch_size=...)`."
+        )
+    if package == "torch":
+        return f"Its samples are read one by one: `SampleDataset.of({path}, batch_size=...)`."
+    if package == "tensorflow":
+        return (
+            "It can only be iterated over: give it to `fit` itself, or what it was made of to the "
+            "dataset."
+        )
+    if isinstance(leaf, Paths):
+        return (
+            f"Files, one a sample: `keras_npbatch.sources.Files({path}, read)`, with a function "
+            "that reads one; the images of a folder: `folder.images`."
+        )
     if package == "keras_npbatch" and hasattr(leaf, "images"):
         return f"Pass its parts: `ArrayDataset({path}.images, {path}.labels)`."
     if isinstance(leaf, str | os.PathLike):
@@ -159,16 +177,30 @@ def how_to_convert(leaf: Any, path: str) -> str:
         return (
             "It is a dataset already: give it to `fit` itself, or make another one of its arrays."
         )
+    name = _first_array(leaf)
+    if name is not None:
+        return f"It holds arrays by their names: give one of them, `{path}[{name!r}]`."
     is_rows = hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")
     if is_rows and not isinstance(leaf, bytes | bytearray):
         return (
-            f"Read it into an array, `np.asarray({path}[:])`, or by rows in a `BatchDataset`: "
-            "`def load(self, rows): return np.stack([self.data[int(row)] for row in rows])`."
+            f"Read it into an array, `np.asarray({path}[:])`, or one sample after the other: "
+            f"`SampleDataset.of({path}, batch_size=...)`."
         )
     return (
         "Dicts, tuples and lists are nesting, so turn a list of values into an array: "
         "`np.asarray(values)`."
     )
+
+
+def _first_array(leaf: Any) -> str | None:
+    """A name in a file or group of arrays (HDF5, Zarr, `.npz`); None for anything else."""
+    keys = getattr(leaf, "keys", None)
+    if not callable(keys) or not hasattr(leaf, "__getitem__"):
+        return None
+    try:
+        return next((key for key in keys() if isinstance(key, str)), None)
+    except Exception:  # noqa: BLE001  # a closed file, say
+        return None
 
 
 _READERS = {

@@ -61,7 +61,8 @@ def remedy(leaf: Any) -> str:
     if callable(getattr(leaf, "toarray", None)):
         return "Make sparse matrices dense, in load or in a transform: .toarray()."
     dtype = np.asarray(leaf).dtype
-    first = next(iter(np.asarray(leaf).flat), None) if dtype.kind == "O" else None
+    firsts = np.asarray(leaf)[:1].ravel().tolist() if dtype.kind == "O" else []
+    first = next((each for each in firsts if isinstance(each, str | bytes)), [*firsts, None][0])
     if dtype.kind in "Mm":
         return "Convert dates to whole numbers: .astype('int64')."
     if isinstance(first, date):

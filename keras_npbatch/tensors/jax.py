@@ -20,7 +20,7 @@ def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
     """The batches with arrays for leaves; Keras converts leaves that are not arrays."""
     for batch in batches:
         dtypes = [leaf.dtype if type(leaf) is np.ndarray else None for leaf in leaves(batch)]
-        if None in dtypes:
+        if any(dtype is None for dtype in dtypes):  # not `in`: np.dtype("float64") == None
             yield from data_adapter_utils.get_jax_iterator([batch])
         elif all(map(_is_taken, dtypes)):
             yield batch

@@ -368,8 +368,9 @@ def test_what_becomes_of_the_dict_later_does_not_matter() -> None:
     [
         (
             [1.0, 5.0],
-            "class_weight[0] is 1.0 (float); expected a dict from class number to weight, or None "
-            "for an output that is not weighed.",
+            "class_weight is [1.0, 5.0] (list); expected a dict from class number to weight, such "
+            "as {0: 1.0, 1: 5.0}, or for several outputs a dict from the name of an output to such "
+            "a dict.",
         ),
         (
             "balanced",

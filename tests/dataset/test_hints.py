@@ -329,6 +329,7 @@ def test_every_word_for_split_and_folds_leads_to_what_there_is(call, word):
             {"train_size": 0.7},
             "no argument train_size. Write train, test = dataset.split(0.7).",
         ),
+        ("split", {"train": 0.7}, "no argument train. Write train, test = dataset.split(0.7)."),
         ("split", {"stratified": Y}, "no argument stratified. Did you mean stratify?"),
         ("folds", {"n_splits": 4}, "no argument n_splits. Write k=4."),
     ],

@@ -92,3 +92,15 @@ def test_many_classes_and_floats_are_cut_short():
     texts = shown(npb.ArrayDataset(X, np.arange(30))).texts
     assert texts[-1].endswith(", 19: 1, ... (30 classes)")
     assert not any("class" in text for text in shown(npb.ArrayDataset(X, X)).texts)
+
+
+def test_an_exception_whose_text_fails_too_is_shown_by_its_class():
+    class SilentError(Exception):
+        def __str__(self):
+            raise ValueError("no text")
+
+    class Fails(npb.BatchDataset):
+        def load(self, rows):
+            raise SilentError
+
+    assert "SilentError: <its text can't be told>" in shown(Fails(3, seed=0)).texts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 
 import keras
@@ -133,6 +134,41 @@ def test_a_model_that_jax_has_lost_is_told_of_with_the_error(backend, workers):
     assert (note in caught.value.__notes__) == (backend == "jax")
     if backend != "jax":
         model.fit(ArrayDataset(X, Y), verbose=0)
+        return
+    warning = (
+        "fit will fail ('NoneType' object is not callable): the model has no weights, since an "
+        "error in the first step of an earlier call has left Keras without them, on JAX. Build and "
+        "compile the model again."
+    )
+    with (
+        pytest.warns(UserWarning, match=f"^{re.escape(warning)}$"),
+        pytest.raises(TypeError, match="'NoneType' object is not callable"),
+    ):
+        model.fit(ArrayDataset(X, Y), verbose=0)
+
+
+@pytest.mark.parametrize("call", ["evaluate", "predict"])
+def test_a_model_keeps_its_weights_where_evaluate_or_predict_fails_later(call):
+    """On JAX, Keras itself puts them back at the end of these calls alone."""
+
+    def fails_later(batch):
+        if len(seen) >= 2:
+            raise ValueError("boom")
+        seen.append(1)
+        return batch
+
+    seen, model = [], dense()
+    expected = model.predict(X, verbose=0)
+    with pytest.raises(ValueError, match="boom"):
+        getattr(model, call)(
+            ArrayDataset(X, Y, batch_size=10, transform=fails_later, workers=0), verbose=0
+        )
+    np.testing.assert_array_equal(model.predict(X, verbose=0), expected)
+    model.set_weights([np.zeros_like(each) for each in model.get_weights()])
+    with pytest.raises(ValueError, match="boom") as caught:
+        getattr(model, call)(ArrayDataset(X, Y, transform=fails), verbose=0)
+    if keras.backend.backend() == "jax":  # not the weights of before
+        assert any("Build and compile it again" in note for note in caught.value.__notes__)
 
 
 def test_a_model_that_is_not_lost_is_not_said_to_be(backend):

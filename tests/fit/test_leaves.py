@@ -23,6 +23,7 @@ UNTAKEN = {
     "long doubles": (np.arange(N, dtype=np.longdouble)[:, None], ".astype('float64')"),
     "uint64": (np.arange(N, dtype="uint64")[:, None], ".astype('int64')"),
     "texts": (np.array(list("abcdefgh")), "StringLookup"),
+    "texts in a table": (np.array([[1.5, each] for each in "abcdefgh"], object), "StringLookup"),
     "texts as objects": (np.array(list("abcdefgh"), object), "StringLookup"),
     "dates as objects": (np.array([date(2020, 1, 1)] * N), ".astype('datetime64[s]')"),
     "sparse matrices": (scipy.sparse.eye_array(N, format="csr", dtype="float32"), ".toarray()"),
@@ -35,7 +36,7 @@ class Loads(BatchDataset):
         self.leaf = leaf
 
     def load(self, rows):
-        return {"a": self.leaf[rows]}, np.zeros((len(rows), 1), "float32")
+        return {"a": self.leaf[rows]}, np.zeros((len(rows), 1))
 
 
 class Model(keras.Model):

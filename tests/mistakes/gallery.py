@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[2] / "docs" / "mistakes.md"
-_WIDTH = 100
+_WIDTH = 84  # what fits beside the button that copies a block
 
 SETUP = """\
 import os
@@ -126,6 +126,15 @@ GALLERY: dict[str, list[Mistake]] = {
             "Open the file. A memory map is read by rows, and never as a whole.",
             'np.save("images.npy", images)\n'
             'npb.ArrayDataset(np.load("images.npy", mmap_mode="r"), labels)',
+        ),
+        Mistake(
+            "An archive of arrays",
+            'np.savez("arrays.npz", x=images, y=labels)\nnpb.ArrayDataset(np.load("arrays.npz"))',
+            "InvalidDataError: x is NpzFile 'arrays.npz' with keys: x, y (NpzFile); expected an "
+            "array: anything with `shape`, `dtype` and row indexing. It holds arrays by their "
+            "names: give one of them, `x['x']`.",
+            "Give the arrays in it. An HDF5 file and a Zarr group are told the same.",
+            'arrays = np.load("arrays.npz")\nnpb.ArrayDataset(arrays["x"], arrays["y"])',
         ),
         Mistake(
             "A list of paths",
@@ -591,12 +600,12 @@ GALLERY: dict[str, list[Mistake]] = {
 MISTAKES = [mistake for mistakes in GALLERY.values() for mistake in mistakes]
 
 _INTRO = """\
-# Mistakes and what they are told
+# Common mistakes
 
-The commonest mistakes of new users: what they wrote, what they were told, and what to write.
-Mistakes are found when a dataset is made, or else with its first batch. If a message does not
-help you, that is a fault of ours: please report it. The page on [errors](errors.md) tells what each
-class of them means.
+The commonest mistakes of new users: what they wrote, the error they got, and what to write instead.
+Most mistakes are found when the dataset is made, the others with its first batch. If a message does
+not help you, that is a fault of ours: please report it. The page on [errors](errors.md) explains
+each class of error.
 
 The examples use these data:
 """

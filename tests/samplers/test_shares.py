@@ -55,6 +55,7 @@ NUMBERS = "expected a number above 0 for each of the 3 datasets"
             )
         ),
         (3, "first", f"weights is 3 (int); {NUMBERS}."),
+        ({0: 1, 1: 2, 2: 3}, "first", f"weights is {{0: 1, 1: 2, 2: 3}} (dict); {NUMBERS}."),
         (["a", 1, 1], "first", f"weights is ['a', 1, 1] (list); {NUMBERS}."),
         (
             [1, 1, 1],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError
 from keras_npbatch.sources.decoding import INTERPOLATIONS, Decoding, chosen_decoder
@@ -211,3 +211,12 @@ def test_an_unknown_decoder_is_refused():
         "decoder is 'opencv' (str); expected 'pillow', 'simplejpeg', or None for the fastest that "
         "is installed."
     )
+
+
+@pytest.mark.parametrize("decoder", ["pillow", "simplejpeg"])
+@pytest.mark.parametrize("content", [b"no image", b"\xff\xd8 no image"])
+def test_what_is_no_image_is_named_by_its_path(path, decoder, content):
+    path.write_bytes(content)
+    with pytest.raises(UnidentifiedImageError) as caught:
+        Decoding((50, 60), decoder=decoder).array(str(path))
+    assert str(caught.value) == f"cannot identify image file {str(path)!r}"

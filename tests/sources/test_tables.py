@@ -14,6 +14,7 @@ from keras_npbatch import ArrayDataset
 from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.samplers import BlockShuffle
 from keras_npbatch.sources import Filled, Parquet
+from keras_npbatch.sources.paths import Paths
 from keras_npbatch.sources.sources import as_source
 from keras_npbatch.tree import leaves_with_paths
 
@@ -183,6 +184,92 @@ def test_what_can_t_be_read_is_refused_with_the_line_to_write(name: str) -> None
     converted = eval(line, {"x": leaf, "np": np})  # the line of the message, as users write it
     np.testing.assert_array_equal(converted, expected)
     ArrayDataset(converted, np.ones(3))
+
+
+class Samples:
+    """A dataset of torch, as users write it: its module is theirs."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, row: int) -> tuple[Any, int]:
+        return np.zeros(2), row
+
+
+def holders_and_advice(folder: Path) -> dict[str, tuple[Any, str]]:
+    """What holds or makes samples and is no array, with what to write."""
+    np.savez(folder / "a.npz", x=np.zeros((3, 2)))
+    by_name = "It holds arrays by their names: give one of them, `data['x']`."
+    by_row = "`SampleDataset.of(data, batch_size=...)`."
+    found: dict[str, tuple[Any, str]] = {
+        "npz": (np.load(folder / "a.npz"), by_name),
+        "paths": (
+            Paths(["a.jpg", "b.jpg"]),
+            "Files, one a sample: `keras_npbatch.sources.Files(data, read)`, with a function that "
+            "reads one; the images of a folder: `folder.images`.",
+        ),
+        "samples": (
+            Samples(),
+            "Read it into an array, `np.asarray(data[:])`, or one sample after the other: "
+            f"{by_row}",
+        ),
+    }
+    with contextlib.suppress(ImportError):
+        import h5py
+
+        file = h5py.File(folder / "a.h5", "w")
+        file["x"] = np.zeros((3, 2))
+        found["HDF5"] = file, by_name
+    with contextlib.suppress(ImportError):
+        import zarr
+
+        group = zarr.open_group(folder / "a.zarr", mode="w")
+        group.create_array("x", data=np.zeros((3, 2)))
+        found["Zarr"] = group, by_name
+    with contextlib.suppress(ImportError):
+        from torch.utils import data
+
+        found["torch"] = data.Dataset(), f"Its samples are read one by one: {by_row}"
+        loader: Any = data.DataLoader(Samples())  # type: ignore[arg-type]
+        found["loader of torch"] = (
+            loader,
+            "It makes batches of its own. Give its dataset: "
+            "`SampleDataset.of(data.dataset, batch_size=...)`.",
+        )
+    return found
+
+
+@pytest.mark.parametrize(
+    "kind", ["npz", "paths", "samples", "HDF5", "Zarr", "torch", "loader of torch"]
+)
+def test_what_holds_samples_and_is_no_array_is_refused_with_what_to_write(
+    kind: str, tmp_path: Path
+) -> None:
+    found = holders_and_advice(tmp_path)
+    if kind not in found:
+        pytest.skip("it is not installed")
+    holder, advice = found[kind]
+    with pytest.raises(InvalidDataError) as caught:
+        as_source(holder, "data")
+    assert str(caught.value).endswith(f"row indexing. {advice}")
+    for each, _ in found.values():
+        getattr(each, "close", lambda: None)()
+
+
+class Pipeline:
+    """Has the module of a pipeline of TensorFlow's."""
+
+
+Pipeline.__module__ = "tensorflow.python.data.ops.batch_op"
+
+
+def test_a_pipeline_of_tensorflow_is_refused_with_what_to_write() -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        as_source(Pipeline(), "x")
+    assert str(caught.value).endswith(
+        "It can only be iterated over: give it to `fit` itself, or what it was made of to the "
+        "dataset."
+    )
 
 
 class Store:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.errors import MissingExtraError
+from keras_npbatch.drawing import COLORS, INK, house_style
 
 __all__ = ["draw"]
 
@@ -36,19 +36,17 @@ def draw(history: Mapping[str, list[float]], epochs: Sequence[int]) -> Any:
     Raises:
         MissingExtraError: if matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "BatchStatistics.plot() needs matplotlib, which is not installed; install it with "
-            "pip install 'keras_npbatch[plot]'."
-        ) from error
+    with house_style("BatchStatistics.plot()") as figure_class:
+        return _drawn(figure_class, history, epochs)
+
+
+def _drawn(figure_class: Any, history: Mapping[str, list[float]], epochs: Sequence[int]) -> Any:
     roots = [name.removesuffix("/mean") for name in history if name.endswith("/mean")]
     roots.sort(key=lambda root: (_leaf(root), root))
     leaves = list(dict.fromkeys(_leaf(root) for root in roots))
-    colors = {leaf: f"C{number % 10}" for number, leaf in enumerate(leaves)}
+    colors = {leaf: COLORS[number % len(COLORS)] for number, leaf in enumerate(leaves)}
     shown = roots[:_MOST_LEAVES]
-    figure = Figure(figsize=(12, max(8, 0.9 * len(shown) + 1)), layout="constrained")
+    figure = figure_class(figsize=(11, max(8, 0.9 * len(shown) + 1)), layout="constrained")
     halves: Any = figure.subfigures(1, 2)
     left, right = halves
     classes, speed, waiting = left.subplots(3, 1)
@@ -62,7 +60,7 @@ def draw(history: Mapping[str, list[float]], epochs: Sequence[int]) -> Any:
         panels = right.subplots(len(shown), 1, squeeze=False)[:, 0]
         for axes, root in zip(panels, shown, strict=True):
             _draw_range(axes, history, epochs, root, colors[_leaf(root)])
-        _draw_key(right, panels[0], len(roots) - len(shown))
+        _draw_key(right, len(roots) - len(shown))
     return figure
 
 
@@ -90,8 +88,8 @@ def _draw_classes(axes: Any, history: Mapping[str, list[float]], colors: Mapping
         left = np.array([numbers.index(number) for number in sorted(of_leaf)]) + place * width
         last = shares[:, -1]
         span = [last - shares.min(axis=1), shares.max(axis=1) - last]
-        look = {"color": colors.get(_leaf(leaf), "C0"), "alpha": _opacity(leaf)}
-        axes.bar(left, last, width, align="edge", label=leaf, yerr=span, ecolor="black", **look)
+        look = {"color": colors.get(_leaf(leaf), COLORS[0]), "alpha": _opacity(leaf)}
+        axes.bar(left, last, width, align="edge", label=leaf, yerr=span, ecolor=INK, **look)
     if len(numbers) <= _MOST_NAMED:
         axes.set_xticks(np.arange(len(numbers)) + 0.4, numbers)
     axes.set_title("classes in the last epoch; lines: in all epochs", fontsize="medium")
@@ -114,7 +112,7 @@ def _draw_range(
     alpha = _opacity(root)
     axes.hlines(heights, low, high, color=color, alpha=alpha, linewidth=1)
     axes.hlines(heights, mean - std, mean + std, color=color, alpha=alpha, linewidth=3)
-    axes.plot(mean, heights, ".", color="black", markersize=4, label=root)
+    axes.plot(mean, heights, ".", color=INK, markersize=4, label=root)
     axes.set_ylim(heights[-1] + 0.7, heights[0] - 0.7)
     axes.yaxis.get_major_locator().set_params(integer=True, nbins=3)
     name = root.replace("data/", "")
@@ -122,29 +120,27 @@ def _draw_range(
     axes.tick_params(labelsize="small")
 
 
-def _draw_key(figure: Any, axes: Any, left_out: int) -> None:
+def _draw_key(figure: Any, left_out: int) -> None:
     """The legend of the panels of leaves."""
     from matplotlib.lines import Line2D
 
     lines = [
         Line2D([], [], color="gray", linewidth=1, label="smallest to largest"),
-        Line2D([], [], color="gray", linewidth=3, label="mean ± standard deviation"),
-        Line2D([], [], color="black", marker=".", linestyle="", label="mean"),
+        Line2D([], [], color="gray", linewidth=3, label="mean ± spread (std)"),
+        Line2D([], [], color=INK, marker=".", linestyle="", label="mean"),
     ]
     more = f"; {left_out} more leaves in history" if left_out else ""
-    figure.suptitle(f"values of each leaf, a line for each epoch (from the top){more}")
-    axes.legend(
-        handles=lines, loc="lower center", bbox_to_anchor=(0.4, 1.02), ncols=3, fontsize="small"
-    )
+    figure.suptitle(f"values of each leaf in each epoch{more}", fontsize="medium")
+    figure.legend(handles=lines, loc="outside lower center", ncols=3, fontsize="small")
 
 
 def _draw_epochs(
     axes: Any, values: list[float], epochs: Sequence[int], title: str, unit: str
 ) -> None:
     """A value for each epoch; the first, in which Keras compiles, is separate and sets no scale."""
-    axes.plot(epochs, values, "o", color="C0", fillstyle="none", label="first epoch: compiles")
+    axes.plot(epochs, values, "o", color=COLORS[0], fillstyle="none", label="first epoch: compiles")
     later = values[1:]
-    axes.plot(epochs[1:], later, "-o", color="C0")
+    axes.plot(epochs[1:], later, "-o", color=COLORS[0])
     scale = max((value for value in later or values if value > 0), default=0)  # ignores NaN
     axes.set_ylim(0, 1.15 * scale if scale > 0 else 1)
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -25,7 +25,7 @@ import numpy as np
 from keras_npbatch.arguments import number_of_batches, whole_number
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
-from keras_npbatch.errors import InvalidArgumentError, describe
+from keras_npbatch.errors import InvalidArgumentError, describe, describe_error
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.testing.subject import digests
 from keras_npbatch.testing.subject.copies import copied
@@ -58,9 +58,7 @@ class Unreadable(Exception):  # noqa: N818  # the error is what the dataset rais
     """A call of the dataset raised an exception."""
 
     def __init__(self, call: str, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}"
-        if len(text) > _MOST_TOLD:
-            text = text[: _MOST_TOLD - 3] + "..."
+        text = describe_error(error, _MOST_TOLD)
         *_, last = traceback.extract_tb(error.__traceback__)
         super().__init__(f"{call} raised {text} (at {last.filename}:{last.lineno})")
 

@@ -38,8 +38,7 @@ import numpy.typing as npt
 from keras_npbatch.batches.core import ATTRIBUTE
 from keras_npbatch.batches.row_cache import IS_SHARED
 from keras_npbatch.batches.slots import ALIGNMENT_BYTES, Slot
-from keras_npbatch.errors import UnsendableError, describe
-from keras_npbatch.sources.chunk_cache import ChunkCache
+from keras_npbatch.errors import UnsendableError, describe, describe_error, from keras_npbatch.sources.chunk_cache import ChunkCache
 from keras_npbatch.workers.processes import interrupts
 from keras_npbatch.workers.processes import seeding as randomness
 from keras_npbatch.workers.processes.packing import reduce_array
@@ -296,7 +295,7 @@ def _refusal(sent: Any, error: Exception) -> UnsendableError:
     path, culprit = _find_culprit(sent, type(sent).__name__)
     return UnsendableError(
         f"{path} is {describe(culprit)}, which can't be sent to worker processes "
-        f"({type(error).__name__}: {error}). Make it in load(rows) when it is first used, in each "
+        f"({describe_error(error)}). Make it in load(rows) when it is first used, in each "
         "process its own, and leave it out in __getstate__; or use threads: "
         "use_multiprocessing=False."
     )
