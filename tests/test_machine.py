@@ -16,6 +16,7 @@ from functools import partial
 os.environ.setdefault("KERAS_BACKEND", "numpy")
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -28,7 +29,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keras_npbatch import ArrayDataset, SampleDataset, each
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, each, pad
 from keras_npbatch.samplers.order import WholeData
 from keras_npbatch.sources import Ragged
 from keras_npbatch.testing import strategies
@@ -43,18 +44,48 @@ def length_of(rows):
     return np.where(rows % 5 == 0, WIDTH, 1)
 
 
+def cut(x):
+    """The rows, each of its length."""
+    return [row[:length] for row, length in zip(x, length_of(np.arange(len(x))), strict=True)]
+
+
+class Lists(BatchDataset):
+    """Returns rows of any length in a list, which `collate` pads."""
+
+    def __init__(self, x, y, **settings):
+        super().__init__(len(x), **settings)
+        self.x, self.y = cut(x), y
+
+    def load(self, rows):
+        return [self.x[row] for row in rows], self.y[rows]
+
+
+def packed(x):
+    """As many packed rows: of two time steps and, every second one, one more."""
+    few = -(-len(x) // 2)
+    sequences = [*x[:, :2], *x[:few, 2:]]
+    return Ragged(sequences, pad_to=WIDTH, pack=True), sequences
+
+
+def of_packed(ragged):
+    return ragged.values, ragged.segment_ids
+
+
 class Model:
     """What the batches should be, from NumPy alone."""
 
     def __init__(
-        self, num_samples, batch_size, seed, shuffle, remainder, transform, sampler, ragged, **_
+        self, num_samples, batch_size, seed, shuffle, remainder, transform, sampler, form, **_
     ):
         self.n, self.size, self.seed = num_samples, batch_size, seed
         self.shuffle, self.remainder = shuffle, remainder
-        self.sampler, self.data, self.ragged = sampler, WholeData(num_samples), ragged
+        self.sampler, self.data, self.form = sampler, WholeData(num_samples), form
         if sampler is not None:
             self.n = sampler.num_samples(self.data)
         self.x = np.arange(num_samples * WIDTH, dtype="float32").reshape(num_samples, WIDTH)
+        self.y = np.arange(num_samples)
+        if form == "packed":
+            self.x, self.y = self.by_hand(*packed(self.x))
         if transform is not None:
             self.x *= 2
         self.epoch, self.step = 0, 0
@@ -64,6 +95,18 @@ class Model:
         self.reached = None
         """After the batches of an iteration under way."""
         self.times_set = 0
+
+    @staticmethod
+    def by_hand(ragged, sequences):
+        """The values and segment ids of packed rows."""
+        values = np.zeros((len(ragged), WIDTH), "float32")
+        segment_ids = np.zeros((len(ragged), WIDTH), "int32")
+        for row in range(len(ragged)):
+            at = 0
+            for number, sequence in enumerate(ragged.sequences_in(row), start=1):
+                there = slice(at, at := at + len(sequences[sequence]))
+                values[row, there], segment_ids[row, there] = sequences[sequence], number
+        return values, segment_ids
 
     def set(self, epoch, step):
         self.epoch, self.step, self.reached = epoch, step, None
@@ -96,16 +139,21 @@ class Model:
         of_all = self.rows(epoch, step)
         rows = np.array_split(of_all, self.count)[self.index]
         x = self.x
-        if self.ragged:  # zero beyond the length of each row, and as wide as all processes need
+        if self.form in ("ragged", "lists"):  # zero beyond each row, as wide as all processes need
             width = int(length_of(of_all).max())
             x = np.where(np.arange(WIDTH) < length_of(np.arange(len(x)))[:, None], x, 0)[:, :width]
         if self.remainder != "pad":
-            return x[rows], rows
+            return x[rows], self.y[rows]
         at = np.arange(self.size // self.count)
         padded = rows[at % len(rows)] if len(rows) else of_all[0 * at]
-        return x[padded], padded, (at < len(rows)).astype("float32")
+        weight = (at < len(rows)).astype("float32")
+        # One axis for each that a loss of whole numbers may have.
+        weight = weight[:, np.newaxis] if self.form == "packed" else weight
+        return x[padded], self.y[padded], weight
 
     def can_be_divided(self, count):
+        if self.form == "lists" and count > 1:
+            return False  # no process knows how long the sequences are that others load
         sizes = {stop - start for start, stop in self.spans()}
         return self.size % count == 0 and (self.remainder == "pad" or min(sizes) >= count)
 
@@ -117,16 +165,14 @@ class Machine(RuleBasedStateMachine):
         chosen=strategies.settings(
             30, transforms=[None, loaders.doubled, each(loaders.doubled), [loaders.doubled]]
         ),
-        by_sample=st.booleans(),
+        form=st.sampled_from(["array", "samples", "ragged", "packed", "lists"]),
         processes=st.booleans(),
-        ragged=st.booleans(),
         data=st.data(),
     )
-    def make(self, chosen, by_sample, processes, ragged, data):
-        ragged = ragged and not by_sample
+    def make(self, chosen, form, processes, data):
         chosen["num_samples"] += 3 * chosen["batch_size"]  # something to be in the middle of
         sampler = data.draw(st.none() | strategies.samplers(chosen["num_samples"]))
-        self.model = Model(**chosen, sampler=sampler, ragged=ragged)
+        self.model = Model(**chosen, sampler=sampler, form=form)
         if self.model.n < self.model.size:
             chosen["remainder"] = self.model.remainder = "keep"
         if sampler is not None and sampler.cuts_batches and chosen["remainder"] == "spread":
@@ -136,13 +182,13 @@ class Machine(RuleBasedStateMachine):
             chosen["sampler"] = sampler
         rows = np.arange(chosen.pop("num_samples"))
         x = np.arange(len(rows) * WIDTH, dtype="float32").reshape(len(rows), WIDTH)
-        samples = list(zip(x, rows.tolist(), strict=True))
-        if ragged:
-            lengths = length_of(rows)
-            x = Ragged([row[:length] for row, length in zip(x, lengths, strict=True)])
-        self.new = (
-            partial(SampleDataset.of, samples) if by_sample else partial(ArrayDataset, x, rows)
-        )
+        self.new = {
+            "array": lambda: partial(ArrayDataset, x, rows),
+            "samples": lambda: partial(SampleDataset.of, list(zip(x, rows.tolist(), strict=True))),
+            "ragged": lambda: partial(ArrayDataset, Ragged(cut(x)), rows),
+            "packed": lambda: partial(ArrayDataset, *of_packed(packed(x)[0])),
+            "lists": lambda: partial(Lists, x, rows, collate=(pad(), None)),
+        }[form]()
         self.chosen = chosen
         self.dataset = self.new(**chosen, use_multiprocessing=processes)
         self.iterator = None
@@ -278,6 +324,7 @@ class Machine(RuleBasedStateMachine):
             self.dataset.close()
 
 
-def test_a_dataset_does_what_the_model_does():
-    machine = settings(max_examples=30, stateful_step_count=20)
+@pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.more)])
+def test_a_dataset_does_what_the_model_does(examples):
+    machine = settings(max_examples=examples, stateful_step_count=20)
     run_state_machine_as_test(Machine, settings=machine)

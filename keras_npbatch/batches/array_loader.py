@@ -90,7 +90,8 @@ class ArrayCore(Core):
                 "selected."
             )
         data = pack(parts)
-        self.sources, self._structure = flatten(data)
+        self.sources, self.nesting = flatten(data)
+        """The arrays, and the nesting they were given in."""
         self._is_flat = isinstance(data, tuple) and list(data) == self.sources
         self._has_own_load = has_own_load
         self._padded = [
@@ -185,8 +186,12 @@ class ArrayCore(Core):
         else:
             lease = self.slots.lease
             found = [source.read(rows, lease) for source in self.sources]
+        return self.nested(found)
+
+    def nested(self, found: list[npt.NDArray[Any]]) -> Tree:
+        """A batch of an array for each of `sources`."""
         # Without optree if possible; see `tree`.
-        return tuple(found) if self._is_flat else self._structure.unflatten(found)
+        return tuple(found) if self._is_flat else self.nesting.unflatten(found)
 
     def _gather_padded(self, rows: Rows) -> list[npt.NDArray[Any]]:
         """The rows of each leaf, as wide as the rows that all processes read at this step need."""
@@ -226,12 +231,20 @@ class ArrayCore(Core):
         recipe = super().loading(plan, training)
         if self._has_own_load:
             return recipe
-        changes = self.collate, recipe.transform, recipe.augment, recipe.class_weight
         has_weights = plan.remainder == "pad" or self.aside is not None
-        nothing_to_do = changes == (None, None, None, None) and not has_weights
         # The rows of a plan are in range, so they need no check.
         load = self.cached(self.collated(self.gather))
-        return replace(recipe, load=load, finished=nothing_to_do)
+        return replace(recipe, load=load, finished=self._is_plain(training) and not has_weights)
+
+    def _is_plain(self, training: bool) -> bool:
+        """Whether samples are rows of its arrays as they are."""
+        in_training = (self.augment, self.class_weight) if training else ()
+        changes = (self.collate, self.transform, *in_training)
+        return not self._has_own_load and all(change is None for change in changes)
+
+    def gathers_alone(self, training: bool) -> bool:
+        """Whether samples are rows of its arrays as they are, and none is kept in a cache."""
+        return self._is_plain(training) and self.cache is None
 
     def check_class_weight(self, weights: ClassWeight) -> None:
         """As for any dataset; also check the data, if nothing changes them."""
@@ -291,7 +304,7 @@ class ArrayCore(Core):
 
     @property
     def _parts_of_data(self) -> Parts:
-        return unpack(self._structure.unflatten(self.sources), "the data")
+        return unpack(self.nesting.unflatten(self.sources), "the data")
 
 
 class ArrayBatches(Batches):

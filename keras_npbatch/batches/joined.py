@@ -7,7 +7,7 @@ batch is made dataset by dataset, each as if its rows had been a batch there: wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -18,8 +18,9 @@ import numpy.typing as npt
 from keras_npbatch import rng
 from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches import parts as assemble
-from keras_npbatch.batches.core import Core, core_of
+from keras_npbatch.batches.core import Core, Facts, core_of
 from keras_npbatch.batches.generators import Generators
+from keras_npbatch.batches.joined_arrays import JoinedArrays, joined_arrays
 from keras_npbatch.batches.loader import Batches, begin
 from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.parts import Parts
@@ -33,6 +34,7 @@ from keras_npbatch.samplers.mixture import Mixture
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.samplers.shares import Until, shares
+from keras_npbatch.sources.scatter import groups, new, put
 from keras_npbatch.tree import Tree, flatten, leaves_with_paths
 
 __all__ = [
@@ -103,13 +105,16 @@ class JoinedCore(Core):
         return self.gather(True, rows)
 
     def _origin(self, rows: Rows) -> Origin:
-        which = np.searchsorted(self._ends, rows, side="right")
-        found = np.empty(len(rows), np.int64)
-        for index in np.unique(which).tolist():
-            here = which == index
+        found = Origin(np.empty_like(rows), np.empty_like(rows))
+        for index, here, of_dataset in self._members(rows):
+            found.datasets[here], found.rows[here] = index, of_dataset
+        return found
+
+    def _members(self, rows: Rows) -> Iterator[tuple[int, Rows, Rows]]:
+        """Of each dataset that samples are of: its index, their places, and its rows."""
+        for index, here in groups(np.searchsorted(self._ends, rows, side="right")):
             available = core_of(self.datasets[index]).plan.available
-            found[here] = available.rows(rows[here] - self._start(index))
-        return Origin(which, found)
+            yield index, here, available.rows(rows[here] - self._start(index))
 
     def _start(self, index: int) -> int:
         return int(self._ends[index - 1]) if index else 0
@@ -117,7 +122,29 @@ class JoinedCore(Core):
     def loading(self, plan: Plan, training: bool = True) -> Recipe:
         """How any batch is made from those of the datasets."""
         recipe = super().loading(plan, training)
-        return replace(recipe, load=partial(self.gather, training))
+        arrays = joined_arrays([core_of(dataset) for dataset in self.datasets], training)
+        if arrays is None:
+            return replace(recipe, load=partial(self.gather, training))
+        changes = recipe.transform, recipe.augment, recipe.class_weight
+        nothing_to_do = changes == (None, None, None) and plan.remainder != "pad"
+        return replace(recipe, load=partial(self._gather_at_once, arrays), finished=nothing_to_do)
+
+    def _gather_at_once(self, arrays: JoinedArrays, rows: Rows) -> Tree:
+        """As `gather`, of arrays that nothing is to be done to."""
+        return arrays.read(list(self._members(rows)), len(rows), self.slots.lease)
+
+    def facts(self, plan: Plan) -> Facts:
+        """What is known about how batches are made."""
+        if not self.recipe(Work(plan)).finished:
+            return super().facts(plan)
+        cores = map(core_of, self.datasets)
+        found = [core.facts(replace(core.plan, batch_size=plan.batch_size)) for core in cores]
+        return Facts(
+            are_gathered=True,
+            are_arrays=all(each.are_arrays for each in found),
+            is_in_memory=all(each.is_in_memory for each in found),
+            batch_bytes=found[0].batch_bytes,
+        )
 
     def gather(self, training: bool, rows: Rows) -> Tree:
         """The batch of some samples.
@@ -131,14 +158,13 @@ class JoinedCore(Core):
             numbers = Generators(self.plan, 0, 0, rows, times=np.zeros_like(rows))
         else:
             numbers = now.numbers or Generators(now.plan, now.epoch, now.step, rows)
-        origin, found = self._origin(rows), []
-        for index in np.unique(origin.datasets).tolist():
-            here = np.flatnonzero(origin.datasets == index)
+        found = []
+        for index, here, of_dataset in self._members(rows):
             core = core_of(self.datasets[index])
             seed = core.plan.seed
             if not core.has_own_seed:
                 seed = rng.component_seed(numbers.plan.seed, index)
-            part = numbers.of_some(here, origin.rows[here], seed)
+            part = numbers.of_some(here, of_dataset, seed)
             with making(Making(core, core.plan, numbers.epoch, numbers.step, part)):
                 batch = core.recipe(Work(core.plan, training)).made(part)
             found.append((index, here, assemble.unpack(batch, "load(rows)")))
@@ -165,11 +191,9 @@ class JoinedCore(Core):
         whole = []
         for column in columns:
             leaf = np.asarray(column[0])
-            shape = (num_rows, *leaf.shape[1:])
-            is_raw = not leaf.dtype.hasobject and leaf.dtype.kind != "T"
-            out = (self.slots.lease if is_raw else np.empty)(shape, leaf.dtype)
+            out = new((num_rows, *leaf.shape[1:]), leaf.dtype, self.slots.lease)
             for (_, here, _), each in zip(found, column, strict=True):
-                out[here] = each
+                put(each, out, here)
             whole.append(out)
         return Parts(*structure.unflatten(whole))
 

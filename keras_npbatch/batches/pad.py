@@ -261,7 +261,7 @@ def _is_sequences(value: Any) -> bool:
         return True
     if not isinstance(value, np.ndarray) or value.dtype != object or value.ndim != 1:
         return False
-    return len(value) > 0 and isinstance(value[0], np.ndarray | list)
+    return any(isinstance(each, np.ndarray | list) for each in value)
 
 
 def _has_parts(kind: type | None) -> bool:

@@ -8,6 +8,7 @@ batches gives batch `(e * n + s) % m` of its epoch `(e * n + s) // m`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -20,6 +21,8 @@ from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError, describe
+from keras_npbatch.plan import position
+from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.plan.shard import Shard
@@ -111,9 +114,15 @@ class ZippedCore(Core):
             f"datasets[{index}]": str(core_of(dataset).fingerprint())
             for index, dataset in enumerate(self.datasets)
         }
-        return (
-            super().fingerprint() | {"names": None if self.names is None else [*self.names]} | parts
-        )
+        # The steps of one process: all of them have as many, and another number may go on.
+        steps = {"num_samples": self._steps, "global_batch_size": 1}
+        names = {"names": None if self.names is None else [*self.names]}
+        return super().fingerprint() | steps | names | parts
+
+    def place_of(self, state: Any) -> Place:
+        """The place that a state names: a step, whatever the number of processes."""
+        alone = replace(self.plan, num_samples=self._steps, shard=Shard())
+        return position.read(state, self.fingerprint(), alone)
 
     def data_digest(self) -> dict[str, Any]:
         """Figures that differ if another process reads other data, as far as that can be seen."""

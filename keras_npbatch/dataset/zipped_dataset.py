@@ -7,6 +7,7 @@ for (x, y), unlabelled_x in train: ...
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.zipped import Steps, ZippedCore, steps_of
@@ -21,6 +22,10 @@ from keras_npbatch.workers.processes.stand_ins import stands_for
 from keras_npbatch.workers.processes.system import StartMethod
 
 __all__ = ["ZippedDataset", "zip_datasets"]
+
+
+_OF_THE_DATASETS = frozenset(signature(BatchDataset.__init__).parameters)
+"""The settings of the datasets, which might be taken for the names of some."""
 
 
 class ZippedDataset(BatchDataset):
@@ -136,6 +141,12 @@ def zip_datasets(
     Raises:
         InvalidArgumentError: for fewer than two datasets, or datasets with different shards.
     """
+    for name, given in named.items():
+        if name in _OF_THE_DATASETS and not isinstance(given, BatchDataset):
+            raise InvalidArgumentError(
+                f"{name} was given to zip; expected it for each of the datasets, whose batches "
+                f"come as they are: ArrayDataset(x, y, {name}=...)."
+            )
     if datasets and named:
         several = "s" if len(datasets) > 1 else ""
         raise InvalidArgumentError(

@@ -24,7 +24,7 @@ class TakenArray:
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.shape, self.dtype = array.shape, array.dtype
         self.is_in_memory = not is_mapped(array)
-        self._array = array
+        self.array = array
         self._feature_shape = array.shape[1:]
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
@@ -32,7 +32,7 @@ class TakenArray:
         out = empty((len(rows), *self._feature_shape), self.dtype)
         # mode="raise" would gather into a temporary and copy; the rows are known to be in range.
         # The method, since np.take takes as long to find it as a small gather takes.
-        return self._array.take(rows, 0, out, "clip")
+        return self.array.take(rows, 0, out, "clip")
 
 
 class IndexedArray:
@@ -47,11 +47,11 @@ class IndexedArray:
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.shape, self.dtype = array.shape, array.dtype
         self.is_in_memory = not is_mapped(array)
-        self._array = array
+        self.array = array
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Index the array."""
-        return np.ascontiguousarray(self._array[rows])
+        return np.ascontiguousarray(self.array[rows])
 
 
 def array_source(leaf: Any, path: str) -> Source | None:

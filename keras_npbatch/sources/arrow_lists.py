@@ -6,6 +6,7 @@ parts[0][starts[1] :][: lengths[1]]      # [4]
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,12 @@ def parts_of(data: Any) -> tuple[list[_Array], Rows | None, Rows, Rows]:
     spans = [_spans(chunk, data.type) for chunk in chunks]
     lengths = np.concatenate([stops - starts for starts, stops in spans])
     parts, first = [], 0
-    for chunk, (_, stops) in zip(chunks, spans, strict=True):
-        parts.append(_values(chunk, first, stops))
+    for chunk, (starts, stops) in zip(chunks, spans, strict=True):
+        parts.append(_values(chunk, first, int(starts[0]), stops))
         first += len(chunk)
     sizes = [len(chunk) for chunk in chunks]
     which = None if len(parts) == 1 else np.repeat(np.arange(len(parts)), sizes)
-    starts = np.concatenate([starts for starts, _ in spans])
+    starts = np.concatenate([starts - starts[0] for starts, _ in spans])
     return parts, which, starts, lengths
 
 
@@ -63,24 +64,27 @@ def _spans(chunk: Any, kind: Any) -> tuple[Rows, Rows]:
     return ends[:-1], ends[1:]
 
 
-def _values(chunk: Any, first: int, stops: Rows) -> _Array:
+def _values(chunk: Any, first: int, begin: int, stops: Rows) -> _Array:
     """The time steps of all rows of a chunk as an array, a view where Arrow has one.
 
     Args:
         chunk: an array of lists.
         first: the number of its first row.
-        stops: where each row ends.
+        begin: where this row begins in `chunk.values`.
+        stops: where each row ends there.
     """
-    values, inner = chunk.values, []
-    if values.null_count and chunk.flatten().null_count:
-        at = np.flatnonzero(np.asarray(values.is_null()))
-        begin = int(stops[0] - len(chunk[0]))
-        row = first + int(np.searchsorted(stops, at[at >= begin][0], "right"))
-        raise InvalidDataError(
-            f"row {row} of Ragged has a time step without a value; expected a value in each. Fill "
-            "them, or leave these rows out."
-        )
-    while type(values.type).__name__ == "FixedSizeListType":
+    steps, inner = int(stops[-1]) - begin, list[int]()
+    values = chunk.values.slice(begin, steps)
+    while True:
+        if values.null_count:
+            at = int(np.flatnonzero(np.asarray(values.is_null()))[0]) // math.prod(inner)
+            row = first + int(np.searchsorted(stops, begin + at, "right"))
+            raise InvalidDataError(
+                f"row {row} of Ragged has a time step without a value; expected a value in each. "
+                "Fill them, or leave these rows out."
+            )
+        if type(values.type).__name__ != "FixedSizeListType":
+            break
         size = values.type.list_size
         values = values.values.slice(values.offset * size, len(values) * size)
         inner.append(size)
@@ -90,4 +94,4 @@ def _values(chunk: Any, first: int, stops: Rows) -> _Array:
             "shape: numbers, or lists of a fixed size (`pyarrow.list_(kind, size)`)."
         )
     found = np.asarray(values.to_numpy(zero_copy_only=False))  # only booleans have to be unpacked
-    return found.reshape(-1, *inner)
+    return found.reshape(steps, *inner)

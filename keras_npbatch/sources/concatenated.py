@@ -12,7 +12,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,8 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.npy import Header, open_npy, read_header
 from keras_npbatch.sources.paths import Paths, absolute_paths, refuse_no_list
-from keras_npbatch.sources.source import Empty, Source, is_raw
+from keras_npbatch.sources.scatter import groups, new, scatter
+from keras_npbatch.sources.source import Empty, Source
 from keras_npbatch.sources.sources import as_source
 
 __all__ = ["Concatenated"]
@@ -144,30 +144,18 @@ class Concatenated:
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the rows part by part, each into its place."""
         parts = self._part_of(rows)
-        order = np.argsort(parts, kind="stable")
-        increasing = parts[order]
-        cuts = (np.flatnonzero(np.diff(increasing)) + 1).tolist()
-        spans = [(a, b) for a, b in pairwise([0, *cuts, len(rows)]) if a < b]
         inside = rows - self._starts[parts]
-        if len(spans) == 1:
+        found = list(groups(parts))
+        if len(found) == 1:
             return self._source(int(parts[0])).read(inside, empty)
-        shape = (len(rows), *self.shape[1:])
-        out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
-        for begin, end in spans:
-            places, number = order[begin:end], int(increasing[begin])
-            if end - begin <= _FEW and number not in self._sources:
+        out = new((len(rows), *self.shape[1:]), self.dtype, empty)
+        for number, places in found:
+            if len(places) <= _FEW and number not in self._sources:
                 array = self._mapped(number)
                 for place in places.tolist():  # less work than to index by an array
                     out[place] = array[inside[place]]
-                continue
-            source, first, last = self._source(number), int(places[0]), int(places[-1])
-            if last - first == len(places) - 1:  # they lie together
-                there = out[first : last + 1]
-                found = source.read(inside[places], _giving(there))
-                if found is not there:
-                    there[...] = found
             else:
-                out[places] = source.read(inside[places], np.empty)
+                scatter(self._source(number), inside[places], out, places)
         return out
 
     def close(self) -> None:
@@ -228,8 +216,3 @@ def _part(given: Any, name: str) -> Header | Source:
 
 def _named(part: Any) -> str:
     return repr(os.fspath(part)) if isinstance(part, str | os.PathLike) else describe(part)
-
-
-def _giving(out: npt.NDArray[Any]) -> Empty:
-    """An `empty` that gives this array."""
-    return lambda shape, dtype: out

@@ -48,7 +48,7 @@ class Padding:
         lengths: Beside = False,
     ) -> None:
         _check_sides(side, truncate, pad_to)
-        if lengths not in (True, False, "mask"):
+        if not isinstance(lengths, bool | str) or lengths not in (True, False, "mask"):
             raise InvalidArgumentError(
                 f"lengths is {describe(lengths)}; expected True, False or 'mask'."
             )
@@ -186,11 +186,13 @@ def held_by(dtype: np.dtype[Any], pad_value: Any) -> Any:
     """
     given = np.asarray(pad_value)
     try:
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", over="ignore"):
             found = given.astype(dtype)
         is_kept = given.ndim == 0 and (given.dtype.kind in "biufc") == (dtype.kind in "biufcV")
         if is_kept and dtype.kind in "biuSU":
             is_kept = bool(found == given)
+        elif is_kept and dtype.kind in "fc":
+            is_kept = bool(np.isfinite(found) == np.isfinite(given))
     except (TypeError, ValueError, OverflowError):
         is_kept = False
     if not is_kept and dtype.kind in "US":
@@ -210,7 +212,8 @@ def held_by(dtype: np.dtype[Any], pad_value: Any) -> Any:
 
 def _check_sides(side: Any, truncate: Any, pad_to: Any) -> None:
     for name, value, others in (("side", side, ""), ("truncate", truncate, "False, ")):
-        if value not in ("right", "left") and (name == "side" or value is not False):
+        is_side = isinstance(value, str) and value in ("right", "left")
+        if not is_side and (name == "side" or value is not False):
             raise InvalidArgumentError(
                 f"{name} is {describe(value)}; expected {others}'right' or 'left'."
             )

@@ -81,6 +81,7 @@ def _edges(steps: int, boundaries: Any, ids: Any) -> Rows:
     if boundaries is not None and ids is not None:
         raise InvalidArgumentError("boundaries and ids were both given; expected one of them.")
     if ids is not None:
+        refuse_nulls(ids, "ids of Windows")
         return _edges_of_ids(steps, np.asarray(ids))
     if boundaries is None:
         return np.array([0, steps], np.int64)
@@ -102,16 +103,29 @@ def _edges_of_ids(steps: int, ids: npt.NDArray[Any]) -> Rows:
         raise InvalidArgumentError(
             f"ids is {describe(ids)}; expected an id for each of the {steps} time steps."
         )
-    edges = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [steps]])
-    begins = edges[:-1]
-    names, numbers, counts = np.unique(ids[begins], return_inverse=True, return_counts=True)
-    if (counts > 1).any():
-        number = int((counts > 1).argmax())
-        one, other = begins[numbers == number][:2]
-        name = describe(names[number].item())
+    missing = _missing(ids)
+    if missing.any():
+        step = int(missing.argmax())
         raise InvalidDataError(
-            f"ids has {name} in several places, from time steps {one} and {other} on; expected the "
-            "steps of a series to stand together. Sort by id, and by time within it: "
-            "`order = np.argsort(ids, kind='stable')`."
+            f"ids has {describe(ids.tolist()[step])} at time step {step}; expected the id of a "
+            "series at each. Leave such time steps out, or give them an id of their own."
         )
+    edges = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [steps]])
+    seen: dict[Any, int] = {}
+    for begin, name in zip(edges[:-1].tolist(), ids[edges[:-1]].tolist(), strict=True):
+        if name in seen:
+            raise InvalidDataError(
+                f"ids has {describe(name)} in several places, from time steps {seen[name]} and "
+                f"{begin} on; expected the steps of a series to stand together. Sort by id, and by "
+                "time within it: `order = np.argsort(ids, kind='stable')`."
+            )
+        seen[name] = begin
     return edges.astype(np.int64)
+
+
+def _missing(ids: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which ids are None, NaN or NaT."""
+    if ids.dtype.hasobject:
+        return np.array([each is None or each != each for each in ids.tolist()], bool)
+    found: npt.NDArray[np.bool_] = ids != ids
+    return found

@@ -213,8 +213,9 @@ def _how_to_agree(trees: Mapping[str, Tree], other: str) -> str:
     if any(isinstance(source, Ragged) and source.is_packed for source in sources):
         return (
             "A row of packed sequences has several of them. Pack what belongs to time steps too: "
-            "`Ragged(tags, pad_to=..., pack=True).values`. What belongs to whole sequences needs "
-            "pack=False."
+            "`Ragged(tags, pad_to=..., pack=True).values`. So is what belongs to a whole sequence: "
+            "repeat it for each time step, with a sample_weight of 1 at the last one and 0 "
+            "elsewhere."
         )
     for root, tree in trees.items():
         if isinstance(tree, list):

@@ -335,3 +335,11 @@ def test_a_loader_that_makes_whole_batches_has_nothing_to_collate() -> None:
 
     with pytest.raises(InvalidArgumentError, match=r"^collate was given to Whole, which overrides"):
         Whole(9, collate=pad())
+
+
+def test_a_row_that_is_missing_is_named_wherever_it_is() -> None:
+    objects = np.empty(N, object)
+    objects[:] = [None, *(np.arange(row + 1) for row in range(1, N))]
+    dataset = Loader(lambda rows: (objects[rows], rows), collate=pad(), shuffle=False, seed=None)
+    with pytest.raises(InvalidBatchError, match=r"^row 0 of x in the batch is None \(NoneType\)"):
+        dataset[0]

@@ -110,6 +110,39 @@ def test_shards_read_their_parts_of_each_dataset() -> None:
         assert sorted(seen) == sorted(y[weights > 0].tolist())
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_another_number_of_processes_goes_on(number: int, count: int) -> None:
+    def processes(of: int) -> list[Any]:
+        return [
+            npb.zip(
+                labelled(batch_size=4 // of, shard=(i, of), remainder="pad"),
+                unlabelled(batch_size=8 // of, shard=(i, of), remainder="pad", augment=None),
+                until="longest",
+            )
+            for i in range(of)
+        ]
+
+    def read(batches: Any) -> list[tuple[list[int], list[int]]]:
+        found = []
+        for of_each in batches:
+            (labels, more) = [], []
+            for (_, y, weights), (x, _, of_more) in of_each:
+                labels += y[weights > 0].tolist()
+                more += x[of_more.reshape(-1) > 0].tolist()
+            found.append((sorted(labels), sorted(more)))
+        return found
+
+    state = processes(number)[0].state_dict(epoch=1, step=2)
+    others = processes(count)
+    for other in others:
+        other.load_state_dict(state)
+    (whole,) = processes(1)
+    whole.set_epoch(1)
+    expected = read([whole[step]] for step in range(2, len(whole)))
+    assert read(zip(*others, strict=True)) == expected
+
+
 def test_what_it_is_is_told() -> None:
     zipped = npb.zip(few=labelled(), many=labelled())
     assert repr(zipped).startswith("<ZippedDataset: 3 batches of few=<ArrayDataset: 10 samples")
@@ -136,6 +169,11 @@ def test_what_it_is_is_told() -> None:
         (
             lambda: npb.zip(labelled(), other=labelled()),
             "zip was given 1 dataset and other by name; expected all of them by name, or none.",
+        ),
+        (
+            lambda: npb.zip(labelled(), unlabelled(), shard=(0, 2)),  # type: ignore[arg-type]
+            "shard was given to zip; expected it for each of the datasets, whose batches come as "
+            "they are: ArrayDataset(x, y, shard=...).",
         ),
         (
             lambda: npb.zip(labelled(), np.zeros(3)),  # type: ignore[arg-type]

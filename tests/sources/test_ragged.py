@@ -490,6 +490,11 @@ def test_a_row_longer_than_the_last_width_is_refused_or_cut() -> None:
             "truncate is 'left' and pad_to None; expected a pad_to, beyond which rows are cut.",
         ),
         ({"lengths": "yes"}, "lengths is 'yes' (str); expected True, False or 'mask'."),
+        ({"lengths": 1}, "lengths is 1 (int); expected True, False or 'mask'."),
+        (
+            {"side": np.array(["left"])},
+            "side is ndarray of shape (1,) and dtype <U4; expected 'right' or 'left'.",
+        ),
         (
             {"pad_to": (8, 4)},
             "pad_to is (8, 4) (tuple); expected None, a number, or rising numbers, such as (64, "
@@ -542,6 +547,39 @@ def test_words_are_to_be_numbered_or_padded_with_a_word() -> None:
         )
     kept = Ragged([["the", "cat"], ["sat"]], pad_value="").read(np.array([1, 0]))
     assert kept.tolist() == [["sat", ""], ["the", "cat"]]
+
+
+@pytest.mark.parametrize("pad_value", [1e6, -1e9])
+def test_a_number_beyond_the_range_of_a_float_is_no_pad_value(pad_value: float) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        Ragged([np.ones(2, "float16")], pad_value=pad_value)
+    assert str(caught.value) == (
+        f"pad_value is {pad_value} (float); expected a value that the dtype of the time steps, "
+        "float16, can hold."
+    )
+    for kept in (-np.inf, np.nan, 65504.0):
+        padded = Ragged([np.ones(1, "float16"), np.ones(2, "float16")], pad_value=kept)
+        np.testing.assert_array_equal(padded.read(np.array([0, 1]))[0, 1], np.float16(kept))
+
+
+def test_a_value_that_is_missing_in_no_row_changes_no_dtype() -> None:
+    pa = pytest.importorskip("pyarrow")
+    column = pa.array([[None, 7], [2, 3], [4], [None]])
+    for rows in (column.slice(1, 2), pa.chunked_array([column.slice(1, 1), column.slice(2, 1)])):
+        found = Ragged(rows).read(np.array([1, 0]))
+        assert found.dtype == np.int64
+        assert found.tolist() == [[4, 0], [2, 3]]
+
+
+@pytest.mark.parametrize("missing", [None, [5, None]], ids=["a list", "a number"])
+def test_a_value_missing_in_a_time_step_is_refused_by_its_row(missing: Any) -> None:
+    pa = pytest.importorskip("pyarrow")
+    kind = pa.list_(pa.list_(pa.int32(), 2))
+    column = pa.array([[[9, None]], [[1, 2], [3, 4]], [[1, 2]], [[3, 4], missing]], kind)
+    found = Ragged(column.slice(1, 2)).read(np.array([0]))
+    assert (found.tolist(), found.dtype) == ([[[1, 2], [3, 4]]], np.int32)
+    with pytest.raises(InvalidDataError, match=r"^row 2 of Ragged has a time step without a value"):
+        Ragged(column.slice(1))
 
 
 @pytest.mark.parametrize(

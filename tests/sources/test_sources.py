@@ -513,6 +513,33 @@ def ragged_mask() -> Case:
     return Case(Ragged(of_lengths(), pad_to=7).mask, mask)
 
 
+def packed() -> Ragged:
+    """Twelve rows, of a sequence of 4 time steps and one of 3 each."""
+    rows = [filled((n, 2), np.dtype("float32"), seed=i) for i, n in enumerate((3, 4) * 12)]
+    return Ragged(rows, pad_to=8, pad_value=-1, pack=True)
+
+
+def ragged_packed() -> Case:
+    made = packed()
+    rows = [filled((n, 2), np.dtype("float32"), seed=i) for i, n in enumerate((3, 4) * 12)]
+    joined = [np.concatenate([rows[i] for i in made.sequences_in(row)]) for row in range(12)]
+    return Case(made.values, by_hand(joined, 8, -1))
+
+
+def ragged_segment_ids() -> Case:
+    made = packed()
+    lengths = [[(3, 4)[i % 2] for i in made.sequences_in(row)] for row in range(12)]
+    rows = [np.repeat(np.arange(1, 3, dtype="int32"), each) for each in lengths]
+    return Case(made.segment_ids, by_hand(rows, 8))
+
+
+def ragged_positions() -> Case:
+    made = packed()
+    lengths = [[(3, 4)[i % 2] for i in made.sequences_in(row)] for row in range(12)]
+    rows = [np.concatenate([np.arange(n, dtype="int32") for n in each]) for each in lengths]
+    return Case(made.positions, by_hand(rows, 8))
+
+
 def windows_of_one_series() -> Case:
     series = filled((14, 2), np.dtype("float32"))
     return Case(Windows(series, 3), np.stack([series[i : i + 3] for i in range(12)]))
@@ -559,6 +586,9 @@ STORAGES: dict[str, Callable[[], Case]] = {
     "Ragged of values": ragged_values,
     "Ragged of long values": ragged_long_values,
     "Ragged, its mask": ragged_mask,
+    "Ragged, packed": ragged_packed,
+    "Ragged, its segment ids": ragged_segment_ids,
+    "Ragged, its positions": ragged_positions,
     "Windows of one series": windows_of_one_series,
     "Windows of columns": windows_of_columns,
     "Windows of a list": windows_of_a_list,
@@ -620,7 +650,19 @@ def zarr_group(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return group
 
 
-@pytest.fixture(params=[*STORAGES, "HDF5", "HDF5, in chunks", "HDF5 of text", "Zarr"])
+IN_FILES = [
+    "HDF5",
+    "HDF5, in chunks",
+    "HDF5 of text",
+    "HDF5, windows",
+    "HDF5, windows of chunks",
+    "Zarr",
+    "Zarr, windows",
+    "TensorStore, windows",
+]
+
+
+@pytest.fixture(params=[*STORAGES, *IN_FILES])
 def case(request: pytest.FixtureRequest, hdf5: Any, zarr_group: Any) -> Iterator[Case]:
     case = case_of(request.param, hdf5, zarr_group)
     yield case
@@ -631,12 +673,11 @@ def case(request: pytest.FixtureRequest, hdf5: Any, zarr_group: Any) -> Iterator
 def case_of(name: str, hdf5: Any, zarr_group: Any) -> Case:
     if name in STORAGES:
         return STORAGES[name]()
+    if ", windows" in name:
+        return stored_windows(name, hdf5, zarr_group)
     values = filled((12, 3, 2), np.dtype("float32"))
     if name == "Zarr":
-        if "x" not in zarr_group:
-            zarr_group.create_array("x", shape=values.shape, dtype="float32", chunks=(5, 3, 1))
-        zarr_group["x"][:] = values
-        return Case(zarr_group["x"], values)
+        return Case(in_zarr(zarr_group, "x", values, (5, 3, 1)), values)
     if name in hdf5:
         del hdf5[name]
     if name == "HDF5 of text":
@@ -646,6 +687,35 @@ def case_of(name: str, hdf5: Any, zarr_group: Any) -> Case:
         return Case(hdf5.create_dataset(name, data=texts, dtype=h5py.string_dtype()), texts)
     chunks = (5, 3, 1) if name == "HDF5, in chunks" else None
     return Case(hdf5.create_dataset(name, data=values, chunks=chunks), values)
+
+
+def in_zarr(group: Any, name: str, values: Any, chunks: tuple[int, ...]) -> Any:
+    if name not in group:
+        group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks)
+    group[name][:] = values
+    return group[name]
+
+
+def stored_windows(name: str, hdf5: Any, zarr_group: Any) -> Case:
+    """Windows of 3 time steps of two series of 14, from every second one on."""
+    series = filled((28, 2), np.dtype("float32"))
+    rows = [series[i : i + 3] for i in (*range(0, 12, 2), *range(14, 26, 2))]
+    kind = name.partition(",")[0]
+    if kind == "HDF5":
+        if name in hdf5:
+            del hdf5[name]
+        chunks = (7, 1) if name.endswith("chunks") else None
+        stored = hdf5.create_dataset(name, data=series, chunks=chunks)
+    elif kind == "Zarr":
+        stored = in_zarr(zarr_group, "series", series, (7, 1))
+    else:
+        tensorstore = pytest.importorskip("tensorstore")
+        driver = {"driver": "zarr", "kvstore": "memory://", "metadata": {"chunks": [7, 1]}}
+        stored = tensorstore.open(
+            driver, create=True, dtype=tensorstore.float32, shape=series.shape
+        ).result()
+        stored[...] = series
+    return Case(Windows(stored, 3, stride=2, boundaries=[14]), np.stack(rows))
 
 
 @any_rows

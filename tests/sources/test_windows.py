@@ -301,9 +301,40 @@ def test_texts_of_any_length_are_a_series_too() -> None:
     ]
 
 
-def test_ids_that_are_no_number_are_refused() -> None:
-    with pytest.raises(InvalidDataError, match=r"^ids has nan \(float\) in several places, from"):
-        Windows(A, 3, ids=np.r_[np.full(10, np.nan), np.zeros(10)])
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        (np.nan, "nan (float)"),
+        (np.datetime64("NaT"), "None (NoneType)"),
+        (None, "None (NoneType)"),
+    ],
+    ids=["NaN", "NaT", "None"],
+)
+def test_a_missing_id_is_refused(missing: Any, told: str) -> None:
+    dtype = object if missing is None else np.asarray(missing).dtype
+    ids = np.array([*np.arange(10).repeat(2)], "M8[D]" if told.startswith("None") else dtype)
+    ids = ids.astype(dtype)
+    ids[[6, 7]] = missing
+    with pytest.raises(InvalidDataError) as caught:
+        Windows(A, 2, ids=ids)
+    assert str(caught.value) == (
+        f"ids has {told} at time step 6; expected the id of a series at each. Leave such time "
+        "steps out, or give them an id of their own."
+    )
+
+
+def test_a_missing_id_of_pandas_is_refused() -> None:
+    pd = pytest.importorskip("pandas")
+    ids = pd.Series(["a", "b"] * 10, dtype="string").sort_values(ignore_index=True)
+    assert len(Windows(A, 3, ids=ids)) == 16
+    ids[9] = pd.NA
+    with pytest.raises(InvalidDataError, match=r"^ids of Windows has no value in row 9, which"):
+        Windows(A, 3, ids=ids)
+
+
+def test_ids_may_be_of_several_kinds() -> None:
+    ids = np.array(["a"] * 8 + [3] * 12, object)
+    assert len(Windows(A, 3, ids=ids)) == 6 + 10
 
 
 def test_only_windows_are_aligned() -> None:
