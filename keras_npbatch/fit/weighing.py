@@ -20,7 +20,9 @@ from typing import Any, Literal
 import keras
 
 from keras_npbatch.batches.parts import pack, scale_weights, scaled, unpack
-from keras_npbatch.errors import UnsupportedArgumentError, describe_error, forms_of, from keras_npbatch.fit.compiled import layers_with_losses, from keras_npbatch.fit.model_weights import Form, way_out
+from keras_npbatch.errors import UnsupportedArgumentError, describe_error
+from keras_npbatch.fit.compiled import layers_with_losses
+from keras_npbatch.fit.model_weights import Form, forms_of, way_out
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.tree import Tree, leaves, map_leaves
 

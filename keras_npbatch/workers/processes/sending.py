@@ -38,7 +38,8 @@ import numpy.typing as npt
 from keras_npbatch.batches.core import ATTRIBUTE
 from keras_npbatch.batches.row_cache import IS_SHARED
 from keras_npbatch.batches.slots import ALIGNMENT_BYTES, Slot
-from keras_npbatch.errors import UnsendableError, describe, describe_error, from keras_npbatch.sources.chunk_cache import ChunkCache
+from keras_npbatch.errors import UnsendableError, describe, describe_error
+from keras_npbatch.sources.chunk_cache import ChunkCache
 from keras_npbatch.workers.processes import interrupts
 from keras_npbatch.workers.processes import seeding as randomness
 from keras_npbatch.workers.processes.packing import reduce_array
