@@ -32,7 +32,7 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.source import Chunked, Padded, Reading, Source
+from keras_npbatch.sources.source import Chunked, Padded, Reading, Source, stamp_of
 from keras_npbatch.sources.sources import as_sources, num_rows, with_aligned_windows
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
@@ -281,6 +281,13 @@ class ArrayCore(Core):
             if not array.dtype.hasobject:
                 digest.update(array.tobytes())
         return {"data": digest.hexdigest()}
+
+    def told_of_data(self, name: str) -> dict[str, Any]:
+        """What tells the data from others: also the shape, dtype and stamp of each source."""
+        return super().told_of_data(name) | {
+            path: [list(source.shape), str(source.dtype), *_identity(source), stamp_of(source)]
+            for path, source in self.data.items()
+        }
 
     @property
     def _parts_of_data(self) -> Parts:

@@ -25,10 +25,11 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
 import numpy as np
 
 from keras_npbatch import rng
+from keras_npbatch.batches.cache_setting import Cache, new_cache
 from keras_npbatch.batches.chain import Change, Functions, change_of
 from keras_npbatch.batches.class_weight import ClassWeight
+from keras_npbatch.batches.folder_cache import FolderCache
 from keras_npbatch.batches.making import Making, making, now_making
-from keras_npbatch.batches.memory_size import in_bytes
 from keras_npbatch.batches.pad import Collate, Collation, collation_of
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
@@ -132,7 +133,7 @@ class Core:
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
-        cache: str | float | None = None,
+        cache: Cache | None = None,
         on_error: Any = "raise",
         max_set_aside: Any = None,
         chunk_rows: int | None = None,
@@ -183,8 +184,10 @@ class Core:
         self.cache: RowCache | None = None
         """What `load` returned, by row."""
         if cache is not None:
-            self._refuse_cache(type(owner).__name__)
-            self.cache = RowCache(plan.num_rows, in_bytes(cache, "cache"))
+            name = type(owner).__name__
+            self._refuse_cache(name)
+            self.cache = new_cache(cache, plan.num_rows, partial(self.told_of_data, name))
+            self._refuse_cache_of_one_process()
         self.aside: SetAside | None = None
         """The rows that could not be read, if batches are to do without them."""
         share = share_set_aside(on_error, max_set_aside)
@@ -458,6 +461,15 @@ class Core:
         """Figures that differ if another process reads other data, as far as that can be seen."""
         return {}
 
+    def told_of_data(self, name: str) -> dict[str, Any]:
+        """What tells the data from others whose rows a cache may have, without reading any.
+
+        Args:
+            name: of the dataset's class.
+        """
+        collate = None if self.collate is None else self.collate.name
+        return {"dataset": name, "rows": self.plan.num_rows, "collate": collate}
+
     @property
     def draws(self) -> bool:
         """Whether anything depends on the seed."""
@@ -555,10 +567,14 @@ class Core:
                 f"cache was given to {owner} with collate={self.collate.name}; expected samples of "
                 "one width, which the cache keeps. Give pad_to a number: pad(pad_to=256)."
             )
-        if self.settings is not None and self.settings.use_multiprocessing and not IS_SHARED:
+
+    def _refuse_cache_of_one_process(self) -> None:
+        in_processes = self.settings is not None and self.settings.use_multiprocessing
+        if in_processes and not IS_SHARED and not isinstance(self.cache, FolderCache):
             raise InvalidArgumentError(
                 "cache was given with use_multiprocessing=True, and on this system each process "
-                "would have one of its own; expected threads. Say use_multiprocessing=False."
+                "would have one of its own; expected threads, or a folder. Say "
+                "use_multiprocessing=False, or cache=pathlib.Path('decoded')."
             )
 
     def _refuse_setting_aside(self, owner: str) -> None:

@@ -36,6 +36,8 @@ __all__ = ["DEFAULT_SHARE", "Failure", "Lacking", "SetAside", "share_set_aside"]
 DEFAULT_SHARE = 0.01
 """The share of the rows that may be set aside, if the user names none."""
 _LONGEST_REASON = 200
+_NO_FAULT_OF_A_ROW = (MemoryError, InvalidArgumentError)
+"""A setting is wrong, such as a cache in a folder of other data."""
 
 
 class Failure(NamedTuple):
@@ -120,7 +122,7 @@ class SetAside:
         if len(good.rows):
             try:
                 return [load(good)], good, self._failures(numbers)
-            except MemoryError:
+            except _NO_FAULT_OF_A_ROW:
                 raise
             except Exception:
                 if not self._try_each(load, good):
@@ -162,7 +164,7 @@ class SetAside:
     def _try(self, load: Callable[[Generators], Tree], one: Generators) -> bool:
         try:
             load(one)
-        except MemoryError:
+        except _NO_FAULT_OF_A_ROW:
             raise
         except Exception as error:  # noqa: BLE001  # whatever the user's code raises
             self._add(int(one.rows[0]), _in_a_line(error), error)

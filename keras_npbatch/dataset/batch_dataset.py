@@ -23,6 +23,7 @@ import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_npbatch.arguments import refuses_unknown_arguments
+from keras_npbatch.batches.cache_setting import Cache
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
@@ -122,7 +123,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             given `paths[rank::count]`, each process would read a part of its part.
         cache: memory for what `load` returns, by row and before any transform, so that later epochs
             read nothing: a size such as `"8 GB"` or a number of bytes, or a share of the memory
-            such as 0.5. It changes no batch. All workers share it, and all parts of a `split`.
+            such as 0.5. Or a folder, which later runs use too: a `pathlib.Path`, or
+            `("decoded", "50 GB")` with a bound. It changes no batch. All workers share it, and all
+            parts of a `split`.
             If there is not room for all rows, those that are kept are spread evenly over the data.
             Samples must have one shape and dtype, and depend on their row alone. See
             `cache_info()`.
@@ -168,7 +171,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
-        cache: str | float | None = None,
+        cache: Cache | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         max_set_aside: float | None = None,
         workers: int = 1,

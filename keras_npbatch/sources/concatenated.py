@@ -24,7 +24,7 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.npy import Header, open_npy, read_header
 from keras_npbatch.sources.paths import Paths, absolute_paths, refuse_no_list
-from keras_npbatch.sources.source import Empty, Source, is_raw
+from keras_npbatch.sources.source import Empty, Source, is_raw, stamp_of
 from keras_npbatch.sources.sources import as_source
 
 __all__ = ["Concatenated"]
@@ -172,6 +172,12 @@ class Concatenated:
         """Close all files. Those that are read after that are opened again."""
         with self._lock:
             self._open.clear()
+
+    @property
+    def stamp(self) -> str:
+        """What changes if the files do; see `stamp_of`."""
+        of_others = [stamp_of(source) for source in self._sources.values()]
+        return f"{self._paths.stamp} {of_others}"
 
     def _source(self, number: int) -> Source:
         given = self._sources.get(number)
