@@ -147,7 +147,7 @@ class Batches:
         core.asked_for_rows = True
         plan = core.plan_of(epoch)
         with making(Making(core, plan, epoch, step)):
-            batch, _ = core.taken(core.loading(plan)(epoch, step))
+            batch, *_ = core.taken(core.loading(plan)(epoch, step))
         return batch
 
     def rows(self, step: int, epoch: int | None = None, shard: int | Shard | None = None) -> Rows:

@@ -133,9 +133,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             `"set_aside"`: the rows of the batch are tried one by one, and those that can't be read
             are replaced by copies of others that weigh nothing, so that batches and steps stay as
             they are. The loss is that of the other rows. `evaluate` leaves such rows out, `predict`
-            refuses them, and so does training in several processes. The first is a warning, all of
-            them are in `dataset.set_aside`. Training batches then have a `sample_weight`, as with
-            `remainder="pad"`.
+            refuses them. The first is a warning, all of them (of several processes that train
+            together, those of all) are in `dataset.set_aside`. Training batches then have a
+            `sample_weight`, as with `remainder="pad"`.
         max_set_aside: share of the rows that may be set aside; with more, a `SetAsideError` ends
             the run. None: 0.01.
         workers: threads that make batches. 0: none; the caller makes each batch when it needs
@@ -228,7 +228,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             stream = executor.stream(work, epoch, first=first)
             with contextlib.closing(walk(stream, first, last_step)) as steps:
                 for step, made in steps:
-                    batch, _ = core.taken(made)
+                    batch, *_ = core.taken(made)
                     del made
                     if step == last_step:
                         clock.deliver(epoch, times_set)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, CoverageAudit, InputMonitor, NaNReport, replay
 from keras_npbatch.errors import NonFiniteError, SetAsideError, UnsupportedArgumentError
+from keras_npbatch.fit.set_aside import refuse_in_strategy
 
 N, BATCH = 50, 8
 FAILING = (0, 3, 4, 20, 21, 22, 48)
@@ -204,6 +206,18 @@ def test_a_loss_without_a_value_for_each_row_is_refused(arrays):
     model = make_dense(lambda y, predicted: keras.ops.mean((y - predicted) ** 2))
     with pytest.raises(UnsupportedArgumentError, match=r"^on_error='set_aside' gives padded rows"):
         model.fit(broken(arrays), verbose=0)
+
+
+def test_processes_of_a_strategy_of_tensorflow_are_refused(arrays):
+    dataset = broken(arrays)
+    with pytest.raises(UnsupportedArgumentError) as caught:
+        refuse_in_strategy(core_of(dataset))
+    assert str(caught.value) == (
+        "the SampleDataset has on_error='set_aside' and trains in several processes of a "
+        "TensorFlow strategy, where none knows how many rows the others could not read; expected "
+        "one process, or several on JAX or Torch. Find these rows before (train in one process, "
+        "and read dataset.set_aside), and leave them out: dataset.subset(rows)."
+    )
 
 
 def test_a_tf_data_dataset_is_refused(arrays):
