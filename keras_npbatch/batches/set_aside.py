@@ -32,7 +32,7 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.tree import Tree
 
-__all__ = ["DEFAULT_SHARE", "Failure", "Lacking", "SetAside", "share_set_aside"]
+__all__ = ["DEFAULT_SHARE", "Failure", "Lacking", "SetAside", "in_a_line", "share_set_aside"]
 
 DEFAULT_SHARE = 0.01
 """The share of the rows that may be set aside, if the user names none."""
@@ -185,7 +185,7 @@ class SetAside:
         except _NO_FAULT_OF_A_ROW:
             raise
         except Exception as error:  # noqa: BLE001  # whatever the user's code raises
-            self._add(int(one.rows[0]), _in_a_line(error), error)
+            self._add(int(one.rows[0]), in_a_line(error), error)
             return False
         return True
 
@@ -293,7 +293,8 @@ def share_set_aside(on_error: Any, most_share: Any) -> float | None:
     return float(most_share)
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception) -> str:
+    """An exception in a line of at most 200 characters, whatever its own text does."""
     try:
         said = " ".join(str(error).split())
     except Exception:  # noqa: BLE001  # the user's own `__str__`

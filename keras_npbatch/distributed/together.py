@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from keras_npbatch.batches.set_aside import Failure
+from keras_npbatch.batches.set_aside import Failure, in_a_line
 from keras_npbatch.distributed.agreement import contents, say_to_all
 from keras_npbatch.errors import InvalidArgumentError, RanksDisagreeError
 from keras_npbatch.plan.shard import Shard
@@ -42,8 +42,8 @@ class Together:
         try:
             yield from steps
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            say_to_all(json.dumps(["a failure", said]), self._shard.count, steadily=True)
+            message = json.dumps(["a failure", in_a_line(error)])
+            say_to_all(message, self._shard.count, steadily=True)
             raise
 
     def of_all(self, failures: Sequence[Failure]) -> tuple[Failure, ...]:

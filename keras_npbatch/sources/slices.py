@@ -19,6 +19,7 @@ from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
 from keras_npbatch.sources.stock import Stock
+from keras_npbatch.sources.turns import Turns
 
 __all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source"]
 
@@ -47,6 +48,7 @@ class SlicedStorage:
         self._storage, self._path = storage, path
         self._is_whole = _is_compressed(storage) or self._chunk_bytes <= _SMALL_CHUNK_BYTES
         self._stock: Stock[npt.NDArray[Any]] = Stock(CHUNKS_KEPT)
+        self._turns = Turns()
 
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """Keep what is needed to read each block once; see `Chunked`."""
@@ -77,7 +79,7 @@ class SlicedStorage:
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
         order = np.argsort(rows, kind="stable")
         increasing = rows[order]
-        for begin, end in self._together(increasing):
+        for begin, end in self._turns.turned([*self._together(increasing)]):
             some = increasing[begin:end]
             for first, piece, inside in self._pieces(some):
                 at, which = order[begin:end][inside], some[inside] - first

@@ -273,6 +273,48 @@ def test_what_is_no_fault_of_a_row_is_raised():
         dataset[0]
 
 
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def raising(error):
+    def load_sample(row):
+        if row == 3:
+            raise error
+        return X[row], Y[row]
+
+    settings = {"batch_size": 4, "seed": 0, "on_error": "set_aside", "max_set_aside": 0.5}
+    return lambda workers: SampleDataset(load_sample, num_samples=N, workers=workers, **settings)
+
+
+@quiet
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UnspeakableError(), "UnspeakableError"),
+        (StopIteration("at once"), "StopIteration: at once"),
+        (ExceptionGroup("two", [OSError()]), "ExceptionGroup: two (1 sub-exception)"),
+        (OSError("a\nb" + 300 * "c"), "OSError: a b" + 185 * "c" + "..."),
+    ],
+    ids=["no words", "end of a generator", "group", "long"],
+)
+def test_any_exception_sets_a_row_aside(error, told, workers):
+    dataset = raising(error)(workers)
+    assert len(list(dataset)) == 6
+    assert dataset.set_aside == {3: told}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["Ctrl-C", "exit"])
+def test_what_ends_a_program_sets_nothing_aside(error, workers):
+    dataset = raising(error)(workers)
+    with pytest.raises(type(error)):
+        list(dataset)
+    assert dataset.set_aside == {}
+
+
 @quiet
 def test_evaluate_leaves_them_out_and_predict_refuses_them():
     dataset, _ = make("samples", (3, 4, 9), batch_size=4, augment=npb.each(shift))

@@ -100,6 +100,48 @@ def test_a_step_is_that_on_the_rows_that_can_be_read(arrays, loss, remainder):
         np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.more
+@pytest.mark.parametrize("cache", [None, "1 MB"])
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no such steps there")
+def test_steps_of_one_execution_train_the_same(arrays, cache):
+    trained = []
+    for steps in (1, 3):
+        model = make_dense()
+        model.compile("adam", "mse", steps_per_execution=steps)
+        history = model.fit(broken(arrays, cache=cache), epochs=2, verbose=0).history
+        trained.append([*history["loss"], *np.concatenate(model.get_weights(), axis=None)])
+    np.testing.assert_allclose(*trained, rtol=1e-5)
+
+
+def test_weights_of_time_steps_stay(arrays):
+    rng = np.random.default_rng(1)
+    x, y = rng.random((N, 4, 3), "float32"), rng.random((N, 4, 1), "float32")
+    weights = rng.random((N, 4), "float32")
+
+    def load_sample(row):
+        if row in FAILING:
+            raise OSError("broken")
+        return x[row], y[row], weights[row]
+
+    def compiled():
+        model = keras.Sequential(
+            [keras.Input((4, 3)), keras.layers.Dense(1, kernel_initializer="ones")]
+        )
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model
+
+    model, other = compiled(), compiled()
+    settings = {"batch_size": BATCH, "seed": 0, "on_error": "set_aside", "max_set_aside": 0.5}
+    dataset = SampleDataset(load_sample, num_samples=N, **settings)
+    model.fit(dataset, epochs=1, verbose=0)
+    for step in range(len(dataset)):
+        rows = dataset.rows(step, 0)
+        rows = rows[~np.isin(rows, FAILING)]
+        other.train_on_batch(x[rows], y[rows], weights[rows])
+    for mine, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_batch_without_any_row_changes_nothing(arrays):
     everything = broken(arrays, failing=range(BATCH), shuffle=False)
     model = make_dense(optimizer=keras.optimizers.SGD(0.1))
