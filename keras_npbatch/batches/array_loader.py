@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from numbers import Number
 from typing import Any
@@ -32,7 +34,7 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.source import Chunked, Padded, Reading, Source
+from keras_npbatch.sources.source import Chunked, Padded, Reading, Source, stamp_of
 from keras_npbatch.sources.sources import as_sources, num_rows, with_aligned_windows
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
@@ -296,11 +298,25 @@ class ArrayCore(Core):
         last = self.plan.num_rows - 1
         rows = np.array([last * i // (_ROWS_LOOKED_AT - 1) for i in range(_ROWS_LOOKED_AT)])
         digest = hashlib.blake2b(digest_size=8)
-        for leaf in leaves(self.gather(rows)):
-            array = np.asarray(leaf)
-            if not array.dtype.hasobject:
-                digest.update(array.tobytes())
+        for batch in [self.gather(rows)] if self.aside is None else self._gather_each(rows):
+            for leaf in leaves(batch):
+                array = np.asarray(leaf)
+                if not array.dtype.hasobject:
+                    digest.update(array.tobytes())
         return {"data": digest.hexdigest()}
+
+    def _gather_each(self, rows: Rows) -> Iterator[Tree]:
+        """Each row alone, without those that can't be read."""
+        for place in range(len(rows)):
+            with contextlib.suppress(Exception):  # whatever the data raise
+                yield self.gather(rows[place : place + 1])
+
+    def told_of_data(self, name: str) -> dict[str, Any]:
+        """What tells the data from others: also the shape, dtype and stamp of each source."""
+        return super().told_of_data(name) | {
+            path: [list(source.shape), str(source.dtype), *_identity(source), stamp_of(source)]
+            for path, source in self.data.items()
+        }
 
     @property
     def _parts_of_data(self) -> Parts:

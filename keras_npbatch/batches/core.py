@@ -25,14 +25,15 @@ from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
 import numpy as np
 
 from keras_npbatch import rng
+from keras_npbatch.batches.cache_setting import Cache, new_cache
 from keras_npbatch.batches.chain import Change, Functions, change_of
 from keras_npbatch.batches.class_weight import ClassWeight
+from keras_npbatch.batches.folder_cache import FolderCache
 from keras_npbatch.batches.making import Making, making, now_making
-from keras_npbatch.batches.memory_size import in_bytes
 from keras_npbatch.batches.pad import Collate, Collation, collation_of
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
-from keras_npbatch.batches.set_aside import Lacking, SetAside, share_set_aside
+from keras_npbatch.batches.set_aside import Failure, Lacking, SetAside, share_set_aside
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
 from keras_npbatch.batches.transforms import wants_rng
@@ -132,7 +133,7 @@ class Core:
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
-        cache: str | float | None = None,
+        cache: Cache | None = None,
         on_error: Any = "raise",
         max_set_aside: Any = None,
         chunk_rows: int | None = None,
@@ -183,15 +184,16 @@ class Core:
         self.cache: RowCache | None = None
         """What `load` returned, by row."""
         if cache is not None:
-            self._refuse_cache(type(owner).__name__)
-            self.cache = RowCache(plan.num_rows, in_bytes(cache, "cache"))
+            name = type(owner).__name__
+            self._refuse_cache(name)
+            self.cache = new_cache(cache, plan.num_rows, partial(self.told_of_data, name))
+            self._refuse_cache_of_one_process()
         self.aside: SetAside | None = None
         """The rows that could not be read, if batches are to do without them."""
         share = share_set_aside(on_error, max_set_aside)
         if share is not None:
             self._refuse_setting_aside(type(owner).__name__)
-            _refuse_shards(self.plan.shard)
-            self.aside = SetAside(plan.num_samples, share)
+            self.aside = SetAside(plan.num_samples, share, self.plan.shard.count > 1)
         self.endless = False
         """Whether epochs follow one another without end."""
         self.asked_for_rows = False
@@ -270,18 +272,32 @@ class Core:
         """Whether reading a batch takes knowing which one it is."""
         return False
 
-    def taken(self, made: Tree) -> tuple[Tree, Rows]:
+    def taken(
+        self,
+        made: Tree,
+        of_all: Callable[[Sequence[Failure]], Sequence[Failure]] | None = None,
+    ) -> tuple[Tree, Rows, int]:
         """The batch that a maker or a stream has given, and the rows that it lacks.
 
         Warns of the first row that could not be read.
 
+        Args:
+            made: a batch, or a `Lacking`.
+            of_all: if other processes take their parts of the batch: tells the rows that any of
+                them lacks, from those of this one.
+
+        Returns:
+            The batch, the rows that it lacks, and how many those of all processes lack together.
+
         Raises:
             SetAsideError: if there are too many of them.
         """
-        if not isinstance(made, Lacking):
-            return made, _NO_ROWS
+        batch, failures = made if isinstance(made, Lacking) else (made, ())
+        told = failures if of_all is None else of_all(failures)
+        if not told:
+            return batch, _NO_ROWS, 0
         assert self.aside is not None
-        first = self.aside.note(made.failures)
+        first = self.aside.note(told)
         if first is not None:
             warnings.warn(
                 f"row {first.row} of the {self.name} could not be read ({first.reason}) and is set "
@@ -289,7 +305,7 @@ class Core:
                 "follows; dataset.set_aside names all such rows.",
                 stacklevel=3,
             )
-        return made.batch, np.array([failure.row for failure in made.failures], np.int64)
+        return batch, np.array([failure.row for failure in failures], np.int64), len(told)
 
     def calls_user_code(self, work: Work) -> bool:
         """Whether making a batch calls anything but this library."""
@@ -458,6 +474,15 @@ class Core:
         """Figures that differ if another process reads other data, as far as that can be seen."""
         return {}
 
+    def told_of_data(self, name: str) -> dict[str, Any]:
+        """What tells the data from others whose rows a cache may have, without reading any.
+
+        Args:
+            name: of the dataset's class.
+        """
+        collate = None if self.collate is None else self.collate.name
+        return {"dataset": name, "rows": self.plan.num_rows, "collate": collate}
+
     @property
     def draws(self) -> bool:
         """Whether anything depends on the seed."""
@@ -525,7 +550,7 @@ class Core:
     def be_shard(self, shard: Shard, seed: int) -> None:
         """Become one of several shards, as if made with this shard and seed."""
         if self.aside is not None:
-            _refuse_shards(shard)
+            self.aside = self.aside.of_shard(shard)
         if self.collate is not None:
             self.collate.refuse_shard(shard)
         plan = replace(self.plan, shard=shard, seed=seed)
@@ -559,10 +584,14 @@ class Core:
                 f"cache was given to {owner} with collate={self.collate.name}; expected samples of "
                 "one width, which the cache keeps. Give pad_to a number: pad(pad_to=256)."
             )
-        if self.settings is not None and self.settings.use_multiprocessing and not IS_SHARED:
+
+    def _refuse_cache_of_one_process(self) -> None:
+        in_processes = self.settings is not None and self.settings.use_multiprocessing
+        if in_processes and not IS_SHARED and not isinstance(self.cache, FolderCache):
             raise InvalidArgumentError(
                 "cache was given with use_multiprocessing=True, and on this system each process "
-                "would have one of its own; expected threads. Say use_multiprocessing=False."
+                "would have one of its own; expected threads, or a folder. Say "
+                "use_multiprocessing=False, or cache=pathlib.Path('decoded')."
             )
 
     def _refuse_setting_aside(self, owner: str) -> None:
@@ -587,16 +616,6 @@ class Core:
                     "so returns finished batches; expected neither transform, augment, "
                     "class_weight nor remainder='pad'. Override load(rows) instead."
                 )
-
-
-def _refuse_shards(shard: Shard) -> None:
-    if shard.count > 1:
-        raise InvalidArgumentError(
-            f"on_error='set_aside' was given with {shard}; expected one process. Several train on "
-            "the mean over all rows that they read together, and none knows how many the others "
-            "could not read. Find these rows before (train in one process, and read "
-            "dataset.set_aside), and leave them out: dataset.subset(rows)."
-        )
 
 
 def core_of(dataset: Any) -> Core:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from keras_npbatch.arguments import is_called, whole_number
+from keras_npbatch.batches.cache_setting import Cache
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import ATTRIBUTE, Core, core_of, refuse_empty_batches
 from keras_npbatch.batches.making import Making, making
@@ -54,7 +55,7 @@ class Batches:
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | None = None,
-        cache: str | float | None = None,
+        cache: Cache | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         max_set_aside: float | None = None,
     ) -> None:
@@ -146,7 +147,7 @@ class Batches:
         core.asked_for_rows = True
         plan = core.plan_of(epoch)
         with making(Making(core, plan, epoch, step)):
-            batch, _ = core.taken(core.loading(plan)(epoch, step))
+            batch, *_ = core.taken(core.loading(plan)(epoch, step))
         return batch
 
     def rows(self, step: int, epoch: int | None = None, shard: int | Shard | None = None) -> Rows:

@@ -1,7 +1,8 @@
 """Sizes of memory as users write them.
 
-in_bytes("8 GB")      # 8_000_000_000
-in_bytes(0.5)         # half of the memory that this process may use
+in_bytes("8 GB", "cache")     # 8_000_000_000
+in_bytes(0.5, "cache")        # half of the memory that this process may use
+size_of("8 GB")               # 8_000_000_000; None for what is no such size
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from keras_npbatch.errors import InvalidArgumentError, describe
 
-__all__ = ["in_bytes", "in_words", "memory_bytes"]
+__all__ = ["in_bytes", "in_words", "memory_bytes", "size_of"]
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "KIB": 2**10,
@@ -35,15 +36,9 @@ def in_bytes(size: Any, name: str) -> int:
     Raises:
         InvalidArgumentError: for anything else, or for more than there is.
     """
-    number: float | None = None
-    if isinstance(size, str):
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", size)
-        if found and found[2].upper() in _UNITS:
-            number = float(found[1]) * _UNITS[found[2].upper()]
-    elif isinstance(size, float | np.floating):
-        number = memory_bytes() * float(size) if 0 < size <= 1 else None
-    elif isinstance(size, int | np.integer) and not isinstance(size, bool):
-        number = int(size)
+    number = size_of(size)
+    if isinstance(size, float | np.floating) and 0 < size <= 1:
+        number = int(memory_bytes() * float(size))
     if number is None or number < 1:
         raise InvalidArgumentError(
             f"{name} is {describe(size)}; expected a size such as '8 GB', a number of bytes, or a "
@@ -54,7 +49,18 @@ def in_bytes(size: Any, name: str) -> int:
             f"{name} is {describe(size)}, and there are {in_words(memory_bytes())} of memory; "
             "expected less. A share such as 0.5 fits any machine."
         )
-    return int(number)
+    return number
+
+
+def size_of(size: Any) -> int | None:
+    """The bytes of a number of them, or of a text such as `"512 MiB"`; None for anything else."""
+    if isinstance(size, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", size)
+        if found and found[2].upper() in _UNITS:
+            return int(float(found[1]) * _UNITS[found[2].upper()])
+    elif isinstance(size, int | np.integer) and not isinstance(size, bool):
+        return int(size)
+    return None
 
 
 def memory_bytes() -> int:

@@ -103,6 +103,8 @@ class Recipe:
                 held = [self.read(numbers)]
             else:
                 held, numbers, failures = self.aside.read(self.read, numbers)
+                if num_real == 0:  # the row stands in for others, and is another shard's
+                    failures = ()
                 if failures:
                     self._refuse_lacking(rows, failures)
             num_there = len(numbers.rows)
@@ -138,10 +140,11 @@ class Recipe:
         Raises:
             SetAsideError: naming the rows.
         """
-        if self.fills_up or (len(failures) < len(rows) and self.plan.remainder != "pad"):
+        needs_size = self.plan.remainder == "pad" or self.plan.shard.count > 1
+        if self.fills_up or (len(failures) < len(rows) and not needs_size):
             return
         lacking = describe_rows(failure.row for failure in failures)
-        if self.plan.remainder == "pad":
+        if needs_size:
             why, remedy = "other devices need batches of one size", "evaluate on one device"
         else:
             why, remedy = "that is its whole batch", "take a larger batch_size"

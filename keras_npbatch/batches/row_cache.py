@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import mmap
 import os
 import pickle
@@ -24,39 +23,35 @@ import secrets
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import optree
 
-from keras_npbatch.batches.slots import ALIGNMENT_BYTES
+from keras_npbatch.batches.memory_size import in_words
+from keras_npbatch.batches.row_layout import ALIKE, Layout, Leaf, room_for, sample_of
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, describe
 from keras_npbatch.samplers.order import Rows
-from keras_npbatch.sources.source import Empty, is_raw
-from keras_npbatch.tree import Tree, flatten, leaves_with_paths
+from keras_npbatch.sources.source import Empty
+from keras_npbatch.tree import Tree, flatten
 
-__all__ = ["IS_SHARED", "CacheInfo", "RowCache"]
+__all__ = ["HEAD_BYTES", "IS_SHARED", "CacheInfo", "RowCache", "no_room"]
 
 IS_SHARED = hasattr(os, "memfd_create")
-"""Whether processes can share a cache here: on Linux."""
+"""Whether processes can share memory here: on Linux."""
 if IS_SHARED:
     from keras_npbatch.batches import linux
 
-_HEAD_BYTES = 16 * 1024
+HEAD_BYTES = 16 * 1024
+"""Of the memory that processes share, before any row."""
 _TOKEN_BYTES = 16
 _HITS, _MISSES, _LENGTH = 2, 3, 4
 """Numbers in the head, by their place: 8 bytes each, after the token."""
-_MOST = np.iinfo(np.int64).max
 _DIGEST = slice(40, 56)
 """Where the head has a digest of what a sample is."""
 _SAMPLE_AT = 64
 """Where the head says what a sample is, for processes that have not read one."""
-_ALIKE = (
-    "expected samples that are alike, since cache= keeps them one by one. A sample must not depend "
-    "on which others are in its batch: pad to one length, or leave cache out."
-)
 
 
 class CacheInfo(NamedTuple):
@@ -72,42 +67,8 @@ class CacheInfo(NamedTuple):
     """Rows that it has room for; None before the first batch."""
     num_bytes: int
     """Bytes that they take."""
-    most_bytes: int
-    """Bytes that it may take."""
-
-
-class _Leaf(NamedTuple):
-    """One array of a sample."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def num_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """Where the rows lie."""
-
-    structure: optree.PyTreeSpec
-    leaves: tuple[_Leaf, ...]
-    num_rows: int
-    """Of the data."""
-    most_rows: int
-    """Rows that there is room for."""
-    marks: npt.NDArray[np.uint8]
-    """1 for each row that is kept."""
-    arrays: tuple[npt.NDArray[Any], ...]
-    """Of each leaf, of shape `(most_rows, *shape)`."""
-
-    def places(self, rows: Rows) -> Rows:
-        """Where each row is kept; -1 for those that never are."""
-        if self.most_rows == self.num_rows:
-            return rows
-        first, after = rows * self.most_rows // self.num_rows, (rows + 1) * self.most_rows
-        return np.where(after // self.num_rows > first, first, -1)
+    most_bytes: int | None
+    """Bytes that it may take; None if the disk alone is the bound."""
 
 
 class RowCache:
@@ -118,8 +79,14 @@ class RowCache:
         most_bytes: how much memory it takes at most.
     """
 
+    most_bytes: int | None
+
     def __init__(self, num_rows: int, most_bytes: int) -> None:
         self.num_rows, self.most_bytes = num_rows, most_bytes
+        self._begin()
+
+    def _begin(self) -> None:
+        """With memory of its own."""
         self._token = secrets.token_bytes(_TOKEN_BYTES)
         descriptor = None
         if IS_SHARED:
@@ -129,18 +96,26 @@ class RowCache:
 
     @property
     def _total_bytes(self) -> int:
-        return _HEAD_BYTES + self.most_bytes
+        """Of the memory that processes share."""
+        assert self.most_bytes is not None
+        return HEAD_BYTES + self.most_bytes
 
     def _use(self, descriptor: int | None) -> None:
         """Map the memory; pages that are never written take none."""
         self._lock = threading.Lock()
-        self._layout: _Layout | None = None
+        self._layout: Layout | None = None
         self._descriptor, self._owner = descriptor, os.getpid()
         number = -1 if descriptor is None else descriptor
         self._memory = np.frombuffer(mmap.mmap(number, self._total_bytes), np.uint8)
         self._numbers = self._memory[:_SAMPLE_AT].view(np.int64)
         if descriptor is not None:
             weakref.finalize(self, os.close, descriptor)
+
+    @property
+    def setting(self) -> Any:
+        """What a user writes to have it."""
+        assert self.most_bytes is not None
+        return in_words(self.most_bytes)
 
     # ---------------------------------------------------------------- in other processes
 
@@ -166,7 +141,7 @@ class RowCache:
                     return
             else:
                 os.close(descriptor)
-        self.__init__(self.num_rows, self.most_bytes)  # type: ignore[misc]  # with memory of its own
+        self._begin()
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -187,21 +162,19 @@ class RowCache:
             InvalidBatchError: if samples are not arrays of one shape and dtype.
             InvalidArgumentError: if there is no room for a single one.
         """
-        layout = self._layout or self._told()
+        layout = self._layout or self._told() or self._found_again(load)
         if layout is None:
             found = load(rows)
             if not len(rows):
                 return found
-            layout = self._learn(found, len(rows))
-            self._keep(layout, layout.places(rows), found)
+            layout = self._learn(found, rows)
+            self._keep(layout, layout.places(rows), flatten(found)[0])
             self._count(0, len(rows))
             return found
         places = layout.places(rows)
-        with self._alone():
-            is_kept = (places >= 0) & (layout.marks[places] == 1)
-            num_kept = int(np.count_nonzero(is_kept))
-            self._numbers[_HITS] += num_kept
-            self._numbers[_MISSES] += len(rows) - num_kept
+        is_kept = self._are_kept(layout, places)
+        num_kept = int(np.count_nonzero(is_kept))
+        self._count(num_kept, len(rows) - num_kept)
         if num_kept == len(rows):
             return layout.structure.unflatten(
                 [
@@ -211,8 +184,8 @@ class RowCache:
             )
         missing = ~is_kept
         found = load(rows[missing])
-        arrays = self._checked(layout, found, len(rows) - num_kept)
-        self._keep(layout, places[missing], found)
+        arrays = layout.checked(found, len(rows) - num_kept)
+        self._keep(layout, places[missing], arrays)
         if not num_kept:
             return found
         batch = []
@@ -229,47 +202,52 @@ class RowCache:
         if layout is None:
             return CacheInfo(hits, misses, 0, None, 0, self.most_bytes)
         kept = int(np.count_nonzero(layout.marks))
-        of_row = sum(leaf.num_bytes for leaf in layout.leaves)
-        return CacheInfo(hits, misses, kept, layout.most_rows, kept * of_row, self.most_bytes)
+        return CacheInfo(
+            hits, misses, kept, layout.most_rows, kept * layout.row_bytes, self.most_bytes
+        )
 
     def _count(self, hits: int, misses: int) -> None:
         with self._alone():
             self._numbers[_HITS] += hits
             self._numbers[_MISSES] += misses
 
-    def _keep(self, layout: _Layout, places: Rows, found: Tree) -> None:
+    def _are_kept(self, layout: Layout, places: Rows) -> npt.NDArray[np.bool_]:
+        with self._alone():
+            is_marked: npt.NDArray[np.bool_] = layout.marks[places] != 0
+        return is_marked & (places >= 0)
+
+    def _keep(self, layout: Layout, places: Rows, arrays: list[npt.NDArray[Any]]) -> None:
         """Write rows, and then mark them."""
         has_place = places >= 0
         places = places[has_place]
-        for array, new in zip(layout.arrays, flatten(found)[0], strict=True):
+        for array, new in zip(layout.arrays, arrays, strict=True):
             array[places] = new[has_place]
         with self._alone():  # it also makes other processors see the rows before the marks
             layout.marks[places] = 1
 
     # ---------------------------------------------------------------- what a sample is
 
-    def _learn(self, found: Tree, num_rows: int) -> _Layout:
+    def _found_again(self, load: Callable[[Rows], Tree]) -> Layout | None:
+        """Where the rows of an earlier run lie, if it left any."""
+        return None
+
+    def _compare(self, layout: Layout, rows: Rows, arrays: list[npt.NDArray[Any]]) -> None:
+        """Refuse to go on with the rows of an earlier run if they are not what is read now."""
+
+    def _learn(self, found: Tree, rows: Rows) -> Layout:
         """What a sample is, from the first batch; and tell other processes."""
-        leaves, structure = flatten(found)
-        for (path, leaf), _ in zip(leaves_with_paths(found, "load(rows)"), leaves, strict=True):
-            is_array = type(leaf) is np.ndarray and leaf.ndim and is_raw(leaf.dtype)
-            if not is_array or len(leaf) != num_rows:
-                raise InvalidBatchError(
-                    f"{path} is {describe(leaf)}; expected a NumPy array of numbers or text with "
-                    f"{num_rows} rows, since cache= keeps it row by row. Convert it "
-                    "(`np.asarray`), or leave cache out."
-                )
-        kinds = tuple(_Leaf(leaf.shape[1:], leaf.dtype) for leaf in leaves)
-        layout = self._laid_out(structure, kinds)
-        digest = hashlib.blake2b(f"{structure} {kinds}".encode(), digest_size=16).digest()
+        structure, leaves = sample_of(found, len(rows))
+        layout = self._laid_out(structure, leaves)
+        self._compare(layout, rows, flatten(found)[0])
+        digest = hashlib.blake2b(f"{structure} {leaves}".encode(), digest_size=16).digest()
         text = b""
         with contextlib.suppress(Exception):  # a class of the user's that has no name elsewhere
-            text = pickle.dumps((structure.unflatten(range(len(kinds))), kinds), protocol=5)
+            text = pickle.dumps((structure.unflatten(range(len(leaves))), leaves), protocol=5)
         with self._alone():
             of_first = self._memory[_DIGEST]
             if not of_first.any():
                 of_first[:] = np.frombuffer(digest, np.uint8)
-                if len(text) <= _HEAD_BYTES - _SAMPLE_AT:
+                if len(text) <= HEAD_BYTES - _SAMPLE_AT:
                     self._memory[_SAMPLE_AT : _SAMPLE_AT + len(text)] = np.frombuffer(
                         text, np.uint8
                     )
@@ -278,57 +256,34 @@ class RowCache:
         if not is_same:  # of another process, which was first
             raise InvalidBatchError(
                 f"load(rows) returned {describe(found)}, with samples of other shapes or dtypes "
-                f"than in another worker process; {_ALIKE}"
+                f"than in another worker process; {ALIKE}"
             )
         self._layout = layout
         return layout
 
-    def _told(self) -> _Layout | None:
+    def _told(self) -> Layout | None:
         """What a sample is, if another process knows it."""
         with self._alone():
             length = int(self._numbers[_LENGTH])
             text = self._memory[_SAMPLE_AT : _SAMPLE_AT + length].tobytes()
         if not length:
             return None
-        numbers, kinds = pickle.loads(text)
-        self._layout = self._laid_out(flatten(numbers)[1], kinds)
+        numbers, leaves = pickle.loads(text)
+        self._layout = self._laid_out(flatten(numbers)[1], leaves)
         return self._layout
 
-    def _laid_out(self, structure: optree.PyTreeSpec, kinds: tuple[_Leaf, ...]) -> _Layout:
-        of_row = 1 + sum(leaf.num_bytes for leaf in kinds)
-        room = self.most_bytes - ALIGNMENT_BYTES * (1 + len(kinds))
-        # Of extremely many rows fewer are kept, so that `places` stays within 64 bits.
-        most_rows = min(self.num_rows, max(0, room) // of_row, _MOST // self.num_rows)
+    def _laid_out(self, structure: optree.PyTreeSpec, leaves: tuple[Leaf, ...]) -> Layout:
+        assert self.most_bytes is not None
+        most_rows = room_for(leaves, 1, self.num_rows, self.most_bytes)
         if not most_rows:
-            raise InvalidArgumentError(
-                f"cache has {self.most_bytes} bytes, and a sample takes {of_row}; expected room "
-                "for many. Say cache='8 GB', or leave it out."
-            )
-        marks = self._memory[_HEAD_BYTES : _HEAD_BYTES + most_rows]
-        end, arrays = _HEAD_BYTES + most_rows, []
-        for leaf in kinds:
-            start = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-            end = start + most_rows * leaf.num_bytes
-            memory = self._memory[start:end]
-            arrays.append(np.ndarray((most_rows, *leaf.shape), leaf.dtype, memory))
-        return _Layout(structure, kinds, self.num_rows, most_rows, marks, tuple(arrays))
+            of_row = 1 + sum(leaf.num_bytes for leaf in leaves)
+            raise no_room(self.most_bytes, of_row)
+        return Layout.of(structure, leaves, self._memory, HEAD_BYTES, self.num_rows, most_rows)
 
-    def _checked(self, layout: _Layout, found: Tree, num_rows: int) -> list[npt.NDArray[Any]]:
-        """The arrays of a batch, which must be like those of the first."""
-        arrays, structure = flatten(found)
-        if structure != layout.structure:
-            raise InvalidBatchError(
-                f"load(rows) returned {describe(found)}, nested in another way than before; "
-                f"{_ALIKE}"
-            )
-        for (path, leaf), kind in zip(
-            leaves_with_paths(found, "load(rows)"), layout.leaves, strict=True
-        ):
-            expected = (num_rows, *kind.shape)
-            is_alike = type(leaf) is np.ndarray and leaf.dtype == kind.dtype
-            if not is_alike or leaf.shape != expected:
-                raise InvalidBatchError(
-                    f"{path} is {describe(leaf)}, and those before had shape {expected} and dtype "
-                    f"{kind.dtype}; {_ALIKE}"
-                )
-        return arrays
+
+def no_room(most_bytes: int, of_row: int) -> InvalidArgumentError:
+    """The error of a cache without room for a single sample."""
+    return InvalidArgumentError(
+        f"cache has {most_bytes} bytes, and a sample takes {of_row}; expected room "
+        "for many. Say cache='8 GB', or leave it out."
+    )

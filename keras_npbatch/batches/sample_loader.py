@@ -56,9 +56,9 @@ class SampleCore(Core):
         name, has_own = type(owner).__name__, "load_sample" in overridden
         _refuse_overrides(name, overridden)
         _refuse_arguments(name, load_sample, num_samples, has_own)
-        super().__init__(owner, num_samples, **settings)
         self.load_sample = load_sample
         """The user's function; None if the dataset has a method of its own."""
+        super().__init__(owner, num_samples, **settings)
         told = f"{name}.load_sample" if has_own else "load_sample"
         self.load_draws = wants_rng(self._function, told, "row")
         if self.cache is not None and self.load_draws:
@@ -138,8 +138,15 @@ class SampleCore(Core):
 
     def fingerprint(self) -> Fingerprint:
         """What decides which batches there are; see `position.Fingerprint`."""
-        given = {} if self.load_sample is None else {"load_sample": name_of(self.load_sample)}
-        return super().fingerprint() | given
+        return super().fingerprint() | self._function_told
+
+    def told_of_data(self, name: str) -> dict[str, Any]:
+        """What tells the data from others: also the name of the user's function."""
+        return super().told_of_data(name) | self._function_told
+
+    @property
+    def _function_told(self) -> dict[str, Any]:
+        return {} if self.load_sample is None else {"load_sample": name_of(self.load_sample)}
 
 
 class SampleBatches(Batches):

@@ -30,13 +30,16 @@ from keras_npbatch.errors import (
     describe_rows,
 )
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.plan.shard import Shard
 from keras_npbatch.tree import Tree
 
-__all__ = ["DEFAULT_SHARE", "Failure", "Lacking", "SetAside", "share_set_aside"]
+__all__ = ["DEFAULT_SHARE", "LONGEST_REASON", "Failure", "Lacking", "SetAside", "share_set_aside"]
 
 DEFAULT_SHARE = 0.01
 """The share of the rows that may be set aside, if the user names none."""
-_LONGEST_REASON = 200
+LONGEST_REASON = 200
+_NO_FAULT_OF_A_ROW = (MemoryError, InvalidArgumentError)
+"""A setting is wrong, such as a cache in a folder of other data."""
 
 
 class Failure(NamedTuple):
@@ -61,17 +64,21 @@ class SetAside:
     Args:
         num_samples: samples of the dataset.
         most_share: the largest share of them that may be set aside.
+        has_others: whether it is that of one of several processes. They must end a run at the same
+            step, so only rows that `note` was told of count, and not what is read ahead.
     """
 
-    def __init__(self, num_samples: int, most_share: float) -> None:
-        self.num_samples, self.most_share = num_samples, most_share
+    def __init__(self, num_samples: int, most_share: float, has_others: bool = False) -> None:
+        self.num_samples, self.most_share, self.has_others = num_samples, most_share, has_others
         self._reasons: dict[int, str] = {}
+        self._noted: dict[int, str] = {}
         self._lock = threading.Lock()
         self._has_warned = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"} | {
-            "_reasons": self._reasons.copy()
+            "_reasons": self._reasons.copy(),
+            "_noted": self._noted.copy(),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -86,17 +93,30 @@ class SetAside:
 
     def of_part(self, plan: Plan) -> SetAside:
         """That of a part of the data, which knows those of the rows that are in the part."""
-        part = SetAside(plan.num_samples, self.most_share)
+        part = SetAside(plan.num_samples, self.most_share, self.has_others)
         rows = np.array([*self._reasons], np.int64)
         for row in rows[plan.numbers(rows) >= 0].tolist():
             part._reasons[row] = self._reasons[row]
+            if row in self._noted:
+                part._noted[row] = self._noted[row]
+        return part
+
+    def of_shard(self, shard: Shard) -> SetAside:
+        """That of a shard, which knows the same rows."""
+        part = self.copy()
+        part.has_others = shard.count > 1
+        part._noted = dict(self._counted)
         return part
 
     @property
     def told(self) -> dict[int, str]:
         """Why each row was set aside, by row, in the order of the data."""
         with self._lock:
-            return dict(sorted(self._reasons.items()))
+            return dict(sorted(self._counted.items()))
+
+    @property
+    def _counted(self) -> dict[int, str]:
+        return self._noted if self.has_others else self._reasons
 
     # ---------------------------------------------------------------- where batches are made
 
@@ -121,7 +141,7 @@ class SetAside:
         if len(good.rows):
             try:
                 return [load(good)], good, self._failures(numbers)
-            except MemoryError:
+            except _NO_FAULT_OF_A_ROW:
                 raise
             except Exception:
                 if not self._try_each(load, good):
@@ -163,10 +183,10 @@ class SetAside:
     def _try(self, load: Callable[[Generators], Tree], one: Generators) -> bool:
         try:
             load(one)
-        except MemoryError:
+        except _NO_FAULT_OF_A_ROW:
             raise
         except Exception as error:  # noqa: BLE001  # whatever the user's code raises
-            self._add(int(one.rows[0]), describe_error(error, _LONGEST_REASON), error)
+            self._add(int(one.rows[0]), describe_error(error, LONGEST_REASON), error)
             return False
         return True
 
@@ -199,6 +219,7 @@ class SetAside:
             SetAsideError: if they are too many.
         """
         for failure in failures:
+            self._noted.setdefault(*failure)
             self._add(*failure)
         if self._has_warned or not failures:
             return None
@@ -223,12 +244,13 @@ class SetAside:
                 "reason why it was set aside."
             )
         for row, reason in pairs:
+            self._noted.setdefault(row, reason)
             self._add(row, reason)
 
     def _add(self, row: int, reason: str, error: Exception | None = None) -> None:
         with self._lock:
             self._reasons.setdefault(row, reason)
-            count = len(self._reasons)
+            count = len(self._counted)
         if count / self.num_samples > self.most_share:
             share = f"{count / self.num_samples:.2%}"
             raise SetAsideError(

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from keras_npbatch.batches.array_loader import ArrayCore, array_core_of
+from keras_npbatch.batches.cache_setting import Cache
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.pad import Collate
 from keras_npbatch.dataset.batch_dataset import BatchDataset
@@ -83,7 +84,7 @@ class ArrayDataset(BatchDataset):
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
-        cache: str | float | None = None,
+        cache: Cache | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         max_set_aside: float | None = None,
         workers: int = 1,

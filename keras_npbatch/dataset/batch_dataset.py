@@ -23,6 +23,7 @@ import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_npbatch.arguments import refuses_unknown_arguments
+from keras_npbatch.batches.cache_setting import Cache
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches
@@ -122,7 +123,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             given `paths[rank::count]`, each process would read a part of its part.
         cache: memory for what `load` returns, by row and before any transform, so that later epochs
             read nothing: a size such as `"8 GB"` or a number of bytes, or a share of the memory
-            such as 0.5. It changes no batch. All workers share it, and all parts of a `split`.
+            such as 0.5. Or a folder, which later runs use too: a `pathlib.Path`, or
+            `("decoded", "50 GB")` with a bound. It changes no batch. All workers share it, and all
+            parts of a `split`.
             If there is not room for all rows, those that are kept are spread evenly over the data.
             Samples must have one shape and dtype, and depend on their row alone. See
             `cache_info()`.
@@ -130,9 +133,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             `"set_aside"`: the rows of the batch are tried one by one, and those that can't be read
             are replaced by copies of others that weigh nothing, so that batches and steps stay as
             they are. The loss is that of the other rows. `evaluate` leaves such rows out, `predict`
-            refuses them, and so does training in several processes. The first is a warning, all of
-            them are in `dataset.set_aside`. Training batches then have a `sample_weight`, as with
-            `remainder="pad"`.
+            refuses them. The first is a warning, all of them (of several processes that train
+            together, those of all) are in `dataset.set_aside`. Training batches then have a
+            `sample_weight`, as with `remainder="pad"`.
         max_set_aside: share of the rows that may be set aside; with more, a `SetAsideError` ends
             the run. None: 0.01.
         workers: threads that make batches. 0: none; the caller makes each batch when it needs
@@ -168,7 +171,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
-        cache: str | float | None = None,
+        cache: Cache | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         max_set_aside: float | None = None,
         workers: int = 1,
@@ -225,7 +228,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             stream = executor.stream(work, epoch, first=first)
             with contextlib.closing(walk(stream, first, last_step)) as steps:
                 for step, made in steps:
-                    batch, _ = core.taken(made)
+                    batch, *_ = core.taken(made)
                     del made
                     if step == last_step:
                         clock.deliver(epoch, times_set)

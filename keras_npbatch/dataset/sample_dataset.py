@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
+from keras_npbatch.batches.cache_setting import Cache
 from keras_npbatch.batches.chain import Functions
 from keras_npbatch.batches.map_style import MapStyle
 from keras_npbatch.batches.pad import Collate
@@ -104,7 +105,7 @@ class SampleDataset(BatchDataset):
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
-        cache: str | float | None = None,
+        cache: Cache | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         max_set_aside: float | None = None,
         workers: int = 1,

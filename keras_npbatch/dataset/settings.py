@@ -12,7 +12,6 @@ from typing import Any
 
 from keras_npbatch.batches.core import Core, WorkerSettings, core_of
 from keras_npbatch.batches.loader import Batches, begin
-from keras_npbatch.batches.memory_size import in_words
 from keras_npbatch.distributed.agreement import agreed_seed
 from keras_npbatch.distributed.rank import find_shard, has_others
 from keras_npbatch.plan.shard import Shard
@@ -85,7 +84,7 @@ def described(core: Core) -> str:
     if core.collate is not None:
         changes = f", collate={core.collate.name}{changes}"
     if core.cache is not None:
-        changes += f", cache={in_words(core.cache.most_bytes)!r}"
+        changes += f", cache={core.cache.setting!r}"
     if core.aside is not None:
         changes += f", on_error='set_aside', max_set_aside={core.aside.most_share}"
     order = f"shuffle={plan.shuffle}" if is_plain(plan.sampler) else f"sampler={plan.sampler}"
@@ -117,7 +116,7 @@ def settings_told(core: Core) -> dict[str, str]:
         found[setting] = None if function is None else function.name
     weights = core.class_weight
     found["class_weight"] = None if weights is None else weights.pairs
-    found["cache"] = None if core.cache is None else in_words(core.cache.most_bytes)
+    found["cache"] = None if core.cache is None else core.cache.setting
     found["shard"] = plan.shard if core.is_part else None
     kind = "processes" if workers.use_multiprocessing else "threads"
     found["workers"] = f"{workers.workers} {kind}" if workers.workers else "none"

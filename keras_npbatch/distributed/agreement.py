@@ -25,6 +25,7 @@ __all__ = [
     "agree",
     "agreed_seed",
     "compare",
+    "contents",
     "refuse_differences",
     "refuse_different_backups",
     "report",
@@ -57,7 +58,7 @@ def agreed_seed(seed: int, shard: Shard) -> int:
             "Give it: seed=0. Or start jax.distributed or torch.distributed before the dataset "
             "is made, or make it in the scope of a strategy of TensorFlow: then they agree on one."
         )
-    return int(_contents(said)[0])
+    return int(contents(said)[0])
 
 
 def refuse_differences(shard: Shard, description: Mapping[str, Any]) -> None:
@@ -104,7 +105,7 @@ def refuse_different_backups(shard: Shard, folder: Any, found: str) -> None:
     said = say_to_all(json.dumps(["a backup", found]), shard.count)
     if said is None:
         return
-    each = _contents(said)
+    each = contents(said)
     if len(set(each)) > 1:
         told_each = "; ".join(f"{text} on {number}" for number, text in enumerate(each))
         raise RanksDisagreeError(
@@ -132,7 +133,7 @@ def compare(said: Sequence[str], shards_expected: int | None = None) -> None:
     Raises:
         RanksDisagreeError: if they don't; it says what differs, and where.
     """
-    reports = _contents(said)
+    reports = contents(said)
     shards = [(index, count) for index, count, _, _ in reports]
     # Processes that hold parts of one replica of the model must read the same shard.
     readers = [reader for _, _, reader, _ in reports if reader is not None]
@@ -179,7 +180,7 @@ def tell_failure(shard: Shard, error: Exception) -> None:
         say(json.dumps(["a failure", describe_error(error)]))
 
 
-def _contents(said: Sequence[str]) -> list[Any]:
+def contents(said: Sequence[str]) -> list[Any]:
     """The content of each message; all must be about one topic."""
     told_of = [json.loads(text) for text in said]
     topics = [topic for topic, _ in told_of]
@@ -209,10 +210,15 @@ def _text(description: dict[str, Any], name: str) -> str:
     return json.dumps(description[name]) if name in description else "not there"
 
 
-def say_to_all(message: str, count: int) -> list[str] | None:
+def say_to_all(message: str, count: int, *, steadily: bool = False) -> list[str] | None:
     """Exchange messages with the processes that read `count` shards.
 
     All must call it, equally often.
+
+    Args:
+        message: of this process.
+        count: how many shards there are.
+        steadily: whether many messages follow, so that a way to send them is kept.
 
     Returns:
         The message of each process, in process order; None if they can't communicate.
@@ -225,7 +231,7 @@ def say_to_all(message: str, count: int) -> list[str] | None:
     if torch_distributed is not None and torch_distributed.get_world_size() > 1:
         from keras_npbatch.tensors.torch import gather as say_by_torch
 
-        return say_by_torch(message, OTHERS_COME_WITHIN_S)
+        return say_by_torch(message, OTHERS_COME_WITHIN_S, kept=steadily)
     strategy = ranks.entered_strategy()
     if strategy is not None:
         from keras_npbatch.distributed.tensorflow import process_of

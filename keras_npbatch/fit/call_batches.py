@@ -83,7 +83,7 @@ class CallBatches:
         return step
 
     def _weighed(self, made: Tree) -> Tree:
-        batch, lacking = core_of(self._dataset).taken(made)
+        batch, lacking, _ = core_of(self._dataset).taken(made)
         if self._call == "predict":
             refuse_lacking(core_of(self._dataset), lacking)
         return weighed_for_evaluate(self._plan, batch, len(self))

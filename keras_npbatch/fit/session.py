@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -27,10 +27,12 @@ import keras
 from keras_npbatch.batches.class_weight import Training
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.set_aside import Failure
 from keras_npbatch.batches.work import Work
 from keras_npbatch.distributed.agreement import refuse_differences, tell_failure
 from keras_npbatch.distributed.checks import check_engine, check_rest, join_strategy, rewire
 from keras_npbatch.distributed.rank import has_others, mesh_place
+from keras_npbatch.distributed.together import Together
 from keras_npbatch.errors import InvalidStateError, UnsupportedArgumentError, describe_rows
 from keras_npbatch.fit.call import Call, find_call, is_build, show_steps
 from keras_npbatch.fit.deliveries import Delivery, Watch
@@ -49,7 +51,7 @@ from keras_npbatch.fit.requests import (
     reads_in_order,
     weights_of,
 )
-from keras_npbatch.fit.set_aside import refuse_lacking
+from keras_npbatch.fit.set_aside import refuse_in_strategy, refuse_lacking
 from keras_npbatch.fit.weighing import Weighing, without_weights
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Kind, Plan
@@ -88,6 +90,10 @@ class Session:
         self._in_order = reads_in_order(core, fit)
         self._class_weight = weights_of(core, fit)
         self._choose(kind)
+        self._together: Together | None = None
+        """The other processes, if this one has to know which rows they could not read."""
+        if core.aside is not None and kind != "predict" and has_others(self._plan.shard):
+            self._together = Together(self._plan.shard)
         self._is_agreed = not has_others(self._plan.shard)
         self._check_engine(call)
         if not self._is_agreed and self._engine_talks_first():
@@ -167,6 +173,8 @@ class Session:
             UnsupportedArgumentError: if it would train samples twice, or wrongly, or fail.
         """
         dataset = self._dataset
+        if self._together is not None:
+            refuse_in_strategy(self._core)
         join_strategy(strategy, self._plan, self._kind, dataset, self.model, self._described())
         self._is_agreed, self._strategy = True, strategy
         self._choose(self._kind)
@@ -292,8 +300,10 @@ class Session:
         weighing = self._weighing if self._weighing.weighs(plan) else None
         ready, asked = stream.ready if self.watches else 0, perf_counter()
         try:
+            # Keras may build on one process alone. It drops the batch, and takes it again.
+            together = None if building else self._together
             with contextlib.closing(walk(stream, first, last_step)) as steps:
-                for step, batch in steps:
+                for step, batch in steps if together is None else together.watched(steps):
                     if step == last_step:
                         # Before the last batch leaves, since Keras does not come back after it.
                         self._passes += 1
@@ -301,7 +311,9 @@ class Session:
                     summary = None
                     if summarise is not None:
                         batch, summary = batch  # the pair must not keep it
-                    batch, lacking = self._core.taken(batch)
+                    batch, lacking, num_lacking = self._core.taken(
+                        batch, self._of_all if together is None else together.of_all
+                    )
                     if self._kind == "predict":
                         refuse_lacking(self._core, lacking)
                     if weighing is None:
@@ -309,7 +321,7 @@ class Session:
                     elif building:
                         weighed = without_weights(batch)
                     else:
-                        weighed = weighing(plan, batch, step, len(lacking))
+                        weighed = weighing(plan, batch, step, num_lacking)
                     if self.watches:
                         waited_s = 0.0 if ready else perf_counter() - asked
                         self._tell(
@@ -336,6 +348,10 @@ class Session:
         except Exception as error:
             save_weights(error, self._kind, self.model)
             raise
+
+    def _of_all(self, failures: Sequence[Failure]) -> Sequence[Failure]:
+        """Of the rows that this process could not read, those that it takes note of by itself."""
+        return failures if self._together is None else ()
 
     def _tell(self, delivery: Delivery) -> None:
         for watch in self.watches:

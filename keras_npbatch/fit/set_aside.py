@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 from keras_npbatch.batches.core import Core
-from keras_npbatch.errors import SetAsideError, describe_rows
+from keras_npbatch.errors import SetAsideError, UnsupportedArgumentError, describe_rows
 from keras_npbatch.samplers.order import Rows
 
-__all__ = ["refuse_lacking"]
+__all__ = ["refuse_in_strategy", "refuse_lacking"]
+
+
+def refuse_in_strategy(core: Core) -> None:
+    """Refuse to train in several processes of a strategy of TensorFlow.
+
+    They would have to communicate at each step, and TensorFlow has no way to do so beside training
+    that does not trace a function each time.
+
+    Raises:
+        UnsupportedArgumentError: always.
+    """
+    raise UnsupportedArgumentError(
+        f"the {core.name} has on_error='set_aside' and trains in several processes of a "
+        "TensorFlow strategy, where none knows how many rows the others could not read; expected "
+        "one process, or several on JAX or Torch. Find these rows before "
+        "(train in one process, and read dataset.set_aside), and leave them out: "
+        "dataset.subset(rows)."
+    )
 
 
 def refuse_lacking(core: Core, lacking: Rows) -> None:

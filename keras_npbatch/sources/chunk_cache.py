@@ -28,6 +28,7 @@ import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import is_raw
+from keras_npbatch.sources.turns import Turns
 
 __all__ = ["ChunkCache", "Decode", "Held", "Holds", "SharedMemory"]
 
@@ -106,6 +107,7 @@ class ChunkCache:
     ) -> None:
         self.chunks, self.rows, self.shape, self.dtype = chunks, rows, shape, dtype
         self._pass = 0
+        self._turns = Turns()
         self._allocating = threading.Lock()
         self._memory: npt.NDArray[Any] | None = None
         if shared is None:
@@ -161,7 +163,7 @@ class ChunkCache:
         inside = rows - numbers * self.rows
         with self._holds.call() as held:
             slots = self._held(distinct, held)
-            for place in np.flatnonzero(slots < 0).tolist():
+            for place in self._turns.turned(np.flatnonzero(slots < 0).tolist()):
                 number = int(distinct[place])
                 slot = self._decoded(number, decode, held)
                 if slot is None and held.slots:  # by those of this call, maybe

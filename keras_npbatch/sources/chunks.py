@@ -13,6 +13,7 @@ from keras_npbatch.sources.pieces import Pieces
 from keras_npbatch.sources.slices import CHUNKS_KEPT
 from keras_npbatch.sources.source import Empty, Reading, is_raw
 from keras_npbatch.sources.stock import Stock
+from keras_npbatch.sources.turns import Turns
 
 __all__ = ["ChunkRows", "kept_chunks"]
 
@@ -49,6 +50,7 @@ class ChunkRows(ABC):
         self.shape, self.dtype = (int(starts[-1]), *shape), dtype
         self.chunk_rows: int | None = int(np.diff(starts).max(initial=0)) or None
         self._stock: Stock[Any] = kept_chunks(starts) if stock is None else stock
+        self._turns = Turns()
 
     @abstractmethod
     def decode(self, number: int) -> Any:
@@ -91,6 +93,6 @@ class ChunkRows(ABC):
         """Read the chunks that have the rows, and put the rows into the order asked for."""
         shape = (len(rows), *self.shape[1:])
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
-        for number, at, inside in self._pieces.of(rows):
+        for number, at, inside in self._turns.turned(self._pieces.of(rows)):
             out[at] = self.pick(self._stock.get(number, self.decode), inside)
         return out

@@ -25,7 +25,7 @@ from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.npy import Header, open_npy, read_header
 from keras_npbatch.sources.paths import Paths, absolute_paths, refuse_no_list
 from keras_npbatch.sources.scatter import groups, new, scatter
-from keras_npbatch.sources.source import Empty, Source
+from keras_npbatch.sources.source import Empty, Source, stamp_of
 from keras_npbatch.sources.sources import as_source
 
 __all__ = ["Concatenated"]
@@ -162,6 +162,12 @@ class Concatenated:
         """Close all files. Those that are read after that are opened again."""
         with self._lock:
             self._open.clear()
+
+    @property
+    def stamp(self) -> str:
+        """What changes if the files do; see `stamp_of`."""
+        of_others = [stamp_of(source) for source in self._sources.values()]
+        return f"{self._paths.stamp} {of_others}"
 
     def _source(self, number: int) -> Source:
         given = self._sources.get(number)

@@ -115,6 +115,11 @@ class Files:
                 out[place] = out[first]
         return out
 
+    @property
+    def stamp(self) -> str:
+        """What changes if the files do; see `stamp_of`."""
+        return self.paths.stamp
+
     def __len__(self) -> int:
         return len(self.paths)
 

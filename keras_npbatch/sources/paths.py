@@ -8,6 +8,8 @@ A list of a million strings would be copied into each worker process.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
@@ -42,6 +44,19 @@ class Paths(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         return map(self._path, range(len(self)))
+
+    @property
+    def stamp(self) -> str:
+        """A digest of the names, sizes and times of the files; of addresses, the names alone."""
+        digest = hashlib.blake2b(digest_size=8)
+        for path in self:
+            found = None
+            if "://" not in path:
+                with contextlib.suppress(OSError):
+                    found = os.stat(path)
+            told = (path, found and (found.st_size, found.st_mtime_ns))
+            digest.update(repr(told).encode())
+        return digest.hexdigest()
 
     def _path(self, number: int) -> str:
         start, stop = self._ends[number : number + 2]

@@ -73,5 +73,37 @@ def opened(
             "it knows: fsspec.available_protocols()."
         ) from error
     if isinstance(paths, str):
-        return filesystem, first
-    return filesystem, [filesystem._strip_protocol(path) for path in given]
+        return _exact(filesystem), first
+    return _exact(filesystem), [filesystem._strip_protocol(path) for path in given]
+
+
+def _exact(filesystem: Any) -> Any:
+    """The filesystem for pyarrow, which asks for the very bytes that it needs.
+
+    A file is opened for each row group. By default fsspec then asks whether it is there, and how
+    long it is, and reads 5 MB ahead of each request: three answers to wait for instead of one, and
+    most bytes belong to other row groups.
+    """
+    import pyarrow as pa
+    from pyarrow import fs
+
+    class Exact(fs.FSSpecHandler):  # type: ignore[misc]  # untyped
+        def __init__(self, filesystem: Any) -> None:
+            super().__init__(filesystem)
+            self._sizes: dict[str, int] = {}
+
+        def open_input_file(self, path: str) -> Any:
+            known = {"size": self._sizes[path]} if path in self._sizes else {}
+            file = self.fs.open(path, mode="rb", cache_type="none", **known)
+            if getattr(file, "size", None):
+                self._sizes[path] = file.size
+            return pa.PythonFile(file, mode="r")
+
+        def __reduce__(self) -> Any:
+            return _handler, (self.fs,)
+
+    return fs.PyFileSystem(Exact(filesystem))
+
+
+def _handler(filesystem: Any) -> Any:
+    return _exact(filesystem).handler

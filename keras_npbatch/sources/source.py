@@ -15,7 +15,8 @@ the data as a whole.
 
 Two optional protocols say more. A source that reads adjacent rows together is `Chunked`. One whose
 rows differ in length is `Padded`: the width of a batch is decided over the rows of all processes,
-which one process alone does not read.
+which one process alone does not read. One of files may have a `stamp`, by which a cache in a folder
+notices that they have changed.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ __all__ = [
     "is_raw",
     "own_source",
     "refuse_scalar",
+    "stamp_of",
 ]
 
 Empty: TypeAlias = Callable[[tuple[int, ...], np.dtype[Any]], npt.NDArray[Any]]
@@ -157,3 +159,12 @@ def refuse_scalar(shape: tuple[int, ...], path: str) -> None:
         raise InvalidDataError(
             f"{path} has no dimension; expected the first dimension to count samples."
         )
+
+
+def stamp_of(source: Source) -> str | None:
+    """What changes if the files of a source do: a digest of their names, sizes and times.
+
+    None if the source has no property `stamp`: it is not known which files it has.
+    """
+    found: str | None = getattr(source, "stamp", None)
+    return found

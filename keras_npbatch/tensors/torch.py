@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_groups_kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+"""A group to communicate between CPUs, for the group of all processes, while there is one."""
 _SHARED_DTYPES = frozenset(
     np.dtype(name)
     for name in (
@@ -43,20 +46,30 @@ _SHARED_DTYPES = frozenset(
 """The dtypes that Torch and Keras have in common; Keras widens others (uint32 becomes int64)."""
 
 
-def gather(value: _T, within_s: float) -> list[_T]:
+def gather(value: _T, within_s: float, *, kept: bool = False) -> list[_T]:
     """Gather the value of each process of `torch.distributed`, in rank order; all must call it.
+
+    Args:
+        value: of this process.
+        within_s: how long to wait for the others.
+        kept: whether to keep the group of processes for the next time, which is faster.
 
     Raises:
         RuntimeError: if one does not call it within `within_s` seconds.
     """
     # A separate group: it communicates between CPUs whatever the accelerators use, and its waits
     # have a timeout.
-    group = distributed.new_group(timeout=timedelta(seconds=within_s), backend="gloo")
+    group = _groups_kept.get(distributed.group.WORLD) if kept else None
+    if group is None:
+        group = distributed.new_group(timeout=timedelta(seconds=within_s), backend="gloo")
+    if kept:
+        _groups_kept[distributed.group.WORLD] = group
     try:
         of_all: list[Any] = [None] * distributed.get_world_size()
         distributed.all_gather_object(of_all, value, group=group)
     finally:
-        distributed.destroy_process_group(group)
+        if not kept:
+            distributed.destroy_process_group(group)
     return of_all
 
 

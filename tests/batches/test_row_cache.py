@@ -190,7 +190,8 @@ def test_without_shared_memory_it_is_for_threads(monkeypatch):
         Slides(cache="1 MB", workers=2, use_multiprocessing=True)
     assert str(caught.value) == (
         "cache was given with use_multiprocessing=True, and on this system each process would "
-        "have one of its own; expected threads. Say use_multiprocessing=False."
+        "have one of its own; expected threads, or a folder. Say use_multiprocessing=False, or "
+        "cache=pathlib.Path('decoded')."
     )
 
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import keras_npbatch as npb
 from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset
-from keras_npbatch.batches.set_aside import SetAside
+from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.set_aside import Failure, SetAside
 from keras_npbatch.errors import (
     InvalidArgumentError,
     InvalidBatchError,
@@ -272,6 +273,48 @@ def test_what_is_no_fault_of_a_row_is_raised():
         dataset[0]
 
 
+class UnspeakableError(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def raising(error):
+    def load_sample(row):
+        if row == 3:
+            raise error
+        return X[row], Y[row]
+
+    settings = {"batch_size": 4, "seed": 0, "on_error": "set_aside", "max_set_aside": 0.5}
+    return lambda workers: SampleDataset(load_sample, num_samples=N, workers=workers, **settings)
+
+
+@quiet
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (UnspeakableError(), "UnspeakableError"),
+        (StopIteration("at once"), "StopIteration: at once"),
+        (ExceptionGroup("two", [OSError()]), "ExceptionGroup: two (1 sub-exception)"),
+        (OSError("a\nb" + 300 * "c"), "OSError: a b" + 185 * "c" + "..."),
+    ],
+    ids=["no words", "end of a generator", "group", "long"],
+)
+def test_any_exception_sets_a_row_aside(error, told, workers):
+    dataset = raising(error)(workers)
+    assert len(list(dataset)) == 6
+    assert dataset.set_aside == {3: told}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=["Ctrl-C", "exit"])
+def test_what_ends_a_program_sets_nothing_aside(error, workers):
+    dataset = raising(error)(workers)
+    with pytest.raises(type(error)):
+        list(dataset)
+    assert dataset.set_aside == {}
+
+
 @quiet
 def test_evaluate_leaves_them_out_and_predict_refuses_them():
     dataset, _ = make("samples", (3, 4, 9), batch_size=4, augment=npb.each(shift))
@@ -314,6 +357,65 @@ def test_a_state_of_a_dataset_without_it_is_of_another():
         few.load_state_dict(few.state_dict() | {"set_aside": [[3, "why"]]})
 
 
+@quiet
+@kinds
+@settings(max_examples=25)
+@given(
+    failing=some_fail,
+    count=st.integers(2, 4),
+    batch_size=st.integers(1, 5),
+    remainder=st.sampled_from(["pad", "drop"]),
+)
+def test_shards_keep_their_steps_and_shapes(kind, failing, count, batch_size, remainder):
+    if remainder == "drop" and batch_size * count > N:
+        return
+    seen = Counter()
+    chosen = {"batch_size": batch_size, "remainder": remainder}
+    for index in range(count):
+        dataset, _ = make(kind, failing, shard=(index, count), **chosen)
+        whole, _ = make(kind, (), shard=(index, count), **chosen)
+        assert len(dataset) == len(whole)
+        for step, (batch, expected) in enumerate(zip(dataset, whole, strict=True)):
+            rows = dataset.rows(step, 0)
+            good = [row for row in rows.tolist() if row not in failing]
+            assert [leaf.shape for leaf in batch] == [leaf.shape for leaf in expected]
+            assert [leaf.dtype for leaf in batch] == [leaf.dtype for leaf in expected]
+            assert batch[1][batch[2] > 0].tolist() == good
+            seen.update(good)
+    assert set(seen.values()) <= {1}
+    if remainder == "pad":
+        assert set(seen) == set(range(N)) - failing
+
+
+@quiet
+def test_processes_count_what_they_were_told_of_and_not_what_they_read_ahead():
+    """So that all of them end at the same step."""
+    dataset, _ = make("samples", (3, 7), shard=(0, 2), max_set_aside=1 / N)
+    aside = core_of(dataset).aside
+    dataset.load(np.arange(3))
+    recipe = core_of(dataset).loading(dataset.plan)
+    for step in range(len(dataset)):
+        recipe(0, step)  # ahead
+    assert dataset.set_aside == {}
+    aside.note([Failure(3, "broken")])
+    assert dataset.set_aside == {3: "broken"}
+    with pytest.raises(
+        SetAsideError, match=r"2 of 23 rows .* the last, row 9, because of gone; .*"
+    ):
+        aside.note([Failure(9, "gone")])  # another process told of it
+    assert list(dataset.shard(1, 2).set_aside) == [3, 9]
+
+
+@quiet
+def test_evaluate_of_a_shard_refuses_them():
+    dataset, _ = make("samples", (3,), shard=(0, 1), remainder="keep", batch_size=4)
+    assert len(list(dataset.batches_for("evaluate"))) == 6
+    for index in range(2):
+        part, _ = make("samples", (3, 4), shard=(index, 2), remainder="keep", batch_size=4)
+        with pytest.raises(SetAsideError, match="other devices need batches of one size"):
+            list(part.batches_for("evaluate"))
+
+
 class Whole(BatchDataset):
     def __getitem__(self, index):
         return X[self.rows(index)]
@@ -337,10 +439,6 @@ class Wrong(NamedTuple):
             )
             for share in (0, -0.1, 1.1, math.nan, True, "1 %")
         ),
-        Wrong(
-            {"on_error": "set_aside", "shard": (0, 2)},
-            "on_error='set_aside' was given with Shard(index=0, count=2); expected one process.",
-        ),
     ],
 )
 def test_wrong_settings_are_refused(wrong):
@@ -351,8 +449,6 @@ def test_wrong_settings_are_refused(wrong):
 
 def test_datasets_that_it_is_not_for_are_refused():
     dataset = ArrayDataset(X, Y, seed=0, on_error="set_aside")
-    with pytest.raises(InvalidArgumentError, match="expected one process"):
-        dataset.shard(1, 2)
     with pytest.raises(InvalidArgumentError, match="overrides __getitem__"):
         Whole(N, on_error="set_aside")
     for together in (npb.concat, lambda datasets: npb.zip(*datasets)):

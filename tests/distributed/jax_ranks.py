@@ -137,6 +137,34 @@ def train_all(datasets):
             say(name="evaluate", result=evaluated)
 
 
+def of_broken(failing, raises=OSError, **settings):
+    """Samples of which some can't be read."""
+    x, ids = arrays(33)
+
+    def load_sample(row):
+        if row in failing:
+            raise raises(f"row {row} is broken")
+        return x[row], ids[row]
+
+    chosen = {"seed": 5, "batch_size": GLOBAL_BATCH // COUNT, "shard": "auto", "remainder": "pad"}
+    chosen |= {"on_error": "set_aside", "max_set_aside": 0.5}
+    return npb.SampleDataset(load_sample, num_samples=33, **chosen | settings)
+
+
+def set_aside():
+    """Rows that one process or the other can't read: also the only one of the last step."""
+    warnings.filterwarnings("ignore", "row .* could not be read")
+    order = make_dataset(33).rows(2, 0, shard=(0, 2)).tolist()
+    dataset = of_broken({3, 17, 18, *order})
+    fit("set aside", dataset)
+    say(name="set aside, rows", rows=list(dataset.set_aside), failing=sorted({3, 17, 18, *order}))
+    if COUNT > 1:
+        few = of_broken({3, 17, 18}, max_set_aside=2 / 33)
+        caught("too many", lambda: make_model().fit(few, verbose=0))
+        of_one = of_broken({3} if RANK else (), raises=MemoryError)
+        caught("no memory", lambda: make_model().fit(of_one, verbose=0))
+
+
 def interrupt():
     """An epoch, and the others with a dataset that goes on where the first has stopped."""
     settings = SCENARIOS["drop"]
@@ -296,6 +324,7 @@ def be_one_of_several():
     model = fit("no seed", make_dataset(33, seed=None))
     share_one_model((2, len(jax.devices()) // 2))
     if COUNT == 2:
+        set_aside()
         share_one_model((1, len(jax.devices())))
         interrupt()
         go_on_within()
@@ -313,6 +342,7 @@ def be_one_of_several():
 def be_the_only_one():
     datasets = {name: make_dataset(**settings) for name, settings in SCENARIOS.items()}
     train_all(datasets | {"pad": make_dataset(33, remainder="keep")})
+    set_aside()
     fit("four outputs", make_dataset(33, remainder="keep"), make_model(units=4))
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     for shard in (None, "auto"):

@@ -76,6 +76,26 @@ def assert_close(some, others):
         np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5)
 
 
+# --- rows set aside ----------------------------------------------------------------------------
+
+
+def test_rows_that_any_process_cannot_read_weigh_nothing_in_the_loss_of_all(two, alone):
+    assert len({tuple(said["set aside, rows"]["rows"]) for said in two}) == 1
+    for said in two:
+        assert said["set aside, rows"]["rows"] == alone["set aside, rows"]["failing"]
+        assert_close(said["set aside"]["trained"], alone["set aside"]["trained"])
+        np.testing.assert_allclose(
+            said["set aside"]["history"]["loss"], alone["set aside"]["history"]["loss"], rtol=1e-5
+        )
+
+
+def test_all_processes_end_in_words(two):
+    for said in two:
+        assert said["too many"]["error"] == "SetAsideError"
+    assert [said["no memory"]["error"] for said in two] == ["RanksDisagreeError", "MemoryError"]
+    assert two[0]["no memory"]["message"] == "process 1 can't go on: MemoryError: row 3 is broken"
+
+
 # --- what the model saw ------------------------------------------------------------------------
 
 

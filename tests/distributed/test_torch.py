@@ -43,7 +43,7 @@ def two_ranks(tmp_path_factory):
 def said_by(count, tmp_path_factory):
     if count not in _said:
         scenarios = (
-            ("fit", "metrics", "disagree", "back_up", "loop", "fail")
+            ("fit", "metrics", "set_aside", "disagree", "back_up", "loop", "fail")
             if count == 2
             else ("fit", "loop")
         )
@@ -156,6 +156,44 @@ def test_workers_of_several_processes_do_not_mix_their_batches(two_ranks):
         for case in ("threads", "processes"):
             assert said["fit", case]["trained"] == said["fit", "pad"]["trained"]
             assert said["fit", case]["digest"] == said["fit", "pad"]["digest"]
+
+
+# -------------------------------------------------------------------- rows set aside
+
+
+def test_rows_that_any_process_cannot_read_weigh_nothing_in_the_loss_of_all(two_ranks):
+    alone = two_ranks[0]["set aside", "fit"]["one"]
+    failing = two_ranks[0]["set aside", "fit"]["failing"]
+    of_ranks = [said["set aside", "fit"] for said in two_ranks]
+    for said in of_ranks:
+        assert said["two"] == said["threads"]
+        assert said["two"]["steps"] == alone["steps"] == [7, 7]
+        np.testing.assert_allclose(said["two"]["loss"], alone["loss"], rtol=1e-5)
+        for ours, theirs in zip(said["two"]["weights"], alone["weights"], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert said["two"]["set_aside"] == failing
+        assert [row for row, _ in said["two"]["state"]] == failing
+    for epoch in range(2):
+        seen = [*chain(*(said["two"]["trained"][epoch] for said in of_ranks))]
+        assert sorted(seen) == sorted({*range(50)} - set(failing))
+
+
+def test_all_processes_end_at_the_same_step_in_words(two_ranks):
+    first, last = two_ranks
+    for said in two_ranks:
+        assert said["set aside", "too many"]["error"] == "SetAsideError"
+        assert said["set aside", "too many"]["message"].startswith("3 of 50 rows (6.00%) could not")
+    assert last["set aside", "no memory"]["error"] == "MemoryError"
+    assert first["set aside", "no memory"]["error"] == "RanksDisagreeError"
+    assert first["set aside", "no memory"]["message"] == (
+        "process 1 can't go on: MemoryError: row 3 is broken"
+    )
+    assert first["set aside", "validation"]["error"] == "SetAsideError"
+    assert last["set aside", "validation"]["message"].startswith(
+        "process 0 can't go on: SetAsideError: rows [9] could not be read"
+    )
+    for case in ("too many", "no memory", "validation"):
+        assert first["set aside", case]["steps"] == last["set aside", case]["steps"]
 
 
 # -------------------------------------------------------------------- metrics

@@ -533,6 +533,66 @@ def fail():
     # And here, as without `except`, the process ends.
 
 
+def of_broken(failing, raises=OSError, **settings):
+    """Samples of which some can't be read."""
+    x, ids = arrays(50)
+
+    def load_sample(row):
+        if row in failing:
+            raise raises(f"row {row} is broken")
+        return x[row], ids[row]
+
+    chosen = {"seed": 5, "batch_size": BATCH, "shard": "auto", "on_error": "set_aside"}
+    return npb.SampleDataset(
+        load_sample, num_samples=50, **chosen | {"max_set_aside": 0.5} | settings
+    )
+
+
+def set_aside():
+    """Rows that one process or another can't read: one of them a whole batch, and a whole step."""
+    warnings.filterwarnings("ignore", "row .* could not be read")
+    plan = of_broken(())
+    failing = {3, 17, 40, *plan.rows(1, 0, shard=1).tolist()}
+    failing |= {*plan.rows(4, 0, shard=0).tolist(), *plan.rows(4, 0, shard=1).tolist()}
+    told = {}
+    for case, alone, settings in (
+        ("two", False, {}),
+        ("threads", False, {"workers": 2}),
+        ("one", True, {"batch_size": GLOBAL_BATCH, "shard": (0, 1)}),
+    ):
+        model, seen = make_model(0)
+        dataset, epochs = of_broken(failing, **settings), Epochs(seen)
+        first = [] if alone else [npb.callbacks.TorchDataParallel()]
+        if alone and RANK:
+            continue
+        history = model.fit(dataset, epochs=2, verbose=0, callbacks=[*first, epochs]).history
+        told[case] = {
+            "trained": epochs.trained,
+            "steps": epochs.steps,
+            "loss": history["loss"],
+            "weights": [weight.ravel().tolist() for weight in model.get_weights()],
+            "set_aside": list(dataset.set_aside),
+            "state": dataset.state_dict()["set_aside"],
+        }
+    say(scenario="set aside", case="fit", failing=sorted(failing), **told)
+    model, validation = make_model(0)[0], of_broken({9}, shuffle=False)
+    parallel = npb.callbacks.TorchDataParallel
+    for case, dataset, validated in (
+        ("too many", of_broken({3, 17, 40}, max_set_aside=2 / 50, workers=2), None),
+        ("no memory", of_broken({3} if RANK else (), raises=MemoryError), None),
+        ("validation", of_broken(()), validation),
+    ):
+        reached = Epochs(make_model(0)[1])
+        try:
+            model.fit(
+                dataset, validation_data=validated, verbose=0, callbacks=[parallel(), reached]
+            )
+        except Exception as error:  # noqa: BLE001  # which one it is is tested
+            kind, message = type(error).__name__, str(error)
+            steps = sum(reached.steps)
+            say(scenario="set aside", case=case, error=kind, message=message, steps=steps)
+
+
 def loop():
     """A custom loop: DistributedDataParallel around a Keras model, and around a Torch module."""
     for name in ("keras", "torch"):
@@ -603,6 +663,7 @@ try:
             "back_up": back_up,
             "fail": fail,
             "loop": loop,
+            "set_aside": set_aside,
         }[scenario]()
 finally:
     distributed.destroy_process_group()

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, CoverageAudit, InputMonitor, NaNReport, replay
 from keras_npbatch.errors import NonFiniteError, SetAsideError, UnsupportedArgumentError
+from keras_npbatch.fit.set_aside import refuse_in_strategy
 
 N, BATCH = 50, 8
 FAILING = (0, 3, 4, 20, 21, 22, 48)
@@ -94,6 +96,48 @@ def test_a_step_is_that_on_the_rows_that_can_be_read(arrays, loss, remainder):
             rows = rows[~np.isin(rows, FAILING)]
             if len(rows):
                 other.train_on_batch(x[rows], y[rows])
+    for mine, expected in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("cache", [None, "1 MB"])
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has no such steps there")
+def test_steps_of_one_execution_train_the_same(arrays, cache):
+    trained = []
+    for steps in (1, 3):
+        model = make_dense()
+        model.compile("adam", "mse", steps_per_execution=steps)
+        history = model.fit(broken(arrays, cache=cache), epochs=2, verbose=0).history
+        trained.append([*history["loss"], *np.concatenate(model.get_weights(), axis=None)])
+    np.testing.assert_allclose(*trained, rtol=1e-5)
+
+
+def test_weights_of_time_steps_stay(arrays):
+    rng = np.random.default_rng(1)
+    x, y = rng.random((N, 4, 3), "float32"), rng.random((N, 4, 1), "float32")
+    weights = rng.random((N, 4), "float32")
+
+    def load_sample(row):
+        if row in FAILING:
+            raise OSError("broken")
+        return x[row], y[row], weights[row]
+
+    def compiled():
+        model = keras.Sequential(
+            [keras.Input((4, 3)), keras.layers.Dense(1, kernel_initializer="ones")]
+        )
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        return model
+
+    model, other = compiled(), compiled()
+    settings = {"batch_size": BATCH, "seed": 0, "on_error": "set_aside", "max_set_aside": 0.5}
+    dataset = SampleDataset(load_sample, num_samples=N, **settings)
+    model.fit(dataset, epochs=1, verbose=0)
+    for step in range(len(dataset)):
+        rows = dataset.rows(step, 0)
+        rows = rows[~np.isin(rows, FAILING)]
+        other.train_on_batch(x[rows], y[rows], weights[rows])
     for mine, expected in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
 
@@ -204,6 +248,18 @@ def test_a_loss_without_a_value_for_each_row_is_refused(arrays):
     model = make_dense(lambda y, predicted: keras.ops.mean((y - predicted) ** 2))
     with pytest.raises(UnsupportedArgumentError, match=r"^on_error='set_aside' gives padded rows"):
         model.fit(broken(arrays), verbose=0)
+
+
+def test_processes_of_a_strategy_of_tensorflow_are_refused(arrays):
+    dataset = broken(arrays)
+    with pytest.raises(UnsupportedArgumentError) as caught:
+        refuse_in_strategy(core_of(dataset))
+    assert str(caught.value) == (
+        "the SampleDataset has on_error='set_aside' and trains in several processes of a "
+        "TensorFlow strategy, where none knows how many rows the others could not read; expected "
+        "one process, or several on JAX or Torch. Find these rows before (train in one process, "
+        "and read dataset.set_aside), and leave them out: dataset.subset(rows)."
+    )
 
 
 def test_a_tf_data_dataset_is_refused(arrays):

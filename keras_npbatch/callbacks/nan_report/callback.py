@@ -195,7 +195,7 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
     epoch, step, plan = place.epoch, place.step, place.plan(core.plan)
     pairs = found["class_weight"]
     training = True if pairs is None else ClassWeight.of_pairs(pairs)
-    batch, _ = core.taken(core.maker(Work(plan, training))(epoch, step))
+    batch, *_ = core.taken(core.maker(Work(plan, training))(epoch, step))
     kept = read_arrays(arrays_path(folder, number), len(found["leaves"]))
     if plan.remainder == "pad" or core.aside is not None:
         # The model determines the shape and scale of the weights.

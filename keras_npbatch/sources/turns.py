@@ -1,0 +1,34 @@
+"""`Turns`: threads that read the same chunks at once begin with different ones.
+
+    turns = Turns()
+    turns.turned([0, 1, 2, 3])       # [0, 1, 2, 3]
+    turns.turned([0, 1, 2, 3])       # [2, 3, 0, 1]
+
+Batches of one group of blocks need the same chunks. Threads that asked for them in one order would
+all wait for the first, then for the second: eight threads would have one request under way, and
+each would take the time that the network takes to answer.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TypeVar
+
+__all__ = ["Turns"]
+
+_T = TypeVar("_T")
+_GOLDEN = (5**0.5 - 1) / 2
+"""Its multiples, without their whole part, are never close to each other."""
+
+
+class Turns:
+    """Where each call begins."""
+
+    def __init__(self) -> None:
+        self._calls = itertools.count()
+
+    def turned(self, items: Sequence[_T]) -> list[_T]:
+        """The items from another one on, and around."""
+        first = int(next(self._calls) * _GOLDEN % 1 * len(items))
+        return [*items[first:], *items[:first]]
