@@ -131,8 +131,7 @@ class ArrayCore(Core):
     def _most_ahead(self) -> int:
         """Rows by which one thread may be ahead of another."""
         who = self.settings
-        batches = 0 if who is None else who.max_queue_size + who.workers
-        return batches * self.plan.batch_size
+        return 0 if who is None else who.most_under_way(in_blocks=True) * self.plan.batch_size
 
     def begin_pass(self) -> None:
         """An epoch begins: what was read for the one before may have changed."""

@@ -7,6 +7,7 @@ for (x, y), unlabelled_x in train: ...
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.zipped import Steps, ZippedCore, steps_of
@@ -31,11 +32,12 @@ class ZippedDataset(BatchDataset):
         datasets: Sequence[BatchDataset] | Mapping[str, BatchDataset],
         *,
         until: Until = "first",
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        max_queue_size: int = 10,
+        workers: int | Literal["auto"] = 1,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
         start_method: StartMethod | None = None,
         timeout: float | None = None,
+        memory_limit: str | float | None = None,
     ) -> None:
         begin_dataset(
             self,
@@ -48,6 +50,7 @@ class ZippedDataset(BatchDataset):
             max_queue_size=max_queue_size,
             start_method=start_method,
             timeout=timeout,
+            memory_limit=memory_limit,
         )
 
     def load(self, rows: Rows) -> Tree:
@@ -91,11 +94,12 @@ class ZippedDataset(BatchDataset):
 def zip_datasets(
     *datasets: BatchDataset,
     until: Until = "first",
-    workers: int = 1,
-    use_multiprocessing: bool = False,
-    max_queue_size: int = 10,
+    workers: int | Literal["auto"] = 1,
+    use_multiprocessing: bool | None = None,
+    max_queue_size: int | None = None,
     start_method: StartMethod | None = None,
     timeout: float | None = None,
+    memory_limit: str | float | None = None,
     **named: BatchDataset,
 ) -> ZippedDataset:
     """Zip datasets: a batch of each at every step, for training with labelled and unlabelled data.
@@ -128,6 +132,7 @@ def zip_datasets(
         max_queue_size: the most batches made ahead.
         start_method: how worker processes start.
         timeout: seconds after which a worker process that owes a batch is replaced.
+        memory_limit: the most memory that `workers="auto"` may take.
         **named: instead of `datasets`, any number by name, whose batches come as a dict.
 
     Returns:
@@ -150,6 +155,7 @@ def zip_datasets(
         max_queue_size=max_queue_size,
         start_method=start_method,
         timeout=timeout,
+        memory_limit=memory_limit,
     )
 
 
