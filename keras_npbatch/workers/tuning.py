@@ -272,7 +272,8 @@ class Tuner:
             yield from self._try_numbers("threads", min(wanted, most["threads"]), 0.5, possible_s)
         else:
             kind, number, _ = self._best
-            yield from self._try_numbers(kind, number, 2.0, possible_s, most[kind])
+            # What is possible was estimated, and too high if something else took the cores.
+            yield from self._try_numbers(kind, number, 2.0, figures.away_s, most[kind])
         kind, workers, ahead = self._best
         if kind != "inline" and not limits.are_gathered and self._least_s > _NEAR * possible_s:
             yield from self._try_one(self._fitting(kind, workers, 2 * ahead))
