@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks import (
+    auto,
     boundary,
     callbacks,
     fit,
@@ -55,6 +56,7 @@ _QUESTIONS: dict[str, ModuleType] = {
         callbacks,
         transport,
         workers,
+        auto,
         boundary,
         start,
         memory,

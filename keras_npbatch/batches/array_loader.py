@@ -135,14 +135,13 @@ class ArrayCore(Core):
     @property
     def _are_several(self) -> bool:
         """Whether several threads or processes read."""
-        return self.settings is not None and self.settings.workers > 1
+        return self.settings is not None and self.settings.workers not in (0, 1)
 
     @property
     def _most_ahead(self) -> int:
         """Rows by which one thread may be ahead of another."""
         who = self.settings
-        batches = 0 if who is None else who.max_queue_size + who.workers
-        return batches * self.plan.batch_size
+        return 0 if who is None else who.most_under_way(in_blocks=True) * self.plan.batch_size
 
     def begin_pass(self, number: int | None = None) -> None:
         """An epoch begins: what was read for the one before may have changed."""

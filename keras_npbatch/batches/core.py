@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -48,6 +48,7 @@ from keras_npbatch.samplers.own import chosen_sampler, is_plain, order_setting
 from keras_npbatch.tree import Tree
 
 __all__ = [
+    "AHEAD_IN_BLOCKS",
     "ATTRIBUTE",
     "Core",
     "Facts",
@@ -68,6 +69,10 @@ _Part = TypeVar("_Part")
 _NO_ROWS = np.empty(0, np.int64)
 _SLOTS_BESIDE_QUEUE = 4
 """Batches that the model and the workers hold, besides those that wait in the queue."""
+_UNDER_WAY_BY_AUTO = 192
+"""As many ahead as `workers.tuning` ever chooses, and as many threads."""
+AHEAD_IN_BLOCKS = 16
+"""The most that `workers="auto"` makes ahead where chunks are kept meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +93,26 @@ class Facts:
 class WorkerSettings:
     """Who makes batches, as set by the user; see `BatchDataset`."""
 
-    workers: int = 0
-    use_multiprocessing: bool = False
+    workers: int | Literal["auto"] = 0
+    use_multiprocessing: bool | None = None
+    """None: threads; with "auto", threads or processes."""
     max_queue_size: int = 1
     start_method: str | None = None
     timeout_s: float | None = None
+    has_own_queue: bool = True
+    """Whether `max_queue_size` was given; otherwise "auto" chooses it."""
+    memory_bytes: int | None = None
+    """What "auto" may use; None: a quarter of what is free."""
+
+    def most_under_way(self, *, in_blocks: bool = False) -> int:
+        """The most batches that are ready, or being made, at once.
+
+        Args:
+            in_blocks: whether chunks are kept for as long as one of these batches may need them.
+        """
+        if self.workers == "auto":
+            return AHEAD_IN_BLOCKS if in_blocks else _UNDER_WAY_BY_AUTO
+        return self.max_queue_size + self.workers
 
 
 class Core:
@@ -209,7 +229,7 @@ class Core:
         self._parts: dict[Callable[[Core], Any], Any] = {}
         kept = 1
         if self.settings is not None:
-            kept = self.settings.max_queue_size + self.settings.workers + _SLOTS_BESIDE_QUEUE
+            kept = self.settings.most_under_way() + _SLOTS_BESIDE_QUEUE
         self.slots = Slots(PrivateMemory(kept=kept))
         """The memory that batches are made in."""
 

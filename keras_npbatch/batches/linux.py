@@ -2,23 +2,37 @@
 
 descriptor = new_memory(1 << 30)                 # shared with processes that know its number
 descriptor = memory_of(parent_pid, descriptor)   # in another process, or None if it is gone
-limit_bytes()                                    # of the control group, or None
+limit_bytes()                                    # of the control groups, or None
+available_bytes()                                # of the machine and the control groups
+cores()
+delayed_s()                                      # seconds for which this thread waited for a core
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["alone", "limit_bytes", "memory_of", "new_memory"]
+__all__ = [
+    "alone",
+    "available_bytes",
+    "cores",
+    "delayed_s",
+    "limit_bytes",
+    "memory_of",
+    "new_memory",
+]
 
-_LIMITS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+_MEMORY = Path("/proc/meminfo")
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+_SCHEDULING = Path("/proc/thread-self/schedstat")
+"""Of a thread: nanoseconds on a core, nanoseconds in the queue for one, and how often it ran."""
 
 
 def new_memory(num_bytes: int) -> int:
@@ -47,8 +61,73 @@ def alone(descriptor: int) -> Iterator[None]:
 
 
 def limit_bytes() -> int | None:
-    """The memory that the control group leaves this process; None if it sets no limit."""
-    for path in _LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
-            return int(path.read_text())
-    return None
+    """The memory that the control groups leave this process; None if none sets a limit."""
+    limits = []
+    for group in _groups():
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            limits.append(int(_first_of(group, "memory.max", "memory.limit_in_bytes")))
+    return min(limits, default=None)
+
+
+def available_bytes() -> int | None:
+    """The memory that this process can still use; None if the system does not tell."""
+    try:
+        found = re.search(r"^MemAvailable: *(\d+) kB$", _MEMORY.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    if found is None:  # /proc is hidden
+        return None
+    available = [1024 * int(found[1])]
+    for group in _groups():
+        with contextlib.suppress(KeyError, OSError, ValueError):  # no limit
+            limit = int(_first_of(group, "memory.max", "memory.limit_in_bytes"))
+            used = int(_first_of(group, "memory.current", "memory.usage_in_bytes"))
+            lines = (group / "memory.stat").read_text().splitlines()
+            figures = dict(map(str.split, lines))
+            reclaimable = figures.get("total_inactive_file") or figures["inactive_file"]
+            available.append(max(0, limit - used + int(reclaimable)))
+    return min(available)
+
+
+def cores() -> int:
+    """The cores that this process may run on, or fewer if a control group leaves less time."""
+    found = len(os.sched_getaffinity(0))
+    for group in _groups("cpu"):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            quota, period = (group / "cpu.max").read_text().split()
+            found = min(found, max(1, math.ceil(int(quota) / int(period))))
+    return found
+
+
+def delayed_s() -> float:
+    """The seconds for which this thread could have run and had no core; 0 if not told."""
+    with contextlib.suppress(OSError, ValueError):
+        _, delayed_ns, _ = _SCHEDULING.read_text().split()
+        return int(delayed_ns) / 1e9
+    return 0.0
+
+
+def _groups(controller: str = "memory") -> list[Path]:
+    """The folders of the control groups that this process is in, the innermost first.
+
+    In a container the outermost that can be seen is its own. Of version 1 each controller has a
+    tree of its own, of version 2 all have one.
+    """
+    found: list[Path] = []
+    with contextlib.suppress(OSError):
+        for line in _OWN_GROUPS.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            top = _GROUPS / controller if controllers else _GROUPS
+            inner = top / path.strip("/")
+            found += [inner, *(each for each in inner.parents if each.is_relative_to(top))]
+    return [*found, _GROUPS, _GROUPS / controller]
+
+
+def _first_of(group: Path, *names: str) -> str:
+    """What the first of these files of a group says; versions call them by different names."""
+    for name in names[:-1]:
+        with contextlib.suppress(FileNotFoundError):
+            return (group / name).read_text()
+    return (group / names[-1]).read_text()

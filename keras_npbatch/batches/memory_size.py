@@ -7,16 +7,15 @@ size_of("8 GB")               # 8_000_000_000; None for what is no such size
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from typing import Any
 
 import numpy as np
 
+from keras_npbatch.batches.machine import total_bytes
 from keras_npbatch.errors import InvalidArgumentError, describe
 
-__all__ = ["in_bytes", "in_words", "memory_bytes", "size_of"]
+__all__ = ["in_bytes", "in_words", "size_of"]
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
     "KIB": 2**10,
@@ -38,15 +37,15 @@ def in_bytes(size: Any, name: str) -> int:
     """
     number = size_of(size)
     if isinstance(size, float | np.floating) and 0 < size <= 1:
-        number = int(memory_bytes() * float(size))
+        number = int(total_bytes() * float(size))
     if number is None or number < 1:
         raise InvalidArgumentError(
             f"{name} is {describe(size)}; expected a size such as '8 GB', a number of bytes, or a "
             "share of the memory from 0.0 to 1.0."
         )
-    if number > memory_bytes():
+    if number > total_bytes():
         raise InvalidArgumentError(
-            f"{name} is {describe(size)}, and there are {in_words(memory_bytes())} of memory; "
+            f"{name} is {describe(size)}, and there are {in_words(total_bytes())} of memory; "
             "expected less. A share such as 0.5 fits any machine."
         )
     return number
@@ -61,18 +60,6 @@ def size_of(size: Any) -> int | None:
     elif isinstance(size, int | np.integer) and not isinstance(size, bool):
         return int(size)
     return None
-
-
-def memory_bytes() -> int:
-    """The memory of this machine, or what its control group leaves this process of it."""
-    most = 2**63
-    if hasattr(os, "sysconf"):  # not on Windows
-        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if sys.platform == "linux":
-        from keras_npbatch.batches.linux import limit_bytes
-
-        most = min(most, limit_bytes() or most)
-    return most
 
 
 def in_words(num_bytes: int) -> str:

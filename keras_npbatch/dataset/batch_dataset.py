@@ -43,6 +43,7 @@ from keras_npbatch.plan.division import divided, folded, subset
 from keras_npbatch.plan.plan import Kind, Plan, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.tree import Tree
+from keras_npbatch.workers.chosen import WorkersChosen, workers_chosen
 from keras_npbatch.workers.epoch import walk
 from keras_npbatch.workers.executor import Executor, check_max_queue_size, check_workers
 from keras_npbatch.workers.processes import stand_ins
@@ -141,16 +142,24 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         workers: threads that make batches. 0: none; the caller makes each batch when it needs
             it. 1: one thread makes batches ahead. N: N threads make batches at once. The caller
             always makes batches that cost less to make than to hand over; see `ArrayDataset`.
+            `"auto"`: chooses while it trains, by what batches and steps take, between the caller,
+            threads and processes, how many and how far ahead, and changes no batch by it. What it
+            has found is in `workers_chosen`.
         use_multiprocessing: whether the workers are processes, for a `load` or transform that is
-            mostly Python. They are started once for a `fit` and end within 2 seconds after it; they
+            mostly Python. None: threads; with `workers="auto"` either, and False allows no
+            processes. They are started once for a `fit` and end within 2 seconds after it; they
             get a copy of the dataset (arrays are shared), and import neither Keras nor a framework
             unless your class does.
-        max_queue_size: maximum number of batches made ahead.
+        max_queue_size: maximum number of batches made ahead. None: 10; with `workers="auto"` as
+            many as there is a use and memory for.
         start_method: how worker processes are started: on Linux `"forkserver"` (the default),
             `"spawn"` or `"fork"`; elsewhere `"spawn"`.
         timeout: seconds after which a worker process that owes a batch, whatever it is doing, is
             ended and its batch made again. Its start, which imports your modules, may take three
             times as long, and at least 3 seconds (5 with `"spawn"`). None: no limit.
+        memory_limit: the most memory that `workers="auto"` may take for batches ahead and worker
+            processes: a size such as `"2 GB"`, a number of bytes, or a share of the memory such as
+            0.1. None: a quarter of what is free when training begins.
 
     Raises:
         InvalidArgumentError: for an invalid value; the message says what to do.
@@ -174,11 +183,12 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         cache: Cache | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         max_set_aside: float | None = None,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        max_queue_size: int = 10,
+        workers: int | Literal["auto"] = 1,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
         start_method: StartMethod | None = None,
         timeout: float | None = None,
+        memory_limit: str | float | None = None,
     ) -> None:
         begin_dataset(
             self,
@@ -202,6 +212,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             max_queue_size=max_queue_size,
             start_method=start_method,
             timeout=timeout,
+            memory_limit=memory_limit,
         )
 
     def __init_subclass__(cls, **arguments: Any) -> None:
@@ -493,18 +504,32 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     # ---------------------------------------------------------------- workers
 
     @property
-    def workers(self) -> int:
-        """Number of threads, or processes, that make batches."""
+    def workers(self) -> int | Literal["auto"]:
+        """Number of threads, or processes, that make batches; or `"auto"`."""
         return settings_of(self).workers
 
     @workers.setter
-    def workers(self, value: int) -> None:
+    def workers(self, value: int | Literal["auto"]) -> None:
         settings_of(self).workers = check_workers(value)
+
+    @property
+    def workers_chosen(self) -> WorkersChosen | None:
+        """What `workers="auto"` has chosen for training; None with a number of workers.
+
+        Example:
+
+        ```python
+        dataset = keras_npbatch.ArrayDataset(x, y, workers="auto")
+        model.fit(dataset)
+        print(dataset.workers_chosen)     # such as: 2 threads, 3 batches ahead
+        ```
+        """
+        return workers_chosen(core_of(self))
 
     @property
     def use_multiprocessing(self) -> bool:
         """Whether the workers are processes."""
-        return settings_of(self).use_multiprocessing
+        return bool(settings_of(self).use_multiprocessing)
 
     @use_multiprocessing.setter
     def use_multiprocessing(self, value: bool) -> None:
@@ -517,7 +542,9 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
 
     @max_queue_size.setter
     def max_queue_size(self, value: int) -> None:
-        settings_of(self).max_queue_size = check_max_queue_size(value)
+        most = check_max_queue_size(value)
+        settings = settings_of(self)
+        settings.max_queue_size, settings.has_own_queue = most, True
 
     def close(self) -> None:
         """End the workers and all running iterations, and free their memory. Safe to call twice.

@@ -49,11 +49,12 @@ class JoinedDataset(BatchDataset):
         augment: Functions | None = None,
         class_weight: Mapping[Any, Any] | Sequence[Any] | None = None,
         shard: Shard | tuple[int, int] | Literal["auto"] | None = None,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        max_queue_size: int = 10,
+        workers: int | Literal["auto"] = 1,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
         start_method: StartMethod | None = None,
         timeout: float | None = None,
+        memory_limit: str | float | None = None,
     ) -> None:
         begin_dataset(
             self,
@@ -75,6 +76,7 @@ class JoinedDataset(BatchDataset):
             max_queue_size=max_queue_size,
             start_method=start_method,
             timeout=timeout,
+            memory_limit=memory_limit,
         )
 
     def load(self, rows: Rows) -> Tree:

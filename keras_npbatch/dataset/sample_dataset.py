@@ -108,11 +108,12 @@ class SampleDataset(BatchDataset):
         cache: Cache | None = None,
         on_error: Literal["raise", "set_aside"] = "raise",
         max_set_aside: float | None = None,
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        max_queue_size: int = 10,
+        workers: int | Literal["auto"] = 1,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
         start_method: StartMethod | None = None,
         timeout: float | None = None,
+        memory_limit: str | float | None = None,
     ) -> None:
         begin_dataset(
             self,
@@ -138,6 +139,7 @@ class SampleDataset(BatchDataset):
             max_queue_size=max_queue_size,
             start_method=start_method,
             timeout=timeout,
+            memory_limit=memory_limit,
         )
 
     @classmethod

@@ -16,11 +16,19 @@ from keras_npbatch.distributed.agreement import agreed_seed
 from keras_npbatch.distributed.rank import find_shard, has_others
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.own import is_plain, order_setting
-from keras_npbatch.workers.executor import check_max_queue_size, check_timeout, check_workers
+from keras_npbatch.workers.chosen import workers_chosen
+from keras_npbatch.workers.executor import (
+    check_max_queue_size,
+    check_memory_limit,
+    check_timeout,
+    check_workers,
+)
 from keras_npbatch.workers.systems import check_start_method
 
 __all__ = ["begin_dataset", "described", "settings_of", "settings_told"]
 
+_MOST_AHEAD = 10
+"""`max_queue_size` if it is not given."""
 _LEAVES_TOLD = 8
 """Maximum number of leaves in a `repr`."""
 
@@ -34,6 +42,7 @@ def begin_dataset(
     max_queue_size: Any,
     start_method: Any,
     timeout: Any,
+    memory_limit: Any,
     shard: Any,
     **settings: Any,
 ) -> None:
@@ -44,12 +53,15 @@ def begin_dataset(
     """
     if use_multiprocessing or start_method is not None:
         check_start_method(start_method)
+    number, has_own_queue = check_workers(workers), max_queue_size is not None
     who = WorkerSettings(
-        workers=check_workers(workers),
-        use_multiprocessing=bool(use_multiprocessing),
-        max_queue_size=check_max_queue_size(max_queue_size),
+        workers=number,
+        use_multiprocessing=None if use_multiprocessing is None else bool(use_multiprocessing),
+        max_queue_size=check_max_queue_size(max_queue_size if has_own_queue else _MOST_AHEAD),
         start_method=start_method,
         timeout_s=check_timeout(timeout),
+        has_own_queue=has_own_queue,
+        memory_bytes=check_memory_limit(memory_limit, number),
     )
     if shard is not None:
         shard = find_shard() if shard == "auto" else Shard.of(shard)
@@ -72,7 +84,6 @@ def described(core: Core) -> str:
     plan, workers = core.plan, core.settings
     assert workers is not None
     shard = f", {plan.shard}" if core.is_part else ""
-    kind = " processes" if workers.use_multiprocessing and workers.workers else ""
     selected = "" if plan.selection is None else f" ({plan.selection.described})"
     seed = plan.seed if core.has_own_seed else None
     functions = {"transform": core.transform, "augment": core.augment}
@@ -92,7 +103,7 @@ def described(core: Core) -> str:
     return (
         f"<{core.name}: {plan.num_samples} samples{selected}{repeats} in {plan.num_batches} "
         f"batches of {plan.batch_size} (remainder={plan.remainder!r}){_data(core)}"
-        f"{changes}, {order}, seed={seed}{shard}, workers={workers.workers}{kind}, "
+        f"{changes}, {order}, seed={seed}{shard}, workers={_workers(core, workers)}, "
         f"next epoch {core.clock.epoch}{', endless' if core.endless else ''}>"
     )
 
@@ -118,10 +129,25 @@ def settings_told(core: Core) -> dict[str, str]:
     found["class_weight"] = None if weights is None else weights.pairs
     found["cache"] = None if core.cache is None else core.cache.setting
     found["shard"] = plan.shard if core.is_part else None
-    kind = "processes" if workers.use_multiprocessing else "threads"
-    found["workers"] = f"{workers.workers} {kind}" if workers.workers else "none"
+    found["workers"] = _workers_in_words(core, workers)
     found["next epoch"] = f"{core.clock.epoch}{', endless' if core.endless else ''}"
     return {name: str(value) for name, value in found.items() if value is not None}
+
+
+def _workers(core: Core, workers: WorkerSettings) -> str:
+    chosen = workers_chosen(core)
+    if chosen is not None:
+        return f"'auto' ({chosen})"
+    kind = " processes" if workers.use_multiprocessing and workers.workers else ""
+    return f"{workers.workers}{kind}"
+
+
+def _workers_in_words(core: Core, workers: WorkerSettings) -> str:
+    chosen = workers_chosen(core)
+    if chosen is not None:
+        return f"auto: {chosen}"
+    kind = "processes" if workers.use_multiprocessing else "threads"
+    return f"{workers.workers} {kind}" if workers.workers else "none"
 
 
 def _data(core: Core) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
+from typing import Literal
 
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.zipped import Steps, ZippedCore, steps_of
@@ -36,11 +37,12 @@ class ZippedDataset(BatchDataset):
         datasets: Sequence[BatchDataset] | Mapping[str, BatchDataset],
         *,
         until: Until = "first",
-        workers: int = 1,
-        use_multiprocessing: bool = False,
-        max_queue_size: int = 10,
+        workers: int | Literal["auto"] = 1,
+        use_multiprocessing: bool | None = None,
+        max_queue_size: int | None = None,
         start_method: StartMethod | None = None,
         timeout: float | None = None,
+        memory_limit: str | float | None = None,
     ) -> None:
         begin_dataset(
             self,
@@ -53,6 +55,7 @@ class ZippedDataset(BatchDataset):
             max_queue_size=max_queue_size,
             start_method=start_method,
             timeout=timeout,
+            memory_limit=memory_limit,
         )
 
     def load(self, rows: Rows) -> Tree:
@@ -96,11 +99,12 @@ class ZippedDataset(BatchDataset):
 def zip_datasets(
     *datasets: BatchDataset,
     until: Until = "first",
-    workers: int = 1,
-    use_multiprocessing: bool = False,
-    max_queue_size: int = 10,
+    workers: int | Literal["auto"] = 1,
+    use_multiprocessing: bool | None = None,
+    max_queue_size: int | None = None,
     start_method: StartMethod | None = None,
     timeout: float | None = None,
+    memory_limit: str | float | None = None,
     **named: BatchDataset,
 ) -> ZippedDataset:
     """Zip datasets: a batch of each at every step, for training with labelled and unlabelled data.
@@ -133,6 +137,7 @@ def zip_datasets(
         max_queue_size: the most batches made ahead.
         start_method: how worker processes start.
         timeout: seconds after which a worker process that owes a batch is replaced.
+        memory_limit: the most memory that `workers="auto"` may take.
         **named: instead of `datasets`, any number by name, whose batches come as a dict.
 
     Returns:
@@ -161,6 +166,7 @@ def zip_datasets(
         max_queue_size=max_queue_size,
         start_method=start_method,
         timeout=timeout,
+        memory_limit=memory_limit,
     )
 
 

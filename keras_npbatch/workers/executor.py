@@ -12,16 +12,18 @@ import warnings
 import weakref
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import ATTRIBUTE, Core, WorkerSettings
+from keras_npbatch.batches.memory_size import in_bytes
 from keras_npbatch.batches.work import Work
-from keras_npbatch.errors import InvalidArgumentError, describe
-from keras_npbatch.workers.choice import choose, most_ahead
+from keras_npbatch.errors import InvalidArgumentError, UnsendableError, describe
+from keras_npbatch.workers.auto import AutoStream
+from keras_npbatch.workers.choice import choose, limits_of
 from keras_npbatch.workers.inline import InlineStream
 from keras_npbatch.workers.processes.code import Code
 from keras_npbatch.workers.processes.idle import watch
@@ -30,8 +32,15 @@ from keras_npbatch.workers.processes.stream import ProcessStream
 from keras_npbatch.workers.stream import Stream
 from keras_npbatch.workers.systems import check_start_method
 from keras_npbatch.workers.threads import Job, ThreadedStream, begin
+from keras_npbatch.workers.tuning import Setting, Tuner
 
-__all__ = ["Executor", "check_max_queue_size", "check_timeout", "check_workers"]
+__all__ = [
+    "Executor",
+    "check_max_queue_size",
+    "check_memory_limit",
+    "check_timeout",
+    "check_workers",
+]
 
 _MAX_WORKERS = 1024
 
@@ -51,16 +60,24 @@ class Executor:
         self._sent: Code | None = None
         """What was sent to the workers, but for large data."""
         self._times_entered = 0
+        self._tuners: dict[tuple[object, ...], Tuner] = {}
+        """What was found out for training and for evaluation, each with the settings it is for."""
 
     @property
-    def _core(self) -> Core:
+    def core(self) -> Core:
+        """Of the dataset."""
         core = self._core_of()
         assert core is not None
         return core
 
     @property
+    def has_workers(self) -> bool:
+        """Whether anything but the consumer may make batches."""
+        return self._settings.workers != 0
+
+    @property
     def _settings(self) -> WorkerSettings:
-        settings = self._core.settings
+        settings = self.core.settings
         assert settings is not None
         return settings
 
@@ -82,52 +99,39 @@ class Executor:
             follows: whether the next epoch is expected to be asked for.
             caller_has_time: whether the consumer can make batches while the model computes.
         """
-        core, settings = self._core, self._settings
+        core, settings = self.core, self._settings
         _refuse_another_length(core)
         core.begin_pass()
-        plan = work.plan
-        follows = follows and not plan.skip  # the next epoch has another plan
-        facts = core.facts(plan)
-        kind = choose(
-            settings,
-            facts,
-            caller_has_time=caller_has_time,
-            summarises=work.summarise is not None,
-        )
+        follows = follows and not work.plan.skip  # the next epoch has another plan
+        steps = range(first, work.plan.num_batches)
+        asked = _Pass(self, work, epoch, steps, follows)
         stream: Stream
-        if kind == "processes":
-            if isinstance(work.training, ClassWeight):
-                if core.sent_class_weight != work.training:
-                    core.sent_class_weight = work.training
-                work = work._replace(training="sent")
-            stream = ProcessStream(
-                self._current_pool(),
-                work,
-                epoch,
-                ahead=settings.max_queue_size,
-                follows=follows,
-                first=first,
-            )
+        if settings.workers == "auto":
+            stream = AutoStream(self.tuner(work), asked, steps)
         else:
-            make = partial(core.maker(work), epoch)
-            steps = range(first, plan.num_batches)
-            # The order of the next epoch is drawn meanwhile, so that it need not be waited for.
-            draws = settings.workers > 0 and follows and plan.draws_long
-            errand = Job(plan.order, epoch + 1) if draws else None
-            if kind == "inline":
-                stream = InlineStream(make, steps)
-                if errand is not None:
-                    begin(errand)
-            else:
-                stream = ThreadedStream(
-                    make,
-                    steps,
-                    workers=settings.workers,
-                    ahead=most_ahead(settings, facts),
-                    errand=errand,
-                )
+            setting = choose(
+                settings,
+                core.facts(work.plan),
+                caller_has_time=caller_has_time,
+                summarises=work.summarise is not None,
+            )
+            stream = asked.open(setting, first)
         self._streams.add(stream)
         return stream
+
+    def tuner(self, work: Work) -> Tuner:
+        """Who chooses the workers of training, or of evaluation, with `workers="auto"`."""
+        settings = self._settings
+        key = bool(work.training), settings.use_multiprocessing, settings.max_queue_size
+        if key not in self._tuners:
+            plan = work.plan
+            limits = limits_of(
+                settings,
+                self.core.facts(plan),
+                in_blocks=plan.sampler.blocks_held is not None,
+            )
+            self._tuners[key] = Tuner(limits)
+        return self._tuners[key]
 
     def enter(self) -> None:
         """Keep worker processes from call to call, until `leave`."""
@@ -146,7 +150,7 @@ class Executor:
         self._let_pool_go()
         for stream in list(self._streams):
             stream.close()
-        self._core.slots.clear()
+        self.core.slots.clear()
 
     def expect_nothing(self) -> None:
         """A call has ended: batches that were made ahead for it are not waited for."""
@@ -155,15 +159,38 @@ class Executor:
 
     # ---------------------------------------------------------------- processes
 
-    def _current_pool(self) -> Pool:
+    def prepare_pool(self, workers: int) -> bool:
+        """Begin to start worker processes, if there are none; whether they have started.
+
+        Raises:
+            UnsendableError, SharedMemoryError, WorkerStartError: if that can't be done.
+        """
+        pool = self.pool
+        if pool is not None and pool.num_workers != workers and not pool.readers:
+            self._let_pool_go()
+        if self.pool is None or not self.pool.claim():
+            return self.current_pool(workers).has_started
+        return self.pool.has_started
+
+    def leave_pool(self) -> None:
+        """The worker processes are not needed any more, unless another stream reads from them."""
+        if self.pool is not None and not self.pool.readers and not self.pool.stays:
+            self._let_pool_go()
+
+    def current_pool(self, workers: int) -> Pool:
         """The worker processes; others, if what they were sent has changed since."""
-        core, settings = self._core, self._settings
+        core, settings = self.core, self._settings
         owner = core.owner
         parts = {name: value for name, value in vars(owner).items() if name != ATTRIBUTE}
         sent = {f"{ATTRIBUTE}.{name}": value for name, value in core.sent_settings().items()}
         now = Code.of({"": type(owner), **parts, **sent})
         before, method = self._sent, check_start_method(settings.start_method)
         changed = [] if before is None else now.changed_globals(before)
+        if changed and method != "fork" and settings.workers == "auto":
+            raise UnsendableError(
+                f"{', '.join(changed)} changed after worker processes of this {core.name} were "
+                "started, and they import the module again"
+            )
         if changed and method != "fork":
             warnings.warn(
                 f"{', '.join(changed)} changed after worker processes of this "
@@ -179,12 +206,21 @@ class Executor:
                 return self.pool
             self.pool.close()
         self.pool = Pool(
-            owner, workers=settings.workers, start_method=method, timeout_s=settings.timeout_s
+            owner,
+            workers=workers,
+            start_method=method,
+            timeout_s=settings.timeout_s,
+            most_bytes=self._most_sent_bytes(),
         )
         self.pool.stays = self._times_entered > 0
         self.pool.claim()  # to start the workers may have taken long
         watch(self.pool)
         return self.pool
+
+    def _most_sent_bytes(self) -> int | None:
+        if self._settings.workers != "auto":
+            return None
+        return self.tuner(Work(self.core.plan)).limits.memory_bytes
 
     def _let_pool_go(self) -> None:
         if self.pool is not None:
@@ -194,9 +230,94 @@ class Executor:
             self._sent = replace(self._sent, digests={}, kept=[])
 
 
-def check_workers(value: Any) -> int:
-    """`value` as a number of workers."""
+class _Pass:
+    """Who can make the batches of an epoch: what an `AutoStream` changes between.
+
+    Args:
+        executor: has the worker processes.
+        work: how batches are made.
+        epoch: which epoch.
+        steps: those to make.
+        follows: whether the next epoch is expected to be asked for.
+    """
+
+    def __init__(
+        self, executor: Executor, work: Work, epoch: int, steps: range, follows: bool
+    ) -> None:
+        self._executor, self._core = executor, executor.core
+        self._work, self._epoch, self._steps, self._follows = work, epoch, steps, follows
+        plan = work.plan
+        # The order of the next epoch is drawn meanwhile, so that it need not be waited for.
+        draws = executor.has_workers and follows and plan.draws_long
+        self._errand = Job(plan.order, epoch + 1) if draws else None
+
+    def prepare(self, setting: Setting) -> bool:
+        """Begin to start worker processes, if it takes them; whether they have started."""
+        return setting.kind != "processes" or self._executor.prepare_pool(setting.workers)
+
+    def open(self, setting: Setting, step: int) -> Stream:
+        """The batches from a step on."""
+        if setting.kind == "processes":
+            return self._in_processes(setting, step)
+        make = partial(self._core.maker(self._work), self._epoch)
+        steps = range(step, self._steps.stop)
+        errand, self._errand = self._errand, None
+        if setting.kind == "threads":
+            return ThreadedStream(
+                make, steps, workers=setting.workers, ahead=setting.ahead, errand=errand
+            )
+        if errand is not None:
+            begin(errand)
+        return InlineStream(make, steps)
+
+    def leave(self, setting: Setting) -> None:
+        """No stream of this epoch has the setting any more."""
+        if setting.kind == "processes":
+            self._executor.leave_pool()
+        self._core.slots.clear()  # others may need fewer
+
+    def _in_processes(self, setting: Setting, step: int) -> Stream:
+        core, work = self._core, self._work
+        if isinstance(work.training, ClassWeight):
+            if core.sent_class_weight != work.training:
+                core.sent_class_weight = work.training
+            work = work._replace(training="sent")
+        return ProcessStream(
+            self._executor.current_pool(setting.workers),
+            work,
+            self._epoch,
+            ahead=setting.ahead,
+            follows=self._follows,
+            first=step,
+        )
+
+
+def check_workers(value: Any) -> int | Literal["auto"]:
+    """`value` as a number of workers, or "auto"."""
+    if isinstance(value, str) and value == "auto":
+        return "auto"
+    if isinstance(value, str):
+        raise InvalidArgumentError(
+            f"workers is {describe(value)}; expected a whole number from 0 up, or 'auto'."
+        )
     return whole_number("workers", value, least=0, most=_MAX_WORKERS)
+
+
+def check_memory_limit(value: Any, workers: int | Literal["auto"]) -> int | None:
+    """`value` in bytes, or None.
+
+    Raises:
+        InvalidArgumentError: for anything else, or if the user has said how many workers there are.
+    """
+    if value is None:
+        return None
+    if workers != "auto":
+        raise InvalidArgumentError(
+            f"memory_limit was given with workers={workers}; expected workers='auto', which "
+            "chooses how many workers there are within that limit. Otherwise workers, "
+            "max_queue_size and the size of a batch decide how much memory it takes."
+        )
+    return in_bytes(value, "memory_limit")
 
 
 def check_max_queue_size(value: Any) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from keras_npbatch.batches.memory_size import in_bytes, in_words, memory_bytes
+from keras_npbatch.batches.machine import total_bytes
+from keras_npbatch.batches.memory_size import in_bytes, in_words
 from keras_npbatch.errors import InvalidArgumentError
 
 
@@ -16,8 +17,8 @@ from keras_npbatch.errors import InvalidArgumentError
         (" 1.5 KiB ", 1536),
         ("100 B", 100),
         (12345, 12345),
-        (1.0, memory_bytes()),
-        (0.5, memory_bytes() // 2),
+        (1.0, total_bytes()),
+        (0.5, total_bytes() // 2),
     ],
 )
 def test_a_size_is_a_number_of_bytes(size, expected):
@@ -38,7 +39,7 @@ def test_more_than_there_is_is_refused():
     with pytest.raises(InvalidArgumentError) as caught:
         in_bytes("9999 TB", "cache")
     assert str(caught.value) == (
-        f"cache is '9999 TB' (str), and there are {in_words(memory_bytes())} of memory; expected "
+        f"cache is '9999 TB' (str), and there are {in_words(total_bytes())} of memory; expected "
         "less. A share such as 0.5 fits any machine."
     )
 

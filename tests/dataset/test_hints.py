@@ -71,6 +71,7 @@ OTHERS = {
     "max_queue_size": 4,
     "start_method": "spawn",
     "timeout": 30.0,
+    "memory_limit": "1 MB",
 }
 
 
@@ -121,6 +122,8 @@ def test_each_setting_arrives_in_all_classes(name):
     chosen = {**seed, name: OTHERS[name]}
     if name == "max_set_aside":
         chosen["on_error"] = "set_aside"
+    if name == "memory_limit":
+        chosen["workers"] = "auto"
     assert SETTINGS[name].default != OTHERS[name]
     data = {"cache": Stored(), "collate": X.astype(object)}.get(name, X)
     of_arrays = made_of(ArrayDataset(data, Y, **chosen))
@@ -132,7 +135,7 @@ def test_each_setting_arrives_in_all_classes(name):
 EXPECTED = (
     "Expected num_samples, batch_size, shuffle, sampler, seed, remainder, collate, transform, "
     "augment, class_weight, shard, cache, on_error, max_set_aside, workers, use_multiprocessing, "
-    "max_queue_size, start_method, timeout."
+    "max_queue_size, start_method, timeout, memory_limit."
 )
 
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keras_npbatch.batches.core import Facts, WorkerSettings
-from keras_npbatch.workers.choice import batches_at_once, choose, is_cheap, most_ahead
+from keras_npbatch.batches.machine import available_bytes, cores
+from keras_npbatch.workers.choice import batches_at_once, choose, is_cheap, limits_of, most_ahead
+from keras_npbatch.workers.tuning import INLINE, MOST_AHEAD, MOST_THREADS
 from tests.inside import core_of
 
 SMALL = Facts(are_gathered=True, are_arrays=True, is_in_memory=True, batch_bytes=1000)
@@ -49,7 +51,9 @@ def test_who_makes_them(
     facts: Facts, workers: int, processes: bool, has_time: bool, summarises: bool, expected: str
 ) -> None:
     settings = WorkerSettings(workers, processes, 10)
-    assert choose(settings, facts, caller_has_time=has_time, summarises=summarises) == expected
+    chosen = choose(settings, facts, caller_has_time=has_time, summarises=summarises)
+    assert chosen.kind == expected
+    assert chosen.workers == (0 if expected == "inline" else workers)
 
 
 @given(any_settings, any_facts, st.booleans(), st.booleans())
@@ -57,17 +61,56 @@ def test_what_holds_for_all(
     settings: WorkerSettings, facts: Facts, has_time: bool, summarises: bool
 ) -> None:
     chosen = choose(settings, facts, caller_has_time=has_time, summarises=summarises)
-    assert (chosen == "processes") == (settings.use_multiprocessing and settings.workers > 0)
+    is_sent = settings.use_multiprocessing and settings.workers > 0
+    assert (chosen.kind == "processes") == is_sent
     if settings.workers == 0:
-        assert chosen == "inline"
+        assert chosen == INLINE
     elif summarises:
-        assert chosen != "inline"
+        assert chosen != INLINE
+    if chosen != INLINE:
+        assert 1 <= chosen.ahead <= settings.max_queue_size
     assert 1 <= most_ahead(settings, facts) <= settings.max_queue_size
     together = batches_at_once(facts)
     assert together >= 1
     if together > 1:
         assert facts.are_gathered
         assert together * facts.batch_bytes <= 256 * 1024
+
+
+@pytest.mark.parametrize(
+    ("facts", "processes", "without"),
+    [
+        (LOADED, None, {}),
+        (LOADED, False, {"processes": "use_multiprocessing=False"}),
+        (LOADED, True, {"threads": "use_multiprocessing=True"}),
+        (
+            LARGE,
+            None,
+            {"processes": "batches are rows of arrays, which threads copy at the same time"},
+        ),
+        (LARGE, True, {"threads": "use_multiprocessing=True"}),
+    ],
+)
+def test_which_kinds_auto_may_choose(
+    facts: Facts, processes: bool | None, without: dict[str, str]
+) -> None:
+    found = limits_of(WorkerSettings("auto", processes), facts)
+    assert found.without == without
+    assert found.cores == cores()
+    assert found.are_gathered == (facts is LARGE)
+
+
+def test_how_much_auto_may_take() -> None:
+    free = limits_of(WorkerSettings("auto", has_own_queue=False), LOADED)
+    assert free.most_ahead == MOST_AHEAD
+    assert 0.5 < free.memory_bytes / (available_bytes() / 4) < 2  # others take some meanwhile
+    own = WorkerSettings("auto", max_queue_size=40, memory_bytes=10**6)
+    assert limits_of(own, LOADED).most_ahead == 40
+    assert limits_of(own, LOADED).memory_bytes == 10**6
+    assert limits_of(own, LOADED, in_blocks=True).most_ahead == 16  # for which chunks are kept
+    assert own.most_under_way(in_blocks=True) == 16
+    assert own.most_under_way() == MOST_AHEAD + MOST_THREADS
+    assert WorkerSettings(3, max_queue_size=4).most_under_way() == 7
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,8 @@ class InputMonitor(DatasetCallback):
         took_s = sum(took for _, took in self._recent) / self.patience
         if waited_s <= self.warn_above * took_s:
             return
-        if self._looked:
+        chosen = self.dataset.workers_chosen
+        if self._looked or (chosen is not None and not chosen.settled):
             return
         self._looked = True
         # Half an epoch away, so that the rows are not in a system cache because of this step.
@@ -169,13 +170,18 @@ class InputMonitor(DatasetCallback):
         if costs.total_s < _EXPLAINED * waited_s:
             return
         self.costs = costs
-        setting, value = self.advice = advice(self.dataset, costs, took_s - waited_s)
+        self.advice = advice(self.dataset, costs, took_s - waited_s)
+        if self.advice is None:
+            what = f"workers='auto' has found nothing better than what makes them now, {chosen}"
+        else:
+            setting, value = self.advice
+            now = getattr(self.dataset, setting)
+            what = f"make the dataset with {setting}={value}, which is {now} now"
         warnings.warn(
             f"training waits for data {waited_s / took_s:.0%} of the time: {_ms(waited_s)} of the "
             f"{_ms(took_s)} that a step takes, over the last {self.patience} steps. A batch takes "
             f"{_ms(costs.reading_s)} for reading, {_ms(costs.transform_s)} for the transform, "
-            f"{_ms(costs.transport_s)} for transport. Most goes to {costs.dearest}: make the "
-            f"dataset with {setting}={value}, which is {getattr(self.dataset, setting)} now.",
+            f"{_ms(costs.transport_s)} for transport. Most goes to {costs.dearest}: {what}.",
             stacklevel=2,
         )
 

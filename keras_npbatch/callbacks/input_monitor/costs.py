@@ -91,8 +91,8 @@ def measure(dataset: Any, plan: Plan, epoch: int, step: int) -> Costs:
     return Costs(reading_s, took_s - reading_s, transport_s, busy)
 
 
-def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any]:
-    """The one setting of the dataset to change, and its new value.
+def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any] | None:
+    """The one setting of the dataset to change, and its new value; None if all was tried.
 
     Args:
         dataset: the dataset that training waits for.
@@ -106,6 +106,8 @@ def advice(dataset: Any, costs: Costs, compute_s: float) -> tuple[str, Any]:
     facts = core_of(dataset).facts(dataset.plan)
     if is_cheap(facts):  # the caller makes it in any case: it is the number of steps that is slow
         return "batch_size", 2 * dataset.batch_size
+    if dataset.workers == "auto":  # it has tried all that follows
+        return None
     workers = dataset.workers
     threads = 0 if dataset.use_multiprocessing else workers
     if threads == 1 and has_time_for(facts):  # then the caller made the batches, not a thread

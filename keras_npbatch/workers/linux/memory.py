@@ -12,20 +12,15 @@ from __future__ import annotations
 
 import mmap
 import os
-import re
-import sys
-from pathlib import Path
 
 import numpy as np
 
+from keras_npbatch.batches.linux import available_bytes
 from keras_npbatch.batches.slots import Slot
 from keras_npbatch.workers.linux.refusals import advice
 from keras_npbatch.workers.processes.refusals import refused_memory, too_much_memory
 
 __all__ = ["MemorySegment", "check_available", "map_descriptor", "new_descriptor"]
-
-_CGROUP = Path("/sys/fs/cgroup")
-_MEMORY = Path("/proc/meminfo")
 
 
 class MemorySegment:
@@ -95,25 +90,6 @@ def check_available(num_bytes: int) -> None:
     Raises:
         SharedMemoryError: if less is available; the message gives both figures.
     """
-    available = _available_bytes()
-    if num_bytes > available:
+    available = available_bytes()  # None if /proc is hidden; the system still refuses too much
+    if available is not None and num_bytes > available:
         raise too_much_memory(num_bytes, f"{available / 1e6:,.0f} MB are available")
-
-
-def _available_bytes() -> int:
-    """The memory this process can still use, limited by the machine and by its control group."""
-    try:
-        found = re.search(r"^MemAvailable: *(\d+) kB$", _MEMORY.read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    if found is None:  # /proc is hidden; the system still refuses a segment that is too large
-        return sys.maxsize
-    available = 1024 * int(found[1])
-    try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
-        used = int((_CGROUP / "memory.current").read_text())
-        statistics = dict(map(str.split, (_CGROUP / "memory.stat").read_text().splitlines()))
-        reclaimable = int(statistics["inactive_file"])
-    except (KeyError, OSError, ValueError):  # no limit of this kind
-        return available
-    return available if limit == "max" else min(available, int(limit) - used + reclaimable)

@@ -39,8 +39,9 @@ from keras_npbatch.workers.processes import failures, interrupts, packing
 from keras_npbatch.workers.processes.member import Job, Key, Member, end_members
 from keras_npbatch.workers.processes.messages import BOARD_BYTES, STARTING, Extent, Failed, Hello
 from keras_npbatch.workers.processes.patience import Patience
+from keras_npbatch.workers.processes.refusals import too_much_memory
 from keras_npbatch.workers.processes.sending import Package
-from keras_npbatch.workers.processes.system import StartMethod
+from keras_npbatch.workers.processes.system import Segment, StartMethod
 from keras_npbatch.workers.processes.work_sent import WorkSent
 from keras_npbatch.workers.systems import check_start_method, this_system
 
@@ -66,10 +67,11 @@ class Pool:
         timeout_s: a worker that owes an answer for longer is ended, as if it had died. The start of
             a worker may take three times as long, at least 3 seconds (5 with "spawn"), another try
             twice that.
+        most_bytes: the most memory that its arrays may take, which all workers share; None: any.
 
     Raises:
         UnsendableError: if something in the dataset can't be sent, naming it by its path.
-        SharedMemoryError: if there is no memory for its arrays.
+        SharedMemoryError: if its arrays take more memory than there is, or than allowed.
         WorkerStartError: if the system refuses what the workers need.
     """
 
@@ -80,6 +82,7 @@ class Pool:
         workers: int,
         start_method: StartMethod | None = None,
         timeout_s: float | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         self.readers: set[int] = set()
         """The streams that are open, each by its `id`."""
@@ -87,6 +90,7 @@ class Pool:
         """Whether its workers stay, however long nobody asks for a batch."""
         self.changed = threading.Event()
         """Set whenever `rests_in_s` may have become less."""
+        self.num_workers = workers
         self._expects = False
         self._used_s = time.monotonic()
         method = check_start_method(start_method)
@@ -105,19 +109,30 @@ class Pool:
         # At exit and in garbage collections too: it takes no lock.
         self._end = weakref.finalize(self, _end_all, opened, self._owner)
         try:
-            self._open(opened, dataset, workers, method)
+            self._open(opened, dataset, workers, method, most_bytes)
         except BaseException:
             with interrupts.deferred():
                 self._end()
             raise
 
     def _open(
-        self, opened: contextlib.ExitStack, dataset: Any, workers: int, method: StartMethod
+        self,
+        opened: contextlib.ExitStack,
+        dataset: Any,
+        workers: int,
+        method: StartMethod,
+        most_bytes: int | None,
     ) -> None:
         opened.callback(self.changed.set)
         system = this_system()
         self._sent = WorkSent(core_of(dataset).plan)
-        self._package = Package.of(dataset, opened, system.new_segment)
+
+        def new_segment(num_bytes: int, **how: bool) -> Segment:
+            if most_bytes is not None and num_bytes > most_bytes:
+                raise too_much_memory(num_bytes, f"{most_bytes / 1e6:,.0f} MB are allowed")
+            return system.new_segment(num_bytes, **how)
+
+        self._package = Package.of(dataset, opened, new_segment)
         with interrupts.deferred():
             board = system.new_segment(workers * BOARD_BYTES)
             opened.callback(board.close)
@@ -129,7 +144,6 @@ class Pool:
             self._strike = self._launcher.strike
             opened.callback(self._launcher.close)
             opened.callback(end_members, self._members)
-        self._num_workers = workers
         self._launch_all()
 
     def __enter__(self) -> Self:
@@ -142,6 +156,11 @@ class Pool:
     def is_open(self) -> bool:
         """Whether it can be used."""
         return self._end.alive and not self._closing and os.getpid() == self._owner
+
+    @property
+    def has_started(self) -> bool:
+        """Whether all of its workers have unpacked the dataset."""
+        return self.is_open and bool(self._members) and bool((self._board[:, 0] != STARTING).all())
 
     @property
     def pids(self) -> list[int]:
@@ -310,7 +329,7 @@ class Pool:
     # ---------------------------------------------------------------- inside, under the lock
 
     def _launch_all(self) -> None:
-        for index in range(self._num_workers):
+        for index in range(self.num_workers):
             self._launch(index)
 
     def _launch(self, index: int) -> None:

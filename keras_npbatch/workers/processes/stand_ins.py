@@ -10,7 +10,7 @@ refers to the class here, so reading files needs neither Keras nor a framework.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 from keras_npbatch.batches.array_loader import ArrayBatches
 from keras_npbatch.batches.core import WorkerSettings, core_of
@@ -32,6 +32,7 @@ __all__ = [
 
 
 _OF_WORKERS = ("workers", "use_multiprocessing", "max_queue_size", "start_method")
+_MOST_AHEAD = 10
 
 
 class BatchDataset(Batches):
@@ -40,8 +41,12 @@ class BatchDataset(Batches):
     A module that a worker imports may make datasets of its own, with settings of workers.
     """
 
-    def __init__(self, *arguments: Any, timeout: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, *arguments: Any, timeout: Any = None, memory_limit: Any = None, **settings: Any
+    ) -> None:
         who = {name: settings.pop(name) for name in _OF_WORKERS if name in settings}
+        if who.get("max_queue_size") is None:
+            who["max_queue_size"] = _MOST_AHEAD
         if settings.get("shard") == "auto":  # a worker is none of the processes that train
             del settings["shard"]
         super().__init__(*arguments, **settings)
@@ -54,14 +59,14 @@ class BatchDataset(Batches):
         return None if core.endless else core.plan.num_batches
 
     @property
-    def workers(self) -> int:
+    def workers(self) -> int | Literal["auto"]:
         """The number of processes that make batches."""
         return _settings(self).workers
 
     @property
     def use_multiprocessing(self) -> bool:
         """Whether processes make the batches: True in a worker process."""
-        return _settings(self).use_multiprocessing
+        return bool(_settings(self).use_multiprocessing)
 
     @property
     def max_queue_size(self) -> int:

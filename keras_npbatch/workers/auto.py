@@ -1,0 +1,195 @@
+"""`AutoStream`: the batches of an epoch, made by whoever makes them best; `workers="auto"`.
+
+    stream = AutoStream(tuner, workers, range(first, num_batches))
+
+It is one stream after the other: the tuner says which, and between two steps the old one is closed
+and another opened at the next step. What the old one has made ahead is made again. A batch is a
+function of (seed, epoch, step), so no change can be seen in the batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from time import perf_counter, thread_time
+from typing import Protocol
+
+from keras_npbatch.batches.machine import delayed_s
+from keras_npbatch.batches.set_aside import Lacking
+from keras_npbatch.batches.summary import Summed
+from keras_npbatch.errors import (
+    SharedMemoryError,
+    UnsendableError,
+    WorkerDiedError,
+    WorkerStartError,
+)
+from keras_npbatch.tree import Tree, leaves
+from keras_npbatch.workers.stream import Stream
+from keras_npbatch.workers.tuning import INLINE, Kind, Setting, Tuner
+
+__all__ = ["AutoStream", "Workers"]
+
+_LONG_S = 0.05
+"""A window of fewer steps, at the end of an epoch, counts if it was so long."""
+
+_log = logging.getLogger("keras_npbatch")
+
+
+class Workers(Protocol):
+    """Who can make the batches of an epoch."""
+
+    def prepare(self, setting: Setting) -> bool:
+        """Begin to start what a setting needs; whether it is there.
+
+        Raises:
+            UnsendableError, SharedMemoryError, WorkerStartError: if it can't be had.
+        """
+
+    def open(self, setting: Setting, step: int) -> Stream:
+        """The batches from a step on."""
+
+    def leave(self, setting: Setting) -> None:
+        """No stream of this one's has that setting any more."""
+
+
+class AutoStream:
+    """The batches of one epoch, in order; the contract is that of `Stream`.
+
+    Args:
+        tuner: says who makes the next batch, and is told what it took.
+        workers: make them.
+        steps: of the epoch.
+    """
+
+    def __init__(self, tuner: Tuner, workers: Workers, steps: range) -> None:
+        self._tuner = tuner
+        self._workers = workers
+        self._step, self._stop = steps.start, steps.stop
+        self._setting = INLINE
+        self._closed = False
+        self._left_at: float | None = None
+        self._took = 0.0, 0.0
+        self._quiet, self._window, self._window_began = 0, 0, 0.0
+        self._stream: Stream = workers.open(INLINE, self._step)
+        self._follow()
+
+    def __iter__(self) -> Iterator[Tree]:
+        return self
+
+    def __next__(self) -> Tree:
+        if not self._quiet:
+            return self._measured()
+        self._quiet -= 1
+        return self._next()
+
+    @property
+    def ready(self) -> int:
+        """The number of batches that are available without waiting."""
+        return self._stream.ready
+
+    def close(self) -> None:
+        """Drop the remaining batches. Safe to call twice, and from another thread."""
+        self._closed = True  # before: whoever changes the stream looks at it after that
+        self._stream.close()
+
+    # ---------------------------------------------------------------- steps
+
+    def _next(self) -> Tree:
+        try:
+            batch = next(self._stream)
+        except Exception as error:
+            kind = self._setting.kind
+            if kind == "inline" or isinstance(error, StopIteration) or _is_death(error):
+                self._closed = True
+                raise
+            failed: Exception = error
+        else:
+            self._step += 1
+            return batch
+        return self._without_workers(failed)
+
+    def _measured(self) -> Tree:
+        """The next batch, and what it takes told to the tuner."""
+        asked, tuner = perf_counter(), self._tuner
+        if self._window:
+            took_s = asked - self._window_began
+            if self._window == tuner.window or took_s > _LONG_S:
+                tuner.watch(took_s / self._window)
+            self._window = 0
+        elif self._left_at is not None and self._setting == tuner.setting:
+            tuner.note(self._took[0], asked - self._left_at, self._took[1])
+        self._follow()
+        # To wait for a core, which others have, is no waiting that more workers would shorten.
+        is_inline = self._setting == INLINE
+        began_working = thread_time() + delayed_s() if is_inline else 0.0
+        asked = perf_counter()
+        batch = self._next()
+        self._left_at = perf_counter()
+        worked_s = thread_time() + delayed_s() - began_working if is_inline else 0.0
+        self._took = self._left_at - asked, worked_s
+        if not tuner.batch_bytes:
+            tuner.batch_bytes = _num_bytes(batch)
+        if tuner.settled and self._setting == tuner.setting:
+            self._window = self._quiet = min(tuner.window, max(0, self._stop - self._step - 1))
+            self._window_began = self._left_at
+        elif self._step == self._stop:  # nobody comes back to tell how long the consumer was away
+            tuner.note(self._took[0], 0.0, self._took[1])
+        return batch
+
+    # ---------------------------------------------------------------- changes
+
+    def _follow(self) -> None:
+        """Let those make batches who the tuner says, if they are there."""
+        while not self._closed and self._setting != self._tuner.setting:
+            chosen, was_settled = self._tuner.setting, self._tuner.settled
+            if self._setting.kind == chosen.kind == "processes":
+                self._change_to(INLINE)  # a pool has as many workers as it was made with
+            try:
+                if not self._workers.prepare(chosen) and self._tuner.note_starting():
+                    return
+            except (UnsendableError, SharedMemoryError, WorkerStartError) as error:
+                self._refuse(chosen.kind, error)
+                continue
+            self._change_to(chosen)
+            if was_settled:
+                _log.info("workers='auto': batches are made by %s from now on", chosen)
+
+    def _change_to(self, setting: Setting) -> None:
+        old, before = self._stream, self._setting
+        old.close()
+        self._workers.leave(before)
+        self._stream = self._workers.open(setting, self._step)
+        self._setting, self._left_at = setting, None
+        if self._closed:  # meanwhile, by another thread, which may have closed the old one
+            self._stream.close()
+
+    def _without_workers(self, error: Exception) -> Tree:
+        """Make the batch here that workers could not make: is it the batch, or are they?"""
+        kind = self._setting.kind
+        self._change_to(INLINE)
+        batch = self._next()
+        self._refuse(kind, error)
+        warnings.warn(
+            f"{kind} could not make a batch ({type(error).__name__}: {error}), and this thread "
+            f"could: workers='auto' has no {kind} make batches any more. What makes batches must "
+            "work in any thread or process.",
+            stacklevel=2,
+        )
+        return batch
+
+    def _refuse(self, kind: Kind, error: Exception) -> None:
+        why = f"{type(error).__name__}: {error}"
+        _log.info("workers='auto': no %s, %s", kind, why)
+        self._tuner.refuse(kind, why)
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether making the batch has ended processes, as it might end this one."""
+    return isinstance(error, WorkerDiedError) and not isinstance(error, WorkerStartError)
+
+
+def _num_bytes(made: Tree) -> int:
+    batch = made.batch if isinstance(made, Summed) else made
+    batch = batch.batch if isinstance(batch, Lacking) else batch
+    return max(1, sum(getattr(leaf, "nbytes", 0) for leaf in leaves(batch)))
