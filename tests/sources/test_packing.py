@@ -233,6 +233,6 @@ def test_what_is_packed_otherwise_is_refused() -> None:
     assert str(caught.value) == (
         "y has 3 rows, but x['positions'] has 2; expected the same number in every leaf. A row of "
         "packed sequences has several of them. Pack what belongs to time steps too: `Ragged(tags, "
-        "pad_to=..., pack=True).values`. So is what belongs to a whole sequence: repeat it for each "
-        "time step, with a sample_weight of 1 at the last one and 0 elsewhere."
+        "pad_to=..., pack=True).values`. So is what belongs to a whole sequence: repeat it for "
+        "each time step, with a sample_weight of 1 at the last one and 0 elsewhere."
     )
