@@ -137,13 +137,13 @@ class JoinedCore(Core):
         """What is known about how batches are made."""
         if not self.recipe(Work(plan)).finished:
             return super().facts(plan)
-        cores = map(core_of, self.datasets)
-        found = [core.facts(replace(core.plan, batch_size=plan.batch_size)) for core in cores]
+        cores = [core_of(dataset) for dataset in self.datasets]
+        found = [core.facts(core.plan) for core in cores]
         return Facts(
             are_gathered=True,
             are_arrays=all(each.are_arrays for each in found),
             is_in_memory=all(each.is_in_memory for each in found),
-            batch_bytes=found[0].batch_bytes,
+            batch_bytes=found[0].batch_bytes // cores[0].plan.batch_size * plan.batch_size,
         )
 
     def gather(self, training: bool, rows: Rows) -> Tree:

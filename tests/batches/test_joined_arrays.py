@@ -92,6 +92,8 @@ def test_what_is_for_training_alone_is_no_matter_in_evaluation() -> None:
 def test_what_is_known_of_a_dataset_of_arrays_is_known_of_several() -> None:
     whole = mix([plain(), plain()], [2, 1], batch_size=4)
     assert core_of(whole).facts(whole.plan) == core_of(plain(batch_size=4)).facts(whole.plan)
+    dropping = concat([plain(batch_size=5, remainder="drop"), plain()], batch_size=24)
+    assert core_of(dropping).facts(dropping.plan).batch_bytes == 24 * 16
     changed = concat([plain(), plain()], transform=lambda batch: batch)
     assert not core_of(changed).facts(changed.plan).are_gathered
     assert not core_of(changed).recipe(Work(changed.plan)).finished
