@@ -134,7 +134,9 @@ GALLERY: dict[str, list[Mistake]] = {
             "array: anything with `shape`, `dtype` and row indexing. It holds arrays by their "
             "names: give one of them, `x['x']`.",
             "Give the arrays in it. An HDF5 file and a Zarr group are told the same.",
-            'arrays = np.load("arrays.npz")\nnpb.ArrayDataset(arrays["x"], arrays["y"])',
+            'np.savez("arrays.npz", x=images, y=labels)\n'
+            'with np.load("arrays.npz") as arrays:\n'
+            '    npb.ArrayDataset(arrays["x"], arrays["y"])',
         ),
         Mistake(
             "A list of paths",
