@@ -89,12 +89,13 @@ def __getattr__(name: str) -> Any:
 
 def _where(name: str) -> str:
     """The module that has a public name, if it is one that needs no import of Keras now."""
+    # `from keras_npbatch import rng` asks here first: then nothing may be imported.
+    if not name[:1].isupper() and name != "check_dataset":
+        return ""
     for module_name in ("sources", "samplers", "errors", "callbacks", "testing"):
         full = f"keras_npbatch.{module_name}"
         is_light = module_name not in ("callbacks", "testing")
-        if name.startswith("_") or not (is_light or "keras" in sys.modules):
-            continue
-        if name in importlib.import_module(full).__all__:
+        if (is_light or "keras" in sys.modules) and name in importlib.import_module(full).__all__:
             return f". Write {full}.{name}"
     return ""
 

@@ -181,3 +181,10 @@ def test_a_name_of_another_module_tells_where_it_is(name: str, place: str) -> No
     told = f"module 'keras_npbatch' has no attribute {name!r}. Write keras_npbatch.{place}.{name}"
     assert str(caught.value) == told
     assert hasattr(importlib.import_module(f"keras_npbatch.{place}"), name)
+
+
+def test_a_module_that_is_asked_for_imports_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`from keras_npbatch import rng` asks for an attribute, before it imports the module."""
+    monkeypatch.setattr(importlib, "import_module", None)
+    with pytest.raises(AttributeError, match="no attribute 'rng'$"):
+        keras_npbatch.__getattr__("rng")
