@@ -186,5 +186,5 @@ def test_a_name_of_another_module_tells_where_it_is(name: str, place: str) -> No
 def test_a_module_that_is_asked_for_imports_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """`from keras_npbatch import rng` asks for an attribute, before it imports the module."""
     monkeypatch.setattr(importlib, "import_module", None)
-    with pytest.raises(AttributeError, match="no attribute 'rng'$"):
+    with pytest.raises(AttributeError, match=r"no attribute 'rng'$"):
         keras_npbatch.__getattr__("rng")
