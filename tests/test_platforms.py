@@ -19,7 +19,10 @@ from tests.without import NOT_ON_MACOS, NOT_ON_WINDOWS
 ROOT = Path(__file__).parents[1]
 LINUX = ("workers.linux", "batches.linux")
 """The modules that are imported on Linux alone."""
-IMPORTS_LINUX = ("workers.systems", "batches.row_cache", "batches.machine")
+IMPORTS_LINUX = (
+    *("batches.machine", "batches.row_cache"),
+    *("workers.systems", "workers.processes.sending"),
+)
 """Those that import them, where they have looked for Linux."""
 
 LACKING = {

@@ -12,7 +12,7 @@ whose rows are being gathered stays; of the others, the one not used for longest
 waits for room: if all chunks are in use, one more is decoded into memory of its own.
 
 The same holds between processes, if `Holds` and the memory are theirs: see
-`batches/shared_chunks.py`.
+`batches/linux_chunks.py`.
 """
 
 from __future__ import annotations

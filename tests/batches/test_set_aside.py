@@ -293,7 +293,7 @@ def raising(error):
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (UnspeakableError(), "UnspeakableError"),
+        (UnspeakableError(), "UnspeakableError: <its text can't be told>"),
         (StopIteration("at once"), "StopIteration: at once"),
         (ExceptionGroup("two", [OSError()]), "ExceptionGroup: two (1 sub-exception)"),
         (OSError("a\nb" + 300 * "c"), "OSError: a b" + 185 * "c" + "..."),

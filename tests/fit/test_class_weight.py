@@ -144,8 +144,9 @@ REFUSED = [
     (
         [1.0, 2.0],
         errors.InvalidArgumentError,
-        "class_weight[0] is 1.0 (float); expected a dict from class number to weight, or None for "
-        "an output that is not weighed.",
+        "class_weight is [1.0, 2.0] (list); expected a dict from class number to weight, such as "
+        "{0: 1.0, 1: 5.0}, or for several outputs a dict from the name of an output to such a "
+        "dict.",
     ),
     (
         {0: -1.0},

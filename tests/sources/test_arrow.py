@@ -162,7 +162,7 @@ def test_numbers_are_read_from_the_memory_of_arrow():
     array = pa.array(values)
     source = as_source(array.slice(10), "x")
     assert isinstance(source, TakenArray)  # as fast as NumPy, and shared by worker processes
-    assert np.shares_memory(source._array, array.to_numpy())
+    assert np.shares_memory(source.array, array.to_numpy())
 
 
 def wide():

@@ -129,7 +129,7 @@ def test_numbers_are_read_from_the_memory_of_polars():
     column = pl.Series(np.arange(1000.0))
     source = as_source(column, "x")
     assert isinstance(source, TakenArray)
-    assert np.shares_memory(source._array, column.to_numpy())
+    assert np.shares_memory(source.array, column.to_numpy())
 
 
 def test_neither_making_a_source_nor_reading_copies_the_whole():

@@ -30,7 +30,7 @@ def test_arrays_in_memory_are_read_where_they_are():
     for leaf in (both()["x"], both()["x"].variable):
         source = as_source(leaf, "x")
         assert isinstance(source, TakenArray)
-        assert np.shares_memory(source._array, leaf.values)
+        assert np.shares_memory(source.array, leaf.values)
 
 
 def test_a_dataset_is_a_dict_of_its_variables():

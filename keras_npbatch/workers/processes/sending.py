@@ -47,7 +47,7 @@ from keras_npbatch.workers.processes.stand_ins import stand_in_for
 from keras_npbatch.workers.processes.system import Segment
 
 if IS_SHARED:
-    from keras_npbatch.batches.shared_chunks import new_shared, open_shared
+    from keras_npbatch.batches.linux_chunks import new_shared, open_shared
 
 __all__ = ["Package", "unpack"]
 

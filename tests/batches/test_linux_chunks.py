@@ -20,7 +20,7 @@ from keras_npbatch.sources.chunk_cache import ChunkCache
 
 if not IS_SHARED:
     pytest.skip("processes share decoded chunks on Linux", allow_module_level=True)
-from keras_npbatch.batches.shared_chunks import Sent, new_shared, open_shared
+from keras_npbatch.batches.linux_chunks import Sent, new_shared, open_shared
 
 X = np.arange(100, dtype="int64")
 
@@ -79,7 +79,7 @@ def test_what_is_read_in_one_pass_is_read_again_in_the_next() -> None:
 
 _DECODES_FOR_EVER = """
 import sys, time, numpy as np
-from keras_npbatch.batches.shared_chunks import open_shared
+from keras_npbatch.batches.linux_chunks import open_shared
 pid, descriptor = map(int, sys.argv[1:])
 settings = {"chunks": 2, "rows": 10, "shape": (), "dtype": np.dtype("int64")}
 cache = open_shared(pid, descriptor, settings)
