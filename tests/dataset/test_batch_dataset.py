@@ -600,7 +600,7 @@ def test_an_equal_number_is_no_change(arrays):
 
 
 @pytest.mark.parametrize("settings_", ["workers=0", "workers=2", "use_multiprocessing=True"])
-@pytest.mark.parametrize("is_closed", [False, True])
+@pytest.mark.parametrize("is_closed", [False, pytest.param(True, marks=pytest.mark.more)])
 def test_a_script_may_end_with_an_iteration_under_way(settings_, is_closed):
     """Its variables, generators too, go when the modules have gone."""
     script = f"""

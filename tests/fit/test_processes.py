@@ -332,6 +332,7 @@ def test_what_can_not_be_sent_is_refused_at_the_call_of_fit(make_model, data):
     assert not processes()
 
 
+@pytest.mark.more
 def test_a_script_needs_no_main_guard_and_lambdas_do(tmp_path, backend):
     script = tmp_path / "train.py"
     script.write_text(

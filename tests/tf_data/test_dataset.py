@@ -471,12 +471,13 @@ def _leases_left(dataset):
     return slots_of(dataset).num_leased
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(
     ("how", "settings_"),
     [
         ("class_weight", "workers=1"),
-        pytest.param("prefetch", "workers=0", marks=pytest.mark.more),
-        pytest.param("prefetch", "workers=0, take=9", marks=pytest.mark.more),
+        ("prefetch", "workers=0"),
+        ("prefetch", "workers=0, take=9"),
     ],
 )
 def test_the_interpreter_ends_with_an_iterator_that_reads_ahead(how, settings_):

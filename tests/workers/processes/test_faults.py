@@ -87,6 +87,7 @@ AT_START = (
 )
 
 
+@pytest.mark.more
 def test_a_dataset_that_hangs_while_it_is_unpacked_is_an_error_not_a_wait() -> None:
     batches = dataset(loaders.Holds, held=HangsUnpacked())
     with opened(batches, timeout_s=0.2) as pool, pytest.raises(errors.WorkerStartError) as caught:
@@ -221,7 +222,7 @@ HOLDS = """
 
 
 @only_linux("a thread ends them")
-@pytest.mark.parametrize("state", ["gil", "stopped"])
+@pytest.mark.parametrize("state", ["gil", pytest.param("stopped", marks=pytest.mark.more)])
 @pytest.mark.parametrize("method", LINUX)
 def test_the_end_of_the_trainer_is_that_of_workers_that_run_no_python(
     method: str, state: str

@@ -992,7 +992,14 @@ def assert_all_end(processes: list[psutil.Process]) -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        *(pytest.param(how, marks=pytest.mark.more) for how in (signal.SIGTERM, signal.SIGINT)),
+    ],
+    ids=str,
+)
 def test_the_end_of_the_parent_is_the_end_of_its_workers(
     method: str, seconds: str, how: signal.Signals
 ) -> None:
