@@ -14,11 +14,13 @@ import pytest
 
 from keras_npbatch import ArrayDataset, BatchDataset
 from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.work import Work
 from keras_npbatch.callbacks import InputMonitor
 from keras_npbatch.callbacks.input_monitor.costs import Costs, advice, measure
 from keras_npbatch.errors import InvalidArgumentError
 from keras_npbatch.fit.pace import has_time_for
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.workers.executor import Executor
 from tests.disturbed import whatever_else_runs
 from tests.keras_loaders import Ids, SlowTransport
 
@@ -326,3 +328,13 @@ def test_an_argument_that_makes_no_sense_is_refused(arguments, text):
     with pytest.raises(InvalidArgumentError) as caught:
         InputMonitor(Ids(N), **arguments)
     assert str(caught.value) == text
+
+
+def test_what_auto_has_tried_is_not_advised(make_model):
+    dataset = SlowReading(80, batch_size=BATCH, workers="auto", seed=0)
+    tuner = core_of(dataset).part(Executor).tuner(Work(dataset.plan))
+    while not tuner.settled:  # of a time when batches cost nothing
+        tuner.note(waited_s=0.0, away_s=1.0)
+    _, (text,), _ = watched(make_model, dataset, warn_above=0.0)
+    told = "workers='auto' has found nothing better than what makes them now, inline."
+    assert f"Most goes to reading: {told}" in text
