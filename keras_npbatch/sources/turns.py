@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = ["Turns"]
 
@@ -26,6 +26,12 @@ class Turns:
     """Where each call begins."""
 
     def __init__(self) -> None:
+        self._calls = itertools.count()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self._calls = itertools.count()
 
     def turned(self, items: Sequence[_T]) -> list[_T]:

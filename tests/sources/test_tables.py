@@ -246,14 +246,16 @@ def test_what_holds_samples_and_is_no_array_is_refused_with_what_to_write(
     kind: str, tmp_path: Path
 ) -> None:
     found = holders_and_advice(tmp_path)
-    if kind not in found:
-        pytest.skip("it is not installed")
-    holder, advice = found[kind]
-    with pytest.raises(InvalidDataError) as caught:
-        as_source(holder, "data")
-    assert str(caught.value).endswith(f"row indexing. {advice}")
-    for each, _ in found.values():
-        getattr(each, "close", lambda: None)()
+    try:
+        if kind not in found:
+            pytest.skip("it is not installed")
+        holder, advice = found[kind]
+        with pytest.raises(InvalidDataError) as caught:
+            as_source(holder, "data")
+        assert str(caught.value).endswith(f"row indexing. {advice}")
+    finally:
+        for each, _ in found.values():
+            getattr(each, "close", lambda: None)()
 
 
 class Pipeline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from itertools import pairwise
 
 import pytest
@@ -23,3 +24,4 @@ def test_calls_that_follow_each_other_begin_apart():
     firsts = [turns.turned(range(16))[0] for _ in range(8)]
     assert firsts[0] == 0  # one thread reads forwards
     assert len(set(firsts)) == 8
+    assert pickle.loads(pickle.dumps(turns)).turned("ab") == ["a", "b"]

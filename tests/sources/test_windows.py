@@ -305,7 +305,7 @@ def test_texts_of_any_length_are_a_series_too() -> None:
     ("missing", "told"),
     [
         (np.nan, "nan (float)"),
-        (np.datetime64("NaT"), "None (NoneType)"),
+        (np.datetime64("NaT", "s"), "None (NoneType)"),
         (None, "None (NoneType)"),
     ],
     ids=["NaN", "NaT", "None"],
