@@ -103,6 +103,8 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """No thread of ours, no child process and no open file outlives a test."""
     if sys.modules.get("polars") is not None:
         start_event_loop_of_polars()
+    if sys.modules.get("zarr") is not None:
+        start_event_loop_of_zarr()
     threads, children, files = set(worker_threads()), child_processes(), open_files()
     frameworks = loaded_frameworks()
     yield
@@ -113,6 +115,13 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if loaded_frameworks() == frameworks and "KERAS_NPBATCH_BACKEND" not in os.environ:
         new_files = remaining(lambda: sorted(open_files() - files))
         assert not new_files, f"files left open: {new_files}"
+
+
+@functools.cache
+@functools.cache
+def start_event_loop_of_zarr() -> None:
+    """With the first array, zarr starts an event loop that stays."""
+    sys.modules["zarr"].array([0])[:]
 
 
 @functools.cache
