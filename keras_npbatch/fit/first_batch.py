@@ -159,7 +159,7 @@ def warn_of_lost_weights(kind: Kind, model: Any) -> None:
 
 
 def _has_lost_weights(model: Any) -> bool:
-    return any(
-        getattr(variable, "_value", variable) is None and variable._initializer is None
-        for variable in model.variables
-    )
+    for variable in model.variables:
+        if getattr(variable, "_value", variable) is None and variable._initializer is None:
+            return True
+    return False

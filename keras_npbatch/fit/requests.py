@@ -157,7 +157,10 @@ def passes_in_all(call: Call | None) -> int | None:
 
 
 def _check_validation(call: Call) -> None:
-    data, *beside = _as_tuple(call.arguments.get("validation_data"))
+    given = call.arguments.get("validation_data")
+    if given is None:
+        return
+    data, *beside = _as_tuple(given)
     if not isinstance(data, Batches):
         return
     name = type(data).__name__

@@ -112,8 +112,7 @@ class Session:
         self._last_pass: int | None = None
         self._stream: Stream | None = None
         # The metrics of a validation are those of `fit`.
-        is_own_call = call is not None and call.kind == self._kind
-        model = self.model if is_own_call else None
+        model = call.model if call is not None and call.kind == self._kind else None
         warn_of_lost_weights(self._kind, model)
         self._rewired = rewire(self._plan, self._kind, dataset, model)
 
@@ -302,6 +301,7 @@ class Session:
         try:
             # Keras may build on one process alone. It drops the batch, and takes it again.
             together = None if building else self._together
+            of_all = None if self._together is None else together.of_all if together else _none
             with contextlib.closing(walk(stream, first, last_step)) as steps:
                 for step, batch in steps if together is None else together.watched(steps):
                     if step == last_step:
@@ -311,9 +311,7 @@ class Session:
                     summary = None
                     if summarise is not None:
                         batch, summary = batch  # the pair must not keep it
-                    batch, lacking, num_lacking = self._core.taken(
-                        batch, self._of_all if together is None else together.of_all
-                    )
+                    batch, lacking, num_lacking = self._core.taken(batch, of_all)
                     if self._kind == "predict":
                         refuse_lacking(self._core, lacking)
                     if weighing is None:
@@ -348,10 +346,6 @@ class Session:
         except Exception as error:
             save_weights(error, self._kind, self.model)
             raise
-
-    def _of_all(self, failures: Sequence[Failure]) -> Sequence[Failure]:
-        """Of the rows that this process could not read, those that it takes note of by itself."""
-        return failures if self._together is None else ()
 
     def _tell(self, delivery: Delivery) -> None:
         for watch in self.watches:
@@ -403,3 +397,8 @@ class Session:
         if self._kind == "fit" and self.steps_per_epoch is None and steps != self._steps_shown:
             show_steps(find_call(), steps)
             self._steps_shown = steps
+
+
+def _none(failures: Sequence[Failure]) -> Sequence[Failure]:
+    """Of the rows that this process could not read, those that a batch to build with tells of."""
+    return ()

@@ -19,14 +19,15 @@ __all__ = ["computes_on_cpu", "stacked", "to_arrays"]
 def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
     """The batches with arrays for leaves; Keras converts leaves that are not arrays."""
     for batch in batches:
-        dtypes = [leaf.dtype if type(leaf) is np.ndarray else None for leaf in leaves(batch)]
-        if any(dtype is None for dtype in dtypes):  # not `in`: np.dtype("float64") == None
+        found = leaves(batch)
+        dtypes = [leaf.dtype for leaf in found if type(leaf) is np.ndarray]
+        if len(dtypes) < len(found):
             yield from data_adapter_utils.get_jax_iterator([batch])
         elif all(map(_is_taken, dtypes)):
             yield batch
         else:
             yield converted(batch, _in_dtype_of_jax, "JAX")
-        del batch  # the caller has the only reference while the next one is made
+        del batch, found  # the caller has the only reference while the next one is made
 
 
 def stacked(batches: Iterator[Tree], number: int) -> Iterator[Any]:
