@@ -255,7 +255,8 @@ def _stored_windows(num_steps: int) -> _Data:
     length = 48
     series, view = _series(8, length, num_steps)
     file = h5py.File(Path(os.environ[FOLDER]) / "series.h5", "w")
-    stored = file.create_dataset("series", data=series, chunks=(4096, 8), compression="gzip")
+    chunks = min(4096, len(series)), 8
+    stored = file.create_dataset("series", data=series, chunks=chunks, compression="gzip")
 
     def by_hand(rows: np.ndarray) -> np.ndarray:
         piece = stored[rows[0] : rows[-1] + length]
