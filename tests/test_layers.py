@@ -14,7 +14,7 @@ import keras_npbatch
 
 PACKAGE = Path(keras_npbatch.__file__).parent
 
-GROUND = ["arguments", "drawing", "errors", "progress", "rng", "tree"]
+GROUND = ["arguments", "errors", "progress", "rng", "tree"]
 ROOMS = [
     "samplers",
     "plan",

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.dataset.drawing import FAINT, house_style
 from keras_npbatch.dataset.looking import Look, look_at, text_of
-from keras_npbatch.drawing import FAINT, house_style
 from keras_npbatch.errors import InvalidArgumentError, describe
 
 __all__ = ["show"]

@@ -9,6 +9,8 @@ Nothing is kept: the rows of a small class are ordered by a hash, those of a lar
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 
@@ -52,7 +54,10 @@ class Draws:
         runs = np.diff(begins, append=len(numbers))
         sizes, keys = sizes[begins], self._keys(classes[begins], passes[begins])
         found = np.empty(len(numbers), np.int64)
-        for is_small, permuted in ((True, _of_small), (False, _of_large)):
+        for is_small, permuted in (
+            (True, _of_small),
+            (False, partial(many_ciphers, inverse=False)),
+        ):
             these = (sizes <= _SMALL) == is_small
             if these.all():
                 return permuted(places, runs, sizes, keys)
@@ -90,15 +95,6 @@ def _of_small(
 ) -> Rows:
     found: Rows = _orders(keys, sizes)[np.repeat(np.arange(len(runs)), runs), places]
     return found
-
-
-def _of_large(
-    places: Rows,
-    runs: npt.NDArray[np.int64],
-    sizes: npt.NDArray[np.int64],
-    keys: npt.NDArray[np.uint64],
-) -> Rows:
-    return many_ciphers(places, runs, sizes, keys, inverse=False)
 
 
 def _orders(keys: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_npbatch.drawing import COLORS, INK, house_style
+from keras_npbatch.dataset.drawing import COLORS, INK, house_style
 
 __all__ = ["draw"]
 

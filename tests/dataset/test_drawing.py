@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from keras_npbatch import drawing
+from keras_npbatch.dataset import drawing
 from keras_npbatch.errors import MissingExtraError
 
 matplotlib = pytest.importorskip("matplotlib")
