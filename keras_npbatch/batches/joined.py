@@ -112,7 +112,7 @@ class JoinedCore(Core):
 
     def _members(self, rows: Rows) -> Iterator[tuple[int, Rows, Rows]]:
         """Of each dataset that samples are of: its index, their places, and its rows."""
-        for index, here in groups(np.searchsorted(self._ends, rows, side="right")):
+        for index, here in groups(self._ends.searchsorted(rows, side="right")):
             available = core_of(self.datasets[index]).plan.available
             yield index, here, available.rows(rows[here] - self._start(index))
 
