@@ -264,11 +264,7 @@ class ArrayCore(Core):
     @property
     def data(self) -> dict[str, Any]:
         """Each source, by a path such as `x['image']`."""
-        return {
-            path: source
-            for name, part in zip(Parts._fields, self._parts_of_data, strict=True)
-            for path, source in leaves_with_paths(part, name)
-        }
+        return dict(self._parts_of_data.leaves_with_paths())
 
     @property
     def reads_arrays_alone(self) -> bool:
