@@ -326,8 +326,8 @@ NO_SPLITTER = (
         ),
         (
             lambda ds: ds.split(0.5, groups=["a", None] * 10),
-            "groups of split are objects of NoneType, str; expected all strings or all integers of "
-            "64 bits, none missing.",
+            "groups of split have None at row 1; expected a value for each row. Give these rows "
+            "one of their own, or leave them out of the data.",
         ),
         (lambda ds: ds.folds(1), "k is 1 (int); expected a whole number from 2 to 20."),
         (lambda ds: ds.folds(21), "k is 21 (int); expected a whole number from 2 to 20."),
