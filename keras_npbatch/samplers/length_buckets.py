@@ -102,8 +102,8 @@ def _refuse_sequences(given: Any) -> None:
         remedy = "LengthBuckets(tokens.lengths)"
     elif isinstance(given, np.ndarray) and given.ndim > 1 and given.shape[1] > 1:
         remedy = "of rows that are padded with 0, LengthBuckets((tokens != 0).sum(axis=1))"
-    elif isinstance(given, list | tuple | np.ndarray) and len(given):
-        first = given[0]
+    elif isinstance(given, list | tuple | np.ndarray) or _is_series(given):
+        first = next(iter(given), 0)
         if isinstance(first, str | bytes | list | tuple) or np.ndim(first):
             remedy = "LengthBuckets([len(row) for row in tokens])"
     if remedy is not None:
@@ -111,6 +111,11 @@ def _refuse_sequences(given: Any) -> None:
             f"lengths of LengthBuckets are {describe(given)}, the sequences themselves; expected "
             f"the length of each: {remedy}."
         )
+
+
+def _is_series(given: Any) -> bool:
+    """Whether it is a column of pandas or polars."""
+    return hasattr(given, "to_numpy") and len(getattr(given, "shape", ())) == 1
 
 
 def _sorted_places(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

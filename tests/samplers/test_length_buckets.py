@@ -11,6 +11,8 @@ import itertools
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -223,6 +225,20 @@ def test_what_is_no_length_is_refused(lengths: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError) as error:
         LengthBuckets(lengths)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("series", [pd.Series, pl.Series])
+def test_so_are_texts_in_a_column_of_a_table(series: Any) -> None:
+    for texts in (["a", "bc"], [[1], [2, 3]]):
+        with pytest.raises(InvalidArgumentError) as error:
+            LengthBuckets(series(texts))
+        assert str(error.value).endswith(
+            ", the sequences themselves; expected the length of each: LengthBuckets([len(row) for "
+            "row in tokens])."
+        )
+    assert LengthBuckets(series([1, 2])) == LengthBuckets([1, 2])
+    with pytest.raises(InvalidArgumentError, match="expected one number for each row"):
+        LengthBuckets(series([], dtype=int))
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -484,6 +484,18 @@ def test_what_an_order_gives_is_checked_batch_by_batch(rows: Any, message: str) 
     assert refused(lambda: ds[3]) == message.format(Gives.__qualname__)
 
 
+def test_places_positions_and_times_are_those_of_its_order() -> None:
+    class Gives:
+        def order(self, *_):
+            return Listed(np.array([3, 5, 3, 4]))
+
+    order = Own(Gives()).order(WholeData(N), 6, 0, 0)
+    assert order.places(3).tolist() == [0, 2]
+    assert order.positions(np.array([4, 3, 7])).tolist() == [3, 0, -1]
+    assert order.times(1, 3).tolist() == [0, 1]
+    assert order.times(0, 2).tolist() == [0, 0]
+
+
 def test_an_order_may_give_lists() -> None:
     class Lists(DataOrder):
         def rows(self, start, stop):
