@@ -168,6 +168,7 @@ def test_explain_tells_what_is_padding() -> None:
 def test_long_lengths_are_summed_exactly() -> None:
     assert LengthBuckets([200, 100]).padding_waste(np.array([0, 1])) == pytest.approx(0.25)
     assert LengthBuckets([2**62, 3]).lengths_of(np.array([0, 1])).tolist() == [2**62, 3]
+    assert LengthBuckets([2**60 + 1, 3]).lengths_of(np.array([0, 1])).tolist() == [2**60 + 1, 3]
     assert LengthBuckets([5, 3]).lengths_of(np.array([0, 1])).dtype == np.int64
     assert LengthBuckets([2**40, 2**39]).padding_waste(np.array([0, 1])) == pytest.approx(0.25)
 
@@ -208,11 +209,14 @@ def test_long_lengths_are_summed_exactly() -> None:
             "lengths of LengthBuckets are Ragged of shape (2, None) and dtype int64, the sequences "
             "themselves; expected the length of each: LengthBuckets(tokens.lengths).",
         ),
-        (
-            np.zeros((3, 4), int),
-            "lengths of LengthBuckets are ndarray of shape (3, 4) and dtype int64, the sequences "
-            "themselves; expected the length of each: of rows that are padded with 0, "
-            "LengthBuckets((tokens != 0).sum(axis=1)).",
+        *(
+            (
+                np.zeros((3, width), int),
+                f"lengths of LengthBuckets are ndarray of shape (3, {width}) and dtype int64, the "
+                "sequences themselves; expected the length of each: of rows that are padded with "
+                "0, LengthBuckets((tokens != 0).sum(axis=1)).",
+            )
+            for width in (2, 4)
         ),
         (
             ["abc", 3],
@@ -239,6 +243,11 @@ def test_so_are_texts_in_a_column_of_a_table(series: Any) -> None:
     assert LengthBuckets(series([1, 2])) == LengthBuckets([1, 2])
     with pytest.raises(InvalidArgumentError, match="expected one number for each row"):
         LengthBuckets(series([], dtype=int))
+
+
+def test_a_column_may_have_a_second_axis() -> None:
+    for lengths in (np.array([[1], [2]]), pd.DataFrame({"length": [1, 2]})):
+        assert LengthBuckets(lengths) == LengthBuckets([1, 2])
 
 
 def test_what_does_not_fit_is_refused() -> None:
