@@ -28,8 +28,19 @@ COLUMNS = {
 KEY, RATIO = ("samples", "peer"), "x smallest"
 
 _NUM_SAMPLES = (10**6, 10**9, 10**12)
+_WITH_SAMPLER = (10**6, 10**7)
+_SMOKE = (10**4, 10**5)
 _PERMUTED_AT_MOST = 10**6
 _BATCH_SIZE = 256
+
+_SAMPLERS: dict[str, Callable[[Any, npt.NDArray[np.int64]], Any]] = {
+    "BlockShuffle": lambda samplers, values: samplers.BlockShuffle(),
+    "LengthBuckets": lambda samplers, values: samplers.LengthBuckets(values),
+    "Stratified": lambda samplers, values: samplers.Stratified(values),
+    "Balanced": lambda samplers, values: samplers.Balanced(values),
+    "Weighted": lambda samplers, values: samplers.Weighted(values),
+}
+"""Each with a class, a length or a weight for each row, from 0 to 9."""
 
 _FACTORS = np.array([1, 3, 5, 7, 11, 13, 17, 19], np.int64)
 
@@ -52,12 +63,20 @@ def cases(options: Options) -> list[Case]:
 
 
 def measure(smoke: bool, rounds: dict[str, float]) -> list[Row]:
-    """A row for each number of samples; by hand too where the permutation is not a gigabyte."""
+    """A row for each number of samples; by hand too where the permutation is not a gigabyte; and
+    with each sampler."""
     runs: dict[tuple[int, str], Callable[[], Any]] = {}
     for num_samples in _NUM_SAMPLES:
         runs[num_samples, "keras_npbatch"] = partial(_keras_npbatch, num_samples)
         if num_samples <= _PERMUTED_AT_MOST:
             runs[num_samples, "permutation by hand"] = partial(_by_hand, num_samples)
+    for num_samples in _SMOKE if smoke else _WITH_SAMPLER:
+        values = np.arange(num_samples) * 7919 % 101 % 10
+        for name in _SAMPLERS:
+            runs[num_samples, name] = partial(_with_sampler, name, values)
+    smallest: dict[str, int] = {}
+    for num_samples, peer in runs:
+        smallest.setdefault(peer, num_samples)
     for (num_samples, _), run in runs.items():
         _check(run(), num_samples)
     timed = {key: partial(seconds_of, run) for key, run in runs.items()}
@@ -66,7 +85,7 @@ def measure(smoke: bool, rounds: dict[str, float]) -> list[Row]:
         {
             "samples": num_samples,
             "peer": peer,
-            **times.told("x smallest", (num_samples, peer), (_NUM_SAMPLES[0], peer)),
+            **times.told("x smallest", (num_samples, peer), (smallest[peer], peer)),
             "ms": times.seconds((num_samples, peer)) * 1e3,
             "peak MB": _peak_bytes(run) / 1e6,
         }
@@ -75,8 +94,13 @@ def measure(smoke: bool, rounds: dict[str, float]) -> list[Row]:
 
 
 def verdicts(rows: list[Row]) -> list[str]:
-    """The most samples, in time and in memory."""
-    return [
+    """The most samples, in time and in memory; and with each sampler."""
+    with_sampler = [
+        target(f"{row['samples']:.0e} samples, {row['peer']}: ms", row["ms"], 1500)
+        for row in rows
+        if row["peer"] in _SAMPLERS and row["samples"] == _WITH_SAMPLER[-1]
+    ]
+    return with_sampler + [
         line
         for row in rows
         if row["samples"] == _NUM_SAMPLES[-1]
@@ -92,6 +116,18 @@ def _keras_npbatch(num_samples: int) -> Any:
 
     source = Computed(num_samples)
     with npb.ArrayDataset(source, batch_size=_BATCH_SIZE, seed=0, workers=0) as dataset:
+        return next(iter(dataset))
+
+
+def _with_sampler(name: str, values: npt.NDArray[np.int64]) -> Any:
+    """From making the sampler on."""
+    import keras_npbatch as npb
+
+    sampler = _SAMPLERS[name](npb.samplers, values)
+    source = Computed(len(values))
+    with npb.ArrayDataset(
+        source, batch_size=_BATCH_SIZE, seed=0, workers=0, sampler=sampler
+    ) as dataset:
         return next(iter(dataset))
 
 

@@ -128,10 +128,8 @@ def _checked(weights: Any, path: str) -> Any:
             f"class_weight{path} is {describe(weights)}; expected a dict from class number to "
             "weight, or None for an output that is not weighed."
         )
-    if weights and all(
-        isinstance(name, str) and (each is None or isinstance(each, Mapping | tuple | list))
-        for name, each in weights.items()
-    ):
+    has_numbers = all(isinstance(each, Real) for each in weights.values())
+    if not has_numbers and all(isinstance(name, str) for name in weights):
         return {name: _checked(each, f"{path}[{name!r}]") for name, each in weights.items()}
     for label, weight in weights.items():
         if isinstance(label, bool) or not isinstance(label, int | np.integer):

@@ -107,12 +107,13 @@ def chosen_rows(given: Any, available: Available) -> Rows:
             f"boolean for each of the {num_rows} rows of the data."
         )
     else:
-        rows = np.sort(array.astype(np.int64))
-        outside = rows[(rows < 0) | (rows >= num_rows)]
+        array = np.sort(array)
+        outside = array[(array < 0) | (array >= num_rows)]
         if len(outside):
             raise InvalidArgumentError(
                 f"rows has {outside[0]}; expected row numbers from 0 to {num_rows - 1}."
             )
+        rows = array.astype(np.int64)
         twice = rows[1:][rows[1:] == rows[:-1]]
         if len(twice):
             raise InvalidArgumentError(

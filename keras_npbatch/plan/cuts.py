@@ -25,6 +25,10 @@ __all__ = ["dealt", "grouped", "stratified"]
 
 _Codes = npt.NDArray[np.int64]
 
+_WEIGHTS = (0, 1, 4, 16, 64)
+"""What all rows of a part count beside those of its classes: the first by which no part has less
+than half of its rows. Of few groups that have one class each, some part might get none."""
+
 
 def stratified(codes: _Codes, shares: Sequence[Fraction], seed: int) -> _Codes:
     """The part of each row, each class cut in these fractions, give or take one row.
@@ -92,23 +96,33 @@ def dealt(
     # Each group with the classes that it has, as adjacent pairs: a table would be mostly 0.
     pairs, counts = np.unique(groups * num_classes + codes, return_counts=True)
     begins = np.searchsorted(pairs, np.arange(num_groups + 1) * num_classes)
-    fractions = np.array([float(share) for share in shares])[:, None]
+    fractions = np.array([float(share) for share in shares])[:, np.newaxis]
     totals = np.bincount(codes, minlength=num_classes).astype(np.float64)
-    wanted = fractions * totals
-    had, filled = np.zeros_like(wanted), np.zeros(len(shares))
-    of_groups = np.empty(num_groups, np.int64)
     order = rng.generator(seed, rng.Purpose.SPLIT, 2**63 + 1).permutation(num_groups)
-    for group in order[np.argsort(-np.bincount(groups)[order], kind="stable")].tolist():
-        span = slice(begins[group], begins[group + 1])
-        here, more = pairs[span] % num_classes, counts[span]
-        lacks = had[:, here] - wanted[:, here]
-        cost = ((2 * lacks + more) * more / (fractions * totals[here])).sum(axis=1)
-        part = int(np.lexsort((filled, cost))[0])
-        had[part, here] += more
-        filled[part] += more.sum() / fractions[part, 0]
-        of_groups[group] = part
-    _tell(had, wanted, names, what)
+    order = order[np.argsort(-np.bincount(groups)[order], kind="stable")]
+    for weight in _WEIGHTS:
+        had, filled = np.zeros((len(shares), num_classes)), np.zeros((len(shares), 1))
+        of_groups = np.empty(num_groups, np.int64)
+        for group in order.tolist():
+            span = slice(begins[group], begins[group + 1])
+            here, more = pairs[span] % num_classes, counts[span]
+            size = more.sum()
+            cost = _cost(had[:, here], more, fractions * totals[here])
+            cost += weight * _cost(filled, size, fractions * len(codes))
+            part = int(np.lexsort((filled[:, 0] / fractions[:, 0], cost))[0])
+            had[part, here] += more
+            filled[part] += size
+            of_groups[group] = part
+        if (2 * filled >= fractions * len(codes)).all():
+            break
+    _tell(had, fractions * totals, names, what)
     found: _Codes = of_groups[groups]
+    return found
+
+
+def _cost(had: npt.NDArray[Any], more: Any, wanted: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """By how much farther each part would be from what is wanted, if it had that much more."""
+    found: npt.NDArray[Any] = ((2 * (had - wanted) + more) * more / wanted).sum(axis=1)
     return found
 
 

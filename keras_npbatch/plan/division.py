@@ -186,9 +186,22 @@ def _by(plan: Plan, by: Any, stratify: Any, groups: Any, call: str) -> list[tupl
             check_length(len(each) if each.ndim else 1, plan.num_rows, what)
             each = each[rows]
         given.append(each)
-    pairs = by.split(np.zeros((len(rows), 1)), *given)
+    try:
+        folds = by.split(np.zeros((len(rows), 1)), *given)
+        pairs = list(islice(folds, 1 if call == "split" else None))
+    except Exception as error:
+        names = [
+            name for name, each in (("stratify", stratify), ("groups", groups)) if each is None
+        ]
+        if names:
+            missing = " and ".join(f"no {name}=" for name in names)
+            error.add_note(
+                f"keras_npbatch: {call}(by={type(by).__name__}) was given {missing}: to a "
+                "splitter, stratify= is its y, and groups= its groups."
+            )
+        raise
     found = []
-    for index, (training, validation) in enumerate(islice(pairs, 1 if call == "split" else None)):
+    for index, (training, validation) in enumerate(pairs):
         name = f"fold {index} of {type(by).__name__}"
         found.append(
             (

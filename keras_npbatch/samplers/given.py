@@ -103,17 +103,21 @@ def classes_of(labels: Any, what: str) -> tuple[npt.NDArray[np.int64], list[Any]
 
 
 def _refuse_fractions(array: npt.NDArray[Any], what: str) -> None:
-    missing = np.flatnonzero(~np.isfinite(array))
-    if len(missing):
-        raise InvalidArgumentError(
-            f"{what} have {array[missing[0]]} at row {missing[0]}; expected a value for each row. "
-            "Give these rows one of their own, or leave them out of the data."
-        )
+    _refuse_missing(array, ~np.isfinite(array), what)
     fractions = np.flatnonzero(array != np.floor(array))
     if len(fractions):
         raise InvalidArgumentError(
             f"{what} have {array[fractions[0]]} at row {fractions[0]}; expected whole numbers or "
             "strings. Cut numbers into classes, for example with np.digitize(values, edges)."
+        )
+
+
+def _refuse_missing(array: npt.NDArray[Any], missing: npt.NDArray[np.bool_], what: str) -> None:
+    rows = np.flatnonzero(missing)
+    if len(rows):
+        raise InvalidArgumentError(
+            f"{what} have {array[rows[0]]} at row {rows[0]}; expected a value for each row. Give "
+            "these rows one of their own, or leave them out of the data."
         )
 
 
@@ -172,8 +176,14 @@ def _from_objects(array: npt.NDArray[Any], what: str) -> npt.NDArray[Any]:
     if all(issubclass(kind, int | np.integer | np.bool_) for kind in kinds):
         with contextlib.suppress(OverflowError):
             return array.astype(np.int64)
+    _refuse_missing(array, np.array([_is_missing(each) for each in array.tolist()]), what)
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
     raise InvalidArgumentError(
-        f"{what} are objects of {names}; expected all strings or all integers of 64 bits, none "
-        "missing."
+        f"{what} are objects of {names}; expected all strings or all integers of 64 bits."
     )
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether it stands for a value that is missing: None, NaN, or NA and NaT of pandas."""
+    is_nan = isinstance(value, float | np.floating) and bool(np.isnan(value))
+    return value is None or is_nan or type(value).__name__ in {"NAType", "NaTType"}

@@ -102,8 +102,8 @@ def _refuse_sequences(given: Any) -> None:
         remedy = "LengthBuckets(tokens.lengths)"
     elif isinstance(given, np.ndarray) and given.ndim > 1 and given.shape[1] > 1:
         remedy = "of rows that are padded with 0, LengthBuckets((tokens != 0).sum(axis=1))"
-    elif isinstance(given, list | tuple | np.ndarray) and len(given):
-        first = given[0]
+    elif isinstance(given, list | tuple) or _is_column(given):
+        first = next(iter(given), 0)
         if isinstance(first, str | bytes | list | tuple) or np.ndim(first):
             remedy = "LengthBuckets([len(row) for row in tokens])"
     if remedy is not None:
@@ -111,6 +111,12 @@ def _refuse_sequences(given: Any) -> None:
             f"lengths of LengthBuckets are {describe(given)}, the sequences themselves; expected "
             f"the length of each: {remedy}."
         )
+
+
+def _is_column(given: Any) -> bool:
+    """Whether it is an array of one axis, or a column of pandas or polars."""
+    is_array = isinstance(given, np.ndarray) or hasattr(given, "to_numpy")
+    return is_array and len(getattr(given, "shape", ())) == 1
 
 
 def _sorted_places(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

@@ -5,6 +5,8 @@ as_sampler(lambda rng, epoch: rng.permutation(100))
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -68,13 +70,30 @@ def as_sampler(given: Any) -> Sampler:
         )
     if isinstance(given, Sampler) and type(given).__module__.startswith("keras_npbatch."):
         return given
-    if callable(getattr(given, "order", None)) or callable(given):
+    if callable(getattr(given, "order", None)):
+        return Own(given)
+    if callable(given):
+        _refuse_other_parameters(given)
         return Own(given)
     raise InvalidArgumentError(
         f"sampler is {describe(given)}; expected one of keras_npbatch.samplers, an object with "
         "order(rows, global_batch_size, seed, epoch), or a function f(rng, epoch) that returns the "
         "rows of an epoch."
     )
+
+
+def _refuse_other_parameters(function: Callable[..., Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin without a signature
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        raise InvalidArgumentError(
+            f"sampler is a function with the parameters {signature}; expected f(rng, epoch), which "
+            "returns the rows of an epoch."
+        ) from error
 
 
 class Own(TableSampler):

@@ -383,6 +383,14 @@ def test_what_becomes_of_the_dict_later_does_not_matter() -> None:
             "class_weight has the key 'cat' (str); expected class numbers as they are in y, whole "
             "numbers.",
         ),
+        *(
+            (
+                {"a": {0: 1.0}, "b": each},
+                f"class_weight['b'] is {each!r} ({type(each).__name__}); expected a dict from "
+                "class number to weight, or None for an output that is not weighed.",
+            )
+            for each in (3, "balanced")
+        ),
         (
             {0: 1.0, 1.0: 2.0},
             "class_weight has the key 1.0 (float); expected class numbers as they are in y, whole "

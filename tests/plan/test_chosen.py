@@ -116,6 +116,10 @@ EXPECTED = (
         ),
         ([3, 20, 25], "rows has 20; expected row numbers from 0 to 19."),
         ([3, -1], "rows has -1; expected row numbers from 0 to 19."),
+        (
+            np.array([3, 2**63 + 1], np.uint64),
+            f"rows has {2**63 + 1}; expected row numbers from 0 to 19.",
+        ),
         ([], "rows is empty; expected at least one row of the data."),
         (np.zeros(N, bool), "rows is empty; expected at least one row of the data."),
         (np.ones(N - 1, bool), f"rows is ndarray of shape (19,) and dtype bool{EXPECTED}"),

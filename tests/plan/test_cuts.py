@@ -156,6 +156,19 @@ def test_groups_that_no_part_needs_more_go_to_the_emptiest_one() -> None:
     assert np.bincount(parts).tolist() == [4, 4]
 
 
+@pytest.mark.parametrize(("classes", "of_each"), [(10, 2), (50, 2), (100, 1), (3, 1)])
+@pytest.mark.parametrize("share", [Fraction(4, 5), Fraction(7, 10)])
+def test_no_part_is_left_out_where_classes_have_few_groups(
+    classes: int, of_each: int, share: Fraction
+) -> None:
+    """Each group is of one class, as patients are of one diagnosis."""
+    codes = np.repeat(np.arange(classes), 10 * of_each)
+    groups = np.arange(len(codes)) // 10
+    with pytest.warns(UserWarning, match="^split keeps groups together"):
+        parts = dealt(groups, codes, [], [share, 1 - share], 0, "split")
+    assert (parts == 1).sum() >= (1 - share) * len(codes) / 2
+
+
 def test_what_could_not_be_met_is_told_where_the_user_calls() -> None:
     from keras_npbatch import ArrayDataset
 

@@ -326,8 +326,8 @@ NO_SPLITTER = (
         ),
         (
             lambda ds: ds.split(0.5, groups=["a", None] * 10),
-            "groups of split are objects of NoneType, str; expected all strings or all integers of "
-            "64 bits, none missing.",
+            "groups of split have None at row 1; expected a value for each row. Give these rows "
+            "one of their own, or leave them out of the data.",
         ),
         (lambda ds: ds.folds(1), "k is 1 (int); expected a whole number from 2 to 20."),
         (lambda ds: ds.folds(21), "k is 21 (int); expected a whole number from 2 to 20."),
@@ -396,6 +396,33 @@ def test_seeds_are_checked(call: str, seed: Any) -> None:
         getattr(dataset(20), call)(
             *((0.5,) if call == "split" else (2,)), seed=seed, stratify=labels
         )
+
+
+@pytest.mark.parametrize("call", ["split", "folds"])
+@pytest.mark.parametrize(
+    ("by", "given_", "told"),
+    [
+        (StratifiedKFold(3), {}, "no stratify= and no groups="),
+        (StratifiedGroupKFold(3), {"groups": TWENTY // 4}, "no stratify="),
+        (LeaveOneGroupOut(), {"stratify": TWENTY % 2}, "no groups="),
+    ],
+)
+def test_what_a_splitter_was_not_given_is_told_beside_its_error(
+    call: str, by: Any, given_: dict[str, Any], told: str
+) -> None:
+    with pytest.raises((TypeError, ValueError)) as error:
+        getattr(dataset(20), call)(by=by, **given_)
+    assert error.value.__notes__ == [
+        f"keras_npbatch: {call}(by={type(by).__name__}) was given {told}: to a splitter, stratify= "
+        "is its y, and groups= its groups."
+    ]
+
+
+def test_an_error_of_a_splitter_that_was_given_all_stays_as_it_is() -> None:
+    by = StratifiedGroupKFold(9)
+    with pytest.raises(ValueError, match="n_splits=9") as error:
+        dataset(20).folds(by=by, stratify=TWENTY // 5, groups=TWENTY // 4)
+    assert not hasattr(error.value, "__notes__")
 
 
 def test_a_splitter_without_folds_is_refused() -> None:

@@ -172,8 +172,8 @@ def test_missing_labels_are_refused() -> None:
     with pytest.raises(InvalidArgumentError) as error:
         Balanced(["a", None, "b"])
     assert str(error.value) == (
-        "labels of Balanced are objects of NoneType, str; expected all strings or all integers of "
-        "64 bits, none missing."
+        "labels of Balanced have None at row 1; expected a value for each row. Give these rows one "
+        "of their own, or leave them out of the data."
     )
 
 

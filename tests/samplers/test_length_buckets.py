@@ -11,6 +11,8 @@ import itertools
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,6 +168,7 @@ def test_explain_tells_what_is_padding() -> None:
 def test_long_lengths_are_summed_exactly() -> None:
     assert LengthBuckets([200, 100]).padding_waste(np.array([0, 1])) == pytest.approx(0.25)
     assert LengthBuckets([2**62, 3]).lengths_of(np.array([0, 1])).tolist() == [2**62, 3]
+    assert LengthBuckets([2**60 + 1, 3]).lengths_of(np.array([0, 1])).tolist() == [2**60 + 1, 3]
     assert LengthBuckets([5, 3]).lengths_of(np.array([0, 1])).dtype == np.int64
     assert LengthBuckets([2**40, 2**39]).padding_waste(np.array([0, 1])) == pytest.approx(0.25)
 
@@ -206,11 +209,14 @@ def test_long_lengths_are_summed_exactly() -> None:
             "lengths of LengthBuckets are Ragged of shape (2, None) and dtype int64, the sequences "
             "themselves; expected the length of each: LengthBuckets(tokens.lengths).",
         ),
-        (
-            np.zeros((3, 4), int),
-            "lengths of LengthBuckets are ndarray of shape (3, 4) and dtype int64, the sequences "
-            "themselves; expected the length of each: of rows that are padded with 0, "
-            "LengthBuckets((tokens != 0).sum(axis=1)).",
+        *(
+            (
+                np.zeros((3, width), int),
+                f"lengths of LengthBuckets are ndarray of shape (3, {width}) and dtype int64, the "
+                "sequences themselves; expected the length of each: of rows that are padded with "
+                "0, LengthBuckets((tokens != 0).sum(axis=1)).",
+            )
+            for width in (2, 4)
         ),
         (
             ["abc", 3],
@@ -223,6 +229,25 @@ def test_what_is_no_length_is_refused(lengths: Any, message: str) -> None:
     with pytest.raises(InvalidArgumentError) as error:
         LengthBuckets(lengths)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("series", [pd.Series, pl.Series])
+def test_so_are_texts_in_a_column_of_a_table(series: Any) -> None:
+    for texts in (["a", "bc"], [[1], [2, 3]]):
+        with pytest.raises(InvalidArgumentError) as error:
+            LengthBuckets(series(texts))
+        assert str(error.value).endswith(
+            ", the sequences themselves; expected the length of each: LengthBuckets([len(row) for "
+            "row in tokens])."
+        )
+    assert LengthBuckets(series([1, 2])) == LengthBuckets([1, 2])
+    with pytest.raises(InvalidArgumentError, match="expected one number for each row"):
+        LengthBuckets(series([], dtype=int))
+
+
+def test_a_column_may_have_a_second_axis() -> None:
+    for lengths in (np.array([[1], [2]]), pd.DataFrame({"length": [1, 2]})):
+        assert LengthBuckets(lengths) == LengthBuckets([1, 2])
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -340,6 +340,31 @@ def test_what_is_no_sampler(given: Any, told: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (lambda: [0], "()"),
+        (lambda epoch: [0], "(epoch)"),
+        (lambda rng, epoch, rows: [0], "(rng, epoch, rows)"),
+        (lambda rng, *, epoch: [0], "(rng, *, epoch)"),
+    ],
+)
+def test_a_function_of_something_else(function: Any, parameters: str) -> None:
+    assert refused(lambda: dataset(function)) == (
+        f"sampler is a function with the parameters {parameters}; expected f(rng, epoch), which "
+        "returns the rows of an epoch."
+    )
+
+
+def test_a_function_may_take_more_and_need_no_signature() -> None:
+    for function in (lambda *both: [3, 4], lambda rng, epoch, first=3: [first, 4]):
+        assert epoch_of(dataset(function)) == [3, 4]
+    assert isinstance(as_sampler(max), Own)
+    assert isinstance(
+        as_sampler(type("Without", (), {"__call__": drawn, "__signature__": 1})()), Own
+    )
+
+
 @pytest.mark.parametrize("kind", [Reversed, Evens, Balanced])
 def test_a_class_in_place_of_an_object(kind: Any) -> None:
     name = kind.__name__
@@ -482,6 +507,18 @@ def test_what_an_order_gives_is_checked_batch_by_batch(rows: Any, message: str) 
     ds = dataset(Gives())
     assert ds[2].tolist() == list(range(12, 18))
     assert refused(lambda: ds[3]) == message.format(Gives.__qualname__)
+
+
+def test_places_positions_and_times_are_those_of_its_order() -> None:
+    class Gives:
+        def order(self, *_):
+            return Listed(np.array([3, 5, 3, 4]))
+
+    order = Own(Gives()).order(WholeData(N), 6, 0, 0)
+    assert order.places(3).tolist() == [0, 2]
+    assert order.positions(np.array([4, 3, 7])).tolist() == [3, 0, -1]
+    assert order.times(1, 3).tolist() == [0, 1]
+    assert order.times(0, 2).tolist() == [0, 0]
 
 
 def test_an_order_may_give_lists() -> None:
