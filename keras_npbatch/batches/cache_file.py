@@ -1,6 +1,6 @@
 """`CacheFile`: a file of rows that outlives the run, and that several runs may use at once.
 
-    make_file(path, {"a sample": ["x (3,) <f4"]}, num_bytes=12_000)     # unless there is one
+    make_file(path, {"a sample": ["x (3,) <f4"]}, 12_000, 4_000)        # unless there is one
     file = CacheFile(path)
     file.write(file.start, data)          # what any process then sees in `file.memory`
 
@@ -9,7 +9,8 @@ name when its head is on the disk, so nobody ever opens half a head. Pages that 
 take no disk, where the file system can do so.
 
 It is read through a memory map and written by `pwrite`: on a full disk, a write through the map
-would end the process.
+would end the process. In a file system in memory (tmpfs) even a read would, of pages that were never
+written. So the marks, which are read before any row is written, have their pages from the beginning.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _NUMBERS = 24
 """Bytes of the magic, the length of the head and its checksum."""
 _LONGEST_HEAD = 2**24
 _SIZE = "num_bytes"
+_ZEROS = 2**20
+"""Bytes written at once."""
 
 
 class DamagedFileError(Exception):
@@ -107,13 +110,14 @@ class CacheFile:
             view, start = view[written:], start + written
 
 
-def make_file(path: Path, head: Mapping[str, Any], num_bytes: int) -> None:
+def make_file(path: Path, head: Mapping[str, Any], num_bytes: int, num_marks: int) -> None:
     """Make a file without rows, unless there is one.
 
     Args:
         path: of the file.
         head: what its rows are; values that JSON takes.
-        num_bytes: that they may take.
+        num_bytes: that they may take, with their marks.
+        num_marks: how many bytes the marks take, which come first and are 0.
 
     Raises:
         OSError: if it can't be made.
@@ -127,6 +131,8 @@ def make_file(path: Path, head: Mapping[str, Any], num_bytes: int) -> None:
     try:
         with open(descriptor, "wb") as file:
             file.write(_MAGIC + numbers + text)
+            for start in range(file.tell(), _start(len(text)) + num_marks, _ZEROS):
+                file.write(bytes(min(_ZEROS, _start(len(text)) + num_marks - start)))
             file.truncate(total)
             file.flush()
             os.fsync(file.fileno())

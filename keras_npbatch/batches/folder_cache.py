@@ -245,7 +245,8 @@ class FolderCache(RowCache):
         if self._file is None:
             num_bytes = of_row * most_rows + ALIGNMENT_BYTES * (1 + len(leaves))
             try:
-                make_file(self._at, head, num_bytes)
+                if self._head() is None:  # on a full disk, only the first process could make one
+                    make_file(self._at, head, num_bytes, _MARK.itemsize * most_rows)
                 self._file = CacheFile(self._at)
             except (OSError, OverflowError) as error:
                 raise self._unusable(error) from error

@@ -242,6 +242,35 @@ def test_a_full_disk_ends_no_run(tmp_path):
     assert again.info().rows == N
 
 
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="there, holes can't be told")
+def test_what_is_read_before_it_is_written_has_its_pages(tmp_path):
+    # To read a page that a full tmpfs lacks ends the process.
+    num_rows = 10_000
+    cache = FolderCache(num_rows, tmp_path, None, DATA)
+    cache.load(np.arange(2), lambda rows: np.zeros((len(rows), 100)), np.empty)
+    with (tmp_path / "rows.cache").open("rb") as file:
+        hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+    assert hole >= 4 * num_rows
+    assert hole < os.stat(tmp_path / "rows.cache").st_size  # rows take no disk before
+
+
+@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="there, a long file has its disk beforehand")
+def test_on_a_full_disk_others_use_the_file_that_is_there(tmp_path):
+    import resource
+
+    cache = FolderCache(N, tmp_path, None, DATA)
+    cache.load(np.arange(2), reading(), np.empty)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        other = pickle.loads(pickle.dumps(cache))
+        with pytest.warns(UserWarning, match="takes no more rows"):
+            assert_same(other.load(np.arange(N), reading(), np.empty), np.arange(N))
+        assert other.info().rows == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 # --- whose rows they are -----------------------------------------------------------------------
 
 
