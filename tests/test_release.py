@@ -21,6 +21,7 @@ def test_the_citation_is_of_this_version_and_license():
     assert citation["cff-version"] == "1.2.0"
     assert str(citation["version"]) == keras_npbatch.__version__ == project["version"]
     assert citation["license"] == project["license"]
+    assert citation["authors"] == project["authors"]
     assert {"message", "title", "authors", "type"} <= set(citation)
 
 
@@ -47,4 +48,4 @@ def test_the_checklist_names_every_place_of_the_version():
     for place in ("keras_npbatch/__init__.py", "pyproject.toml", "CITATION.cff", "CHANGELOG.md"):
         assert f"`{place}`" in text
         assert (ROOT / place).exists()
-    assert re.findall(r"^(\d)\. ", text, re.MULTILINE) == list("12345678")
+    assert re.findall(r"^(\d)\. ", text, re.MULTILINE) == list("123456789")
