@@ -165,8 +165,8 @@ def test_sources_of_many_files_or_sequences_show_theirs(terminal, told, tmp_path
 
         (tmp_path / "tables").mkdir()
         pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "tables" / "0.parquet")
-        npb.sources.Parquet(tmp_path / "tables")
-        expected.append("reading the footers of Parquet files")
+        assert np.asarray(npb.sources.Parquet(tmp_path / "tables")["a"]).tolist() == [1]
+        expected += ["reading the footers of Parquet files", "reading the column 'a'"]
     assert told == expected
 
 
