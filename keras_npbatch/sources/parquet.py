@@ -10,6 +10,7 @@ worker process opens the files itself.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, MissingExtraError, describe
+from keras_npbatch.progress import counted
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrow import (
     ArrowColumn,
@@ -166,7 +168,12 @@ class Parquet:
             )
         source = parquet_source(self, "the column")
         assert source is not None
-        return source.read(np.arange(len(self)), np.empty).astype(dtype or source.dtype, copy=False)
+        array = np.empty(source.shape, source.dtype)
+        edges = list(itertools.pairwise(self._groups.starts.tolist()))
+        with counted(edges, f"reading the column {self._names[0]!r}") as groups:
+            for start, stop in groups:
+                array[start:stop] = source.read(np.arange(start, stop), np.empty)
+        return array.astype(dtype or source.dtype, copy=False)
 
     def __getitem__(self, names: str | Sequence[str]) -> Parquet:
         if isinstance(names, str):
