@@ -1,7 +1,7 @@
 """A filesystem of fsspec that answers late, as one far away does: local files, read after a wait.
 
-    filesystem = LateFiles(0.02, asynchronous=True)
-    stored = zarr.open_array(FsspecStore(filesystem, path=folder, read_only=True), mode="r")
+filesystem = LateFiles(0.02, asynchronous=True)
+stored = zarr.open_array(FsspecStore(filesystem, path=folder, read_only=True), mode="r")
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
+from keras_npbatch.sources.parquet import read_together
 from keras_npbatch.sources.source import Chunked, Padded, Prepared, Reading, Source, stamp_of
 from keras_npbatch.sources.sources import as_sources, num_rows, with_aligned_windows
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
@@ -95,6 +96,7 @@ class ArrayCore(Core):
         data = pack(parts)
         self.sources, self.nesting = flatten(data)
         """The arrays, and the nesting they were given in."""
+        read_together(self.sources)
         self._is_flat = isinstance(data, tuple) and list(data) == self.sources
         self._has_own_load = has_own_load
         self._padded = [
