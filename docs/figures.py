@@ -36,10 +36,10 @@ def fit(dataset: Any, callback: Any, epochs: int, units: int = 32) -> Any:
 
 
 class FromDisk(npb.ArrayDataset):
-    """A disk that takes 4 ms for a batch."""
+    """A disk that takes 20 ms for a batch."""
 
     def load(self, rows):
-        time.sleep(0.004)
+        time.sleep(0.02)
         return super().load(rows)
 
 
@@ -63,7 +63,7 @@ def statistics() -> Any:
 
 def waiting() -> Any:
     train = FromDisk(x, y, batch_size=64, seed=0, workers=0)
-    return fit(train, npb.callbacks.InputMonitor(train), epochs=8, units=4096).plot()
+    return fit(train, npb.callbacks.InputMonitor(train), epochs=6, units=16384).plot()
 
 
 def receipts() -> Any:

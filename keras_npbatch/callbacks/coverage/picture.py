@@ -17,6 +17,8 @@ _MOST = 20
 """The last receipts, so that the lines can be read."""
 _LEAST_WIDTH = 0.008
 """Of the widest bar: a single sample of a million can be seen, too."""
+_HEIGHT = 0.45
+"""Of a bar, where lines are 1 apart: its text stands above it."""
 _KINDS = {
     "as expected": COLORS[0],
     "missing": COLORS[1],
@@ -37,7 +39,7 @@ def draw(receipts: Sequence[Receipt]) -> Any:
     """
     with house_style("CoverageAudit.plot()") as figure_class:
         shown = list(receipts)[-_MOST:]
-        figure = figure_class(figsize=(10, 1.9 + 0.42 * len(shown)), layout="constrained")
+        figure = figure_class(figsize=(8.5, 1.6 + 0.6 * len(shown)), layout="constrained")
         axes = figure.subplots()
         _draw_lines(axes, shown)
         if len(shown) < len(receipts):
@@ -58,15 +60,19 @@ def _draw_lines(axes: Any, receipts: list[Receipt]) -> None:
         widths = [max(each[kind], least) if each[kind] else 0 for each in counts]
         if not any(widths) and not is_right:
             continue
-        axes.barh(lines, widths, left=ends, color=color, label=kind)
+        axes.barh(lines, widths, _HEIGHT, left=ends, color=color, label=kind)
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     totals = [max(receipt.total, end) for receipt, end in zip(receipts, ends, strict=True)]
-    axes.barh(lines, totals, fill=False, edgecolor=FAINT, linewidth=0.8)
-    for line, (receipt, end) in enumerate(zip(receipts, totals, strict=True)):
-        axes.text(end + 0.015 * most, line, _text(receipt), va="center", fontsize="small")
-    axes.set_xlim(0, 1.45 * max(totals, default=1))  # room for the texts
-    axes.set_ylim(len(receipts) - 0.4, -0.6)
-    axes.set_yticks(lines, [_name(receipt) for receipt in receipts])
+    axes.barh(lines, totals, _HEIGHT, fill=False, edgecolor=FAINT, linewidth=0.8)
+    for line, receipt in enumerate(receipts):
+        place = (0, line - 0.55 * _HEIGHT)
+        # Not in the layout: a long one must not squeeze the bars.
+        axes.text(*place, _text(receipt), va="bottom", fontsize="small", in_layout=False)
+    axes.set_xlim(0, 1.02 * max(totals, default=1))
+    axes.set_ylim(len(receipts) - 0.6, -0.8)
+    axes.set_yticks(lines, [str(receipt.epoch) for receipt in receipts])
+    axes.xaxis.get_major_locator().set_params(nbins=6, integer=True)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlabel("samples")
@@ -83,17 +89,17 @@ def _counts(receipt: Receipt) -> dict[str, int]:
     }
 
 
-def _name(receipt: Receipt) -> str:
-    """The epoch, and which part of it."""
-    name = str(receipt.epoch)
-    if receipt.expected != receipt.total:
-        name += f", steps {receipt.steps[0]} to {receipt.steps[1] - 1}"
-    if receipt.shard[1] > 1:
-        name += f", shard {receipt.shard[0]} of {receipt.shard[1]}"
-    return name
-
-
 def _text(receipt: Receipt) -> str:
-    """What was seen of the epoch, and what is wrong with it."""
-    wrong = [f"{n} {kind}" for kind, n in _counts(receipt).items() if n and kind != "as expected"]
-    return ", ".join([f"{receipt.seen} of {receipt.total} seen", *wrong])
+    """Which part of the epoch it is, what was seen of it, and what is wrong with it."""
+    part = []
+    if receipt.expected != receipt.total:
+        part.append(f"steps {receipt.steps[0]} to {receipt.steps[1] - 1}")
+    if receipt.shard[1] > 1:
+        part.append(f"shard {receipt.shard[0]} of {receipt.shard[1]}")
+    wrong = [
+        f"{count:,} {kind}"
+        for kind, count in _counts(receipt).items()
+        if count and kind != "as expected"
+    ]
+    seen = f"{receipt.seen:,} of {receipt.total:,} seen"
+    return f"{', '.join(part)}{': ' if part else ''}{', '.join([seen, *wrong])}"

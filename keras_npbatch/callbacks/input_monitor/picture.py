@@ -38,7 +38,7 @@ def draw(
         MissingExtraError: if matplotlib is not installed.
     """
     with house_style("InputMonitor.plot()") as figure_class:
-        figure = figure_class(figsize=(10, 4.2), layout="constrained")
+        figure = figure_class(figsize=(8.5, 3.8), layout="constrained")
         if costs is None:
             _draw_steps(figure.subplots(), history, epochs)
             return figure

@@ -77,13 +77,24 @@ def test_a_part_of_an_epoch_and_one_lost_sample_can_be_seen(tmp_path):
     of_shard = dataclasses.replace(right(2), shard=(1, 4))
     figure = draw([right(3, stop=2), lost, of_shard])
     (axes,) = figure.axes
-    names = [label.get_text() for label in axes.get_yticklabels()]
-    assert names == ["3, steps 0 to 1", "1", "2, shard 1 of 4"]
-    assert texts(axes) == ["20 of 50 seen", "999999 of 1000000 seen, 1 missing", "50 of 50 seen"]
+    assert texts(axes) == [
+        "steps 0 to 1: 20 of 50 seen",
+        "999,999 of 1,000,000 seen, 1 missing",
+        "shard 1 of 4: 50 of 50 seen",
+    ]
     drawn = widths(axes)
     assert drawn["as expected"] == [20, 999_999, 50]
     assert drawn["missing"] == [0, 8000, 0]  # wide enough to be seen
     figure.savefig(tmp_path / "receipts.png")
+
+
+def test_a_long_text_does_not_squeeze_the_bars(tmp_path):
+    every = {"missing": 1, "repeated": 30_000, "unexpected": 12_000, "set_aside": 5_000}
+    large = {"expected": 640_000, "total": 1_281_167, "seen": 640_000, "steps": (0, 4687)}
+    figure = draw([dataclasses.replace(right(3), shard=(2, 4), **large, **every)])
+    figure.savefig(tmp_path / "receipts.png")  # if there is no room, a warning fails the test
+    (axes,) = figure.axes
+    assert axes.get_position().width > 0.8
 
 
 def test_only_the_last_are_drawn_and_none_can_be():
