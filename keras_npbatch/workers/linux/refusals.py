@@ -24,14 +24,14 @@ def translated() -> AbstractContextManager[None]:
 def advice(error: OSError) -> str:
     """What the system said, and what to do about it."""
     said = error.strerror or str(error)
-    if error.filename is not None:
-        return refusals.no_interpreter(error, f"Use start_method='fork', or {USE_THREADS}")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return (
             f"{said}. Each worker takes several descriptors, and this process may have "
             f"{_limit('RLIMIT_NOFILE')}. Use fewer workers, raise the limit (ulimit -n), or "
             f"{USE_THREADS}"
         )
+    if error.filename is not None:
+        return refusals.no_interpreter(error, f"Use start_method='fork', or {USE_THREADS}")
     if error.errno in (errno.EAGAIN, errno.ENOMEM):
         return (
             f"{said}. This user may have {_limit('RLIMIT_NPROC')} processes and threads; a "

@@ -9,6 +9,7 @@ A worker ends when the socket is closed, or when the training process is gone, w
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pickle
 import select
@@ -23,6 +24,9 @@ from keras_npbatch.workers.processes import worker
 from keras_npbatch.workers.processes.messages import MESSAGE_BYTES, Extent, Hello
 
 __all__ = ["main", "main_of_fork", "wait_for"]
+
+_OF_HELLO = 2
+"""Descriptors that come with the first message: of the dataset, and of the board."""
 
 
 def main(descriptor: int, reader: int, parent: int) -> NoReturn:
@@ -75,25 +79,27 @@ class _SocketLine:
 
     def hello(self) -> Hello | None:
         """The first message; None if the parent is gone."""
-        message, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_BYTES, 2)
+        message, descriptors, _, _ = socket.recv_fds(self._end, MESSAGE_BYTES, _OF_HELLO)
         if not message:
             return None
-        self._dataset, self._board = descriptors
+        self._descriptors = descriptors
         hello: Hello = pickle.loads(message)
         self._hello = hello
         return hello
 
     def map_board(self) -> Slot:
         """The board, which all share."""
-        board = map_descriptor(self._board, self._hello.board_bytes)
-        os.close(self._board)
+        if len(self._descriptors) < _OF_HELLO:  # the system drops those beyond its limit
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        board = map_descriptor(self._descriptors[1], self._hello.board_bytes)
+        os.close(self._descriptors[1])
         return board
 
     def map_dataset(self) -> Slot:
         """The package of the dataset, copied on write."""
         size = self._hello.dataset_bytes
-        dataset = map_descriptor(self._dataset, size, copied_on_write=True)
-        os.close(self._dataset)
+        dataset = map_descriptor(self._descriptors[0], size, copied_on_write=True)
+        os.close(self._descriptors[0])
         return dataset
 
     def has_message(self) -> bool:

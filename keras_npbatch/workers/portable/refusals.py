@@ -19,11 +19,11 @@ def translated() -> AbstractContextManager[None]:
 def advice(error: OSError) -> str:
     """What the system said, and what to do about it."""
     said = error.strerror or str(error)
-    if error.filename is not None:
-        return refusals.no_interpreter(error, f"Or {USE_THREADS}")
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return (
             f"{said}. Each worker takes several descriptors. Use fewer workers, raise the limit "
             f"(ulimit -n), or {USE_THREADS}"
         )
+    if error.filename is not None:
+        return refusals.no_interpreter(error, f"Or {USE_THREADS}")
     return f"{said}. Use fewer workers, or {USE_THREADS}"

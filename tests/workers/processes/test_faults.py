@@ -360,7 +360,12 @@ def test_a_process_that_can_not_be_forked_is_an_error_that_says_what_to_do() -> 
 
 @pytest.mark.parametrize(
     ("method", "files"),
-    [*zip(LINUX, ["11", "8", "13"], strict=bool(LINUX)), ("portable", "9")],
+    [
+        *zip(LINUX, ["11", "8", "13"], strict=bool(LINUX)),
+        # On Python 3.14 a forked worker of 13 gets one descriptor of two.
+        *zip(LINUX, ["12", "15", "12"], strict=bool(LINUX)),  # also: none for /dev/null
+        ("portable", "9"),
+    ],
 )
 def test_too_few_descriptors_are_an_error_that_says_what_to_do(method: str, files: str) -> None:
     said, left = refused(method, "files", files)
