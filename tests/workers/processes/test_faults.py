@@ -19,6 +19,7 @@ import pytest
 
 from keras_npbatch import errors
 from tests import loaders
+from tests.inside import children
 from tests.workers.processes.test_pool import (
     IS_PORTABLE,
     LINUX,
@@ -121,7 +122,7 @@ def test_a_stopped_template_is_replaced() -> None:
     with opened(batches, timeout_s=1.0) as pool:
         stream = epoch_of(pool, batches)
         found = [next(stream)]
-        (template,) = psutil.Process().children()
+        (template,) = children()
         template.suspend()
         for pid in pool.pids:
             os.kill(pid, signal.SIGKILL)
@@ -142,7 +143,7 @@ def test_workers_outlive_the_template_and_no_batch_is_blamed_for_its_death() -> 
         found = []
         for batch in epoch_of(pool, batches):
             if len(found) in (1, 5, 9):
-                for child in psutil.Process().children():
+                for child in children():
                     child.kill()
             found.append(batch)
         for ours, theirs in zip(found, expected(batches), strict=True):
@@ -157,7 +158,7 @@ def test_a_launch_is_tried_again_when_its_template_is_killed() -> None:
 
     def kill() -> None:
         while not over.wait(0.002) and len(killed) < 5:
-            for child in psutil.Process().children():
+            for child in children():
                 if child.pid not in killed:
                     killed.append(child.pid)
                     child.kill()

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from keras_npbatch.workers.processes import interrupts
+from tests.inside import children
 from tests.workers.processes.test_pool import METHODS, dataset, epoch_of, opened, shared_names
 
 EXECUTION = str(Path(interrupts.__file__).parents[1])
@@ -124,7 +125,7 @@ def test_ctrl_c_at_any_line_leaves_nothing(method: str, times: int) -> None:
     descriptors = psutil.Process().num_fds()
     for line in range(3, total, total // times):
         lines_of(method, line)
-        left = psutil.Process().children(recursive=True)
+        left = children(recursive=True)
         assert not [child for child in left if child.ppid() == os.getpid()], line
         assert psutil.Process().num_fds() <= descriptors, line
         assert shared_names(os.getpid()) == []

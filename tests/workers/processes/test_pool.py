@@ -39,7 +39,7 @@ from keras_npbatch.workers.processes.stream import ProcessStream
 from keras_npbatch.workers.systems import VARIABLE, this_system
 from tests import loaders
 from tests.comparing import assert_same_array
-from tests.inside import maker_of
+from tests.inside import children, maker_of
 
 N, BATCH, AHEAD = 50, 4, 6
 WAIT_S = 20.0
@@ -485,7 +485,7 @@ def test_what_can_not_be_sent_is_named_before_any_worker_starts() -> None:
             "Make it in load(rows) when it is first used, in each process its own, and leave it "
             "out in __getstate__; or use threads: use_multiprocessing=False."
         )
-        assert not psutil.Process().children()
+        assert not children()
 
 
 def test_an_open_text_file_is_named_and_not_sent_as_its_content(tmp_path: Path) -> None:
@@ -712,7 +712,7 @@ def test_the_template_may_die_too() -> None:
     with opened(batches) as pool:
         stream = epoch_of(pool, batches)
         found = [next(stream)]
-        (template,) = psutil.Process().children()
+        (template,) = children()
         template.kill()
         for pid in pool.pids:
             psutil.Process(pid).kill()
@@ -732,7 +732,7 @@ def test_a_template_that_does_not_answer_is_an_error_not_a_wait(
         "the process that starts workers did not answer within 0 s; what it wrote is on standard "
         "error. Try start_method='spawn', or threads: use_multiprocessing=False."
     )
-    assert not psutil.Process().children()
+    assert not children()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -775,7 +775,7 @@ def test_close_ends_all_processes_and_may_be_called_twice() -> None:
     pool = opened(batches)
     stream = epoch_of(pool, batches)
     next(stream)
-    pids = [*pool.pids, *(child.pid for child in psutil.Process().children())]
+    pids = [*pool.pids, *(child.pid for child in children())]
     assert len(set(pids)) == (2 if IS_PORTABLE else 3)
     pool.close()
     pool.close()
@@ -800,7 +800,7 @@ def test_close_does_not_wait_for_a_batch_that_takes_long() -> None:
     stream = epoch_of(pool, batches)
     threading.Timer(0.5, pool.close).start()
     assert list(stream) == []  # the consumer's wait ends too
-    wait_until(lambda: not psutil.Process().children())
+    wait_until(lambda: not children())
 
 
 def test_close_of_a_stream_by_another_thread_ends_the_wait_of_its_consumer() -> None:
@@ -1063,7 +1063,7 @@ def test_an_interrupted_wait_closes_the_pool() -> None:
         with pytest.raises(KeyboardInterrupt):
             next(stream)
         assert not pool.is_open
-    assert not psutil.Process().children()
+    assert not children()
 
 
 @only_linux("the memory of batches is in /dev/shm")
