@@ -72,6 +72,8 @@ _HINDERED = 1.3
 _BUSY = 0.8
 """With this share of processor time, more workers than cores are of no use."""
 _COLD_STEPS, _INLINE_STEPS, _STEPS = 2, 6, 16
+_UNLIKE_STEPS = 24
+"""If the first steps take now long, now short, so many tell what one takes on average."""
 _LONG_S = 1.0
 """A trial of batches that take long is shorter."""
 _FACTOR = 2.0
@@ -185,6 +187,8 @@ class Tuner:
             self._noted.append(_Figures(waited_s, away_s, worked_s))
             self._took_s += waited_s + away_s
             is_long = self._took_s >= _LONG_S and len(self._noted) > self.setting.workers + 1
+            if len(self._noted) == _INLINE_STEPS == self._steps and _are_unlike(self._noted):
+                self._steps = _UNLIKE_STEPS
             if is_long or len(self._noted) >= self._steps:
                 self._advance(_typical(self._noted, self.setting.ahead))
         finally:
@@ -340,5 +344,14 @@ def _typical(noted: list[_Figures], ahead: int) -> _Figures:
     """The average, of the better half where a half is long enough: something else may have run."""
     half = len(noted) // 2
     halves = [noted[:half], noted[half:]] if half > ahead + 1 else [noted]
-    averages = [_Figures(*map(fmean, zip(*part, strict=True))) for part in halves]
-    return min(averages, key=lambda figures: figures.step_s)
+    return min(map(_average, halves), key=lambda figures: figures.step_s)
+
+
+def _are_unlike(noted: list[_Figures]) -> bool:
+    """Whether some steps have taken far longer than others."""
+    times_s = sorted(figures.step_s for figures in noted)
+    return times_s[-1] > _FACTOR * times_s[0]
+
+
+def _average(noted: list[_Figures]) -> _Figures:
+    return _Figures(*map(fmean, zip(*noted, strict=True)))

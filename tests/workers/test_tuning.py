@@ -213,6 +213,17 @@ def test_it_begins_again_when_steps_change_by_a_factor_for_long(factor: float) -
         strikes *= 2
 
 
+@given(st.permutations([0.05] * 8 + [0.001] * 16))
+def test_steps_of_which_some_take_long_are_measured_for_longer(steps_s: list[float]) -> None:
+    tuner, noted = Tuner(limits(cores=2)), 0
+    for step_s in [0.001, 0.001, *steps_s]:
+        if tuner.setting == INLINE:
+            tuner.note(waited_s=step_s, away_s=0.0)
+            noted += 1
+    assert tuner.setting.kind == "threads"
+    assert noted == (8 if max(steps_s[:6]) == min(steps_s[:6]) else 26)
+
+
 def test_it_begins_again_when_the_steps_of_its_trial_were_lucky_ones() -> None:
     tuner = Tuner(limits(cores=2))
     for _ in range(8):  # of batches of which most take 50 ms
