@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
+from keras_npbatch.batches.memory_size import in_words
+
 __all__ = [
     "BUDGET",
     "INLINE",
@@ -54,7 +56,7 @@ MOST_THREADS = 64
 MOST_STARTING = 40
 """Steps for which others make the batches while worker processes start."""
 
-_PROCESS_BYTES = 32 * 2**20
+_PROCESS_BYTES = 32 * 10**6
 """What a worker process takes for itself, roughly: Python, NumPy and the user's modules."""
 _SPARE = 4
 """Batches ready at most, besides one in the hands of each worker."""
@@ -234,8 +236,10 @@ class Tuner:
     def _try(self, setting: Setting) -> None:
         self._noted: list[_Figures] = []
         self._took_s, self._started = 0.0, 0
+        self._skip: int
+        self._steps: int
         self._skip, self._steps = _length(setting)
-        self.setting = setting
+        self.setting: Setting = setting
         """Who makes the next batch."""
 
     def _advance(self, figures: _Figures | None) -> None:
@@ -324,8 +328,10 @@ class Tuner:
         if workers < 1:
             self.without.setdefault(
                 kind,
-                f"memory_limit leaves {limits.memory_bytes / 1e6:,.0f} MB, and a batch takes "
-                f"{self.batch_bytes / 1e6:,.1f} MB",
+                f"memory_limit leaves {in_words(limits.memory_bytes)}, and a batch takes "
+                f"{in_words(self.batch_bytes)}"
+                + f", a process {in_words(_PROCESS_BYTES)}"
+                * (kind == "processes"),
             )
             return None
         return Setting(kind, workers, ahead)

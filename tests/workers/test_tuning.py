@@ -121,7 +121,7 @@ def test_all_that_it_tries_is_within_its_limits(
         tried.add(tuner.setting)
     for kind, workers, ahead in tried - {INLINE}:
         assert 1 <= workers <= ahead <= most_ahead
-        own = 32 * 2**20 * workers if kind == "processes" else 0
+        own = 32 * 10**6 * workers if kind == "processes" else 0
         assert own + (ahead + 2) * batch_bytes <= memory_bytes
 
 
@@ -165,7 +165,9 @@ def test_no_room_for_processes_is_told() -> None:
     tuner.batch_bytes = 10**6
     PYTHON_HEAVY.go(tuner)
     assert tuner.setting == INLINE
-    assert tuner.without == {"processes": "memory_limit leaves 10 MB, and a batch takes 1.0 MB"}
+    assert tuner.without == {
+        "processes": "memory_limit leaves 10 MB, and a batch takes 1 MB, a process 32 MB"
+    }
 
 
 def test_a_kind_that_fails_once_it_was_chosen_is_replaced() -> None:
