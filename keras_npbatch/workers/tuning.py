@@ -189,12 +189,17 @@ class Tuner:
             self._noted.append(_Figures(waited_s, away_s, worked_s))
             self._took_s += waited_s + away_s
             is_long = self._took_s >= _LONG_S and len(self._noted) > self.setting.workers + 1
-            if len(self._noted) == _INLINE_STEPS == self._steps and _are_unlike(self._noted):
-                self._steps = _UNLIKE_STEPS
-            if is_long or len(self._noted) >= self._steps:
+            if is_long or len(self._noted) >= self._enough:
                 self._advance(_typical(self._noted, self.setting.ahead))
         finally:
             self._lock.release()
+
+    @property
+    def _enough(self) -> int:
+        """How many steps tell what the setting is worth."""
+        first = self._noted[:_INLINE_STEPS]
+        is_doubtful = self._steps == _INLINE_STEPS and _are_unlike(first)
+        return _UNLIKE_STEPS if is_doubtful else self._steps
 
     def note_starting(self) -> bool:
         """Others made a step, while processes for the setting start; whether to wait on."""
@@ -236,10 +241,8 @@ class Tuner:
     def _try(self, setting: Setting) -> None:
         self._noted: list[_Figures] = []
         self._took_s, self._started = 0.0, 0
-        self._skip: int
-        self._steps: int
         self._skip, self._steps = _length(setting)
-        self.setting: Setting = setting
+        self.setting = setting
         """Who makes the next batch."""
 
     def _advance(self, figures: _Figures | None) -> None:
