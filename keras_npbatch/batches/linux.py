@@ -94,8 +94,9 @@ def cores() -> int:
     found = len(os.sched_getaffinity(0))
     for group in _groups("cpu"):
         with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            quota, period = (group / "cpu.max").read_text().split()
-            found = min(found, max(1, math.ceil(int(quota) / int(period))))
+            quota, period = map(int, _processor_time(group))
+            if quota > 0:  # -1: as much as there is
+                found = min(found, math.ceil(quota / period))
     return found
 
 
@@ -114,7 +115,7 @@ def _groups(controller: str = "memory") -> list[Path]:
     tree of its own, of version 2 all have one.
     """
     found: list[Path] = []
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # /proc is hidden, or names are no text
         for line in _OWN_GROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and controller not in controllers.split(","):
@@ -123,6 +124,13 @@ def _groups(controller: str = "memory") -> list[Path]:
             inner = top / path.strip("/")
             found += [inner, *(each for each in inner.parents if each.is_relative_to(top))]
     return [*found, _GROUPS, _GROUPS / controller]
+
+
+def _processor_time(group: Path) -> list[str]:
+    """The quota of a group and the period that it is for, in microseconds."""
+    with contextlib.suppress(FileNotFoundError):
+        return (group / "cpu.max").read_text().split()
+    return [(group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period")]
 
 
 def _first_of(group: Path, *names: str) -> str:

@@ -64,5 +64,5 @@ def size_of(size: Any) -> int | None:
 
 def in_words(num_bytes: int) -> str:
     """A size for a message: `"8 GB"`."""
-    unit = next(unit for unit in ("TB", "GB", "MB", "KB", "B") if num_bytes >= _UNITS[unit])
+    unit = next((unit for unit in ("TB", "GB", "MB", "KB") if num_bytes >= _UNITS[unit]), "B")
     return f"{num_bytes / _UNITS[unit]:.3g} {unit}"

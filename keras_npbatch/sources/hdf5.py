@@ -39,6 +39,7 @@ class RawChunks:
         self._rows = int(dataset.chunks[0])
         self._items = int(np.prod(dataset.chunks, dtype=np.int64))
         self._item_bytes = int(dataset.dtype.itemsize)
+        self._has_chunks = False
 
     def read(self, start: int, stop: int, into: npt.NDArray[Any]) -> bool:
         """Read some chunks; False if one is not stored like the others, or not at all.
@@ -49,11 +50,18 @@ class RawChunks:
             into: a contiguous array, of the dtype of the dataset.
         """
         zeros = (0,) * (into.ndim - 1)
+        # Without any chunk, HDF5 leaves it open how long the one is that h5py asks for.
+        self._has_chunks = self._has_chunks or self._dataset.id.get_storage_size() > 0
+        if not self._has_chunks:
+            return False
         for first in range(start, stop, self._rows):
-            chunk = self._dataset.id.get_chunk_info_by_coord((first, *zeros))
-            if not chunk.size or chunk.filter_mask:  # not written, or not by all filters
+            # (`get_chunk_info_by_coord` would walk over all chunks up to this one.)
+            try:
+                filters_left_out, stored = self._dataset.id.read_direct_chunk((first, *zeros))
+            except (OSError, RuntimeError, ValueError):  # not written; or HDF5 says what is wrong
                 return False
-            _, stored = self._dataset.id.read_direct_chunk((first, *zeros))
+            if filters_left_out or not stored:
+                return False
             decoded = zlib.decompress(stored, bufsize=self._items * self._item_bytes)
             if len(decoded) != self._items * self._item_bytes:
                 return False

@@ -137,11 +137,16 @@ def _offsets(storage: Any, num_rows: int) -> Rows | None:
     if not storage.chunks:
         offset = storage.id.get_offset()
         return None if offset is None else np.array([offset], np.int64)
-    size, zeros = storage.chunks[0], (0,) * (storage.ndim - 1)
-    found = []
-    for first in range(0, num_rows, size):
-        chunk = storage.id.get_chunk_info_by_coord((first, *zeros))
-        if not chunk.size:
-            return None
-        found.append(chunk.byte_offset)
-    return np.array(found, np.int64)
+    if not hasattr(storage.id, "chunk_iter"):  # before HDF5 1.12.3
+        return None
+    size = storage.chunks[0]
+    found = np.full(-(-num_rows // size), -1, np.int64)
+
+    def note(chunk: Any) -> None:
+        number = chunk.chunk_offset[0] // size
+        if number < len(found):
+            found[number] = chunk.byte_offset
+
+    # One walk over all: to ask for each by its place would walk over them again and again.
+    storage.id.chunk_iter(note)
+    return None if (found < 0).any() else found

@@ -32,6 +32,8 @@ __all__ = ["AutoStream", "Workers"]
 
 _LONG_S = 0.05
 """A window of fewer steps, at the end of an epoch, counts if it was so long."""
+_PROVEN = 64
+"""Workers that have made so many batches one after the other are not at fault if one fails."""
 
 _log = logging.getLogger("keras_npbatch")
 
@@ -66,6 +68,7 @@ class AutoStream:
         self._tuner = tuner
         self._workers = workers
         self._step, self._stop = steps.start, steps.stop
+        self._began_at = self._step
         self._setting = INLINE
         self._closed = False
         self._left_at: float | None = None
@@ -160,20 +163,27 @@ class AutoStream:
         old.close()
         self._workers.leave(before)
         self._stream = self._workers.open(setting, self._step)
-        self._setting, self._left_at = setting, None
+        self._setting, self._left_at, self._began_at = setting, None, self._step
         if self._closed:  # meanwhile, by another thread, which may have closed the old one
             self._stream.close()
 
     def _without_workers(self, error: Exception) -> Tree:
         """Make the batch here that workers could not make: is it the batch, or are they?"""
-        kind = self._setting.kind
+        kind, are_proven = self._setting.kind, self._step - self._began_at >= _PROVEN
         self._change_to(INLINE)
         batch = self._next()
+        failed = f"{kind} could not make a batch ({type(error).__name__}: {error}), and this thread"
+        if are_proven:
+            warnings.warn(
+                f"{failed} could, at the second try: training goes on. With a number of workers, "
+                "this would have ended it. What makes batches must not fail now and then.",
+                stacklevel=2,
+            )
+            return batch
         self._refuse(kind, error)
         warnings.warn(
-            f"{kind} could not make a batch ({type(error).__name__}: {error}), and this thread "
-            f"could: workers='auto' has no {kind} make batches any more. What makes batches must "
-            "work in any thread or process.",
+            f"{failed} could: workers='auto' has no {kind} make batches any more. What makes "
+            "batches must work in any thread or process.",
             stacklevel=2,
         )
         return batch

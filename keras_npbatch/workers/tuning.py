@@ -29,6 +29,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal, NamedTuple, TypeAlias
 
+from keras_npbatch.batches.memory_size import in_words
+
 __all__ = [
     "BUDGET",
     "INLINE",
@@ -54,7 +56,7 @@ MOST_THREADS = 64
 MOST_STARTING = 40
 """Steps for which others make the batches while worker processes start."""
 
-_PROCESS_BYTES = 32 * 2**20
+_PROCESS_BYTES = 32 * 10**6
 """What a worker process takes for itself, roughly: Python, NumPy and the user's modules."""
 _SPARE = 4
 """Batches ready at most, besides one in the hands of each worker."""
@@ -72,6 +74,8 @@ _HINDERED = 1.3
 _BUSY = 0.8
 """With this share of processor time, more workers than cores are of no use."""
 _COLD_STEPS, _INLINE_STEPS, _STEPS = 2, 6, 16
+_UNLIKE_STEPS = 24
+"""If the first steps take now long, now short, so many tell what one takes on average."""
 _LONG_S = 1.0
 """A trial of batches that take long is shorter."""
 _FACTOR = 2.0
@@ -185,10 +189,17 @@ class Tuner:
             self._noted.append(_Figures(waited_s, away_s, worked_s))
             self._took_s += waited_s + away_s
             is_long = self._took_s >= _LONG_S and len(self._noted) > self.setting.workers + 1
-            if is_long or len(self._noted) >= self._steps:
+            if is_long or len(self._noted) >= self._enough:
                 self._advance(_typical(self._noted, self.setting.ahead))
         finally:
             self._lock.release()
+
+    @property
+    def _enough(self) -> int:
+        """How many steps tell what the setting is worth."""
+        first = self._noted[:_INLINE_STEPS]
+        is_doubtful = self._steps == _INLINE_STEPS and _are_unlike(first)
+        return _UNLIKE_STEPS if is_doubtful else self._steps
 
     def note_starting(self) -> bool:
         """Others made a step, while processes for the setting start; whether to wait on."""
@@ -320,8 +331,10 @@ class Tuner:
         if workers < 1:
             self.without.setdefault(
                 kind,
-                f"memory_limit leaves {limits.memory_bytes / 1e6:,.0f} MB, and a batch takes "
-                f"{self.batch_bytes / 1e6:,.1f} MB",
+                f"memory_limit leaves {in_words(limits.memory_bytes)}, and a batch takes "
+                f"{in_words(self.batch_bytes)}"
+                + f", a process {in_words(_PROCESS_BYTES)}"
+                * (kind == "processes"),
             )
             return None
         return Setting(kind, workers, ahead)
@@ -340,5 +353,14 @@ def _typical(noted: list[_Figures], ahead: int) -> _Figures:
     """The average, of the better half where a half is long enough: something else may have run."""
     half = len(noted) // 2
     halves = [noted[:half], noted[half:]] if half > ahead + 1 else [noted]
-    averages = [_Figures(*map(fmean, zip(*part, strict=True))) for part in halves]
-    return min(averages, key=lambda figures: figures.step_s)
+    return min(map(_average, halves), key=lambda figures: figures.step_s)
+
+
+def _are_unlike(noted: list[_Figures]) -> bool:
+    """Whether some steps have taken far longer than others."""
+    times_s = sorted(figures.step_s for figures in noted)
+    return times_s[-1] > _FACTOR * times_s[0]
+
+
+def _average(noted: list[_Figures]) -> _Figures:
+    return _Figures(*map(fmean, zip(*noted, strict=True)))

@@ -88,6 +88,33 @@ def test_a_control_group_of_version_1_is_the_limit(
 
 
 @only_linux
+@pytest.mark.parametrize(("quota", "cores"), [("150000", 2), ("1000", 1), ("-1", 64)])
+def test_control_groups_of_version_1_limit_the_cores(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    grouped(
+        monkeypatch,
+        tmp_path,
+        "3:cpu:/job\n",
+        cpu__cpu_dot_cfs_quota_us="-1\n",
+        cpu__cpu_dot_cfs_period_us="100000\n",
+        cpu__job__cpu_dot_cfs_quota_us=f"{quota}\n",
+        cpu__job__cpu_dot_cfs_period_us="100000\n",
+    )
+    assert machine.cores() == cores
+
+
+@only_linux
+def test_a_control_group_whose_name_is_no_text_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    grouped(monkeypatch, tmp_path, "")
+    (tmp_path / "cgroup").write_bytes(b"0::/\xff\n")
+    assert machine.available_bytes() == 4_000_000 * 1024
+
+
+@only_linux
 def test_where_proc_is_hidden_half_of_the_memory_counts_as_free(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -46,7 +46,7 @@ def test_more_than_there_is_is_refused():
 
 @pytest.mark.parametrize(
     ("num_bytes", "told"),
-    [(8_000_000_000, "8 GB"), (1536, "1.54 KB"), (7, "7 B"), (2 * 10**12, "2 TB")],
+    [(8_000_000_000, "8 GB"), (1536, "1.54 KB"), (7, "7 B"), (0, "0 B"), (2 * 10**12, "2 TB")],
 )
 def test_a_size_is_told_in_the_largest_unit(num_bytes, told):
     assert in_words(num_bytes) == told

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from keras_npbatch.sources.hdf5 import raw_chunks
+from keras_npbatch.sources.hdf5 import RawChunks, raw_chunks
 from keras_npbatch.sources.sources import as_source
 
 X = np.random.default_rng(0).integers(0, 200, (103, 6, 5))
@@ -76,6 +76,24 @@ def test_what_was_never_written_has_the_fill_value(spans: list[tuple[int, int]])
     np.testing.assert_array_equal(read(storage), storage[()][ROWS])
     storage[:10] = 5  # and what is written later is read in the next pass
     assert (read(storage)[ROWS < 10] == 5).all()
+
+
+class WithoutLookups:
+    """An object of h5py that finds no chunk by its place: HDF5 would walk over all of them."""
+
+    def __init__(self, there: Any) -> None:
+        self._there = there
+
+    def __getattr__(self, name: str) -> Any:
+        assert name != "get_chunk_info_by_coord"
+        found = getattr(self._there, name)
+        return WithoutLookups(found) if name == "id" else found
+
+
+def test_no_chunk_is_looked_for_among_all() -> None:
+    raw, rows = RawChunks(WithoutLookups(stored()), False), np.empty_like(X[20:40])
+    assert raw.read(20, 40, rows)
+    np.testing.assert_array_equal(rows, X[20:40])
 
 
 def test_a_dataset_that_was_made_smaller_and_larger_again() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from keras_npbatch.errors import InvalidDataError
-from keras_npbatch.sources.hdf5_map import MappedRows
+from keras_npbatch.sources.hdf5_map import MappedRows, _offsets
 from keras_npbatch.sources.sources import as_source
 
 if os.name != "posix":
@@ -86,6 +86,26 @@ def test_what_was_never_written_or_is_elsewhere_is_read_by_hdf5(tmp_path: Path) 
             source = as_source(file[name], "x")
             assert not isinstance(source, MappedRows)
             np.testing.assert_array_equal(source.read(ROWS, np.empty), file[name][()][ROWS])
+
+
+class WithoutLookups:
+    """An object of h5py that finds no chunk by its place: HDF5 would walk over all of them."""
+
+    def __init__(self, there: Any) -> None:
+        self._there = there
+
+    def __getattr__(self, name: str) -> Any:
+        assert name != "get_chunk_info_by_coord"
+        found = getattr(self._there, name)
+        return WithoutLookups(found) if name == "id" else found
+
+
+def test_where_chunks_lie_is_found_in_one_walk(tmp_path: Path) -> None:
+    storage = written(tmp_path, chunks=(10, 6, 5))
+    offsets = _offsets(WithoutLookups(storage), len(X))
+    for number, offset in enumerate(offsets.tolist()):
+        found = storage.id.get_chunk_info_by_coord((10 * number, 0, 0))
+        assert offset == found.byte_offset
 
 
 def test_another_file_in_its_place_is_not_taken_for_it(tmp_path: Path) -> None:

@@ -239,6 +239,45 @@ def test_workers_that_fail_where_the_consumer_does_not_are_given_up() -> None:
     assert tuner.refused == {"threads": "ValueError: used in another thread"}
 
 
+class Hiccuping(loaders.Ids):
+    """As a file of a network that is away for a moment."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fails_at: set[int] = set()
+
+    def load(self, rows: Any) -> Any:
+        if self.fails_at & set(rows.tolist()):
+            self.fails_at = set()
+            raise TimeoutError("no answer")
+        return super().load(rows)
+
+
+@pytest.mark.parametrize("first", [0, 80])
+def test_workers_that_have_made_many_batches_are_not_given_up_for_one(first: int) -> None:
+    data = dataset(Hiccuping, n=1000 * BATCH)
+    plan = core_of(data).plan
+    data.fails_at = set(plan.rows(0, 100).tolist())
+    tuner = wander(data, THREADS[1])
+    stream = stream_of(data, first=first)
+    with pytest.warns(UserWarning, match="could not make a batch") as warned:
+        batches = list(itertools.islice(stream, 200))
+    stream.close()
+    make = maker_of(data)
+    for step, batch in enumerate(batches, first):
+        assert_same_batch(batch, make(0, step))
+    if first:  # too few to tell
+        assert tuner.refused == {"threads": "TimeoutError: no answer"}
+        return
+    assert tuner.refused == {}
+    assert stream._setting == THREADS[1]
+    assert str(warned[0].message) == (
+        "threads could not make a batch (TimeoutError: no answer), and this thread could, at the "
+        "second try: training goes on. With a number of workers, this would have ended it. What "
+        "makes batches must not fail now and then."
+    )
+
+
 class Failing(loaders.Ids):
     def load(self, rows: Any) -> Any:
         if 5 in rows:

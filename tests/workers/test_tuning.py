@@ -121,7 +121,7 @@ def test_all_that_it_tries_is_within_its_limits(
         tried.add(tuner.setting)
     for kind, workers, ahead in tried - {INLINE}:
         assert 1 <= workers <= ahead <= most_ahead
-        own = 32 * 2**20 * workers if kind == "processes" else 0
+        own = 32 * 10**6 * workers if kind == "processes" else 0
         assert own + (ahead + 2) * batch_bytes <= memory_bytes
 
 
@@ -165,7 +165,9 @@ def test_no_room_for_processes_is_told() -> None:
     tuner.batch_bytes = 10**6
     PYTHON_HEAVY.go(tuner)
     assert tuner.setting == INLINE
-    assert tuner.without == {"processes": "memory_limit leaves 10 MB, and a batch takes 1.0 MB"}
+    assert tuner.without == {
+        "processes": "memory_limit leaves 10 MB, and a batch takes 1 MB, a process 32 MB"
+    }
 
 
 def test_a_kind_that_fails_once_it_was_chosen_is_replaced() -> None:
@@ -211,6 +213,17 @@ def test_it_begins_again_when_steps_change_by_a_factor_for_long(factor: float) -
         tuner.watch(factor * usual_s)
         assert not tuner.settled
         strikes *= 2
+
+
+@given(st.permutations([0.05] * 8 + [0.001] * 16))
+def test_steps_of_which_some_take_long_are_measured_for_longer(steps_s: list[float]) -> None:
+    tuner, noted = Tuner(limits(cores=2)), 0
+    for step_s in [0.001, 0.001, *steps_s]:
+        if tuner.setting == INLINE:
+            tuner.note(waited_s=step_s, away_s=0.0)
+            noted += 1
+    assert tuner.setting.kind == "threads"
+    assert noted == (8 if max(steps_s[:6]) == min(steps_s[:6]) else 26)
 
 
 def test_it_begins_again_when_the_steps_of_its_trial_were_lucky_ones() -> None:
