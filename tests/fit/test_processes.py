@@ -17,7 +17,7 @@ import pytest
 from keras_npbatch import ArrayDataset, BatchDataset, errors
 from keras_npbatch.workers.processes.messages import STARTING
 from keras_npbatch.workers.systems import this_system
-from tests.inside import pool_of
+from tests.inside import children, pool_of
 from tests.keras_loaders import Slow
 
 N, BATCH = 50, 8
@@ -66,7 +66,7 @@ def make(kind, data, n=N, **settings):
 
 
 def processes():
-    return psutil.Process().children(recursive=True)
+    return children(recursive=True)
 
 
 def assert_all_end():

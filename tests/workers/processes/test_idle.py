@@ -7,7 +7,6 @@ import signal
 import time
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,21 +17,17 @@ from keras_npbatch.workers.executor import Executor
 from keras_npbatch.workers.processes import pool as pools
 from keras_npbatch.workers.processes.idle import watch
 from keras_npbatch.workers.processes.stream import ProcessStream
-from tests.inside import core_of, maker_of, pool_of
+from tests.inside import children, core_of, maker_of, pool_of
 from tests.workers.processes.test_pool import assert_same_batch, dataset, expected, opened
 
 WITHIN_S = 2.0
 
 
-def children() -> list[Any]:
-    return psutil.Process().children(recursive=True)
-
-
 def seconds_until_none_is_left(most: float) -> float:
     begin = time.monotonic()
-    while children() and time.monotonic() < begin + most:
+    while children(recursive=True) and time.monotonic() < begin + most:
         time.sleep(0.02)
-    assert not children()
+    assert not children(recursive=True)
     return time.monotonic() - begin
 
 
@@ -73,8 +68,8 @@ def test_with_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(list(data.batches_for("evaluate"))) == 10
         pids = pool_of(data).pids
         time.sleep(0.5)
-        assert {child.pid for child in children()} >= set(pids)
-    assert not children()
+        assert {child.pid for child in children(recursive=True)} >= set(pids)
+    assert not children(recursive=True)
 
 
 def test_a_stream_that_is_held_keeps_no_worker_for_ever_and_goes_on(
@@ -167,4 +162,4 @@ def test_nobody_watches_a_pool_that_is_gone() -> None:
     watch(made)
     made.close()
     del made
-    assert not children()
+    assert not children(recursive=True)
