@@ -179,6 +179,7 @@ def test_places_and_positions_invert_rows(kind: type[Sampler], case: Case) -> No
     for row, position in zip(asked.tolist(), positions.tolist(), strict=True):
         places = np.flatnonzero(rows == row)
         assert np.array_equal(order.places(row), places)
+        assert order.places(row).dtype == np.int64
         assert position == (places[0] if len(places) else -1)
 
 
