@@ -2,7 +2,8 @@
 
 HDF5, Zarr and Parquet in blocks are compared with a bare sequential read of all chunks by the same
 library, which shuffles nothing and makes no batch. A folder of JPEGs is compared with the loaders
-of torch and of Keras, and a second epoch from `cache=` with one from arrays.
+of torch and of Keras, and a second epoch from `cache=` with one from arrays. Storage far away, each
+answer of which takes 20 ms, is compared with the same without that wait.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,6 +45,10 @@ _BATCH = 64
 _SHAPE = (32, 32, 3)
 _FEW_BATCHES = 2
 """Batches that fancy indexing reads of an epoch, since it may take minutes."""
+_LATENCY_S = 0.02
+"""From a request to its answer."""
+_STEP_S = 0.01
+"""What a model far from the storage takes for a batch."""
 _IMAGE = (240, 320)
 _SIZE = (128, 128)
 
@@ -254,23 +260,30 @@ def _tf_data(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
 # -------------------------------------------------------------------- Parquet
 
 
+def _written_parquet(folder: Path, num_rows: int, group_rows: int) -> tuple[Path, list[str]]:
+    """A file of 15 columns of numbers, and of the numbers of its rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rng = np.random.default_rng(0)
+    columns = {f"c{number}": rng.normal(size=num_rows).astype("float32") for number in range(15)}
+    path = folder / "data.parquet"
+    table = pa.table({**columns, "row": np.arange(num_rows)})
+    pq.write_table(table, path, row_group_size=group_rows)
+    return path, list(columns)
+
+
 @contextlib.contextmanager
 def _parquet(workers: int, folder: Path, smoke: bool) -> Iterator[_Compared]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     import keras_npbatch as npb
 
     num_rows, batch_size = (5000, 256) if smoke else (2_000_000, 1024)
-    rng = np.random.default_rng(0)
-    columns = {f"c{number}": rng.normal(size=num_rows).astype("float32") for number in range(15)}
-    table = pa.table({**columns, "row": np.arange(num_rows)})
-    path = folder / "data.parquet"
-    pq.write_table(table, path, row_group_size=max(num_rows // 64, 1000))
-    del table
+    path, names = _written_parquet(folder, num_rows, max(num_rows // 64, 1000))
     data = npb.sources.Parquet(path)
     dataset = npb.ArrayDataset(
-        {name: data[name] for name in columns},
+        {name: data[name] for name in names},
         data["row"],
         batch_size=batch_size,
         seed=0,
@@ -290,6 +303,71 @@ def _parquet(workers: int, folder: Path, smoke: bool) -> Iterator[_Compared]:
         yield _Compared(
             partial(seconds_of, partial(_epoch, dataset, num_rows)),
             partial(seconds_of, scan),
+            num_rows,
+        )
+
+
+# -------------------------------------------------------------------- far away
+
+
+def _trained_on(dataset: Any, num_samples: int) -> None:
+    """An epoch in which each batch takes the model some time."""
+    seen = 0
+    for batch in dataset:
+        time.sleep(_STEP_S)
+        seen += len(batch[1])
+    assert seen == num_samples
+
+
+@contextlib.contextmanager
+def _late_zarr(folder: Path, smoke: bool) -> Iterator[_Compared]:
+    import zarr
+    from zarr.storage import FsspecStore
+
+    from benchmarks.latency import LateFiles
+
+    num_rows = 4 * _BATCH if smoke else 16 * 1024
+
+    def opened(latency_s: float) -> Any:
+        files = LateFiles(latency_s, asynchronous=True)
+        store = FsspecStore(files, path=str(folder / "data.zarr"), read_only=True)
+        return zarr.open_array(store, mode="r"), np.arange(num_rows)
+
+    with _zarr(folder, num_rows, _BATCH, compressed=True):
+        yield from _late(opened, num_rows, batch_size=_BATCH)
+
+
+@contextlib.contextmanager
+def _late_parquet(folder: Path, smoke: bool) -> Iterator[_Compared]:
+    import keras_npbatch as npb
+    from benchmarks.latency import LateFiles
+
+    num_rows, batch_size = (4000, 256) if smoke else (2**18, 1024)
+    path, names = _written_parquet(folder, num_rows, num_rows // 256)
+
+    def opened(latency_s: float) -> Any:
+        data = npb.sources.Parquet(str(path), filesystem=LateFiles(latency_s))
+        return data[names], data["row"]
+
+    yield from _late(opened, num_rows, batch_size=batch_size)
+
+
+def _late(opened: Callable[[float], Any], num_rows: int, batch_size: int) -> Iterator[_Compared]:
+    """Eight threads that wait for each answer, beside eight that don't."""
+    import keras_npbatch as npb
+
+    sampler = npb.samplers.BlockShuffle()
+    settings: dict[str, Any] = {"batch_size": batch_size, "seed": 0, "workers": 8}
+    with contextlib.ExitStack() as entered:
+        late, at_once = (
+            entered.enter_context(npb.ArrayDataset(*opened(wait), sampler=sampler, **settings))
+            for wait in (_LATENCY_S, 0.0)
+        )
+        numbers = [np.array(y) for _, y in late]
+        np.testing.assert_array_equal(np.sort(np.concatenate(numbers)), np.arange(num_rows))
+        yield _Compared(
+            partial(seconds_of, partial(_trained_on, late, num_rows)),
+            partial(seconds_of, partial(_trained_on, at_once, num_rows)),
             num_rows,
         )
 
@@ -437,6 +515,14 @@ _STORAGES: dict[str, tuple[tuple[str, ...], _Ways, dict[str, str]]] = {
         },
         {"": "pyarrow's iter_batches"},
     ),
+    "far away, 20 ms a request": (
+        ("fsspec",),
+        {
+            "Zarr, eight threads, steps of 10 ms": (("zarr",), _late_zarr),
+            "Parquet, eight threads, steps of 10 ms": (("pyarrow",), _late_parquet),
+        },
+        {"": "the same without a wait"},
+    ),
     "JPEGs of 320 x 240, to 128 x 128": (
         ("PIL",),
         {
@@ -461,6 +547,8 @@ _TARGETS = {
     "BlockShuffle, two threads": 0.7,
     "Parquet, no thread": 1.2,
     "Parquet, two threads": 1.2,
+    "Zarr, eight threads, steps of 10 ms": 1 / 0.9,
+    "Parquet, eight threads, steps of 10 ms": 1 / 0.9,
     "ImageFolder, two threads": 0.67,
     "ImageFolder, two threads, for Keras": 0.67,
     "the second epoch from the cache": 1.2,

@@ -54,7 +54,7 @@ async function open(width, scheme) {
   return page;
 }
 
-for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"]]) {
+for (const [width, scheme] of [[1280, "light"], [1280, "dark"], [390, "light"], [390, "dark"]]) {
   const page = await open(width, scheme);
   for (const path of pages) {
     await page.goto(root + path, { waitUntil: "load" });

@@ -71,7 +71,7 @@ def idea() -> str:
         ("batch", "into fit, no copy"),
     ]
     parts = [text(24, 34, "What a batch is", size=17, anchor="start", weight="600")]
-    width, gap, x = 158, 20, 24
+    width, gap, x = 166, 16, 24
     for number, (name, below) in enumerate(stages):
         colour = ORANGE if number in (0, len(stages) - 1) else BLUE
         parts += [
@@ -100,7 +100,7 @@ def idea() -> str:
             text(x + width / 2, 194, name, size=14.5),
         ]
         x += width + 10
-    return picture(918, 228, "A batch is a function of seed, epoch and step", parts)
+    return picture(942, 228, "A batch is a function of seed, epoch and step", parts)
 
 
 ACTORS = [

@@ -25,7 +25,7 @@ NEUTRAL = frozenset(
         *("test_arguments.py", "test_augment.py", "test_class_weight.py", "test_docstrings.py"),
         *("test_auto.py", "test_failures.py", "test_first_batch.py", "test_fit_in_order.py"),
         "test_owned.py",
-        *("test_pages.py", "test_resuming.py", "test_sample_dataset.py"),
+        *("test_pages.py", "test_picture.py", "test_resuming.py", "test_sample_dataset.py"),
         *("test_shards.py", "test_with_keras.py"),
     )
 )

@@ -29,14 +29,18 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, each, pad
+from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, concat, each, mix, pad
+from keras_npbatch import zip as zip_datasets
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.samplers.order import WholeData
-from keras_npbatch.sources import Ragged
+from keras_npbatch.sources import Ragged, Windows
 from keras_npbatch.testing import strategies
+from keras_npbatch.tree import leaves
 from tests import loaders
 from tests.inside import pool_of
 
 WIDTH = 3
+FORMS = ["array", "samples", "ragged", "packed", "lists", "windows", "concat", "mix", "zip"]
 
 
 def length_of(rows):
@@ -60,6 +64,30 @@ class Lists(BatchDataset):
         return [self.x[row] for row in rows], self.y[rows]
 
 
+def series(num_samples):
+    """One that has so many windows."""
+    return np.arange(num_samples + WIDTH - 1, dtype="float32")
+
+
+def halves(x, y):
+    """Two datasets of some rows each."""
+    return [ArrayDataset(x[part], y[part]) for part in (slice(2), slice(2, None))]
+
+
+def zipped(x, y, until, *, workers, use_multiprocessing, max_queue_size, **settings):
+    """A dataset beside one of the first few of its rows, in another order."""
+    few = settings["batch_size"] * settings.get("shard", (0, 1))[1]
+    others = settings | {"sampler": None, "shuffle": False}
+    return zip_datasets(
+        ArrayDataset(x, y, **settings),
+        ArrayDataset(x[:few], y[:few], **others),
+        until=until,
+        workers=workers,
+        use_multiprocessing=use_multiprocessing,
+        max_queue_size=max_queue_size,
+    )
+
+
 def packed(x):
     """As many packed rows: of two time steps and, every second one, one more."""
     few = -(-len(x) // 2)
@@ -71,12 +99,30 @@ def of_packed(ragged):
     return ragged.values, ragged.segment_ids
 
 
-class Model:
+class Position:
+    """Where a dataset is."""
+
+    def __init__(self):
+        self.epoch, self.step = 0, 0
+        """Where the next iteration begins."""
+        self.index, self.count = 0, 1
+        """Which part of each batch is read."""
+        self.reached = None
+        """After the batches of an iteration under way."""
+        self.times_set = 0
+
+    def set(self, epoch, step):
+        self.epoch, self.step, self.reached = epoch, step, None
+        self.times_set += 1
+
+
+class Model(Position):
     """What the batches should be, from NumPy alone."""
 
     def __init__(
         self, num_samples, batch_size, seed, shuffle, remainder, transform, sampler, form, **_
     ):
+        super().__init__()
         self.n, self.size, self.seed = num_samples, batch_size, seed
         self.shuffle, self.remainder = shuffle, remainder
         self.sampler, self.data, self.form = sampler, WholeData(num_samples), form
@@ -86,15 +132,10 @@ class Model:
         self.y = np.arange(num_samples)
         if form == "packed":
             self.x, self.y = self.by_hand(*packed(self.x))
+        if form == "windows":
+            self.x = np.lib.stride_tricks.sliding_window_view(series(num_samples), WIDTH).copy()
         if transform is not None:
             self.x *= 2
-        self.epoch, self.step = 0, 0
-        """Where the next iteration begins."""
-        self.index, self.count = 0, 1
-        """Which part of each batch is read."""
-        self.reached = None
-        """After the batches of an iteration under way."""
-        self.times_set = 0
 
     @staticmethod
     def by_hand(ragged, sequences):
@@ -107,10 +148,6 @@ class Model:
                 there = slice(at, at := at + len(sequences[sequence]))
                 values[row, there], segment_ids[row, there] = sequences[sequence], number
         return values, segment_ids
-
-    def set(self, epoch, step):
-        self.epoch, self.step, self.reached = epoch, step, None
-        self.times_set += 1
 
     @property
     def num_batches(self):
@@ -158,6 +195,24 @@ class Model:
         return self.size % count == 0 and (self.remainder == "pad" or min(sizes) >= count)
 
 
+class Zipped(Position):
+    """Batches of two models side by side, each of which goes on in its own epochs."""
+
+    def __init__(self, models, num_batches):
+        super().__init__()
+        self.models, self.num_batches, self.size = models, num_batches, models[0].size
+
+    def batch(self, epoch, step):
+        found = ()
+        for model in self.models:
+            model.index, model.count = self.index, self.count
+            found += model.batch(*divmod(epoch * self.num_batches + step, model.num_batches))
+        return found
+
+    def can_be_divided(self, count):
+        return all(model.can_be_divided(count) for model in self.models)
+
+
 class Machine(RuleBasedStateMachine):
     states = Bundle("states")
 
@@ -165,29 +220,46 @@ class Machine(RuleBasedStateMachine):
         chosen=strategies.settings(
             30, transforms=[None, loaders.doubled, each(loaders.doubled), [loaders.doubled]]
         ),
-        form=st.sampled_from(["array", "samples", "ragged", "packed", "lists"]),
+        form=st.sampled_from(FORMS),
         processes=st.booleans(),
         data=st.data(),
     )
     def make(self, chosen, form, processes, data):
         chosen["num_samples"] += 3 * chosen["batch_size"]  # something to be in the middle of
-        sampler = data.draw(st.none() | strategies.samplers(chosen["num_samples"]))
-        self.model = Model(**chosen, sampler=sampler, form=form)
-        if self.model.n < self.model.size:
-            chosen["remainder"] = self.model.remainder = "keep"
+        rows = np.arange(chosen["num_samples"])
+        x = np.arange(len(rows) * WIDTH, dtype="float32").reshape(len(rows), WIDTH)
+        until = data.draw(st.sampled_from(["first", "longest"]) | st.integers(4, 40))
+        mixed = partial(mix, halves(x, rows), [0.7, 0.3], until=until)
+        if form == "mix":
+            sampler = core_of(mixed()).plan.sampler
+        else:
+            sampler = data.draw(st.none() | strategies.samplers(len(rows)))
+        model = self.model = Model(**chosen, sampler=sampler, form=form)
+        if model.n < model.size:
+            chosen["remainder"] = model.remainder = "keep"
         if sampler is not None and sampler.cuts_batches and chosen["remainder"] == "spread":
-            chosen["remainder"] = self.model.remainder = "keep"
+            chosen["remainder"] = model.remainder = "keep"
+        if form == "zip":
+            few = chosen | {"num_samples": model.size, "shuffle": False}
+            models = model, Model(**few, sampler=None, form=form)
+            lengths = [model.num_batches for model in models]
+            num_batches = {"first": min(lengths), "longest": max(lengths)}.get(until, until)
+            self.model = Zipped(models, num_batches)
         if sampler is not None:
             del chosen["shuffle"]
+        if sampler is not None and form != "mix":
             chosen["sampler"] = sampler
-        rows = np.arange(chosen.pop("num_samples"))
-        x = np.arange(len(rows) * WIDTH, dtype="float32").reshape(len(rows), WIDTH)
+        del chosen["num_samples"]
         self.new = {
             "array": lambda: partial(ArrayDataset, x, rows),
             "samples": lambda: partial(SampleDataset.of, list(zip(x, rows.tolist(), strict=True))),
             "ragged": lambda: partial(ArrayDataset, Ragged(cut(x)), rows),
             "packed": lambda: partial(ArrayDataset, *of_packed(packed(x)[0])),
             "lists": lambda: partial(Lists, x, rows, collate=(pad(), None)),
+            "windows": lambda: partial(ArrayDataset, Windows(series(len(rows)), WIDTH), rows),
+            "concat": lambda: partial(concat, halves(x, rows)),
+            "mix": lambda: mixed,
+            "zip": lambda: partial(zipped, x, rows, until),
         }[form]()
         self.chosen = chosen
         self.dataset = self.new(**chosen, use_multiprocessing=processes)
@@ -196,8 +268,7 @@ class Machine(RuleBasedStateMachine):
 
     def check(self, batch, epoch, step):
         expected = self.model.batch(epoch, step)
-        assert len(batch) == len(expected)
-        for ours, theirs in zip(batch, expected, strict=True):
+        for ours, theirs in zip(leaves(batch), expected, strict=True):
             np.testing.assert_array_equal(ours, theirs)
 
     @rule(most=st.sampled_from([2, 1, 4, 12]))

@@ -5,6 +5,7 @@ Their Python blocks run in tests/fit/test_pages.py.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import itertools
 import re
@@ -73,7 +74,8 @@ def test_the_blocks_that_do_not_run_have_a_reason():
     [block for page in PAGES for block in blocks(page) if block.excerpt_of],
     ids=lambda block: f"{block.page}:{block.line}",
 )
-def test_an_excerpt_is_in_the_program_in_its_order(block):
+def test_an_excerpt_is_whole_and_in_the_program_in_its_order(block):
+    ast.parse(block.code)
     lines = iter((ROOT / block.excerpt_of).read_text().splitlines())
     for line in block.code.splitlines():
         if line.strip():

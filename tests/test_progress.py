@@ -143,9 +143,15 @@ def test_sources_of_many_files_or_sequences_show_theirs(terminal, told, tmp_path
     terminal.begin()
     for number in range(2):
         np.save(tmp_path / f"{number}.npy", np.zeros((3, 4)))
-    assert len(npb.sources.Concatenated(sorted(tmp_path.glob("*.npy")))) == 6
+    paths = sorted(tmp_path.glob("*.npy"))
+    assert len(npb.sources.Concatenated(paths)) == 6
     npb.sources.Ragged([np.arange(3)] * 5, pad_to=6, pack=True)
-    expected = ["reading the headers of Concatenated", "packing sequences"]
+    npb.ArrayDataset(npb.sources.Files(paths, np.load), cache=str(tmp_path / "cache"))
+    expected = [
+        "reading the headers of Concatenated",
+        "packing sequences",
+        "reading the sizes and times of files",
+    ]
     if importlib.util.find_spec("PIL"):
         from PIL import Image
 
@@ -159,8 +165,8 @@ def test_sources_of_many_files_or_sequences_show_theirs(terminal, told, tmp_path
 
         (tmp_path / "tables").mkdir()
         pyarrow.parquet.write_table(pyarrow.table({"a": [1]}), tmp_path / "tables" / "0.parquet")
-        npb.sources.Parquet(tmp_path / "tables")
-        expected.append("reading the footers of Parquet files")
+        assert np.asarray(npb.sources.Parquet(tmp_path / "tables")["a"]).tolist() == [1]
+        expected += ["reading the footers of Parquet files", "reading the column 'a'"]
     assert told == expected
 
 

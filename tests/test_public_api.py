@@ -7,7 +7,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -43,11 +42,6 @@ def test_the_public_names_are_these() -> None:
 
 def test_dir_tells_the_public_names() -> None:
     assert dir(keras_npbatch) == sorted([*PUBLIC, "__version__", "zip"])
-
-
-def test_the_version_is_that_of_the_distribution() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert keras_npbatch.__version__ == project["version"]
 
 
 def test_errors_are_at_hand_without_keras() -> None:

@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches.class_weight import ClassWeight
-from keras_npbatch.batches.core import Core, Facts, core_of
+from keras_npbatch.batches.core import Core, Facts, Maker, core_of
 from keras_npbatch.batches.loader import Batches, begin
 from keras_npbatch.batches.making import now_making
 from keras_npbatch.batches.parts import Parts, pack, unpack
+from keras_npbatch.batches.read_ahead import ReadAhead
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import (
@@ -34,7 +35,8 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.source import Chunked, Padded, Reading, Source, stamp_of
+from keras_npbatch.sources.parquet import read_together
+from keras_npbatch.sources.source import Chunked, Padded, Prepared, Reading, Source, stamp_of
 from keras_npbatch.sources.sources import as_sources, num_rows, with_aligned_windows
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
@@ -94,6 +96,7 @@ class ArrayCore(Core):
         data = pack(parts)
         self.sources, self.nesting = flatten(data)
         """The arrays, and the nesting they were given in."""
+        read_together(self.sources)
         self._is_flat = isinstance(data, tuple) and list(data) == self.sources
         self._has_own_load = has_own_load
         self._padded = [
@@ -122,6 +125,13 @@ class ArrayCore(Core):
             elif not self.plan.shuffle and source.chunk_rows is not None and self._are_several:
                 source.keep(1, 1, ahead=self._most_ahead)
         self._heaviest, self._chunked = heaviest, chunked
+        prepared = [source for source in chunked if isinstance(source, Prepared)]
+        self._read_ahead: ReadAhead | None = None
+        """Reads chunks before they are needed, if others than the consumer make batches."""
+        who, alone = self.settings, has_own_load or settings.get("cache") is not None
+        if held is not None and prepared and who is not None and who.workers != 0 and not alone:
+            behind = who.most_under_way(in_blocks=True)
+            self._read_ahead = ReadAhead(prepared, *held, batches_behind=behind)
         if held is not None and chunk_rows is not None and held[0] % chunk_rows:
             warnings.warn(
                 f"the blocks of {self.plan.sampler} are no whole chunks: the data are stored in "
@@ -142,6 +152,19 @@ class ArrayCore(Core):
         """Rows by which one thread may be ahead of another."""
         who = self.settings
         return 0 if who is None else who.most_under_way(in_blocks=True) * self.plan.batch_size
+
+    def maker(self, work: Work) -> Maker:
+        """A function that makes any batch, and then reads ahead."""
+        make, ahead = super().maker(work), self._read_ahead
+        if ahead is None:
+            return make
+
+        def make_and_prepare(epoch: int, step: int) -> Any:
+            made = make(epoch, step)
+            ahead.prepare(work.plan, epoch, step)
+            return made
+
+        return make_and_prepare
 
     def begin_pass(self, number: int | None = None) -> None:
         """An epoch begins: what was read for the one before may have changed."""
@@ -264,11 +287,7 @@ class ArrayCore(Core):
     @property
     def data(self) -> dict[str, Any]:
         """Each source, by a path such as `x['image']`."""
-        return {
-            path: source
-            for name, part in zip(Parts._fields, self._parts_of_data, strict=True)
-            for path, source in leaves_with_paths(part, name)
-        }
+        return dict(self._parts_of_data.leaves_with_paths())
 
     @property
     def reads_arrays_alone(self) -> bool:

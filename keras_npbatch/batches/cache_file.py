@@ -1,6 +1,6 @@
 """`CacheFile`: a file of rows that outlives the run, and that several runs may use at once.
 
-    make_file(path, {"a sample": ["x (3,) <f4"]}, num_bytes=12_000)     # unless there is one
+    make_file(path, {"a sample": ["x (3,) <f4"]}, 12_000, 4_000)        # unless there is one
     file = CacheFile(path)
     file.write(file.start, data)          # what any process then sees in `file.memory`
 
@@ -9,12 +9,15 @@ name when its head is on the disk, so nobody ever opens half a head. Pages that 
 take no disk, where the file system can do so.
 
 It is read through a memory map and written by `pwrite`: on a full disk, a write through the map
-would end the process.
+would end the process. In a file system in memory (tmpfs) even a read would, of pages that were
+never written. So the marks, which are read before any row is written, have their pages from the
+beginning.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import mmap
 import os
@@ -37,6 +40,9 @@ _NUMBERS = 24
 """Bytes of the magic, the length of the head and its checksum."""
 _LONGEST_HEAD = 2**24
 _SIZE = "num_bytes"
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ZEROS = 2**20
+"""Bytes written at once."""
 
 
 class DamagedFileError(Exception):
@@ -82,9 +88,18 @@ class CacheFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        self._refused: OSError | None = None
+        binary = getattr(os, "O_BINARY", 0)
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | binary)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            self._refused = error
+            self._descriptor = os.open(path, os.O_RDONLY | binary)
         weakref.finalize(self, os.close, self._descriptor)
-        self.memory = np.frombuffer(mmap.mmap(self._descriptor, 0), np.uint8)
+        access = mmap.ACCESS_WRITE if self._refused is None else mmap.ACCESS_READ
+        self.memory = np.frombuffer(mmap.mmap(self._descriptor, 0, access=access), np.uint8)
         """All bytes of the file, as they are now."""
         length = int(self.memory[len(_MAGIC) : len(_MAGIC) + 8].view("<u8")[0])
         self.head: dict[str, Any] = json.loads(self.memory[_NUMBERS : _NUMBERS + length].tobytes())
@@ -96,8 +111,10 @@ class CacheFile:
         """Write bytes from a byte of the file on.
 
         Raises:
-            OSError: if the disk is full, for example.
+            OSError: if the disk is full, for example, or the file may only be read.
         """
+        if self._refused is not None:
+            raise self._refused
         if not hasattr(os, "pwrite"):  # Windows, where a long file has its disk from the beginning
             self.memory[start : start + len(data)] = data
             return
@@ -107,13 +124,14 @@ class CacheFile:
             view, start = view[written:], start + written
 
 
-def make_file(path: Path, head: Mapping[str, Any], num_bytes: int) -> None:
+def make_file(path: Path, head: Mapping[str, Any], num_bytes: int, num_marks: int) -> None:
     """Make a file without rows, unless there is one.
 
     Args:
         path: of the file.
         head: what its rows are; values that JSON takes.
-        num_bytes: that they may take.
+        num_bytes: that they may take, with their marks.
+        num_marks: how many bytes the marks take, which come first and are 0.
 
     Raises:
         OSError: if it can't be made.
@@ -127,6 +145,10 @@ def make_file(path: Path, head: Mapping[str, Any], num_bytes: int) -> None:
     try:
         with open(descriptor, "wb") as file:
             file.write(_MAGIC + numbers + text)
+            end = _start(len(text)) + num_marks
+            file.writelines(
+                bytes(min(_ZEROS, end - start)) for start in range(file.tell(), end, _ZEROS)
+            )
             file.truncate(total)
             file.flush()
             os.fsync(file.fileno())

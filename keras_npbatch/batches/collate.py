@@ -53,14 +53,18 @@ class Collating:
     Args:
         rows: the row of each sample, for messages.
         empty: allocates arrays: `empty(shape, dtype)`, for dtypes without Python objects.
-        told_by: what returned the samples, for messages.
+        returned_by: what returned the samples, for messages.
         collation: which leaves are padded, if any.
     """
 
     def __init__(
-        self, rows: Sequence[int], empty: Empty, told_by: str, collation: Collation | None = None
+        self,
+        rows: Sequence[int],
+        empty: Empty,
+        returned_by: str,
+        collation: Collation | None = None,
     ) -> None:
-        self._rows, self._empty, self._told_by = rows, empty, told_by
+        self._rows, self._empty, self._returned_by = rows, empty, returned_by
         self._collation, self._count = collation, 0
         self._structure: optree.PyTreeSpec | None = None
         self._columns: list[_Arrays | _Values | _Sequences] = []
@@ -93,7 +97,7 @@ class Collating:
         return self._structure.unflatten([column.given() for column in columns])
 
     def _begin(self, sample: Tree) -> None:
-        _parts(sample, self._told_by)
+        _parts(sample, self._returned_by)
         paths, found, self._structure = optree.tree_flatten_with_path(
             sample, is_leaf=_is_plain_list
         )
@@ -112,7 +116,7 @@ class Collating:
             column = _Values if kind in _PLAIN else _Arrays
             self._columns.append(column(kind, value, len(self._rows), self._empty))
         if collation is not None and not any(isinstance(c, _Sequences) for c in self._columns):
-            collation.refuse(sample, self._told_by, "an array of at least one axis")
+            collation.refuse(sample, self._returned_by, "an array of at least one axis")
         if list in self._kinds:  # the next one may be a nesting
             return
         is_flat = type(sample) in (tuple, dict) and len(found) == len(sample)
@@ -139,9 +143,9 @@ class Collating:
 
     def _refuse(self, sample: Tree) -> NoReturn:
         """Name the leaf that is none, or differs from that of the first sample."""
-        for number, (path, leaf) in enumerate(_with_paths(sample, self._told_by)):
+        for number, (path, leaf) in enumerate(_with_paths(sample, self._returned_by)):
             value = _as_array(leaf)
-            came = f"{self._told_by} returned {describe(leaf)} for {path} of row {self._row}"
+            came = f"{self._returned_by} returned {describe(leaf)} for {path} of row {self._row}"
             if value is None:
                 raise InvalidBatchError(
                     f"{came}; expected an array, a number or a string, or a nesting of dicts and "
@@ -164,9 +168,9 @@ class Collating:
         raise AssertionError("all leaves are as expected")
 
     def _refuse_structure(self, sample: Tree, structure: optree.PyTreeSpec) -> NoReturn:
-        _parts(sample, self._told_by)
+        _parts(sample, self._returned_by)
         raise InvalidBatchError(
-            f"{self._told_by} returned {_told(structure)} for row {self._row}, and "
+            f"{self._returned_by} returned {_told(structure)} for row {self._row}, and "
             f"{_told(self._structure)} for row {self._rows[0]}; expected the same parts and names "
             "for each sample. If a value is missing, return one that stands for it, such as 0, and "
             "a mask or a weight."
@@ -290,13 +294,13 @@ def _flatten(sample: Tree) -> tuple[list[Any], optree.PyTreeSpec]:
     return optree.tree_flatten(sample, is_leaf=_is_plain_list)
 
 
-def _parts(sample: Tree, told_by: str) -> Parts:
-    return Parts(sample) if _is_plain_list(sample) else unpack(sample, told_by)
+def _parts(sample: Tree, returned_by: str) -> Parts:
+    return Parts(sample) if _is_plain_list(sample) else unpack(sample, returned_by)
 
 
-def _with_paths(sample: Tree, told_by: str) -> list[tuple[str, Any]]:
+def _with_paths(sample: Tree, returned_by: str) -> list[tuple[str, Any]]:
     found = []
-    for name, part in zip(Parts._fields, _parts(sample, told_by), strict=True):
+    for name, part in zip(Parts._fields, _parts(sample, returned_by), strict=True):
         paths, of_part, _ = optree.tree_flatten_with_path(part, is_leaf=_is_plain_list)
         for path, leaf in zip(paths, of_part, strict=True):
             found.append((name + "".join(f"[{key!r}]" for key in path), leaf))

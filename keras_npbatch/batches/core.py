@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -37,7 +37,9 @@ from keras_npbatch.batches.set_aside import Failure, Lacking, SetAside, share_se
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
 from keras_npbatch.batches.transforms import wants_rng
+from keras_npbatch.batches.whole import refuse_beside_whole_batches
 from keras_npbatch.batches.work import Work
+from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError
 from keras_npbatch.plan import position
 from keras_npbatch.plan.clock import Clock, Place
@@ -48,12 +50,10 @@ from keras_npbatch.samplers.own import chosen_sampler, is_plain, order_setting
 from keras_npbatch.tree import Tree
 
 __all__ = [
-    "AHEAD_IN_BLOCKS",
     "ATTRIBUTE",
     "Core",
     "Facts",
     "Maker",
-    "WorkerSettings",
     "core_of",
     "refuse_empty_batches",
 ]
@@ -69,10 +69,6 @@ _Part = TypeVar("_Part")
 _NO_ROWS = np.empty(0, np.int64)
 _SLOTS_BESIDE_QUEUE = 4
 """Batches that the model and the workers hold, besides those that wait in the queue."""
-_UNDER_WAY_BY_AUTO = 192
-"""As many ahead as `workers.tuning` ever chooses, and as many threads."""
-AHEAD_IN_BLOCKS = 16
-"""The most that `workers="auto"` makes ahead where chunks are kept meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,32 +83,6 @@ class Facts:
     """Whether all data are in memory."""
     batch_bytes: int = 0
     """The size of a full batch of the data, if it is known."""
-
-
-@dataclass(slots=True)
-class WorkerSettings:
-    """Who makes batches, as set by the user; see `BatchDataset`."""
-
-    workers: int | Literal["auto"] = 0
-    use_multiprocessing: bool | None = None
-    """None: threads; with "auto", threads or processes."""
-    max_queue_size: int = 1
-    start_method: str | None = None
-    timeout_s: float | None = None
-    has_own_queue: bool = True
-    """Whether `max_queue_size` was given; otherwise "auto" chooses it."""
-    memory_bytes: int | None = None
-    """What "auto" may use; None: a quarter of what is free."""
-
-    def most_under_way(self, *, in_blocks: bool = False) -> int:
-        """The most batches that are ready, or being made, at once.
-
-        Args:
-            in_blocks: whether chunks are kept for as long as one of these batches may need them.
-        """
-        if self.workers == "auto":
-            return AHEAD_IN_BLOCKS if in_blocks else _UNDER_WAY_BY_AUTO
-        return self.max_queue_size + self.workers
 
 
 class Core:
@@ -198,7 +168,16 @@ class Core:
         self.load_draws = False
         """Whether `load` takes a random generator as its second argument."""
         if makes_whole_batches:
-            self._refuse_finishing(type(owner).__name__)
+            settings_given = {
+                "collate": collate,
+                "transform": transform,
+                "augment": augment,
+                "class_weight": class_weight,
+                "remainder='pad'": self.plan.remainder == "pad" or None,
+                "cache": cache,
+                "on_error='set_aside'": on_error == "set_aside" or None,
+            }
+            refuse_beside_whole_batches(type(owner).__name__, settings_given)
         else:
             self.load_draws = wants_rng(owner.load, f"{type(owner).__name__}.load", "rows")
         self.cache: RowCache | None = None
@@ -212,7 +191,6 @@ class Core:
         """The rows that could not be read, if batches are to do without them."""
         share = share_set_aside(on_error, max_set_aside)
         if share is not None:
-            self._refuse_setting_aside(type(owner).__name__)
             self.aside = SetAside(plan.num_samples, share, self.plan.shard.count > 1)
         self.endless = False
         """Whether epochs follow one another without end."""
@@ -593,11 +571,11 @@ class Core:
         return "pad" if is_part and not self.makes_whole_batches else "keep"
 
     def _refuse_cache(self, owner: str) -> None:
-        if self.makes_whole_batches or self.load_draws:
-            what = "overrides __getitem__" if self.makes_whole_batches else "has load(rows, rng)"
+        if self.load_draws:
             raise InvalidArgumentError(
-                f"cache was given to {owner}, which {what}; expected load(rows), whose samples "
-                "depend on their rows alone. Draw random numbers in augment(batch, rng)."
+                f"cache was given to {owner}, which has load(rows, rng); expected load(rows), "
+                "whose samples depend on their rows alone. Draw random numbers in "
+                "augment(batch, rng)."
             )
         if self.collate is not None and self.collate.varies:
             raise InvalidArgumentError(
@@ -613,29 +591,6 @@ class Core:
                 "would have one of its own; expected threads, or a folder. Say "
                 "use_multiprocessing=False, or cache=pathlib.Path('decoded')."
             )
-
-    def _refuse_setting_aside(self, owner: str) -> None:
-        if self.makes_whole_batches:
-            raise InvalidArgumentError(
-                f"on_error='set_aside' was given to {owner}, which overrides __getitem__, so that "
-                "the rows of a batch can't be tried one by one; expected load(rows). Override that "
-                "instead."
-            )
-
-    def _refuse_finishing(self, owner: str) -> None:
-        for name, value in (
-            ("collate", self.collate),
-            ("transform", self.transform),
-            ("augment", self.augment),
-            ("class_weight", self.class_weight),
-            ("remainder='pad'", self.plan.remainder == "pad" or None),
-        ):
-            if value is not None:
-                raise InvalidArgumentError(
-                    f"{name} was given to {owner}, which overrides __getitem__ and "
-                    "so returns finished batches; expected neither transform, augment, "
-                    "class_weight nor remainder='pad'. Override load(rows) instead."
-                )
 
 
 def core_of(dataset: Any) -> Core:

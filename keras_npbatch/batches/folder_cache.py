@@ -27,7 +27,7 @@ import optree
 
 from keras_npbatch.batches.cache_file import CacheFile, DamagedFileError, make_file, read_head
 from keras_npbatch.batches.memory_size import in_words
-from keras_npbatch.batches.row_cache import HEAD_BYTES, RowCache, no_room
+from keras_npbatch.batches.row_cache import HEAD_BYTES, CacheInfo, RowCache, no_room
 from keras_npbatch.batches.row_layout import Layout, Leaf, room_for, rows_at
 from keras_npbatch.batches.slots import ALIGNMENT_BYTES
 from keras_npbatch.errors import InvalidArgumentError
@@ -38,7 +38,7 @@ __all__ = ["FolderCache"]
 
 _NAME = "rows.cache"
 _MARK = np.dtype("<u4")
-_ROOM = "rows with room"
+_SAMPLE, _ROOM = "a sample", "rows with room"
 _UNBOUNDED = 2**62
 _ROWS_COMPARED = 8
 _ELSE = "Name another folder, or delete this one."
@@ -93,6 +93,18 @@ class FolderCache(RowCache):
         """Of each place, whether this process knows that its row is whole."""
         self._takes_more, self._has_warned = True, False
 
+    def info(self) -> CacheInfo:
+        """What it holds, also before this run has read any of it."""
+        found = super().info()
+        head = self._head() if found.most_rows is None else None
+        if head is None:
+            return found
+        file, room = CacheFile(self._at), head[_ROOM]
+        rows = int(np.count_nonzero(_marks(file, room)))
+        lost = ALIGNMENT_BYTES * (1 + len(head[_SAMPLE]))
+        of_row = (len(file.memory) - file.start - lost) // room - _MARK.itemsize
+        return found._replace(rows=rows, most_rows=room, num_bytes=rows * of_row)
+
     # ---------------------------------------------------------------- rows
 
     def _are_kept(self, layout: Layout, places: Rows) -> npt.NDArray[np.bool_]:
@@ -128,8 +140,8 @@ class FolderCache(RowCache):
             self._takes_more = False
             warnings.warn(
                 f"the cache in {self.path} takes no more rows ({error}); those that it lacks are "
-                "read in each epoch. Free some of the disk, or give a bound: "
-                f"cache=({str(self.path)!r}, '50 GB').",
+                "read in each epoch. If the disk is full, free some of it, or begin another "
+                "folder with a bound: cache=('./another', '50 GB').",
                 stacklevel=2,
             )
 
@@ -153,9 +165,8 @@ class FolderCache(RowCache):
         if head is None:
             return None
         self._file = CacheFile(self._at)
-        start, room = self._file.start, head[_ROOM]
-        marks = self._file.memory[start : start + room * _MARK.itemsize].view(_MARK)
-        places = np.flatnonzero(marks)
+        room = head[_ROOM]
+        places = np.flatnonzero(_marks(self._file, room))
         if not len(places):
             return None
         some = np.linspace(0, len(places) - 1, min(len(places), _ROWS_COMPARED)).astype(np.int64)
@@ -163,11 +174,15 @@ class FolderCache(RowCache):
         try:
             found = load(rows)
         except Exception as error:
-            raise InvalidArgumentError(
-                f"cache is the folder {self.path}, which has rows {rows.tolist()}, and they can't "
-                f"be read any more ({type(error).__name__}: {error}); expected the data that it "
-                f"is of. {_ELSE}"
-            ) from error
+            rows = rows[[_can_be_read(load, rows[at : at + 1]) for at in range(len(rows))]]
+            if not len(rows):
+                raise InvalidArgumentError(
+                    f"cache is the folder {self.path}, which has rows "
+                    f"{rows_at(places[some], self.num_rows, room).tolist()}, and they can't be "
+                    f"read any more ({type(error).__name__}: {error}); expected the data that "
+                    f"it is of. {_ELSE}"
+                ) from error
+            found = load(rows)
         return self._learn(found, rows)
 
     def _compare(self, layout: Layout, rows: Rows, arrays: list[npt.NDArray[Any]]) -> None:
@@ -223,6 +238,11 @@ class FolderCache(RowCache):
 
     def _refuse_other(self, found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
         differ = [name for name in expected if found.get(name) != expected[name]]
+        if differ == [_ROOM]:
+            raise InvalidArgumentError(
+                f"cache is {self.setting!r}, which has room for {expected[_ROOM]} rows, and the "
+                f"folder was made with room for {found[_ROOM]}; expected the same bound. {_ELSE}"
+            )
         if differ:
             each = "; ".join(f"{name}: {found.get(name)}, not {expected[name]}" for name in differ)
             raise InvalidArgumentError(
@@ -241,11 +261,12 @@ class FolderCache(RowCache):
             f"{path} {leaf.shape} {np.lib.format.dtype_to_descr(leaf.dtype)}"
             for (path, _), leaf in zip(paths, leaves, strict=True)
         ]
-        head = self._data | {"a sample": sample, _ROOM: most_rows}
+        head = self._data | {_SAMPLE: sample, _ROOM: most_rows}
         if self._file is None:
             num_bytes = of_row * most_rows + ALIGNMENT_BYTES * (1 + len(leaves))
             try:
-                make_file(self._at, head, num_bytes)
+                if self._head() is None:  # on a full disk, only the first process could make one
+                    make_file(self._at, head, num_bytes, _MARK.itemsize * most_rows)
                 self._file = CacheFile(self._at)
             except (OSError, OverflowError) as error:
                 raise self._unusable(error) from error
@@ -259,6 +280,18 @@ class FolderCache(RowCache):
             f"cache is the folder {self.path}, which can't be used ({error}); expected one in "
             "which files can be made and written."
         )
+
+
+def _marks(file: CacheFile, room: int) -> npt.NDArray[Any]:
+    return file.memory[file.start : file.start + room * _MARK.itemsize].view(_MARK)
+
+
+def _can_be_read(load: Callable[[Rows], Tree], rows: Rows) -> bool:
+    try:
+        load(rows)
+    except Exception:  # noqa: BLE001  # whatever the user's code raises
+        return False
+    return True
 
 
 def _bytes_of(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

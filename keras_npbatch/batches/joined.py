@@ -35,7 +35,7 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.samplers.shares import Until, shares
 from keras_npbatch.sources.scatter import groups, new, put
-from keras_npbatch.tree import Tree, flatten, leaves_with_paths
+from keras_npbatch.tree import Tree, flatten
 
 __all__ = [
     "JoinedBatches",
@@ -112,7 +112,7 @@ class JoinedCore(Core):
 
     def _members(self, rows: Rows) -> Iterator[tuple[int, Rows, Rows]]:
         """Of each dataset that samples are of: its index, their places, and its rows."""
-        for index, here in groups(np.searchsorted(self._ends, rows, side="right")):
+        for index, here in groups(self._ends.searchsorted(rows, side="right")):
             available = core_of(self.datasets[index]).plan.available
             yield index, here, available.rows(rows[here] - self._start(index))
 
@@ -357,14 +357,13 @@ def _spec_told(spec: _Spec) -> str:
 
 def _spec_of(index: int, parts: Parts) -> _Spec:
     found = {}
-    for name, part in zip(Parts._fields, parts, strict=True):
-        for path, leaf in leaves_with_paths(part, name):
-            if type(leaf) is not np.ndarray:
-                raise InvalidBatchError(
-                    f"datasets[{index}] gave {path} as {describe(leaf)}; expected arrays, which "
-                    "can be put together with those of other datasets. Convert it in transform=."
-                )
-            found[path] = leaf.shape[1:], str(leaf.dtype)
+    for path, leaf in parts.leaves_with_paths():
+        if type(leaf) is not np.ndarray:
+            raise InvalidBatchError(
+                f"datasets[{index}] gave {path} as {describe(leaf)}; expected arrays, which can be "
+                "put together with those of other datasets. Convert it in transform=."
+            )
+        found[path] = leaf.shape[1:], str(leaf.dtype)
     return found
 
 

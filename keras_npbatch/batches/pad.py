@@ -187,11 +187,11 @@ class Collation:
             self.refuse(loaded, "load(rows)", "a list with an array for each row")
         return structure.unflatten(found)
 
-    def refuse(self, came: Any, told_by: str, expected: str) -> NoReturn:
+    def refuse(self, came: Any, returned_by: str, expected: str) -> NoReturn:
         """Refuse a batch, or a sample, in which there is nothing to pad."""
         raise InvalidBatchError(
-            f"{told_by} returned {describe(came)}, and collate is {self.name}; expected {expected} "
-            "where it pads. Leave collate out if there is nothing to pad."
+            f"{returned_by} returned {describe(came)}, and collate is {self.name}; expected "
+            f"{expected} where it pads. Leave collate out if there is nothing to pad."
         )
 
     def leaf(

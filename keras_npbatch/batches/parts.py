@@ -36,13 +36,21 @@ class Parts(NamedTuple):
     y: Tree = None
     sample_weight: Tree = None
 
+    def leaves_with_paths(self) -> list[tuple[str, Any]]:
+        """Each leaf, after its path: `x['image']`, `y`."""
+        return [
+            found
+            for name, part in zip(self._fields, self, strict=True)
+            for found in leaves_with_paths(part, name)
+        ]
 
-def unpack(batch: Tree, told_by: str) -> Parts:
+
+def unpack(batch: Tree, returned_by: str) -> Parts:
     """The parts of a batch in any form that Keras takes.
 
     Args:
         batch: what the user's function returned.
-        told_by: the function's name, for the message: `load`, `transform`.
+        returned_by: the function's name, for the message: `load`, `transform`.
 
     Raises:
         InvalidBatchError: if it is None, or a tuple or list of zero or more than three parts.
@@ -52,7 +60,7 @@ def unpack(batch: Tree, told_by: str) -> Parts:
         if 1 <= len(batch) <= 3:
             return Parts(*batch)
         came = f"a {type(batch).__name__} of {len(batch)}"
-        if isinstance(batch, list) and batch and not told_by.startswith("load_sample"):
+        if isinstance(batch, list) and batch and not returned_by.startswith("load_sample"):
             remedy = (
                 "Samples are put together with np.stack, each part by itself; a SampleDataset does "
                 "that, of samples that its load_sample(row) returns. Several inputs are one part: "
@@ -63,8 +71,8 @@ def unpack(batch: Tree, told_by: str) -> Parts:
     else:
         came, remedy = "None", "Is there a `return` at its end?"
     raise InvalidBatchError(
-        f"{told_by} returned {came}; expected x, (x,), (x, y) or (x, y, sample_weight), each an "
-        f"array or a nesting of arrays. {remedy}"
+        f"{returned_by} returned {came}; expected x, (x,), (x, y) or (x, y, sample_weight), each "
+        f"an array or a nesting of arrays. {remedy}"
     )
 
 
@@ -78,55 +86,57 @@ def pack(parts: Parts) -> Tree:
     return (parts.x,) if isinstance(parts.x, tuple | list) else parts.x
 
 
-def check_lengths(parts: Parts, num_rows: int | None, told_by: str) -> None:
+def check_lengths(parts: Parts, num_rows: int | None, returned_by: str) -> None:
     """Refuse a leaf that is not an array of `num_rows` samples, or has missing values.
 
     Args:
         parts: the batch.
         num_rows: how many samples; None: any number.
-        told_by: the name of the function that returned it.
+        returned_by: the name of the function that returned it.
 
     Raises:
         InvalidBatchError: naming the leaf by its path.
     """
     if not leaves(parts.x):
-        raise InvalidBatchError(f"{told_by} returned no input; expected at least one array in x.")
+        raise InvalidBatchError(
+            f"{returned_by} returned no input; expected at least one array in x."
+        )
     for leaf in leaves(parts):
         shape = getattr(leaf, "shape", None)
         if shape is None or not len(shape) or num_rows not in (None, shape[0]):
-            _refuse_leaf(parts, num_rows, told_by)
+            _refuse_leaf(parts, num_rows, returned_by)
         if type(leaf) is not np.ndarray:
             _refuse_missing(parts)
 
 
 def _refuse_missing(parts: Parts) -> None:
     """Refuse tables, columns and masked arrays with missing values."""
-    for name, part in zip(Parts._fields, parts, strict=True):
-        for path, leaf in leaves_with_paths(part, name):
-            try:
-                refuse_nulls(leaf, path)
-            except InvalidDataError as error:
-                raise InvalidBatchError(str(error)) from None
-            if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
-                raise InvalidBatchError(
-                    f"{path} is a masked array with values masked, and its mask would be lost; "
-                    "expected an array. Fill it (`.filled(value)`) and return the mask as "
-                    "sample_weight or as an input of its own."
-                )
+    for path, leaf in parts.leaves_with_paths():
+        try:
+            refuse_nulls(leaf, path)
+        except InvalidDataError as error:
+            raise InvalidBatchError(str(error)) from None
+        if isinstance(leaf, np.ma.MaskedArray) and np.ma.is_masked(leaf):
+            raise InvalidBatchError(
+                f"{path} is a masked array with values masked, and its mask would be lost; "
+                "expected an array. Fill it (`.filled(value)`) and return the mask as "
+                "sample_weight or as an input of its own."
+            )
 
 
-def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
+def _refuse_leaf(parts: Parts, num_rows: int | None, returned_by: str) -> None:
     for name, part in zip(Parts._fields, parts, strict=True):
         for path, leaf in leaves_with_paths(part, name):
             shape = getattr(leaf, "shape", None)
             if isinstance(leaf, np.random.Generator):
                 raise InvalidBatchError(
-                    f"{told_by} returned a random generator for {path}: it is called with (batch, "
-                    "rng), not with the parts of a batch. Take them apart in it: x, y = batch."
+                    f"{returned_by} returned a random generator for {path}: it is called with "
+                    "(batch, rng), not with the parts of a batch. Take them apart in it: x, y = "
+                    "batch."
                 )
             if shape is None or not len(shape):
                 raise InvalidBatchError(
-                    f"{told_by} returned {describe(leaf)} for {path}; expected an array whose "
+                    f"{returned_by} returned {describe(leaf)} for {path}; expected an array whose "
                     f"first dimension counts the "
                     f"{'' if num_rows is None else f'{num_rows} '}samples of the batch. Stack "
                     "single samples (`np.stack`), turn lists into arrays (`np.asarray`), pad lists "
@@ -143,8 +153,8 @@ def _refuse_leaf(parts: Parts, num_rows: int | None, told_by: str) -> None:
                             "(`keras.utils.pad_sequences`)."
                         )
                 raise InvalidBatchError(
-                    f"{told_by} returned {describe(leaf)} for {path}; expected {num_rows} samples, "
-                    f"one for each row of the batch.{stack}"
+                    f"{returned_by} returned {describe(leaf)} for {path}; expected {num_rows} "
+                    f"samples, one for each row of the batch.{stack}"
                 )
 
 

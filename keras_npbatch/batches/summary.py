@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from keras_npbatch.batches.as_array import as_numbers
 from keras_npbatch.batches.moments import Moments
-from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.batches.parts import unpack
 from keras_npbatch.batches.set_aside import Lacking
 from keras_npbatch.plan.plan import Plan
-from keras_npbatch.tree import Tree, leaves_with_paths
+from keras_npbatch.tree import Tree
 
 __all__ = [
     "MOST_CLASSES",
@@ -108,11 +108,7 @@ def summarise(batch: Tree, samples: int) -> Summary:
 def named(batch: Tree) -> list[tuple[str, Any]]:
     """The leaves, with names such as `x`, `x/image`, `y/0`."""
     parts = unpack(batch, "the dataset")
-    return [
-        (name_of(path), leaf)
-        for name, part in zip(Parts._fields, parts, strict=True)
-        for path, leaf in leaves_with_paths(part, name)
-    ]
+    return [(name_of(path), leaf) for path, leaf in parts.leaves_with_paths()]
 
 
 def name_of(path: str) -> str:

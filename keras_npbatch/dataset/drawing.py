@@ -59,6 +59,8 @@ def house_style(what: str) -> Iterator[Any]:
         "xtick.labelcolor": INK,
         "ytick.labelcolor": INK,
         "axes.prop_cycle": cycler(color=COLORS),
+        "figure.constrained_layout.h_pad": 0.1,
+        "figure.constrained_layout.w_pad": 0.1,
         "legend.frameon": False,
         "font.size": 12.0,
     }

@@ -19,7 +19,7 @@ import numpy as np
 
 from keras_npbatch import rng
 from keras_npbatch.batches.core import core_of
-from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.batches.parts import unpack
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.tree import Tree, leaves_with_paths
 
@@ -74,12 +74,7 @@ def _twin(dataset: Any) -> Any:
 def _named(batch: Tree, has_rows: bool) -> dict[str, Any]:
     if not has_rows:
         return dict(leaves_with_paths(batch, "batch"))
-    parts = unpack(batch, "the dataset")
-    return {
-        path: leaf
-        for name, part in zip(Parts._fields, parts, strict=True)
-        for path, leaf in leaves_with_paths(part, name)
-    }
+    return dict(unpack(batch, "the dataset").leaves_with_paths())
 
 
 def text_of(value: Any) -> str:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from keras_npbatch.batches.core import Core, WorkerSettings, core_of
+from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.loader import Batches, begin
+from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.distributed.agreement import agreed_seed
 from keras_npbatch.distributed.rank import find_shard, has_others
 from keras_npbatch.plan.shard import Shard

@@ -332,7 +332,7 @@ def is_strategy(strategy: Any) -> bool:
 
 
 def _describe_process(found: Found) -> str:
-    return f"{found.told_by} says that this is process {found.shard.index} of {found.shard.count}"
+    return f"{found.where} says that this is process {found.shard.index} of {found.shard.count}"
 
 
 def _described(number: int, what: str, plural: str = "s") -> str:

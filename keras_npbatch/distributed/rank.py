@@ -39,7 +39,7 @@ _log = logging.getLogger("keras_npbatch")
 class Found:
     """What a framework or the environment says about this process."""
 
-    told_by: str
+    where: str
     """The name of the framework or the variables."""
     shard: Shard
     """Which process it is, out of how many."""
@@ -75,7 +75,7 @@ def find_shard() -> Shard:
                 break
     if len({found.shard for found in answers}) > 1:
         answer = "; ".join(
-            f"{found.told_by} says process {found.shard.index} of {found.shard.count}"
+            f"{found.where} says process {found.shard.index} of {found.shard.count}"
             for found in answers
         )
         raise InvalidArgumentError(
@@ -91,7 +91,7 @@ def find_shard() -> Shard:
         "shard='auto': process %d of %d, says %s%s",
         shard.index,
         shard.count,
-        " and ".join(found.told_by for found in answers),
+        " and ".join(found.where for found in answers),
         "" if reads == shard else f"; it reads {reads}",
     )
     return reads
@@ -200,12 +200,12 @@ def _ask_environment() -> Found | None:
     rank, world_size = os.environ.get("RANK"), os.environ.get("WORLD_SIZE")
     if rank is None and world_size is None:
         return None
-    told_by = f"the environment (RANK={rank}, WORLD_SIZE={world_size})"
+    where = f"the environment (RANK={rank}, WORLD_SIZE={world_size})"
     try:
-        return Found(told_by, Shard(int(rank or ""), int(world_size or "")))
+        return Found(where, Shard(int(rank or ""), int(world_size or "")))
     except ValueError as error:
         raise InvalidArgumentError(
-            f"shard='auto' found {told_by}; expected two whole numbers, of which RANK is the "
+            f"shard='auto' found {where}; expected two whole numbers, of which RANK is the "
             "smaller. Set both, or say shard=keras_npbatch.Shard(index, count)."
         ) from error
 

@@ -196,6 +196,10 @@ class _Groups(Pieces):
         """The first position of a group, and the one after the last."""
         return int(self._begins[index]), int(self._begins[index + 1])
 
+    def group(self, position: int) -> tuple[int, int]:
+        """The positions of the group that a position is in."""
+        return self.span(self.index(position))
+
     def make(self, start: int, stop: int) -> Rows:
         """The rows of one group."""
         group = self.index(start)

@@ -100,7 +100,7 @@ class _Walking:
     def rows(self, classes: npt.NDArray[np.int64], which: Rows) -> Rows:
         """The samples of some datasets; of each they follow one another."""
         found = np.empty(len(which), np.int64)
-        for index in np.unique(classes).tolist():
+        for index in np.flatnonzero(np.bincount(classes)).tolist():
             here = np.flatnonzero(classes == index)
             first = self._starts[index] + int(which[here[0]])
             numbers = self._walks[index].numbers(first, first + len(here), self._seed)

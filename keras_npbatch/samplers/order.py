@@ -107,6 +107,10 @@ class Order(ABC):
         found = self.positions(np.array([row], np.int64))
         return found[found >= 0]
 
+    def group(self, position: int) -> tuple[int, int] | None:
+        """The positions whose rows are shuffled together with this one's; None: any, or none."""
+        return None
+
     def times(self, start: int, stop: int) -> Rows:
         """How often the row at each of these positions came before in the epoch."""
         rows = self.rows(start, stop)
@@ -239,6 +243,10 @@ class Translated(Order):
         """Every position of one row."""
         number = int(self._available.numbers(np.array([row], np.int64))[0])
         return np.empty(0, np.int64) if number < 0 else self._order.places(number)
+
+    def group(self, position: int) -> tuple[int, int] | None:
+        """The positions whose rows are shuffled together with this one's."""
+        return self._order.group(position)
 
     def times(self, start: int, stop: int) -> Rows:
         """How often the row at each of these positions came before."""

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import is_raw
-from keras_npbatch.sources.turns import Turns
+from keras_npbatch.sources.turns import Turns, others_last
 
 __all__ = ["ChunkCache", "Decode", "Held", "Holds", "SharedMemory"]
 
@@ -156,6 +156,24 @@ class ChunkCache:
         """Which of some chunks it has, at this moment."""
         return self._find(self._keys_of(numbers)) >= 0
 
+    def prepare(self, number: int, needed: Rows, decode: Decode) -> None:
+        """Decode a chunk before its rows are asked for, unless somebody has or does.
+
+        Args:
+            number: of the chunk.
+            needed: the chunks that must stay, as far as they are there.
+            decode: fills memory with a chunk.
+        """
+        key = self._keys_of(number)
+        with self._holds.call() as held:
+            with self._holds.alone():
+                slots = self._find(self._keys_of(needed))
+                self._clock[0] += 1
+                self._used[slots[slots >= 0]] = self._clock[0]
+                if (self._keys == key).any():
+                    return
+            self._decoded(number, decode, held)
+
     def gather(self, rows: Rows, out: npt.NDArray[Any], decode: Decode) -> None:
         """Copy rows to `out`, from chunks that are kept or decoded."""
         numbers = rows // self.rows
@@ -163,7 +181,8 @@ class ChunkCache:
         inside = rows - numbers * self.rows
         with self._holds.call() as held:
             slots = self._held(distinct, held)
-            for place in self._turns.turned(np.flatnonzero(slots < 0).tolist()):
+            missing = self._turns.turned(np.flatnonzero(slots < 0).tolist())
+            for place in others_last(missing, lambda each: self._is_under_way(distinct[each])):
                 number = int(distinct[place])
                 slot = self._decoded(number, decode, held)
                 if slot is None and held.slots:  # by those of this call, maybe
@@ -198,7 +217,7 @@ class ChunkCache:
                 self._memory = np.empty((self.chunks * self.rows, *self.shape), self.dtype)
             return self._memory
 
-    def _keys_of(self, numbers: Rows) -> Rows:
+    def _keys_of(self, numbers: Any) -> Any:
         return (self._pass << _PASS_BIT) + 1 + numbers
 
     def _find(self, keys: Rows) -> Rows:
@@ -206,6 +225,11 @@ class ChunkCache:
         order = np.argsort(self._keys)
         slots = order[np.searchsorted(self._keys, keys, sorter=order).clip(max=self.chunks - 1)]
         return np.where((self._keys[slots] == keys) & (self._ready[slots] == 1), slots, -1)
+
+    def _is_under_way(self, number: np.int64) -> bool:
+        """Whether somebody seems to decode a chunk; it may end at this moment."""
+        slots = np.flatnonzero(self._keys == self._keys_of(number))
+        return len(slots) > 0 and not self._ready[slots[0]]
 
     def _held(self, numbers: Rows, held: Held) -> Rows:
         """Hold the chunks that are there; -1 for others."""
@@ -221,7 +245,7 @@ class ChunkCache:
 
     def _decoded(self, number: int, decode: Decode, held: Held) -> int | None:
         """Hold a chunk, decoded by whoever is first; None if there is no room for it."""
-        key = int(self._keys_of(np.array(number)))
+        key = int(self._keys_of(number))
         while True:
             with self._holds.alone():
                 found = np.flatnonzero(self._keys == key)

@@ -13,7 +13,7 @@ from keras_npbatch.sources.pieces import Pieces
 from keras_npbatch.sources.slices import CHUNKS_KEPT
 from keras_npbatch.sources.source import Empty, Reading, is_raw
 from keras_npbatch.sources.stock import Stock
-from keras_npbatch.sources.turns import Turns
+from keras_npbatch.sources.turns import Turns, others_last
 
 __all__ = ["ChunkRows", "kept_chunks"]
 
@@ -89,10 +89,21 @@ class ChunkRows(ABC):
         rows_read = touched * self.shape[0] / num_chunks
         return Reading(self.chunk_rows, touched, rows_read / batch_size)
 
+    def chunks_of(self, rows: Rows) -> Rows:
+        """The chunks that some rows are in, each once."""
+        return np.unique(np.searchsorted(self._starts, rows, side="right") - 1)
+
+    def prepare(self, number: int, needed: Rows) -> None:
+        """Decode a chunk before its rows are asked for; see `Prepared`."""
+        self._stock.prepare(number, needed.tolist(), self.decode)
+
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the chunks that have the rows, and put the rows into the order asked for."""
         shape = (len(rows), *self.shape[1:])
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
-        for number, at, inside in self._turns.turned(self._pieces.of(rows)):
+        pieces = self._turns.turned(self._pieces.of(rows))
+        for number, at, inside in others_last(
+            pieces, lambda each: self._stock.is_under_way(each[0])
+        ):
             out[at] = self.pick(self._stock.get(number, self.decode), inside)
         return out

@@ -3,14 +3,17 @@
     data = Parquet("measurements/", columns=["age", "height", "label"])
     ArrayDataset(data[["age", "height"]], data["label"], sampler=BlockShuffle())
 
-A row group is decoded by pyarrow, for all columns of a `Parquet` at once, and kept for the rows of
-the next batches. A file is open only while one is read, so there is no handle to close, and a
-worker process opens the files itself.
+A row group is decoded by pyarrow, for all columns of a `Parquet` that a dataset has, and kept for
+the rows of the next batches. A file is open only while one is read, so there is no handle to close,
+and a worker process opens the files itself.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import threading
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, MissingExtraError, describe
+from keras_npbatch.progress import counted
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrow import (
     ArrowColumn,
@@ -29,13 +33,22 @@ from keras_npbatch.sources.arrow_types import layout_of, list_sizes
 from keras_npbatch.sources.chunks import ChunkRows, kept_chunks
 from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
+from keras_npbatch.sources.joined_chunks import Found, JoinedChunks
 from keras_npbatch.sources.remote import opened
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
-from keras_npbatch.sources.source import Source
+from keras_npbatch.sources.source import Empty, Source, is_raw
 from keras_npbatch.sources.stock import Stock
 from keras_npbatch.sources.tables import refuse_lists
+from keras_npbatch.sources.turns import Turns, others_last
 
-__all__ = ["Parquet", "ParquetColumn", "ParquetMatrix", "parquet_columns", "parquet_source"]
+__all__ = [
+    "Parquet",
+    "ParquetColumn",
+    "ParquetMatrix",
+    "parquet_columns",
+    "parquet_source",
+    "read_together",
+]
 
 
 class Parquet:
@@ -166,7 +179,12 @@ class Parquet:
             )
         source = parquet_source(self, "the column")
         assert source is not None
-        return source.read(np.arange(len(self)), np.empty).astype(dtype or source.dtype, copy=False)
+        array = np.empty(source.shape, source.dtype)
+        edges = list(itertools.pairwise(self._groups.starts.tolist()))
+        with counted(edges, f"reading the column {self._names[0]!r}") as groups:
+            for start, stop in groups:
+                array[start:stop] = source.read(np.arange(start, stop), np.empty)
+        return array.astype(dtype or source.dtype, copy=False)
 
     def __getitem__(self, names: str | Sequence[str]) -> Parquet:
         if isinstance(names, str):
@@ -189,15 +207,73 @@ class _Together:
 
     def __init__(self, groups: RowGroups) -> None:
         self.groups = groups
-        self.columns: dict[str, _Column] = {}
-        """Each is added by the source that reads it."""
-        self.stock: Stock[dict[str, ArrowColumn]] = kept_chunks(groups.starts)
+        self.members: list[_Member] = []
+        self.stock: Stock[dict[int, Any]] = kept_chunks(groups.starts)
+        self._joined = JoinedChunks(groups.starts)
+        self._turns = Turns()
+        self._begin()
 
-    def decode(self, number: int) -> dict[str, ArrowColumn]:
-        """The columns of a row group."""
-        table = self.groups.read(number, list(self.columns))
+    def _begin(self) -> None:
+        self._joining = threading.Lock()
+        self._missed: set[int] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: each for name, each in vars(self).items() if name != "_joining"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def add(self, member: _Member) -> int:
+        """Read for one more source; where it finds what it needs in a chunk."""
+        self.members.append(member)
+        return len(self.members) - 1
+
+    def forget(self) -> None:
+        """Keep nothing."""
+        self.stock.forget()
+        self._joined.forget()
+
+    def decode(self, number: int) -> dict[int, Any]:
+        """A row group: an array for each source, or a column of Arrow if its values are objects."""
+        names = sorted({name for member in self.members for name in member.names})
+        table = self.groups.read(number, names)
         first = int(self.groups.starts[number])
-        return {name: each.of(table.column(name), first) for name, each in self.columns.items()}
+        return {key: member.made(table, first) for key, member in enumerate(self.members)}
+
+    def find(self, rows: Rows) -> Found | None:
+        """Where the rows of a batch are; None if they are to be read chunk by chunk."""
+        found = self._joined.find(rows)
+        if found is not None:
+            return found
+        numbers = [number for number, _, _ in self.groups.pieces.of(rows)]
+        if len(numbers) < 2:
+            return None
+        if self._joined.has_any(np.array(numbers)):
+            # Some are of the next group, or some of this one were in no batch so far.
+            before, self._missed = self._missed, set(numbers)
+            if not before.intersection(numbers):
+                return None
+            numbers = sorted(before.union(numbers))
+        chunks = {
+            number: self.stock.get(number, self.decode)
+            for number in others_last(self._turns.turned(numbers), self.stock.is_under_way)
+        }
+        with self._joining:
+            found = self._joined.find(rows)
+            if found is None:
+                arrays = {
+                    number: {
+                        key: each for key, each in chunk.items() if isinstance(each, np.ndarray)
+                    }
+                    for number, chunk in chunks.items()
+                }
+                for number, views in self._joined.join(arrays).items():
+                    self.stock.replace(number, chunks[number] | views)
+                self._joined.drop(self.stock.__contains__)
+                self._missed = set()
+                found = self._joined.find(rows)
+        return found
 
 
 class _Column:
@@ -242,16 +318,63 @@ class _Leaf:
         self.together, self.name = together, name
 
 
-class ParquetColumn(ChunkRows):
+class _Member(ChunkRows):
+    """A source that reads columns of Parquet files, together with others."""
+
+    names: list[str]
+    """Of the columns."""
+
+    def __init__(self, together: _Together, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        groups = together.groups
+        super().__init__(groups.starts, shape, dtype, together.stock, groups.pieces)
+        self.join(together)
+
+    @abstractmethod
+    def made(self, table: Any, first: int) -> Any:
+        """What is kept of a row group, whose first row is row `first` of all."""
+
+    @property
+    def together(self) -> _Together:
+        """What reads for it."""
+        return self._together
+
+    def join(self, together: _Together) -> None:
+        """Let another read for it, and for others."""
+        self._together, self._stock = together, together.stock
+        self._key = together.add(self)
+
+    def forget(self, pass_number: int | None = None) -> None:
+        """Keep nothing: what is stored may have changed."""
+        self._together.forget()
+
+    def decode(self, number: int) -> dict[int, Any]:
+        """A row group, for all that are read together."""
+        return self._together.decode(number)
+
+    def pick(self, chunk: dict[int, Any], rows: Rows) -> npt.NDArray[Any]:
+        """Rows of a row group."""
+        mine = chunk[self._key]
+        found: npt.NDArray[Any] = (
+            mine.take(rows, 0) if isinstance(mine, np.ndarray) else mine.read(rows, np.empty)
+        )
+        return found
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """Take the rows from row groups that are joined, or from one after the other."""
+        found = self._together.find(rows) if is_raw(self.dtype) else None
+        if found is None:
+            return super().read(rows, empty)
+        out = empty((len(rows), *self.shape[1:]), self.dtype)
+        return found.columns[self._key].take(found.at, 0, out, "clip")
+
+
+class ParquetColumn(_Member):
     """One column of Parquet files, read with others."""
 
     def __init__(self, leaf: _Leaf, path: str, value: Any) -> None:
-        self._together, self._name = leaf.together, leaf.name
-        groups = leaf.together.groups
-        self._column = _Column(groups, leaf.name, path, value)
-        self._together.columns[leaf.name] = self._column
-        shape, dtype = self._column.layout.shape, self._column.dtype
-        super().__init__(groups.starts, shape, dtype, self._together.stock, groups.pieces)
+        self.names = [leaf.name]
+        self._column = _Column(leaf.together.groups, leaf.name, path, value)
+        super().__init__(leaf.together, self._column.layout.shape, self._column.dtype)
 
     @property
     def categories(self) -> list[Any] | None:
@@ -259,38 +382,39 @@ class ParquetColumn(ChunkRows):
         codes = self._column.codes
         return None if codes is None else codes.categories
 
-    def decode(self, number: int) -> dict[str, ArrowColumn]:
-        """A row group, in all columns that are read together."""
-        return self._together.decode(number)
-
-    def pick(self, chunk: dict[str, ArrowColumn], rows: Rows) -> npt.NDArray[Any]:
-        """Rows of this column."""
-        return chunk[self._name].read(rows, np.empty)
+    def made(self, table: Any, first: int) -> Any:
+        """The values of a row group, or its column of Arrow if they are objects."""
+        column = self._column.of(table.column(self.names[0]), first)
+        return column.values() if is_raw(self.dtype) else column
 
 
-class ParquetMatrix(ChunkRows):
+class ParquetMatrix(_Member):
     """Columns of numbers of Parquet files, as a matrix."""
 
     def __init__(self, groups: RowGroups, columns: dict[str, Any], path: str) -> None:
-        self._together = _Together(groups)
-        for name, column in columns.items():
-            told = f"column {name!r} of {path}"
-            self._together.columns[name] = _Column(groups, name, told, unwrapped(column)[1])
-        dtype = next(iter(self._together.columns.values())).dtype
-        super().__init__(groups.starts, (len(columns),), dtype)
+        self.names = list(columns)
+        self._columns = [
+            _Column(groups, name, f"column {name!r} of {path}", unwrapped(column)[1])
+            for name, column in columns.items()
+        ]
+        super().__init__(_Together(groups), (len(columns),), self._columns[0].dtype)
 
-    def decode(self, number: int) -> npt.NDArray[Any]:
+    def made(self, table: Any, first: int) -> npt.NDArray[Any]:
         """A row group as a matrix."""
-        columns = self._together.decode(number)
-        rows = int(self._starts[number + 1] - self._starts[number])
-        matrix = np.empty((rows, len(columns)), self.dtype)
-        for place, column in enumerate(columns.values()):
-            column.fill(matrix[:, place])
+        matrix = np.empty((table.num_rows, len(self.names)), self.dtype)
+        for place, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
+            column.of(table.column(name), first).fill(matrix[:, place])
         return matrix
 
-    def pick(self, chunk: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
-        """Rows of the matrix."""
-        return chunk.take(rows, axis=0)
+
+def read_together(sources: Sequence[Source]) -> None:
+    """Let columns of the same Parquet files be read together, in whichever leaves they are."""
+    first: dict[int, _Together] = {}
+    for source in sources:
+        if isinstance(source, _Member):
+            together = first.setdefault(id(source.together.groups), source.together)
+            if together is not source.together:
+                source.join(together)
 
 
 def _as_parquet(data: Any, path: str) -> Parquet | None:

@@ -17,6 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from keras_npbatch.errors import InvalidDataError, describe
+from keras_npbatch.progress import counted
 
 __all__ = ["Paths", "absolute_paths", "refuse_no_list"]
 
@@ -49,13 +50,14 @@ class Paths(Sequence[str]):
     def stamp(self) -> str:
         """A digest of the names, sizes and times of the files; of addresses, the names alone."""
         digest = hashlib.blake2b(digest_size=8)
-        for path in self:
-            found = None
-            if "://" not in path:
-                with contextlib.suppress(OSError):
-                    found = os.stat(path)
-            told = (path, found and (found.st_size, found.st_mtime_ns))
-            digest.update(repr(told).encode())
+        with counted(self, "reading the sizes and times of files") as paths:
+            for path in paths:
+                found = None
+                if "://" not in path:
+                    with contextlib.suppress(OSError):
+                        found = os.stat(path)
+                told = (path, found and (found.st_size, found.st_mtime_ns))
+                digest.update(repr(told).encode())
         return digest.hexdigest()
 
     def _path(self, number: int) -> str:

@@ -22,7 +22,7 @@ from keras_npbatch.sources.source import Empty, Source, is_raw
 
 __all__ = ["groups", "new", "put", "scatter"]
 
-_LONG_BYTES = 2**14
+_LONG_BYTES = 2**13
 """Rows of so many bytes are copied one by one: the second copy would take longer than the loop."""
 
 
@@ -30,7 +30,7 @@ def groups(numbers: Rows) -> Iterator[tuple[int, Rows]]:
     """Each number that there is, rising, and its places, which rise too."""
     order = np.argsort(numbers, kind="stable")
     rising = numbers[order]
-    cuts = (np.flatnonzero(np.diff(rising)) + 1).tolist()
+    cuts = (np.flatnonzero(rising[1:] != rising[:-1]) + 1).tolist()
     for begin, end in pairwise([0, *cuts, len(numbers)]):
         if begin < end:
             yield int(rising[begin]), order[begin:end]
@@ -73,9 +73,7 @@ def _items(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The rows of a contiguous array as items of so many bytes, which NumPy copies fastest."""
     if not array.size or not is_raw(array.dtype):
         return array
-    size = array.nbytes // len(array)
-    # (As bytes, since dates are no buffers.)
-    return np.ndarray((len(array),), f"V{size}", array.reshape(-1).view(np.uint8))
+    return array.reshape(-1).view(f"V{array.nbytes // len(array)}")
 
 
 def _giving(out: npt.NDArray[Any]) -> Empty:

@@ -91,6 +91,15 @@ class SlicedStorage:
         touched = num_chunks * (1 - (1 - 1 / num_chunks) ** batch_size)
         return Reading(self.chunk_rows, touched, touched * self.chunk_rows / batch_size)
 
+    def chunks_of(self, rows: Rows) -> Rows:
+        """The chunks that are read for some rows, each once."""
+        return np.unique(rows // self._chunks.rows) if self._chunks is not None else rows[:0]
+
+    def prepare(self, number: int, needed: Rows) -> None:
+        """Decode a chunk before its rows are asked for; see `Prepared`."""
+        assert self._chunks is not None
+        self._chunks.prepare(number, needed, self._decode)
+
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the rows, of chunks or slice by slice, into the order asked for."""
         shape = (len(rows), *self.shape[1:])

@@ -13,10 +13,10 @@ bound.
 It **must never** return a view of the data or of what it keeps, write to anything shared, or copy
 the data as a whole.
 
-Two optional protocols say more. A source that reads adjacent rows together is `Chunked`. One whose
-rows differ in length is `Padded`: the width of a batch is decided over the rows of all processes,
-which one process alone does not read. One of files may have a `stamp`, by which a cache in a folder
-notices that they have changed.
+Optional protocols say more. A source that reads adjacent rows together is `Chunked`, and `Prepared`
+if it can read them before they are needed. One whose rows differ in length is `Padded`: the width
+of a batch is decided over the rows of all processes, which one process alone does not read. One of
+files may have a `stamp`, by which a cache in a folder notices that they have changed.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ __all__ = [
     "Chunked",
     "Empty",
     "Padded",
+    "Prepared",
     "Reading",
     "Source",
     "is_raw",
@@ -104,6 +105,22 @@ class Chunked(Source, Protocol):
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
+
+
+@runtime_checkable
+class Prepared(Chunked, Protocol):
+    """A chunked source that can decode a chunk before its rows are asked for."""
+
+    def chunks_of(self, rows: Rows) -> Rows:
+        """The numbers of the chunks that some rows are in, each once."""
+
+    def prepare(self, number: int, needed: Rows) -> None:
+        """Decode a chunk, and keep it, unless another thread has or does.
+
+        Args:
+            number: of the chunk.
+            needed: the numbers of chunks that must not make room for it.
+        """
 
 
 @runtime_checkable

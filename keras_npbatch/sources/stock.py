@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
 
 from keras_npbatch.samplers.order import Rows
@@ -57,6 +57,10 @@ class Stock(Generic[_Chunk]):
     def __len__(self) -> int:
         return len(self._chunks)
 
+    def is_under_way(self, number: int) -> bool:
+        """Whether a thread decodes it at this moment."""
+        return number in self._decoding
+
     def forget(self) -> None:
         """Keep nothing: what is stored may have changed."""
         with self._lock:
@@ -65,6 +69,28 @@ class Stock(Generic[_Chunk]):
 
     def _size(self, number: int) -> int:
         return 1 if self._sizes is None else int(self._sizes[number])
+
+    def replace(self, number: int, chunk: _Chunk) -> None:
+        """Keep another object for a chunk, if it is kept."""
+        with self._lock:
+            if number in self._chunks:
+                self._chunks[number] = chunk
+
+    def prepare(self, number: int, needed: Iterable[int], decode: Callable[[int], _Chunk]) -> None:
+        """Decode a chunk before it is asked for, unless a thread has or does.
+
+        Args:
+            number: of the chunk.
+            needed: the chunks that must stay, as far as they are there.
+            decode: gives a chunk.
+        """
+        with self._lock:
+            for each in needed:
+                if each in self._chunks:
+                    self._chunks.move_to_end(each)
+            if number in self._chunks or number in self._decoding:
+                return
+        self.get(number, decode)
 
     def get(self, number: int, decode: Callable[[int], _Chunk]) -> _Chunk:
         """A chunk, kept or decoded; by one thread, for all that wait for it."""

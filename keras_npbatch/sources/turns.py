@@ -6,16 +6,17 @@
 
 Batches of one group of blocks need the same chunks. Threads that asked for them in one order would
 all wait for the first, then for the second: eight threads would have one request under way, and
-each would take the time that the network takes to answer.
+each would take the time that the network takes to answer. For the same reason what another thread
+is reading comes last (`others_last`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-__all__ = ["Turns"]
+__all__ = ["Turns", "others_last"]
 
 _T = TypeVar("_T")
 _GOLDEN = (5**0.5 - 1) / 2
@@ -38,3 +39,14 @@ class Turns:
         """The items from another one on, and around."""
         first = int(next(self._calls) * _GOLDEN % 1 * len(items))
         return [*items[first:], *items[:first]]
+
+
+def others_last(items: Sequence[_T], is_under_way: Callable[[_T], bool]) -> Iterator[_T]:
+    """The items, at the end those that another thread was reading when their turn came."""
+    waited_for = []
+    for item in items:
+        if is_under_way(item):
+            waited_for.append(item)
+        else:
+            yield item
+    yield from waited_for

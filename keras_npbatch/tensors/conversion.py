@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.batches.parts import unpack
 from keras_npbatch.errors import InvalidBatchError, describe
-from keras_npbatch.tree import Tree, leaves_with_paths, map_leaves
+from keras_npbatch.tree import Tree, map_leaves
 
 __all__ = ["converted", "in_native_order", "refuse", "remedy"]
 
@@ -28,13 +28,11 @@ def converted(batch: Tree, to_tensor: Callable[[Any], Any], framework: str) -> T
     try:
         return map_leaves(to_tensor, batch)
     except Exception as error:  # each framework raises its own exceptions
-        parts = unpack(batch, "the dataset")
-        for name, part in zip(Parts._fields, parts, strict=True):
-            for path, leaf in leaves_with_paths(part, name):
-                try:
-                    to_tensor(leaf)
-                except Exception as of_leaf:  # noqa: BLE001  # each framework raises its own
-                    refuse(path, leaf, framework, of_leaf)
+        for path, leaf in unpack(batch, "the dataset").leaves_with_paths():
+            try:
+                to_tensor(leaf)
+            except Exception as of_leaf:  # noqa: BLE001  # each framework raises its own
+                refuse(path, leaf, framework, of_leaf)
         raise error
 
 

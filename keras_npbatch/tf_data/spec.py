@@ -1,6 +1,6 @@
 """The form in which TensorFlow gets the batches of a dataset, and each batch as arrays of it.
 
-    layout = Layout(None, lambda: ({"image": images}, labels), batch_size=None, told_by="load")
+    layout = Layout(None, lambda: ({"image": images}, labels), batch_size=None, made_by="load")
     layout.element_spec      # ({"image": TensorSpec((None, 32, 32, 3), uint8)}, TensorSpec(...))
     layout.arrays(batch)     # [array, array], checked: never cast, never of another shape
 
@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.batches.parts import unpack
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, InvalidDataError, describe
 from keras_npbatch.tensors.conversion import remedy
-from keras_npbatch.tree import Tree, flatten, is_flat, leaves, leaves_with_paths, map_leaves
+from keras_npbatch.tree import Tree, flatten, is_flat, leaves, map_leaves
 
 __all__ = ["Layout"]
 
@@ -32,7 +32,7 @@ class Layout:
         element_spec: a nesting of `tf.TensorSpec`, or None for the specs of an example.
         example: makes a batch, if one is needed.
         batch_size: samples in each batch; None if sizes differ or are unknown.
-        told_by: the name of what makes batches, for messages.
+        made_by: the name of what makes batches, for messages.
         varied: makes the same batch with other sizes of the axes that vary; None if none does.
 
     Raises:
@@ -45,14 +45,14 @@ class Layout:
         element_spec: Any,
         example: Callable[[], Tree],
         batch_size: int | None,
-        told_by: str,
+        made_by: str,
         varied: Callable[[], Tree] | None = None,
     ) -> None:
-        self._told_by = told_by
+        self._made_by = made_by
         if element_spec is None:
-            element_spec = _spec_of(as_nest(example()), batch_size, told_by)
+            element_spec = _spec_of(as_nest(example()), batch_size, made_by)
             if varied is not None:
-                other = _spec_of(as_nest(varied()), batch_size, told_by)
+                other = _spec_of(as_nest(varied()), batch_size, made_by)
                 element_spec = map_leaves(_common, element_spec, other)
         else:
             element_spec = _checked(as_nest(element_spec))
@@ -69,7 +69,7 @@ class Layout:
         spec = map_leaves(
             lambda spec: tf.TensorSpec([None, *spec.shape[1:]], spec.dtype), self.element_spec
         )
-        return Layout(spec, lambda: None, None, self._told_by)
+        return Layout(spec, lambda: None, None, self._made_by)
 
     def arrays(self, batch: Tree) -> list[npt.NDArray[Any]]:
         """The leaves of a batch as arrays.
@@ -85,7 +85,7 @@ class Layout:
         found, structure = flatten(batch)
         if structure != self._structure:
             raise InvalidBatchError(
-                f"{self._told_by} gave a batch of the structure {_describe_structure(structure)}; "
+                f"{self._made_by} gave a batch of the structure {_describe_structure(structure)}; "
                 f"expected {_describe_structure(self._structure)}, as the first had. Every batch "
                 "needs the same parts and names."
             )
@@ -95,11 +95,11 @@ class Layout:
         return arrays
 
     def _refuse(self, batch: Tree) -> None:
-        found = _with_paths(batch, self._told_by)
+        found = unpack(batch, self._made_by).leaves_with_paths()
         for (path, leaf), spec in zip(found, self._specs, strict=True):
             if not _fits(_as_array(leaf), _form(spec)):
                 raise InvalidBatchError(
-                    f"{self._told_by} gave {describe(leaf)} for {path}; expected shape "
+                    f"{self._made_by} gave {describe(leaf)} for {path}; expected shape "
                     f"{spec.shape} and dtype {spec.dtype.name}, as in every batch. Return the same "
                     "each time, or give to_tf_dataset an element_spec, with None for an axis that "
                     "varies."
@@ -154,9 +154,9 @@ def _as_bytes(texts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return encoded
 
 
-def _spec_of(batch: Tree, batch_size: int | None, told_by: str) -> Any:
+def _spec_of(batch: Tree, batch_size: int | None, made_by: str) -> Any:
     specs = []
-    for path, leaf in _with_paths(batch, told_by):
+    for path, leaf in unpack(batch, made_by).leaves_with_paths():
         array = np.asarray(leaf)
         if array.ndim == 0:
             raise InvalidDataError(
@@ -195,15 +195,6 @@ def _checked(element_spec: Any) -> Any:
                 "...)."
             )
     return element_spec
-
-
-def _with_paths(batch: Tree, told_by: str) -> list[tuple[str, Any]]:
-    parts = unpack(batch, told_by)
-    return [
-        found
-        for name, part in zip(Parts._fields, parts, strict=True)
-        for found in leaves_with_paths(part, name)
-    ]
 
 
 def _describe_structure(structure: Any) -> str:

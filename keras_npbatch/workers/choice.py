@@ -6,8 +6,9 @@ limits_of(settings, facts)    # what `workers="auto"` may choose
 
 from __future__ import annotations
 
-from keras_npbatch.batches.core import AHEAD_IN_BLOCKS, Facts, WorkerSettings
+from keras_npbatch.batches.core import Facts
 from keras_npbatch.batches.machine import available_bytes, cores
+from keras_npbatch.batches.worker_settings import AHEAD_IN_BLOCKS, WorkerSettings
 from keras_npbatch.workers.tuning import INLINE, MOST_AHEAD, Kind, Limits, Setting
 
 __all__ = ["batches_at_once", "choose", "is_cheap", "limits_of", "most_ahead"]

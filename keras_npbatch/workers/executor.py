@@ -18,9 +18,10 @@ import numpy as np
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.class_weight import ClassWeight
-from keras_npbatch.batches.core import ATTRIBUTE, Core, WorkerSettings
+from keras_npbatch.batches.core import ATTRIBUTE, Core
 from keras_npbatch.batches.memory_size import in_bytes
 from keras_npbatch.batches.work import Work
+from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.errors import InvalidArgumentError, UnsendableError, describe
 from keras_npbatch.workers.auto import AutoStream
 from keras_npbatch.workers.choice import choose, limits_of

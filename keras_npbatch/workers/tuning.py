@@ -16,7 +16,8 @@ that computes on them.
   processes are tried. Then a longer queue.
 - What is not 5 % better is not worth it. After `BUDGET` steps the best so far stays.
 - From then on it only watches. If a step takes twice as long as before, or half as long, in several
-  windows in a row, it begins again.
+  windows in a row, it begins again. "Before" is at first what it measured, so that it does not stay
+  with what a few quick steps in a trial told of batches that take now long, now short.
 """
 
 from __future__ import annotations
@@ -200,9 +201,11 @@ class Tuner:
         with self._lock:
             if not self.settled:
                 return
-            if self._usual_s is None:
-                self._usual_s = step_s
-            differs = not 1 / _FACTOR < step_s / self._usual_s < _FACTOR
+            if self._usual_s is None:  # the few steps of the trial may have been lucky ones
+                differs = step_s >= _FACTOR * self._least_s
+                self._usual_s = None if differs else step_s
+            else:
+                differs = not 1 / _FACTOR < step_s / self._usual_s < _FACTOR
             self._strikes = self._strikes + 1 if differs else 0
             if self._strikes >= self._patience:
                 self._patience = min(2 * self._patience, _MOST_STRIKES)

@@ -242,6 +242,56 @@ def test_a_full_disk_ends_no_run(tmp_path):
     assert again.info().rows == N
 
 
+@pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="there, holes can't be told")
+def test_what_is_read_before_it_is_written_has_its_pages(tmp_path):
+    # To read a page that a full tmpfs lacks ends the process.
+    num_rows = 10_000
+    cache = FolderCache(num_rows, tmp_path, None, DATA)
+    cache.load(np.arange(2), lambda rows: np.zeros((len(rows), 100)), np.empty)
+    with (tmp_path / "rows.cache").open("rb") as file:
+        hole = os.lseek(file.fileno(), 0, os.SEEK_HOLE)
+    assert hole >= 4 * num_rows
+    assert hole < os.stat(tmp_path / "rows.cache").st_size  # rows take no disk before
+
+
+@pytest.mark.skipif(not hasattr(os, "pwrite"), reason="there, a long file has its disk beforehand")
+def test_on_a_full_disk_others_use_the_file_that_is_there(tmp_path):
+    import resource
+
+    cache = FolderCache(N, tmp_path, None, DATA)
+    cache.load(np.arange(2), reading(), np.empty)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+    try:
+        other = pickle.loads(pickle.dumps(cache))
+        with pytest.warns(UserWarning, match="takes no more rows"):
+            assert_same(other.load(np.arange(N), reading(), np.empty), np.arange(N))
+        assert other.info().rows == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there, no user may read and not write")
+def test_a_folder_that_may_only_be_read_is_of_use(tmp_path):
+    FolderCache(N, tmp_path, None, DATA).load(np.arange(3), reading(), np.empty)
+    os.chmod(tmp_path, 0o755)
+    os.chmod(tmp_path / "rows.cache", 0o444)
+    was, every = os.geteuid(), np.arange(N)
+    if not was:  # the superuser may write
+        os.chmod(tmp_path.parent, 0o755)
+        os.chmod(tmp_path.parent.parent, 0o755)
+        os.seteuid(65534)
+    try:
+        cache = FolderCache(N, tmp_path, None, DATA)
+        assert_same(cache.load(np.arange(3), reading(), np.empty), np.arange(3))
+        with pytest.warns(UserWarning, match=r"takes no more rows .*Permission denied"):
+            assert_same(cache.load(every, reading(), np.empty), every)
+        assert_same(cache.load(every, reading(), np.empty), every)
+    finally:
+        os.seteuid(was)
+    assert cache.info()[:3] == (3 + 3 + 3, 2 * (N - 3), 3)
+
+
 # --- whose rows they are -----------------------------------------------------------------------
 
 
@@ -254,7 +304,9 @@ def test_rows_of_other_data_are_refused(tmp_path):
         "Slides); expected a folder for each dataset. Name another folder, or delete this one."
     )
     cache = FolderCache(N, tmp_path, 3 * OF_ROW + LOST, DATA)
-    with pytest.raises(InvalidArgumentError, match=r"rows with room: 40, not 3\); expected"):
+    with pytest.raises(
+        InvalidArgumentError, match=r"room for 3 rows, .* for 40; expected the same"
+    ):
         cache.load(np.arange(3), reading(), np.empty)
     cache = FolderCache(N, tmp_path, None, DATA)
     with pytest.raises(InvalidArgumentError, match=r"\(a sample: \[.*\], not \["):
@@ -284,6 +336,29 @@ def test_other_values_are_refused_before_any_is_given(tmp_path, order):
         "can't be read any more (FileNotFoundError: a.jpg); expected the data that it is of. Name "
         "another folder, or delete this one."
     )
+
+
+def test_rows_that_are_kept_need_not_be_there_any_more(tmp_path):
+    filled(tmp_path)
+    cache, gone = FolderCache(N, tmp_path, None, DATA), {0, 16, 39}
+
+    def load(rows, x=X):
+        if gone & set(rows.tolist()):
+            raise FileNotFoundError("a.jpg")
+        return reading(x=x)(rows)
+
+    with pytest.raises(InvalidArgumentError, match="row 5 has other values"):  # of those that are
+        cache.load(np.arange(N), lambda rows: load(rows, X + 1), np.empty)
+    assert_same(cache.load(np.arange(N), load, np.empty), np.arange(N))
+    assert cache.info()[:3] == (N, 0, N)
+
+
+def test_what_earlier_runs_kept_is_told_before_the_first_batch(tmp_path):
+    path = filled(tmp_path)
+    cache = FolderCache(N, path, None, DATA)
+    assert cache.info() == (0, 0, N, N, N * (OF_ROW - 4), None)
+    cache.load(np.arange(3), reading(), np.empty)
+    assert cache.info() == (3, 0, N, N, N * (OF_ROW - 4), None)
 
 
 def test_a_folder_that_is_no_cache_is_refused(tmp_path):

@@ -377,8 +377,9 @@ class Whole(BatchDataset):
         ),
         (
             lambda: Whole(N, cache="1 MB"),
-            "cache was given to Whole, which overrides __getitem__; expected load(rows), whose "
-            "samples depend on their rows alone. Draw random numbers in augment(batch, rng).",
+            "cache was given to Whole, which overrides __getitem__ and so returns finished "
+            "batches; expected load(rows), whose samples can be changed, weighed, padded and kept. "
+            "Override that instead.",
         ),
         (
             lambda: ArrayDataset(X, Y, cache="1 MB"),

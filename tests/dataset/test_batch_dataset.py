@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch import ArrayDataset, BatchDataset, errors, pad
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.samplers import shuffle as order
 from keras_npbatch.samplers.own import chosen_sampler
@@ -622,8 +622,18 @@ def test_finishing_needs_load_not_getitem():
         def __getitem__(self, index):
             return self.rows(index)
 
-    for chosen in ({"transform": _double}, {"class_weight": {0: 1.0}}, {"remainder": "pad"}):
-        with pytest.raises(errors.InvalidArgumentError, match="which overrides __getitem__"):
+    for chosen in (
+        {"collate": pad()},
+        {"transform": _double},
+        {"augment": _double},
+        {"class_weight": {0: 1.0}},
+        {"remainder": "pad"},
+        {"cache": "1 MB"},
+        {"on_error": "set_aside"},
+    ):
+        (name,) = chosen
+        refusal = f"{name}.* was given to Whole, which overrides __getitem__"
+        with pytest.raises(errors.InvalidArgumentError, match=refusal):
             Whole(N, **chosen)
 
 

@@ -418,9 +418,8 @@ _SAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "example", ["torch_fit.py", pytest.param("torch_loop.py", marks=pytest.mark.more)]
-)
+@pytest.mark.more
+@pytest.mark.parametrize("example", ["torch_fit.py", "torch_loop.py"])
 def test_an_example_runs_with_torchrun(example):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     (done,) = finish(

@@ -6,6 +6,7 @@ import contextlib
 import doctest
 import io
 import re
+import runpy
 import sys
 import types
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ import pytest
 import keras_npbatch as npb
 from keras_npbatch import testing
 from tests.installed import needs
-from tests.pages import PAGES, ROOT, blocks, name_of
+from tests.pages import DOCS, PAGES, ROOT, blocks, name_of
 
 NEEDS = {
     "docs/coming_from.md": ["tensorflow", "torch"],
@@ -52,6 +53,17 @@ def test_the_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, mo
                 block.output, printed.getvalue(), doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
             )
             assert same, f"{block.page}:{block.line} printed:\n{printed.getvalue()}"
+
+
+@pytest.mark.more
+def test_the_figures_are_those_that_the_script_draws():
+    """They have times in them, so they are drawn, but not compared."""
+    figures = runpy.run_path(str(DOCS / "figures.py"))["FIGURES"]
+    assert set(figures) == {path.name for path in (DOCS / "figures").iterdir()}
+    for draw in figures.values():
+        stream = io.BytesIO()
+        draw().savefig(stream, format="svg")
+        assert stream.tell() > 10_000
 
 
 def folder_of_images(folder):

@@ -133,7 +133,7 @@ GALLERY: dict[str, list[Mistake]] = {
             "InvalidDataError: x is NpzFile 'arrays.npz' with keys: x, y (NpzFile); expected an "
             "array: anything with `shape`, `dtype` and row indexing. It holds arrays by their "
             "names: give one of them, `x['x']`.",
-            "Give the arrays in it. An HDF5 file and a Zarr group are told the same.",
+            "Give the arrays in it. For an HDF5 file or a Zarr group the message is the same.",
             'np.savez("arrays.npz", x=images, y=labels)\n'
             'with np.load("arrays.npz") as arrays:\n'
             '    npb.ArrayDataset(arrays["x"], arrays["y"])',
@@ -219,7 +219,7 @@ GALLERY: dict[str, list[Mistake]] = {
             "InvalidArgumentError: class_weight is 'balanced' (str); expected a dict from class "
             "number to weight, such as {0: 1.0, 1: 5.0}, or for several outputs a dict from the "
             "name of an output to such a dict.",
-            "Give the weights, or let each batch have as many samples of each class.",
+            "Give the weights, or let each batch have equally many samples of each class.",
             "npb.ArrayDataset(images, labels, sampler=npb.samplers.Balanced(labels))",
         ),
         Mistake(
@@ -291,14 +291,15 @@ GALLERY: dict[str, list[Mistake]] = {
             "UnsupportedArgumentError: fit(validation_data=...) was given 2 datasets "
             "(ArrayDataset, ...), and Keras would ignore all but the first; expected one. Take "
             "the parts of a split apart: train, validation = dataset.split(0.8).",
-            "Take the parts apart, as above.",
+            "Take the two parts apart.",
         ),
         Mistake(
             "An endless dataset without an end",
             "model.fit(data.repeat())",
             "UnsupportedArgumentError: fit with an endless dataset (ArrayDataset.repeat()) would "
             "never end; expected steps_per_epoch. One pass over the data is steps_per_epoch=4.",
-            "`repeat` is for epochs of a length of your own. Say it, or leave `repeat` out.",
+            "`repeat` is for epochs of a length of your own. Give this length, or leave `repeat` "
+            "out.",
             "model.fit(data.repeat(), steps_per_epoch=10, verbose=0)",
         ),
         Mistake(
@@ -307,7 +308,7 @@ GALLERY: dict[str, list[Mistake]] = {
             "UnsupportedArgumentError: fit(shuffle=False) was given with the dataset "
             "(ZippedDataset), whose datasets are each read in their own order; expected no "
             "shuffle. Leave it out, or make these datasets with shuffle=False.",
-            "Say it to the datasets.",
+            "Give it to the datasets.",
             "ordered = npb.ArrayDataset(images, labels, shuffle=False)\nnpb.zip(ordered, ordered)",
         ),
         Mistake(

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from keras_npbatch.batches.core import WorkerSettings
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.work import Work
+from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.errors import WorkerDiedError
 from keras_npbatch.workers.auto import AutoStream
 from keras_npbatch.workers.executor import Executor

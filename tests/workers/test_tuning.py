@@ -187,9 +187,10 @@ def test_a_kind_that_fails_once_it_was_chosen_is_replaced() -> None:
 def test_it_stays_while_steps_change_by_less_than_a_factor(windows: list[float]) -> None:
     tuner = Tuner(limits(cores=2))
     COPYING.go(tuner)
-    tuner.watch(1.0)
-    for step_s in windows:
-        tuner.watch(step_s)
+    usual_s = COPYING.step_s(tuner.setting)
+    tuner.watch(usual_s)
+    for factor in windows:
+        tuner.watch(factor * usual_s)
         assert tuner.settled
 
 
@@ -199,16 +200,32 @@ def test_it_begins_again_when_steps_change_by_a_factor_for_long(factor: float) -
     strikes = 2
     for _ in range(3):
         COPYING.go(tuner)
-        tuner.watch(1.0)
+        usual_s = COPYING.step_s(tuner.setting)
+        tuner.watch(usual_s)
         for _ in range(strikes - 1):
-            tuner.watch(factor)
-        tuner.watch(1.0)  # once as before, and it has to be so from the beginning
+            tuner.watch(factor * usual_s)
+        tuner.watch(usual_s)  # once as before, and it has to be so from the beginning
         for _ in range(strikes - 1):
-            tuner.watch(factor)
+            tuner.watch(factor * usual_s)
         assert tuner.settled
-        tuner.watch(factor)
+        tuner.watch(factor * usual_s)
         assert not tuner.settled
         strikes *= 2
+
+
+def test_it_begins_again_when_the_steps_of_its_trial_were_lucky_ones() -> None:
+    tuner = Tuner(limits(cores=2))
+    for _ in range(8):  # of batches of which most take 50 ms
+        tuner.note(waited_s=0.001, away_s=0.0)
+    while not tuner.settled:
+        tuner.note(waited_s=0.01, away_s=0.0)
+    assert tuner.setting == INLINE
+    for _ in range(2):
+        assert tuner.settled
+        tuner.watch(SLEEPING.step_s(INLINE))
+    assert not tuner.settled
+    SLEEPING.go(tuner)
+    assert tuner.setting.workers == 64
 
 
 def test_it_finds_what_is_best_when_batches_become_dear() -> None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keras_npbatch.batches.core import core_of
+from keras_npbatch.callbacks.coverage.picture import draw
 from keras_npbatch.callbacks.coverage.receipt import Receipt, Tally
 from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.errors import CoverageError, InvalidArgumentError, describe, describe_rows
@@ -144,6 +145,14 @@ class CoverageAudit(DatasetCallback):
         """Add the receipt of an epoch in which training was stopped."""
         if self._tally is not None:
             self._close(self._tally, self._tally.stop)
+
+    def plot(self) -> Any:
+        """A matplotlib `Figure` with a line for each receipt, the last 20 of them.
+
+        Raises:
+            MissingExtraError: if matplotlib is not installed.
+        """
+        return draw(self.receipts)
 
     def _rows_in(self, delivery: Delivery) -> Rows:
         expected = delivery.rows

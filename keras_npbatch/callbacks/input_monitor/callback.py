@@ -18,6 +18,7 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks.dataset_callback import DatasetCallback
 from keras_npbatch.callbacks.input_monitor.costs import Costs, advice, measure
+from keras_npbatch.callbacks.input_monitor.picture import draw
 from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.fit.deliveries import Delivery
 
@@ -76,6 +77,11 @@ class InputMonitor(DatasetCallback):
         """The measured costs of a batch, if there was a warning."""
         self.advice: tuple[str, Any] | None = None
         """The setting to change and its new value, if there was a warning."""
+        self.epochs: list[int] = []
+        """The epochs of the last `fit`."""
+        self.history: dict[str, list[float]] = {}
+        """The figures of each of these epochs by name, as in `logs`, and `data_step_time_ms`, the
+        mean time of a step."""
         self._recent: deque[tuple[float, float]] = deque(maxlen=self.patience)
         self._epoch_began = self._step_began = 0.0
         self._waited = self._waited_now = 0.0
@@ -92,6 +98,7 @@ class InputMonitor(DatasetCallback):
         """Start watching."""
         super().on_train_begin(logs)
         self.costs = self.advice = None
+        self.epochs, self.history = [], {}
         self._recent.clear()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -127,21 +134,34 @@ class InputMonitor(DatasetCallback):
             self._warn_if_it_is_time()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Write the figures of the epoch to `logs`."""
-        if logs is None:
-            return
+        """Keep the figures of the epoch, and write them to `logs`."""
         took_s = max(self._step_began - self._epoch_began, 1e-9)
         batches = max(self._batches, 1)
-        logs["data_wait_time_ms"] = 1000 * self._waited / batches
-        logs["data_wait_share"] = min(self._waited / took_s, 1.0)
-        logs["samples_per_second"] = self._samples / took_s
-        logs["data_queue_depth"] = self._ready / batches
+        figures: dict[str, float] = {
+            "data_wait_time_ms": 1000 * self._waited / batches,
+            "data_wait_share": min(self._waited / took_s, 1.0),
+            "samples_per_second": self._samples / took_s,
+            "data_queue_depth": self._ready / batches,
+        }
         found = self._found_in_cache()
         if found is not None and self._found_before is not None:
             hits, rows = np.subtract(found, self._found_before).tolist()
-            logs["data_cache_share"] = hits / max(rows, 1)
+            figures["data_cache_share"] = hits / max(rows, 1)
         if core_of(self.dataset).aside is not None:
-            logs["data_set_aside"] = len(self.dataset.set_aside)
+            figures["data_set_aside"] = len(self.dataset.set_aside)
+        if logs is not None:
+            logs.update(figures)
+        self.epochs.append(epoch)
+        for name, value in (figures | {"data_step_time_ms": 1000 * took_s / batches}).items():
+            self.history.setdefault(name, []).append(value)
+
+    def plot(self) -> Any:
+        """A matplotlib `Figure` of the time of a step, and of a batch if there was a warning.
+
+        Raises:
+            MissingExtraError: if matplotlib is not installed.
+        """
+        return draw(self.history, self.epochs, self.costs, self.advice)
 
     def _found_in_cache(self) -> tuple[int, int] | None:
         """Rows that were found in the cache, and all that were asked for; None without one."""

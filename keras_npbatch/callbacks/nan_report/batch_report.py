@@ -24,11 +24,11 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.batches.as_array import as_array
 from keras_npbatch.batches.class_weight import ClassWeight
 from keras_npbatch.batches.core import core_of
-from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.batches.parts import unpack
 from keras_npbatch.callbacks.files import opened, remove, replacing
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError, describe
 from keras_npbatch.fit.deliveries import Delivery
-from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_leaves
+from keras_npbatch.tree import Tree, leaves, map_leaves
 
 __all__ = [
     "arrays_path",
@@ -176,12 +176,7 @@ def storable(leaf: Any) -> npt.NDArray[Any]:
 
 def named_leaves(batch: Tree) -> list[tuple[str, Any]]:
     """The leaves of a batch with their paths, such as `x['image']`."""
-    parts = unpack(batch, "the dataset")
-    return [
-        found
-        for name, part in zip(Parts._fields, parts, strict=True)
-        for found in leaves_with_paths(part, name)
-    ]
+    return unpack(batch, "the dataset").leaves_with_paths()
 
 
 def _numbered(batch: Tree) -> Tree:

@@ -60,6 +60,7 @@ def _drawn(figure_class: Any, history: Mapping[str, list[float]], epochs: Sequen
         panels = right.subplots(len(shown), 1, squeeze=False)[:, 0]
         for axes, root in zip(panels, shown, strict=True):
             _draw_range(axes, history, epochs, root, colors[_leaf(root)])
+        panels[-1].set_xlabel("value")
         _draw_key(right, len(roots) - len(shown))
     return figure
 
@@ -131,6 +132,7 @@ def _draw_key(figure: Any, left_out: int) -> None:
     ]
     more = f"; {left_out} more leaves in history" if left_out else ""
     figure.suptitle(f"values of each leaf in each epoch{more}", fontsize="medium")
+    figure.supylabel("epoch", fontsize="medium")
     figure.legend(handles=lines, loc="outside lower center", ncols=3, fontsize="small")
 
 
@@ -147,4 +149,4 @@ def _draw_epochs(
     axes.set_title(title, fontsize="medium")
     axes.set_xlabel("epoch")
     axes.set_ylabel(unit)
-    axes.legend(loc="lower right", fontsize="small")
+    axes.legend(loc="best", fontsize="small")

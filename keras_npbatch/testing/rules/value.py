@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.batches.as_array import as_array
-from keras_npbatch.batches.parts import Parts, unpack
+from keras_npbatch.batches.parts import unpack
 from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.testing.rules.rule import rule
 from keras_npbatch.testing.rules.structure import batches_have_a_form_that_keras_takes
 from keras_npbatch.testing.subject.memory import filled
 from keras_npbatch.testing.subject.seen import Seen, contents
 from keras_npbatch.testing.subject.subject import Subject, Unreadable
-from keras_npbatch.tree import leaves_with_paths
 
 __all__ = ["every_row_of_a_batch_is_filled", "values_are_finite"]
 
@@ -81,11 +80,7 @@ def _leaves(
 ) -> list[tuple[str, npt.NDArray[Any]]]:
     with filled(value, type(subject.dataset)):
         parts = unpack(subject.read(twin, step), f"dataset[{step}]")
-    return [
-        (path, np.array(as_array(leaf)))
-        for name, part in zip(Parts._fields, parts, strict=True)
-        for path, leaf in leaves_with_paths(part, name)
-    ]
+    return [(path, np.array(as_array(leaf))) for path, leaf in parts.leaves_with_paths()]
 
 
 def _equal(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

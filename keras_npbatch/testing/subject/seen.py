@@ -14,7 +14,7 @@ from keras_npbatch.batches.as_array import as_array, as_numbers
 from keras_npbatch.batches.parts import Parts, unpack
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError, describe
 from keras_npbatch.testing.subject import digests
-from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths
+from keras_npbatch.tree import Tree, flatten, leaves
 
 __all__ = ["Leaf", "Seen", "contents", "see"]
 
@@ -92,11 +92,7 @@ def see(
         parts, fault = unpack(batch, f"dataset[{step}]"), None
     except InvalidBatchError as error:
         parts, fault = Parts(None), str(error)
-    seen = tuple(
-        _leaf(path, leaf)
-        for name, part in zip(Parts._fields, parts, strict=True)
-        for path, leaf in leaves_with_paths(part, name)
-    )
+    seen = tuple(_leaf(path, leaf) for path, leaf in parts.leaves_with_paths())
     if fault is None and not leaves(parts.x):
         fault = f"dataset[{step}] has no array in x"
     shapeless = next((leaf for leaf in seen if not leaf.shape), None)

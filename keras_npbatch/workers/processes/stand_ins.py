@@ -13,10 +13,11 @@ import sys
 from typing import Any, Literal
 
 from keras_npbatch.batches.array_loader import ArrayBatches
-from keras_npbatch.batches.core import WorkerSettings, core_of
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.joined import JoinedBatches
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.sample_loader import SampleBatches
+from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.batches.zipped import ZippedBatches
 
 __all__ = [

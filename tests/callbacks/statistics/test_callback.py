@@ -543,6 +543,8 @@ def test_the_plot_shows_classes_ranges_throughput_and_waiting(tmp_path):
     assert speed.lines[0].get_ydata().tolist() == statistics.history["data/samples_per_second"]
     shares = 100 * np.array(statistics.history["data/wait_share"])
     np.testing.assert_array_equal(waiting.lines[0].get_ydata(), shares)
+    _, right = figure.subfigs
+    assert (ranges[-1].get_xlabel(), right.get_supylabel()) == ("value", "epoch")
     assert speed.get_ylabel() == "samples / s"
     assert waiting.get_ylabel() == "% of the time"
     assert waiting.get_ylim()[1] == pytest.approx(1.15 * max(shares[1:]) or 1)

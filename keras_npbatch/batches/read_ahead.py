@@ -1,0 +1,100 @@
+"""`ReadAhead`: chunks are read before a batch needs them.
+
+    ahead = ReadAhead(sources, block_rows=64, blocks=16, rows_behind=1152)
+    ahead.prepare(plan, epoch=0, step=7)     # after the batch of this step has been made
+
+A group of blocks is shuffled as a whole, so its first batch needs nearly all of its chunks at once,
+and the others none. Each answer of a storage far away takes its time, so training would wait there.
+Therefore whoever makes a batch then also reads its share of the chunks of the next group: a batch
+that is the tenth part of a group reads a tenth of them.
+
+Nothing is kept longer for it. The chunks of the next group take the room of a group that no batch
+needs any more: the share is 0 until the slowest thread has left that group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_npbatch.plan.plan import Plan
+from keras_npbatch.samplers.order import Order, Rows
+from keras_npbatch.sources.source import Prepared
+
+__all__ = ["ReadAhead", "share"]
+
+_GROUPS_KEPT = 4
+
+
+class ReadAhead:
+    """Reads chunks of the next group of blocks.
+
+    Args:
+        sources: those that read in chunks.
+        block_rows: rows of a block, at most.
+        blocks: how many blocks are shuffled together.
+        batches_behind: by how many batches one thread may be behind another.
+    """
+
+    def __init__(
+        self, sources: Sequence[Prepared], block_rows: int, blocks: int, batches_behind: int
+    ) -> None:
+        self._sources, self._group_rows = list(sources), block_rows * blocks
+        self._batches_behind = batches_behind
+        self._chunks: dict[Any, list[Rows]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_chunks": {}}
+
+    def prepare(self, plan: Plan, epoch: int, step: int) -> None:
+        """Read what falls to a batch of the next group.
+
+        What fails here is told by the batch that needs it, which tries again.
+        """
+        start, stop = plan.global_span(step)
+        order = plan.order(epoch)
+        group = order.group(start)
+        if group is None or group[1] >= plan.epoch_size:
+            return
+        behind = self._batches_behind * plan.global_batch_size
+        # As many groups are kept as the threads are in, and at least two: `Chunked.keep`.
+        first = group[0] + behind - max(0, -(-behind // self._group_rows) - 1) * self._group_rows
+        if min(stop, group[1]) <= first:
+            return
+        key = plan.seed, epoch, group
+        here = self._chunks_of(order, group, key)
+        following = order.group(group[1])
+        assert following is not None
+        there = self._chunks_of(order, following, (plan.seed, epoch, following))
+        for source, needed, numbers in zip(self._sources, here, there, strict=True):
+            mine = numbers[share(len(numbers), start, stop, first, group[1])]
+            both = np.concatenate([needed, numbers])
+            for number in mine.tolist():
+                with contextlib.suppress(Exception):  # whatever a storage raises
+                    source.prepare(number, both)
+
+    def _chunks_of(self, order: Order, group: tuple[int, int], key: Any) -> list[Rows]:
+        """The chunks of a group, for each source."""
+        found = self._chunks.get(key)
+        if found is None:
+            rows = order.rows(*group)
+            found = [source.chunks_of(rows) for source in self._sources]
+            if len(self._chunks) >= _GROUPS_KEPT:
+                self._chunks = {}
+            self._chunks[key] = found  # racing threads find the same
+        return found
+
+
+def share(count: int, start: int, stop: int, first: int, last: int) -> slice:
+    """Which of `count` things fall to the positions `start..stop-1` of `first..last-1`.
+
+    Over all batches each falls to one, and none to positions before `first`.
+    """
+    before, after = (
+        count * (min(max(position, first), last) - first) // (last - first)
+        for position in (start, stop)
+    )
+    return slice(before, after)
