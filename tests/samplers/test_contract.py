@@ -213,6 +213,13 @@ def test_another_epoch_and_another_seed_give_another_order(kind: type[Sampler], 
 
 
 @every_sampler
+def test_only_a_sampler_in_blocks_shuffles_in_groups(kind: type[Sampler]) -> None:
+    for rows in (WholeData(100), Chosen(100, ("some",), np.arange(50))):
+        group = make(kind, 100).order(rows, 8, 0, 0).group(3)  # type: ignore[union-attr]
+        assert (group is None) == (kind is not BlockShuffle)
+
+
+@every_sampler
 def test_the_order_depends_on_the_batch_size_exactly_if_it_says_so(kind: type[Sampler]) -> None:
     sampler, whole = make(kind, 100), WholeData(100)
     n = sampler.num_samples(whole)
