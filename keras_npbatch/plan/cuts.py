@@ -26,8 +26,8 @@ __all__ = ["dealt", "grouped", "stratified"]
 _Codes = npt.NDArray[np.int64]
 
 _WEIGHTS = (0, 1, 4, 16, 64)
-"""What all rows of a part count beside those of its classes: the first by which no part has less
-than half of its rows. Of few groups that have one class each, some part might get none."""
+"""What all rows of a part count beside those of its classes: the first that leaves no part empty.
+Of few groups that have one class each, all might go to one part."""
 
 
 def stratified(codes: _Codes, shares: Sequence[Fraction], seed: int) -> _Codes:
@@ -113,7 +113,7 @@ def dealt(
             had[part, here] += more
             filled[part] += size
             of_groups[group] = part
-        if (2 * filled >= fractions * len(codes)).all():
+        if filled.all():
             break
     _tell(had, fractions * totals, names, what)
     found: _Codes = of_groups[groups]

@@ -166,7 +166,18 @@ def test_no_part_is_left_out_where_classes_have_few_groups(
     groups = np.arange(len(codes)) // 10
     with pytest.warns(UserWarning, match="^split keeps groups together"):
         parts = dealt(groups, codes, [], [share, 1 - share], 0, "split")
-    assert (parts == 1).sum() >= (1 - share) * len(codes) / 2
+    assert (parts == 1).sum() >= (1 - share) * len(codes) / 3
+
+
+def test_a_group_that_fills_a_part_leaves_the_classes_of_the_others_even() -> None:
+    draw = np.random.default_rng(0)
+    sizes = np.array([2000, *draw.integers(1, 8, 60)])
+    groups = np.repeat(np.arange(61), sizes)
+    codes = np.where(groups == 0, 0, draw.integers(1, 4, len(groups)))
+    third = [Fraction(1, 3)] * 3
+    with pytest.warns(UserWarning, match="^folds keeps groups together"):
+        found = counts(dealt(groups, codes, [], third, 0, "folds"), codes, third)
+    assert np.ptp(found[:, 1:], axis=0).max() <= 2
 
 
 def test_what_could_not_be_met_is_told_where_the_user_calls() -> None:

@@ -93,6 +93,20 @@ def test_groups_adjoin(n: int, part: bool) -> None:
         assert (spans[0][0], spans[-1][1], groups.num_positions) == (0, n, n)
 
 
+@pytest.mark.parametrize("n", [1000, 1001, 1007])
+@pytest.mark.parametrize("part", [False, True])
+def test_each_position_tells_its_group(n: int, part: bool) -> None:
+    available: Available = Chosen(n, ("some",), np.arange(0, n, 3)) if part else WholeData(n)
+    order: Any = BlockShuffle(10, 7).order(available, 32, 0, 0)
+    rows = order.rows(0, available.num_samples)
+    groups = [order.group(position) for position in range(len(rows))]
+    for position, (start, stop) in enumerate(groups):
+        assert start <= position < stop
+        assert set(groups[start:stop]) == {(start, stop)}
+        assert len(set((rows[start:stop] // 10).tolist())) <= 7
+    assert len(set(groups)) == -(-n // 70)
+
+
 def test_one_block_at_a_time_is_shuffled_within() -> None:
     rows = epoch_of(WholeData(100), 10, 1)
     for start in range(0, 100, 10):

@@ -179,6 +179,7 @@ def test_places_and_positions_invert_rows(kind: type[Sampler], case: Case) -> No
     for row, position in zip(asked.tolist(), positions.tolist(), strict=True):
         places = np.flatnonzero(rows == row)
         assert np.array_equal(order.places(row), places)
+        assert order.places(row).dtype == np.int64
         assert position == (places[0] if len(places) else -1)
 
 
@@ -209,6 +210,13 @@ def test_another_epoch_and_another_seed_give_another_order(kind: type[Sampler], 
     orders = [sampler.order(available, 8, *each).rows(0, n) for each in ((0, 0), (0, 1), (1, 0))]
     for one, other in combinations(orders, 2):
         assert ((one == other).mean() < 0.3) == (kind is not InOrder)
+
+
+@every_sampler
+def test_only_a_sampler_in_blocks_shuffles_in_groups(kind: type[Sampler]) -> None:
+    for rows in (WholeData(100), Chosen(100, ("some",), np.arange(50))):
+        group = make(kind, 100).order(rows, 8, 0, 0).group(3)  # type: ignore[union-attr]
+        assert (group is None) == (kind is not BlockShuffle)
 
 
 @every_sampler
