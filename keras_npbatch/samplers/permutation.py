@@ -144,7 +144,6 @@ class Cipher(Pieces):
         left_radix = math.isqrt(num_rows - 1) + 1
         self._num_rows = np.uint64(num_rows)
         right_radix = np.uint64(-(-num_rows // left_radix))
-        self._keys = keys
         network = Feistel(np.uint64(left_radix), right_radix, list(keys))
         self._encipher, self._decipher = network.encipher, network.decipher
 
