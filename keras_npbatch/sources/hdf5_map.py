@@ -127,7 +127,7 @@ class MappedRows:
     def _copy_each(self, items: Rows, ways: Rows, out: npt.NDArray[Any]) -> None:
         """Copy one row after the other, where two copies of all would take longer."""
         size, begin = self._row_bytes, 0
-        into, memory = memoryview(out.reshape(-1).view(np.uint8)), self._memory
+        into, memory = out.reshape(-1).view(np.uint8).data, self._memory
         for first in (items * size + self._residues[ways]).tolist():
             into[begin : begin + size] = memory[first : first + size]
             begin += size

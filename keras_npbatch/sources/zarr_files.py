@@ -99,7 +99,8 @@ def zarr_files(storage: Any) -> ZarrFiles | None:
     """What reads an array whose chunks are files like these; None for others, and other storage."""
     if type(storage).__module__.partition(".")[0] != "zarr":
         return None
-    store, metadata = getattr(storage, "store", None), getattr(storage, "metadata", None)
+    store: Any = getattr(storage, "store", None)
+    metadata: Any = getattr(storage, "metadata", None)
     if type(store).__name__ != "LocalStore" or not hasattr(metadata, "encode_chunk_key"):
         return None
     shape, chunks, dtype = tuple(storage.shape), storage.chunks, storage.dtype
