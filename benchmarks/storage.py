@@ -9,6 +9,7 @@ answer of which takes 20 ms, is compared with the same without that wait.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import time
@@ -278,6 +279,33 @@ def _xbatcher(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
     yield partial(seconds_of, epoch)
 
 
+@contextlib.contextmanager
+def _annbatch(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
+    """As many blocks are mixed at a time as by ours. Rows must be flat: the same chunks again."""
+    import annbatch  # type: ignore[import-not-found, unused-ignore]
+    import zarr
+
+    flat = zarr.create_array(
+        f"{stored.store.root}.flat",
+        shape=(num_rows, math.prod(_SHAPE)),
+        chunks=(chunk_rows, math.prod(_SHAPE)),
+        dtype="float32",
+        compressors=stored.compressors or None,
+    )
+    for start in range(0, num_rows, chunk_rows):
+        flat[start : start + chunk_rows] = stored[start : start + chunk_rows].reshape(
+            -1, math.prod(_SHAPE)
+        )
+    loader = annbatch.Loader(
+        chunk_size=chunk_rows, preload_nchunks=16, shuffle=True, batch_size=_BATCH
+    ).add_dataset(flat)
+
+    def epoch() -> None:
+        assert sum(len(batch["X"]) for batch in loader) == num_rows
+
+    yield partial(seconds_of, epoch)
+
+
 # -------------------------------------------------------------------- Parquet
 
 
@@ -497,6 +525,7 @@ def _cached(folder: Path, smoke: bool) -> Iterator[_Compared]:
             warnings.warn("the cache has no room for all images", stacklevel=1)
 
 
+_ANNBATCH = "annbatch, blocks mixed"
 _SECOND = "the second epoch from the cache"
 _Ways = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
 
@@ -506,6 +535,7 @@ _IN_CHUNKS: dict[str, tuple[tuple[str, ...], Any]] = {
     "fancy indexing, shuffled": ((), _fancy),
     "tf.data, blocks and a buffer": (("tensorflow",), _tf_data),
     "xbatcher, adjacent rows": (("xbatcher", "xarray", "dask"), _xbatcher),
+    _ANNBATCH: (("annbatch",), _annbatch),
 }
 
 
@@ -513,6 +543,7 @@ def _ways(store: Any, chunk_rows: int, compressed: bool) -> _Ways:
     return {
         name: (needed, _chunks(store, chunk_rows, compressed, way))
         for name, (needed, way) in _IN_CHUNKS.items()
+        if store is _zarr or name != _ANNBATCH
     }
 
 
@@ -576,6 +607,7 @@ _BY_OTHERS = (
     "fancy indexing, shuffled",
     "tf.data, blocks and a buffer",
     "xbatcher, adjacent rows",
+    _ANNBATCH,
 )
 _TARGETS = {
     "BlockShuffle, no thread": 1.15,
