@@ -139,3 +139,16 @@ def test_nothing_is_read_ahead_for_a_consumer_alone_or_beside_a_cache(others):
 def test_a_thread_of_several_processes_is_further_ahead_in_the_common_order():
     (of_one, _), (of_three, _) = (eight_chunks(shard=shard) for shard in (None, (0, 3)))
     assert of_three.ahead == 3 * of_one.ahead > 0
+
+
+def test_parts_of_a_dataset_read_what_is_theirs():
+    source, dataset = eight_chunks()
+    for rows in (np.arange(40), np.arange(40, 80)):
+        part = dataset.subset(rows)
+        make = core_of(part).maker(Work(part.plan))
+        core_of(part).begin_pass()
+        for step in range(len(part)):
+            source.times.clear()
+            make(0, step)
+            following = range(step, min(step + 5, len(part)))
+            assert set(source.times) <= chunks(part, *following)
