@@ -48,6 +48,9 @@ __all__ = [
     "read_together",
 ]
 
+_LEAST_JOINED = 3
+"""Rows in their order are in two row groups at most, and soon in one again."""
+
 
 class Parquet:
     """Columns of one or several Parquet files, one after the other.
@@ -240,7 +243,7 @@ class _Together:
         if found is not None:
             return found
         numbers = [number for number, _, _ in self.groups.pieces.of(rows)]
-        if len(numbers) < 2:
+        if len(numbers) < _LEAST_JOINED:
             return None
         if self._joined.has_any(np.array(numbers)):
             # Some are of the next group, or some of this one were in no batch so far.
@@ -248,6 +251,8 @@ class _Together:
             if not before.intersection(numbers):
                 return None
             numbers = sorted(before.union(numbers))
+        if np.diff(self.groups.starts)[numbers].sum() > self.stock.most:
+            return None  # of a full shuffle, whose batches have rows of all row groups
         chunks = {
             number: self.stock.get(number, self.decode)
             for number in others_last(self._turns.turned(numbers), self.stock.is_under_way)
