@@ -42,7 +42,8 @@ class ReadAhead:
     def __init__(
         self, sources: Sequence[Prepared], block_rows: int, blocks: int, batches_behind: int
     ) -> None:
-        self._sources, self._group_rows = list(sources), block_rows * blocks
+        self._sources = list({id(source.kept_in): source for source in sources}.values())
+        self._group_rows = block_rows * blocks
         self._batches_behind = batches_behind
         self._chunks: dict[tuple[Order, tuple[int, int]], list[Rows]] = {}
 

@@ -92,6 +92,11 @@ class SlicedStorage:
         touched = num_chunks * (1 - (1 - 1 / num_chunks) ** batch_size)
         return Reading(self.chunk_rows, touched, touched * self.chunk_rows / batch_size)
 
+    @property
+    def kept_in(self) -> object:
+        """What keeps its chunks."""
+        return self
+
     def chunks_of(self, rows: Rows) -> Rows:
         """The chunks that are read for some rows, each once."""
         return np.unique(rows // self._chunks.rows) if self._chunks is not None else rows[:0]

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, samplers
@@ -55,6 +55,7 @@ def test_each_thing_falls_to_one_batch(count, first, sizes):
 
 
 @settings(max_examples=60)
+@example(lengths=[2] * 7, batch_size=5, blocks=1, workers=0, queue=1, seed=0)
 @given(
     lengths=st.one_of(
         st.builds(lambda size, count: [size] * count, st.integers(1, 9), st.integers(1, 25)),
