@@ -9,6 +9,7 @@ answer of which takes 20 ms, is compared with the same without that wait.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import time
@@ -49,7 +50,8 @@ _LATENCY_S = 0.02
 """From a request to its answer."""
 _STEP_S = 0.01
 """What a model far from the storage takes for a batch."""
-_IMAGE = (240, 320)
+_SMALL, _LARGE = (240, 320), (600, 800)
+"""Photos: a JPEG of four times the size asked for, or more, is decoded at a half of its own."""
 _SIZE = (128, 128)
 
 
@@ -257,6 +259,53 @@ def _tf_data(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
     yield partial(seconds_of, partial(_epoch, dataset, num_rows))
 
 
+@contextlib.contextmanager
+def _xbatcher(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
+    """Batches of adjacent rows in a random order, since xbatcher mixes no rows."""
+    import dask.array
+    import xarray
+    import xbatcher  # type: ignore[import-not-found, unused-ignore]
+
+    lazy = dask.array.from_array(stored, chunks=(chunk_rows, *_SHAPE))
+    lengths = {"row": _BATCH, **dict(zip("hwc", _SHAPE, strict=True))}
+    batches = xbatcher.BatchGenerator(xarray.DataArray(lazy, dims=tuple(lengths)), lengths)
+
+    def epoch() -> None:
+        seen = 0
+        for number in np.random.default_rng(0).permutation(len(batches)).tolist():
+            seen += len(batches[number].to_numpy())
+        assert seen == num_rows // _BATCH * _BATCH
+
+    yield partial(seconds_of, epoch)
+
+
+@contextlib.contextmanager
+def _annbatch(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
+    """As many blocks are mixed at a time as by ours. Rows must be flat: the same chunks again."""
+    import annbatch  # type: ignore[import-not-found, unused-ignore]
+    import zarr
+
+    flat = zarr.create_array(
+        f"{stored.store.root}.flat",
+        shape=(num_rows, math.prod(_SHAPE)),
+        chunks=(chunk_rows, math.prod(_SHAPE)),
+        dtype="float32",
+        compressors=stored.compressors or None,
+    )
+    for start in range(0, num_rows, chunk_rows):
+        flat[start : start + chunk_rows] = stored[start : start + chunk_rows].reshape(
+            -1, math.prod(_SHAPE)
+        )
+    loader = annbatch.Loader(
+        chunk_size=chunk_rows, preload_nchunks=16, shuffle=True, batch_size=_BATCH
+    ).add_dataset(flat)
+
+    def epoch() -> None:
+        assert sum(len(batch["X"]) for batch in loader) == num_rows
+
+    yield partial(seconds_of, epoch)
+
+
 # -------------------------------------------------------------------- Parquet
 
 
@@ -375,12 +424,12 @@ def _late(opened: Callable[[float], Any], num_rows: int, batch_size: int) -> Ite
 # -------------------------------------------------------------------- images
 
 
-def _photos(folder: Path, num_images: int) -> list[Path]:
+def _photos(folder: Path, num_images: int, size: tuple[int, int] = _SMALL) -> list[Path]:
     """JPEGs of two classes, of gradients with some noise."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    height, width = _IMAGE
+    height, width = size
     ramp = np.add.outer(np.arange(height), np.arange(width))[..., None] % 256
     paths = []
     for number in range(num_images):
@@ -417,10 +466,10 @@ class _TorchPhotos:
 
 
 @contextlib.contextmanager
-def _beside_torch(folder: Path, smoke: bool) -> Iterator[_Compared]:
+def _beside_torch(size: tuple[int, int], folder: Path, smoke: bool) -> Iterator[_Compared]:
     from torch.utils.data import DataLoader
 
-    paths = _photos(folder, 40 if smoke else 1000)
+    paths = _photos(folder, 40 if smoke else 500, size)
     loader: Any = DataLoader(
         _TorchPhotos(paths),
         batch_size=32,
@@ -437,10 +486,10 @@ def _stacked(samples: list[tuple[np.ndarray, int]]) -> tuple[np.ndarray, np.ndar
 
 
 @contextlib.contextmanager
-def _beside_keras(folder: Path, smoke: bool) -> Iterator[_Compared]:
+def _beside_keras(size: tuple[int, int], folder: Path, smoke: bool) -> Iterator[_Compared]:
     import keras
 
-    paths = _photos(folder, 40 if smoke else 1000)
+    paths = _photos(folder, 40 if smoke else 500, size)
     loader = keras.utils.image_dataset_from_directory(
         str(folder / "photos"), image_size=_SIZE, batch_size=32, seed=0, verbose=False
     )
@@ -476,6 +525,8 @@ def _cached(folder: Path, smoke: bool) -> Iterator[_Compared]:
             warnings.warn("the cache has no room for all images", stacklevel=1)
 
 
+_ANNBATCH = "annbatch, blocks mixed"
+_SECOND = "the second epoch from the cache"
 _Ways = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
 
 _IN_CHUNKS: dict[str, tuple[tuple[str, ...], Any]] = {
@@ -483,6 +534,8 @@ _IN_CHUNKS: dict[str, tuple[tuple[str, ...], Any]] = {
     "BlockShuffle, two threads": ((), partial(_blocks, 2)),
     "fancy indexing, shuffled": ((), _fancy),
     "tf.data, blocks and a buffer": (("tensorflow",), _tf_data),
+    "xbatcher, adjacent rows": (("xbatcher", "xarray", "dask"), _xbatcher),
+    _ANNBATCH: (("annbatch",), _annbatch),
 }
 
 
@@ -490,6 +543,7 @@ def _ways(store: Any, chunk_rows: int, compressed: bool) -> _Ways:
     return {
         name: (needed, _chunks(store, chunk_rows, compressed, way))
         for name, (needed, way) in _IN_CHUNKS.items()
+        if store is _zarr or name != _ANNBATCH
     }
 
 
@@ -523,25 +577,38 @@ _STORAGES: dict[str, tuple[tuple[str, ...], _Ways, dict[str, str]]] = {
         },
         {"": "the same without a wait"},
     ),
-    "JPEGs of 320 x 240, to 128 x 128": (
-        ("PIL",),
-        {
-            "ImageFolder, two threads": (("torch",), _beside_torch),
-            "ImageFolder, two threads, for Keras": (("tensorflow",), _beside_keras),
-            "the second epoch from the cache": ((), _cached),
-        },
-        {
-            "": "torch's DataLoader(2)",
-            "ImageFolder, two threads, for Keras": "image_dataset_from_directory",
-            "the second epoch from the cache": "ArrayDataset of arrays",
-        },
-    ),
+    **{
+        f"JPEGs of {size[1]} x {size[0]}, to 128 x 128": (
+            ("PIL",),
+            {
+                "ImageFolder, two threads": (("torch",), partial(_beside_torch, size)),
+                "ImageFolder, two threads, for Keras": (
+                    ("tensorflow",),
+                    partial(_beside_keras, size),
+                ),
+                **({_SECOND: ((), _cached)} if size == _SMALL else {}),
+            },
+            {
+                "": "torch's DataLoader(2)",
+                "ImageFolder, two threads, for Keras": "image_dataset_from_directory",
+                _SECOND: "ArrayDataset of arrays",
+            },
+        )
+        for size in (_SMALL, _LARGE)
+    },
 }
 """The packages that a storage needs, the ways to read it, and what each is compared with."""
 
-_LIKE_OTHERS = [data for data in _STORAGES if "uncompressed" in data or "1,024" in data]
-"""Storages that differ from others in the size of a chunk or in the codec alone."""
-_BY_OTHERS = ("fancy indexing, shuffled", "tf.data, blocks and a buffer")
+_LIKE_OTHERS = [
+    data for data in _STORAGES if "uncompressed" in data or "1,024" in data or "800" in data
+]
+"""Storages that differ from others in the size of a chunk or an image, or in the codec alone."""
+_BY_OTHERS = (
+    "fancy indexing, shuffled",
+    "tf.data, blocks and a buffer",
+    "xbatcher, adjacent rows",
+    _ANNBATCH,
+)
 _TARGETS = {
     "BlockShuffle, no thread": 1.15,
     "BlockShuffle, two threads": 0.7,
@@ -551,5 +618,5 @@ _TARGETS = {
     "Parquet, eight threads, steps of 10 ms": 1 / 0.9,
     "ImageFolder, two threads": 0.67,
     "ImageFolder, two threads, for Keras": 0.67,
-    "the second epoch from the cache": 1.2,
+    _SECOND: 1.2,
 }

@@ -149,9 +149,9 @@ class ArrayCore(Core):
 
     @property
     def _most_ahead(self) -> int:
-        """Rows by which one thread may be ahead of another."""
-        who = self.settings
-        return 0 if who is None else who.most_under_way(in_blocks=True) * self.plan.batch_size
+        """Rows of the order by which one thread may be ahead of another."""
+        who, plan = self.settings, self.plan
+        return 0 if who is None else who.most_under_way(in_blocks=True) * plan.global_batch_size
 
     def maker(self, work: Work) -> Maker:
         """A function that makes any batch, and then reads ahead."""

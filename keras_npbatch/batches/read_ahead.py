@@ -42,9 +42,10 @@ class ReadAhead:
     def __init__(
         self, sources: Sequence[Prepared], block_rows: int, blocks: int, batches_behind: int
     ) -> None:
-        self._sources, self._group_rows = list(sources), block_rows * blocks
+        self._sources = list({id(source.kept_in): source for source in sources}.values())
+        self._group_rows = block_rows * blocks
         self._batches_behind = batches_behind
-        self._chunks: dict[Any, list[Rows]] = {}
+        self._chunks: dict[tuple[Order, tuple[int, int]], list[Rows]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_chunks": {}}
@@ -64,11 +65,9 @@ class ReadAhead:
         first = group[0] + behind - max(0, -(-behind // self._group_rows) - 1) * self._group_rows
         if min(stop, group[1]) <= first:
             return
-        key = plan.seed, epoch, group
-        here = self._chunks_of(order, group, key)
         following = order.group(group[1])
         assert following is not None
-        there = self._chunks_of(order, following, (plan.seed, epoch, following))
+        here, there = self._chunks_of(order, group), self._chunks_of(order, following)
         for source, needed, numbers in zip(self._sources, here, there, strict=True):
             mine = numbers[share(len(numbers), start, stop, first, group[1])]
             both = np.concatenate([needed, numbers])
@@ -76,15 +75,15 @@ class ReadAhead:
                 with contextlib.suppress(Exception):  # whatever a storage raises
                     source.prepare(number, both)
 
-    def _chunks_of(self, order: Order, group: tuple[int, int], key: Any) -> list[Rows]:
+    def _chunks_of(self, order: Order, group: tuple[int, int]) -> list[Rows]:
         """The chunks of a group, for each source."""
-        found = self._chunks.get(key)
+        found = self._chunks.get((order, group))
         if found is None:
             rows = order.rows(*group)
             found = [source.chunks_of(rows) for source in self._sources]
             if len(self._chunks) >= _GROUPS_KEPT:
                 self._chunks = {}
-            self._chunks[key] = found  # racing threads find the same
+            self._chunks[order, group] = found  # racing threads find the same
         return found
 
 

@@ -89,9 +89,14 @@ class ChunkRows(ABC):
         rows_read = touched * self.shape[0] / num_chunks
         return Reading(self.chunk_rows, touched, rows_read / batch_size)
 
+    @property
+    def kept_in(self) -> object:
+        """What keeps its chunks, and those of other columns."""
+        return self._stock
+
     def chunks_of(self, rows: Rows) -> Rows:
         """The chunks that some rows are in, each once."""
-        return np.unique(np.searchsorted(self._starts, rows, side="right") - 1)
+        return np.flatnonzero(np.diff(np.searchsorted(np.sort(rows), self._starts)))
 
     def prepare(self, number: int, needed: Rows) -> None:
         """Decode a chunk before its rows are asked for; see `Prepared`."""
@@ -102,6 +107,8 @@ class ChunkRows(ABC):
         shape = (len(rows), *self.shape[1:])
         out = empty(shape, self.dtype) if is_raw(self.dtype) else np.empty(shape, self.dtype)
         pieces = self._turns.turned(self._pieces.of(rows))
+        if len(pieces) > 1:
+            self._stock.need(number for number, _, _ in pieces)
         for number, at, inside in others_last(
             pieces, lambda each: self._stock.is_under_way(each[0])
         ):

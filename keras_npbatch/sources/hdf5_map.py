@@ -19,10 +19,13 @@ import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.hdf5 import closed_file, is_stored_as_in_memory
-from keras_npbatch.sources.pieces import by_piece, starts_of
+from keras_npbatch.sources.scatter import groups
 from keras_npbatch.sources.source import Empty, Reading
 
 __all__ = ["MappedRows", "mapped_rows"]
+
+_LONG_BYTES = 2048
+"""From here on a second copy of a row takes longer than a step of a loop."""
 
 
 class MappedRows:
@@ -55,9 +58,12 @@ class MappedRows:
     ) -> None:
         self._storage, self._leaf, self._file = storage, leaf, (path, inode)
         self.shape, self.dtype, self.chunk_rows = shape, dtype, chunk_rows
-        self._offsets = offsets
-        size = chunk_rows or shape[0]
-        self._starts = starts_of([min(size, shape[0] - at) for at in range(0, shape[0], size)])
+        self._size = chunk_rows or shape[0]
+        self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
+        # The file is seen as items as long as a row. What lies between chunks may be of any length,
+        # so in some of them rows begin at other bytes of an item: those are seen in another way.
+        self._residues, self._ways = np.unique(offsets % self._row_bytes, return_inverse=True)
+        self._items = offsets // self._row_bytes
         self._map()
 
     def _map(self) -> None:
@@ -65,10 +71,17 @@ class MappedRows:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_ino != inode:
                 raise FileNotFoundError(f"{path} is another file than the one that was mapped")
-            self._memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._memory = memoryview(mapped)
+        item = np.dtype(f"V{self._row_bytes}")
+        self._views = [
+            np.frombuffer(mapped, item, (len(mapped) - begin) // item.itemsize, begin)
+            for begin in self._residues.tolist()
+        ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_storage": None, "_memory": None}  # another process has no handle
+        # Another process has no handle.
+        return vars(self) | {"_storage": None, "_views": None, "_memory": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -93,15 +106,35 @@ class MappedRows:
         if self._storage is not None and not self._storage:
             raise closed_file(self._leaf)
         out = empty((len(rows), *self.shape[1:]), self.dtype)
-        for number, at, inside in by_piece(rows, self._starts):
-            count = int(self._starts[number + 1] - self._starts[number])
-            offset = int(self._offsets[number])
-            piece = np.ndarray((count, *self.shape[1:]), self.dtype, self._memory, offset)
-            if isinstance(at, slice):
-                piece.take(inside, 0, out, "clip")
-            else:
-                out[at] = piece[inside]
+        if not len(rows):
+            return out
+        numbers = rows // self._size
+        items = self._items[numbers] + (rows - numbers * self._size)
+        ways = self._ways[numbers]
+        if (ways == ways[0]).all():
+            self._views[ways[0]].take(items, 0, self._as_items(out), "clip")
+            return out
+        # NumPy gathers or scatters, but not both at once.
+        if self._row_bytes >= _LONG_BYTES:
+            self._copy_each(items, ways, out)
+            return out
+        by_way = np.empty(len(rows), self._views[0].dtype)
+        for way, places in groups(ways):
+            by_way[places] = self._views[way][items[places]]
+        self._as_items(out)[:] = by_way
         return out
+
+    def _copy_each(self, items: Rows, ways: Rows, out: npt.NDArray[Any]) -> None:
+        """Copy one row after the other, where two copies of all would take longer."""
+        size, begin = self._row_bytes, 0
+        into, memory = out.reshape(-1).view(np.uint8).data, self._memory
+        for first in (items * size + self._residues[ways]).tolist():
+            into[begin : begin + size] = memory[first : first + size]
+            begin += size
+
+    def _as_items(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The rows of an array as items of so many bytes, which NumPy copies fastest."""
+        return np.ndarray((len(array),), self._views[0].dtype, array)
 
 
 def mapped_rows(storage: Any, leaf: str) -> MappedRows | None:

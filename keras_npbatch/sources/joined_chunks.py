@@ -82,6 +82,7 @@ class JoinedChunks:
 
     def drop(self, is_kept: Callable[[int], bool]) -> None:
         """Forget the groups of which no chunk is kept."""
+        self._last = None
         self._groups = tuple(
             (shifts, columns)
             for shifts, columns in self._groups

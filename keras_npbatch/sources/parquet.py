@@ -50,6 +50,11 @@ __all__ = [
     "read_together",
 ]
 
+_FEW_BYTES = 2**15
+"""Of a column; `take` would let another thread run meanwhile, and then wait for longer."""
+_LEAST_JOINED = 3
+"""Rows in their order are in two row groups at most, and soon in one again."""
+
 
 class Parquet:
     """Columns of one or several Parquet files, one after the other.
@@ -247,7 +252,7 @@ class _Together:
         if found is not None:
             return found
         numbers = [number for number, _, _ in self.groups.pieces.of(rows)]
-        if len(numbers) < 2:
+        if len(numbers) < _LEAST_JOINED:
             return None
         if self._joined.has_any(np.array(numbers)):
             # Some are of the next group, or some of this one were in no batch so far.
@@ -255,6 +260,9 @@ class _Together:
             if not before.intersection(numbers):
                 return None
             numbers = sorted(before.union(numbers))
+        if np.diff(self.groups.starts)[numbers].sum() > self.stock.most:
+            return None  # of a full shuffle, whose batches have rows of all row groups
+        self.stock.need(numbers)
         chunks = {
             number: self.stock.get(number, self.decode)
             for number in others_last(self._turns.turned(numbers), self.stock.is_under_way)
@@ -364,8 +372,12 @@ class _Member(ChunkRows):
         found = self._together.find(rows) if is_raw(self.dtype) else None
         if found is None:
             return super().read(rows, empty)
+        column = found.columns[self._key]
+        if len(rows) * (column.nbytes // len(column)) <= _FEW_BYTES:
+            taken: npt.NDArray[Any] = column[found.at]
+            return taken
         out = empty((len(rows), *self.shape[1:]), self.dtype)
-        return found.columns[self._key].take(found.at, 0, out, "clip")
+        return column.take(found.at, 0, out, "clip")
 
 
 class ParquetColumn(_Member):

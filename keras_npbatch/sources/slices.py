@@ -21,6 +21,7 @@ from keras_npbatch.sources.chunk_cache import ChunkCache
 from keras_npbatch.sources.hdf5 import closed_file, raw_chunks
 from keras_npbatch.sources.hdf5_map import mapped_rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
+from keras_npbatch.sources.zarr_files import zarr_files
 
 __all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source"]
 
@@ -45,7 +46,7 @@ class SlicedStorage:
         self.dtype = np.dtype(getattr(dtype, "numpy_dtype", dtype))
         self.chunk_rows: int | None = _chunk_rows(storage, self.shape)
         self._storage, self._path = storage, path
-        self._raw = raw_chunks(storage)
+        self._raw = raw_chunks(storage) or zarr_files(storage)
         self._is_whole = _is_compressed(storage) or self._chunk_bytes <= _SMALL_CHUNK_BYTES
         self._chunks: ChunkCache | None = None
         """What is kept, of so many rows at a time; None if the storage has no chunks."""
@@ -90,6 +91,11 @@ class SlicedStorage:
             return None
         touched = num_chunks * (1 - (1 - 1 / num_chunks) ** batch_size)
         return Reading(self.chunk_rows, touched, touched * self.chunk_rows / batch_size)
+
+    @property
+    def kept_in(self) -> object:
+        """What keeps its chunks."""
+        return self
 
     def chunks_of(self, rows: Rows) -> Rows:
         """The chunks that are read for some rows, each once."""

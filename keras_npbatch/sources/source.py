@@ -111,6 +111,10 @@ class Chunked(Source, Protocol):
 class Prepared(Chunked, Protocol):
     """A chunked source that can decode a chunk before its rows are asked for."""
 
+    @property
+    def kept_in(self) -> object:
+        """What keeps its chunks: the same for sources that are read together."""
+
     def chunks_of(self, rows: Rows) -> Rows:
         """The numbers of the chunks that some rows are in, each once."""
 

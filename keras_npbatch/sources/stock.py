@@ -84,13 +84,16 @@ class Stock(Generic[_Chunk]):
             needed: the chunks that must stay, as far as they are there.
             decode: gives a chunk.
         """
+        self.need(needed)
+        if number not in self._chunks and number not in self._decoding:
+            self.get(number, decode)
+
+    def need(self, numbers: Iterable[int]) -> None:
+        """Let others make room before these chunks, as far as they are there."""
         with self._lock:
-            for each in needed:
-                if each in self._chunks:
-                    self._chunks.move_to_end(each)
-            if number in self._chunks or number in self._decoding:
-                return
-        self.get(number, decode)
+            for number in numbers:
+                if number in self._chunks:
+                    self._chunks.move_to_end(number)
 
     def get(self, number: int, decode: Callable[[int], _Chunk]) -> _Chunk:
         """A chunk, kept or decoded; by one thread, for all that wait for it."""

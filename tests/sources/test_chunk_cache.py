@@ -128,6 +128,16 @@ def test_nobody_waits_for_room() -> None:
     np.testing.assert_array_equal(gathered(cache, [3], asks_too), X[[3]])
 
 
+def test_what_is_prepared_makes_room_of_what_is_not_needed() -> None:
+    cache = new(2, 10)
+    gathered(cache, [3])
+    gathered(cache, [13])
+    cache.prepare(2, np.array([0, 7]), decode)
+    assert cache.has(np.arange(3)).tolist() == [True, False, True]
+    cache.prepare(2, np.array([0]), pytest.fail)  # it is there
+    np.testing.assert_array_equal(gathered(cache, [29, 5], pytest.fail), X[[29, 5]])
+
+
 def test_a_copy_keeps_chunks_of_its_own() -> None:
     cache = new(2, 10)
     gathered(cache, [3])

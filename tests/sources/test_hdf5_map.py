@@ -49,6 +49,27 @@ def test_rows_are_those_that_hdf5_reads(dtype: str, chunks: Any, tmp_path: Path)
         source.read(ROWS, np.empty)
 
 
+@pytest.mark.parametrize("length", [1, 300, 3001])
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_rows_may_begin_at_any_byte_of_the_file(length: int, chunk: int, tmp_path: Path) -> None:
+    """Between chunks lie parts of HDF5's index, as long as it likes."""
+    data = np.random.default_rng(2).integers(0, 200, (1000, length), "uint8")
+    with h5py.File(tmp_path / "data.h5", "w") as file:
+        found = [
+            file.create_dataset(name, data.shape, "uint8", chunks=(chunk, length)) for name in "ab"
+        ]
+        for start in range(0, 1000, chunk):  # in turns, so that other things lie between
+            found[0][start : start + chunk] = data[start : start + chunk]
+            found[1][start : start + chunk] = 255
+    with h5py.File(tmp_path / "data.h5") as file:
+        source = as_source(file["a"], "x")
+        assert isinstance(source, MappedRows)
+        assert length == 1 or len(source._residues) > 1
+        rows = np.random.default_rng(3).integers(0, 1000, 300)
+        for asked in (rows, rows[:1], np.arange(1000)[::-1]):
+            np.testing.assert_array_equal(source.read(asked, np.empty), data[asked])
+
+
 @pytest.mark.parametrize(
     "layout",
     [

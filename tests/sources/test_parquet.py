@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, samplers, sources
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, UnsendableError
+from keras_npbatch.sources.joined_chunks import JoinedChunks
 from keras_npbatch.sources.row_groups import RowGroups
 from keras_npbatch.sources.sources import as_source, as_sources
 
@@ -142,6 +144,26 @@ def test_blocks_are_the_row_groups_whatever_their_sizes(data):
     part, _ = dataset.split(0.5)
     rows = np.concatenate([batch // 2 for batch in part])
     assert sorted(rows) == part.rows_in_order().tolist()
+
+
+@pytest.mark.parametrize("sampler", ["blocks", "in order", "shuffle"])
+def test_no_more_row_groups_are_joined_than_are_kept(data, sampler, monkeypatch):
+    joined, join = [], JoinedChunks.join
+
+    def counting(self, found):
+        joined.append(sum(len(next(iter(columns.values()))) for columns in found.values()))
+        return join(self, found)
+
+    monkeypatch.setattr(JoinedChunks, "join", counting)
+    orders = {"blocks": samplers.BlockShuffle(blocks=3), "in order": samplers.InOrder()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the full shuffle
+        dataset = ArrayDataset(
+            data["y"], batch_size=40, seed=0, workers=0, sampler=orders.get(sampler)
+        )
+    assert sorted(np.concatenate(list(dataset))) == Y.tolist()
+    assert bool(joined) == (sampler == "blocks")
+    assert max(joined, default=0) <= 2 * 3 * 100
 
 
 def test_a_full_shuffle_of_row_groups_says_what_it_costs(data):

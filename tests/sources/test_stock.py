@@ -67,3 +67,13 @@ def test_a_copy_in_another_process_is_empty():
     stock.get(1, str)
     copy = pickle.loads(pickle.dumps(stock))
     assert (len(copy), copy.most, copy.get(1, repr)) == (0, 3, "1")
+
+
+def test_what_is_prepared_makes_room_of_what_is_not_needed():
+    stock = Stock(2)
+    for number in (1, 2):
+        stock.get(number, str)
+    stock.prepare(3, [1, 7], str)
+    assert (1 in stock, 2 in stock, 3 in stock) == (True, False, True)
+    stock.prepare(3, [], pytest.fail)  # it is there
+    assert stock.get(3, pytest.fail) == "3"
