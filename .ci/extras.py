@@ -112,6 +112,16 @@ def remote() -> None:
     assert np.array_equal(npb.ArrayDataset(files, shuffle=False, workers=2)[0], x[:10])
 
 
+def zarr() -> None:
+    import zarr
+
+    stored = zarr.create_array("rows.zarr", shape=x.shape, chunks=(20, 4), dtype="float32")
+    stored[:] = x
+    sampler = npb.samplers.BlockShuffle(blocks=2)
+    train = npb.ArrayDataset(stored, y, batch_size=16, sampler=sampler)
+    assert sorted(np.concatenate([rows[:, 0] for rows, _ in train])) == sorted(x[:, 0])
+
+
 def plot() -> None:
     npb.show(npb.ArrayDataset(x.reshape(25, 4, 4)[:, :4], y[:25])).savefig("batch.png")
     assert Path("batch.png").stat().st_size > 0
