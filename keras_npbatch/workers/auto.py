@@ -69,12 +69,13 @@ class AutoStream:
         self._workers = workers
         self._step, self._stop = steps.start, steps.stop
         self._began_at = self._step
-        self._setting = INLINE
+        # Worker processes may have to start first.
+        self._setting = INLINE if tuner.setting.kind == "processes" else tuner.setting
         self._closed = False
         self._left_at: float | None = None
         self._took = 0.0, 0.0
         self._quiet, self._window, self._window_began = 0, 0, 0.0
-        self._stream: Stream = workers.open(INLINE, self._step)
+        self._stream: Stream = workers.open(self._setting, self._step)
         self._follow()
 
     def __iter__(self) -> Iterator[Tree]:
