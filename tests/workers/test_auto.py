@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from keras_npbatch.batches.array_loader import ArrayBatches
 from keras_npbatch.batches.loader import Batches
+from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.work import Work
 from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.errors import WorkerDiedError
@@ -339,3 +342,20 @@ def test_an_epoch_of_one_batch_is_noted_too() -> None:
     for epoch in range(BUDGET):
         assert len(list(stream_of(data, epoch))) == 1
     assert executor.tuner(Work(data.plan)).settled
+
+
+def test_the_next_epoch_uses_the_same_memory() -> None:
+    """Its threads are there from its first batch on: a change of workers lets the memory go."""
+    x = np.zeros((32, 40_000), "float32")
+    made: Any = ArrayBatches(x, batch_size=BATCH, seed=0)
+    core_of(made).settings = WorkerSettings(workers="auto", max_queue_size=10)
+    core_of(made).use_slots(Slots(PrivateMemory(kept=10)))
+    wander(made, THREADS[1])
+    list(map(np.sum, stream_of(made, 0)))
+    tracemalloc.start()
+    try:
+        list(map(np.sum, stream_of(made, 1)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < x[:BATCH].nbytes
