@@ -1,8 +1,10 @@
-"""`counted`: a loop that shows how far it is, on a terminal, if it takes longer than two seconds.
+"""What takes longer than two seconds shows a bar on a terminal.
 
-    with counted(checks, "checking Slides") as each:
+    with counted(checks, "checking Slides") as each:     # how far a loop is
         for check in each:
             check()
+    with waiting("splitting 10,000,000 rows"):           # that something goes on
+        parts = np.argsort(keys)
 
 Where standard error is no terminal (a log, a notebook, a test) nothing is written.
 """
@@ -15,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-__all__ = ["counted"]
+__all__ = ["counted", "waiting"]
 
 _Item = TypeVar("_Item")
 
@@ -43,6 +45,23 @@ def counted(items: Sequence[_Item], what: str) -> Iterator[Iterable[_Item]]:
         bar.close()
 
 
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """A bar without a count, for what can't be counted.
+
+    Args:
+        what: what is done, such as "splitting 10,000,000 rows".
+    """
+    if not _is_terminal():
+        yield
+        return
+    bar = _Bar(what, None)
+    try:
+        yield
+    finally:
+        bar.close()
+
+
 def _is_terminal() -> bool:
     try:
         return bool(sys.stderr.isatty())
@@ -56,7 +75,7 @@ class _Bar:
     A timer's thread lets it appear, and the thread of the loop moves and ends it: under a lock.
     """
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self._what, self._total, self._done = what, total, 0
         self._lock = threading.Lock()
         self._shown: Any = None
@@ -76,8 +95,9 @@ class _Bar:
             if self._is_closed or console.is_dumb_terminal:
                 return
             text = TextColumn("{task.description}", markup=False)
+            count = () if self._total is None else (MofNCompleteColumn(),)
             self._shown = Progress(
-                *(text, BarColumn(), MofNCompleteColumn(), Elapsed()),
+                *(text, BarColumn(), *count, Elapsed()),
                 console=console,
                 transient=True,
                 # What user code prints meanwhile goes where it would go without the bar.

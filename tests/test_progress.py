@@ -12,7 +12,7 @@ import pytest
 
 import keras_npbatch as npb
 from keras_npbatch import progress
-from keras_npbatch.progress import counted
+from keras_npbatch.progress import counted, waiting
 
 pty = pytest.importorskip("pty")
 
@@ -78,6 +78,27 @@ def test_a_short_loop_shows_nothing(terminal):
     with counted([3, 4], "reading") as each:
         assert list(each) == [3, 4]
     assert terminal.text() == ""
+
+
+def fail_late():
+    wait_for_the_bar()
+    raise ValueError("no")
+
+
+def test_what_can_t_be_counted_shows_that_it_goes_on(terminal, monkeypatch):
+    terminal.begin()
+    monkeypatch.setattr(progress, "_AFTER_S", 0.01)
+    threads = set(threading.enumerate())
+    with waiting("sorting"):
+        wait_for_the_bar()
+    with pytest.raises(ValueError, match="no"), waiting("sorting again"):
+        fail_late()
+    assert not left_behind(threads)
+    text = terminal.text()
+    assert "sorting" in text
+    assert "sorting again" in text
+    assert "/" not in text
+    assert text.endswith("\x1b[2K")
 
 
 def left_behind(threads):
@@ -168,6 +189,16 @@ def test_sources_of_many_files_or_sequences_show_theirs(terminal, told, tmp_path
         assert np.asarray(npb.sources.Parquet(tmp_path / "tables")["a"]).tolist() == [1]
         expected += ["reading the footers of Parquet files", "reading the column 'a'"]
     assert told == expected
+
+
+def test_splits_by_labels_and_groups_show_theirs(terminal, told):
+    terminal.begin()
+    labels = np.arange(1000) % 3
+    data = npb.ArrayDataset(labels, seed=0)
+    data.split(0.8)
+    data.split(0.8, stratify=labels)
+    data.folds(4, groups=np.arange(1000) // 10)
+    assert told == ["splitting 1,000 rows", "cutting 1,000 rows into 4 folds"]
 
 
 def _all_but(name):
