@@ -193,7 +193,7 @@ class Spread(Pieces):
 
     def positions(self, rows: Rows) -> Rows:
         """The first position of each of `rows`."""
-        return np.array([self.places(row)[0] for row in rows], np.int64)
+        return np.array([next(iter(self.places(row).tolist()), -1) for row in rows], np.int64)
 
     def places(self, row: int) -> Rows:
         """Every position of one row."""

@@ -122,7 +122,7 @@ class AutoStream:
                 tuner.watch(took_s / self._window)
             self._window = 0
         elif self._left_at is not None and self._setting == tuner.setting:
-            tuner.note(self._took[0], asked - self._left_at, self._took[1])
+            self._note(asked - self._left_at)
         self._follow()
         # To wait for a core, which others have, is no waiting that more workers would shorten.
         is_inline = self._setting == INLINE
@@ -138,15 +138,24 @@ class AutoStream:
             self._window = self._quiet = min(tuner.window, max(0, self._stop - self._step - 1))
             self._window_began = self._left_at
         elif self._step == self._stop:  # nobody comes back to tell how long the consumer was away
-            tuner.note(self._took[0], 0.0, self._took[1])
+            self._note(0.0)
         return batch
+
+    def _note(self, away_s: float) -> None:
+        """Tell the tuner what the last step took, and the log what the tuner has chosen."""
+        tuner = self._tuner
+        was_settled = tuner.settled
+        waited_s, worked_s = self._took
+        tuner.note(waited_s, away_s, worked_s)
+        if tuner.settled and not was_settled:
+            _log.info("workers='auto': batches are made by %s from now on", tuner.setting)
 
     # ---------------------------------------------------------------- changes
 
     def _follow(self) -> None:
         """Let those make batches who the tuner says, if they are there."""
         while not self._closed and self._setting != self._tuner.setting:
-            chosen, was_settled = self._tuner.setting, self._tuner.settled
+            chosen = self._tuner.setting
             if self._setting.kind == chosen.kind == "processes":
                 self._change_to(INLINE)  # a pool has as many workers as it was made with
             try:
@@ -156,8 +165,6 @@ class AutoStream:
                 self._refuse(chosen.kind, error)
                 continue
             self._change_to(chosen)
-            if was_settled:
-                _log.info("workers='auto': batches are made by %s from now on", chosen)
 
     def _change_to(self, setting: Setting) -> None:
         old, before = self._stream, self._setting
