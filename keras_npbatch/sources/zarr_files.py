@@ -131,7 +131,8 @@ def _codec(metadata: Any, dtype: np.dtype[Any]) -> Any:
     endian = getattr(getattr(first, "endian", None), "value", None)
     if type(first).__name__ != "BytesCodec" or len(others) > 1:
         return _OTHER
-    if dtype.itemsize > 1 and endian != sys.byteorder:
+    # The order of bytes in a file is the codec's, whatever that of the array is.
+    if dtype.itemsize > 1 and (endian != sys.byteorder or not dtype.isnative):
         return _OTHER
     if not others:
         return None

@@ -82,6 +82,22 @@ def test_what_lies_there_in_another_way_is_read_by_zarr(
     np.testing.assert_array_equal(read(storage), layout.get("data", X)[ROWS])
 
 
+@pytest.mark.parametrize("dtype", ["<i8", ">i8", ">f4"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        {"zarr_format": 2},
+        {"zarr_format": 3},
+        {"serializer": zarr.codecs.BytesCodec(endian="little")},
+        {"serializer": zarr.codecs.BytesCodec(endian="big")},
+    ],
+    ids=["2", "3", "little", "big"],
+)
+def test_bytes_may_be_in_any_order(layout: dict[str, Any], dtype: str, tmp_path: Path) -> None:
+    storage = written(LocalStore(tmp_path), X.astype(dtype), **layout)
+    np.testing.assert_array_equal(read(storage), X[ROWS])
+
+
 def test_another_store_is_read_by_zarr() -> None:
     storage = written(MemoryStore())
     assert zarr_files(storage) is None
