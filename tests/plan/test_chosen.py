@@ -41,6 +41,18 @@ def test_numbers_invert_rows(rows: set[int]) -> None:
     others = np.setdiff1d(np.arange(-1, N + 2), every)
     assert (part.numbers(others) == -1).all()
     assert part.numbers(np.arange(N)).dtype == np.int64
+    below = part.below(np.arange(N + 1))
+    assert below.tolist() == [sum(row < number for row in rows) for number in range(N + 1)]
+    assert below.dtype == np.int64
+
+
+def test_nobody_changes_the_rows() -> None:
+    rows = np.array([2, 5])
+    part = Chosen(N, ("some",), rows)
+    with pytest.raises(ValueError, match="read-only"):
+        rows[0] = 3
+    with pytest.raises(ValueError, match="read-only"):
+        part.rows(slice(None))[0] = 3
 
 
 @few

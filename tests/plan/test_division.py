@@ -207,6 +207,30 @@ def test_no_group_is_in_two_folds(stratify: Any) -> None:
         assert abs(held.num_samples - N / 4) <= 4
 
 
+@pytest.mark.parametrize("stratify", [None, LABELS])
+@pytest.mark.parametrize("call", ["split", "folds"])
+def test_another_seed_puts_groups_into_other_parts(call: str, stratify: Any) -> None:
+    def training(seed: int) -> Any:
+        whole = dataset()
+        asked = {"groups": GROUPS, "stratify": stratify, "seed": seed}
+        if call == "split":
+            return quiet(lambda: whole.split(0.5, **asked))[0]
+        return quiet(lambda: whole.folds(3, **asked))[0][0]
+
+    assert rows_of(training(1)) == rows_of(training(1)) != rows_of(training(2))
+
+
+def test_groups_and_labels_of_the_whole_data_divide_a_part_of_them() -> None:
+    rows = np.flatnonzero(GROUPS % 3)
+    part = dataset().subset(rows)
+    for asked in ({"groups": GROUPS}, {"stratify": LABELS}, {"groups": GROUPS, "stratify": LABELS}):
+        parts = quiet(lambda asked=asked: part.split(0.5, **asked))
+        assert are_disjoint_and_whole(parts, rows)
+        if "groups" in asked:
+            of_parts = [set(GROUPS[rows_of(each)]) for each in parts]
+            assert not set.intersection(*of_parts)
+
+
 def test_a_fold_has_the_sampler_for_its_rows() -> None:
     for training, held in dataset(sampler=Balanced(LABELS)).folds(3, stratify=LABELS):
         rows = np.concatenate(list(training))
