@@ -21,8 +21,9 @@ X = np.arange(N * 3, dtype="float32").reshape(N, 3)
 
 @pytest.fixture(scope="module", autouse=True)
 def event_loop_of_obstore():
-    """With the first request, obstore starts an event loop that stays."""
+    """With the first request, zarr's or another, obstore starts an event loop that stays."""
     stores.MemoryStore().put("a", b"")
+    assert len(dataset_of(stores.MemoryStore(), 0, False)[0][0]) == 32
 
 
 def dataset_of(store, workers, processes):
