@@ -527,3 +527,47 @@ def test_virtual_data_of_a_trillion_samples_are_split_at_once():
         x, _ = next(iter(part))
         assert [part.locate(int(row), 0) for row in x] == [(0, 0), (0, 1), (0, 2), (0, 3)]
         assert all(other.locate(int(row), 0) is None for row in x)
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        (
+            (1.5,),
+            "split was given 1.5 (float); expected the fraction of the samples in each part, above "
+            "0 and below 1, each an argument of its own: split(0.8, 0.1, 0.1).",
+        ),
+        (
+            (),
+            "split() makes 1 part; expected two to 100: at least one fraction, the rest is a part "
+            "of its own.",
+        ),
+        (
+            (0.0099,) * 101,
+            f"split({', '.join(['0.0099'] * 101)}) makes 101 parts; expected two to 100: at least "
+            "one fraction, the rest is a part of its own.",
+        ),
+        (
+            (0.8, 0.8),
+            "the fractions of split(0.8, 0.8) sum to 1.6; expected 1, or less: then the rest is a "
+            "part of its own.",
+        ),
+        (
+            (0.1,),
+            "part 0 of split(0.1, 0.9, seed=0), counted from 0, would have none of the 3 samples; "
+            "expected at least one. Use more even fractions, fewer parts, or more data.",
+        ),
+    ],
+    ids=["above 1", "none", "many", "sum", "empty"],
+)
+def test_fractions_that_make_no_parts_are_told(fractions: Any, message: str) -> None:
+    with pytest.raises(InvalidArgumentError) as caught:
+        Selection(3).split(fractions, 0)
+    assert str(caught.value) == message
+
+
+def test_there_may_be_a_hundred_parts() -> None:
+    parts = Selection(10_000).split((0.01,) * 100, 0)
+    assert len(parts) == 100
+    with pytest.raises(InvalidArgumentError, match=r"^seed is 'x'"):
+        Selection(3).split((0.5,), "x")  # type: ignore[arg-type]
