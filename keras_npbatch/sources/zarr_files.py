@@ -128,7 +128,8 @@ def _codec(metadata: Any, dtype: np.dtype[Any]) -> Any:
             return None
         return {"blosc": _BLOSC, "zstd": _ZSTD, "gzip": _GZIP}.get(compressor.codec_id, _OTHER)
     first, *others = metadata.codecs
-    endian = getattr(getattr(first, "endian", None), "value", None)
+    endian = getattr(first, "endian", None)
+    endian = getattr(endian, "value", endian)  # an enumeration in older versions
     if type(first).__name__ != "BytesCodec" or len(others) > 1:
         return _OTHER
     # The order of bytes in a file is the codec's, whatever that of the array is.
