@@ -500,3 +500,47 @@ def test_keras_trains_on_the_rows_of_a_fold() -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == [
         [rows_of(training), True, held.num_samples] for training, held in folds
     ]
+
+
+# --- literal rows ------------------------------------------------------------------------------
+
+FEW_LABELS, FEW_GROUPS = np.arange(24) * 7 % 5 // 2, np.arange(24) * 5 % 9
+PINNED: list[tuple[dict[str, Any], list[int], list[list[int]]]] = [
+    (
+        {"stratify": FEW_LABELS},
+        [1, 4, 7, 9, 10, 12, 13, 14, 15, 17, 20, 23],
+        [
+            [0, 3, 5, 11, 16, 18, 21, 22],
+            [2, 4, 6, 8, 17, 19, 20, 23],
+            [1, 7, 9, 10, 12, 13, 14, 15],
+        ],
+    ),
+    (
+        {"groups": FEW_GROUPS},
+        [0, 8, 9, 17, 18],
+        [
+            [1, 5, 6, 10, 14, 15, 19, 23],
+            [0, 3, 7, 9, 12, 16, 18, 21],
+            [2, 4, 8, 11, 13, 17, 20, 22],
+        ],
+    ),
+    (
+        {"stratify": FEW_LABELS, "groups": FEW_GROUPS},
+        [0, 1, 3, 7, 8, 9, 10, 12, 16, 17, 18, 19, 21],
+        [
+            [4, 5, 6, 13, 14, 15, 22, 23],
+            [1, 3, 8, 10, 12, 17, 19, 21],
+            [0, 2, 7, 9, 11, 16, 18, 20],
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("asked", "half", "held_out"), PINNED, ids=["labels", "groups", "both"])
+def test_parts_have_the_rows_that_they_had(
+    asked: dict[str, Any], half: list[int], held_out: list[list[int]]
+) -> None:
+    """A later version must not move rows of the users' from one part to another."""
+    whole = dataset(24)
+    assert rows_of(quiet(lambda: whole.split(0.5, seed=3, **asked))[1]) == half
+    assert [rows_of(held) for _, held in quiet(lambda: whole.folds(3, seed=3, **asked))] == held_out
