@@ -264,7 +264,7 @@ def _xbatcher(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
     """Batches of adjacent rows in a random order, since xbatcher mixes no rows."""
     import dask.array
     import xarray
-    import xbatcher  # type: ignore[import-not-found, unused-ignore]
+    import xbatcher  # type: ignore[import-not-found, unused-ignore]  # a peer: it may be missing
 
     lazy = dask.array.from_array(stored, chunks=(chunk_rows, *_SHAPE))
     lengths = {"row": _BATCH, **dict(zip("hwc", _SHAPE, strict=True))}
@@ -282,7 +282,7 @@ def _xbatcher(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def _annbatch(stored: Any, num_rows: int, chunk_rows: int) -> Iterator[Any]:
     """As many blocks are mixed at a time as by ours. Rows must be flat: the same chunks again."""
-    import annbatch  # type: ignore[import-not-found, unused-ignore]
+    import annbatch  # type: ignore[import-not-found, unused-ignore]  # a peer: it may be missing
     import zarr
 
     flat = zarr.create_array(

@@ -1,6 +1,6 @@
 """`ReadAhead`: chunks are read before a batch needs them.
 
-    ahead = ReadAhead(sources, block_rows=64, blocks=16, rows_behind=1152)
+    ahead = ReadAhead(sources, block_rows=64, blocks=16, batches_behind=18)
     ahead.prepare(plan, epoch=0, step=7)     # after the batch of this step has been made
 
 A group of blocks is shuffled as a whole, so its first batch needs nearly all of its chunks at once,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.hdf5 import closed_file, is_stored_as_in_memory
-from keras_npbatch.sources.scatter import groups
+from keras_npbatch.sources.scatter import groups, items
 from keras_npbatch.sources.source import Empty, Reading
 
 __all__ = ["MappedRows", "mapped_rows"]
@@ -109,32 +109,28 @@ class MappedRows:
         if not len(rows):
             return out
         numbers = rows // self._size
-        items = self._items[numbers] + (rows - numbers * self._size)
+        at = self._items[numbers] + (rows - numbers * self._size)
         ways = self._ways[numbers]
         if (ways == ways[0]).all():
-            self._views[ways[0]].take(items, 0, self._as_items(out), "clip")
+            self._views[ways[0]].take(at, 0, items(out), "clip")
             return out
         # NumPy gathers or scatters, but not both at once.
         if self._row_bytes >= _LONG_BYTES:
-            self._copy_each(items, ways, out)
+            self._copy_each(at, ways, out)
             return out
         by_way = np.empty(len(rows), self._views[0].dtype)
         for way, places in groups(ways):
-            by_way[places] = self._views[way][items[places]]
-        self._as_items(out)[:] = by_way
+            by_way[places] = self._views[way][at[places]]
+        items(out)[:] = by_way
         return out
 
-    def _copy_each(self, items: Rows, ways: Rows, out: npt.NDArray[Any]) -> None:
+    def _copy_each(self, at: Rows, ways: Rows, out: npt.NDArray[Any]) -> None:
         """Copy one row after the other, where two copies of all would take longer."""
         size, begin = self._row_bytes, 0
         into, memory = out.reshape(-1).view(np.uint8).data, self._memory
-        for first in (items * size + self._residues[ways]).tolist():
+        for first in (at * size + self._residues[ways]).tolist():
             into[begin : begin + size] = memory[first : first + size]
             begin += size
-
-    def _as_items(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The rows of an array as items of so many bytes, which NumPy copies fastest."""
-        return np.ndarray((len(array),), self._views[0].dtype, array)
 
 
 def mapped_rows(storage: Any, leaf: str) -> MappedRows | None:

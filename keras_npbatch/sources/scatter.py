@@ -20,7 +20,7 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
 from keras_npbatch.sources.source import Empty, Source, is_raw
 
-__all__ = ["groups", "new", "put", "scatter"]
+__all__ = ["groups", "items", "new", "put", "scatter"]
 
 _LONG_BYTES = 2**13
 """Rows of so many bytes are copied one by one: the second copy would take longer than the loop."""
@@ -61,7 +61,7 @@ def scatter(source: Source, rows: Rows, out: npt.NDArray[Any], places: Rows) -> 
 
 def put(array: npt.NDArray[Any], out: npt.NDArray[Any], places: Rows) -> None:
     """Write the rows of an array to places in another of its dtype: `out[places] = array`."""
-    _items(out)[places] = _items(array)
+    items(out)[places] = items(array)
 
 
 def new(shape: tuple[int, ...], dtype: np.dtype[Any], empty: Empty) -> npt.NDArray[Any]:
@@ -69,7 +69,7 @@ def new(shape: tuple[int, ...], dtype: np.dtype[Any], empty: Empty) -> npt.NDArr
     return (empty if is_raw(dtype) else np.empty)(shape, dtype)
 
 
-def _items(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def items(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The rows of a contiguous array as items of so many bytes, which NumPy copies fastest."""
     if not array.size or not is_raw(array.dtype):
         return array

@@ -329,13 +329,11 @@ class Tuner:
         ahead = min(ahead, batches, limits.most_ahead)
         workers = min(workers, ahead)
         if workers < 1:
-            self.without.setdefault(
-                kind,
-                f"memory_limit leaves {in_words(limits.memory_bytes)}, and a batch takes "
-                f"{in_words(self.batch_bytes)}"
-                + f", a process {in_words(_PROCESS_BYTES)}"
-                * (kind == "processes"),
-            )
+            takes = f"a batch takes {in_words(self.batch_bytes)}"
+            if kind == "processes":
+                takes += f", a process {in_words(_PROCESS_BYTES)}"
+            why = f"memory_limit leaves {in_words(limits.memory_bytes)}, and {takes}"
+            self.without.setdefault(kind, why)
             return None
         return Setting(kind, workers, ahead)
 

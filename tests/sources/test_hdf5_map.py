@@ -14,6 +14,7 @@ import pytest
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.hdf5_map import MappedRows, _offsets
 from keras_npbatch.sources.sources import as_source
+from tests.sources.test_hdf5 import WithoutLookups
 
 if os.name != "posix":
     pytest.skip("files are mapped on POSIX systems", allow_module_level=True)
@@ -107,18 +108,6 @@ def test_what_was_never_written_or_is_elsewhere_is_read_by_hdf5(tmp_path: Path) 
             source = as_source(file[name], "x")
             assert not isinstance(source, MappedRows)
             np.testing.assert_array_equal(source.read(ROWS, np.empty), file[name][()][ROWS])
-
-
-class WithoutLookups:
-    """An object of h5py that finds no chunk by its place: HDF5 would walk over all of them."""
-
-    def __init__(self, there: Any) -> None:
-        self._there = there
-
-    def __getattr__(self, name: str) -> Any:
-        assert name != "get_chunk_info_by_coord"
-        found = getattr(self._there, name)
-        return WithoutLookups(found) if name == "id" else found
 
 
 def test_where_chunks_lie_is_found_in_one_walk(tmp_path: Path) -> None:
