@@ -35,9 +35,8 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.parquet import read_together
 from keras_npbatch.sources.source import Chunked, Padded, Prepared, Reading, Source, stamp_of
-from keras_npbatch.sources.sources import as_sources, num_rows, with_aligned_windows
+from keras_npbatch.sources.sources import as_sources, num_rows, of_one_dataset
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
 __all__ = ["ArrayBatches", "ArrayCore", "array_core_of"]
@@ -82,7 +81,7 @@ class ArrayCore(Core):
             )
         given = {"x": x, "y": y, "sample_weight": sample_weight}
         made = {name: as_sources(tree, name) for name, tree in given.items()}
-        parts = Parts(**with_aligned_windows(**made))
+        parts = Parts(**of_one_dataset(**made))
         changes = settings.get("transform"), settings.get("augment")
         if changes == (None, None):  # otherwise they may change the weights
             weights = settings.get("class_weight")
@@ -96,7 +95,6 @@ class ArrayCore(Core):
         data = pack(parts)
         self.sources, self.nesting = flatten(data)
         """The arrays, and the nesting they were given in."""
-        read_together(self.sources)
         self._is_flat = isinstance(data, tuple) and list(data) == self.sources
         self._has_own_load = has_own_load
         self._padded = [

@@ -22,7 +22,7 @@ from keras_npbatch.sources.dask import dask_source
 from keras_npbatch.sources.filled import Filled
 from keras_npbatch.sources.frames import frame_source
 from keras_npbatch.sources.huggingface import huggingface_columns, huggingface_source
-from keras_npbatch.sources.parquet import parquet_columns, parquet_source
+from keras_npbatch.sources.parquet import parquet_columns, parquet_source, read_together
 from keras_npbatch.sources.polars import polars_columns, polars_source
 from keras_npbatch.sources.ragged import (
     Ragged,
@@ -39,7 +39,7 @@ from keras_npbatch.sources.windows import Windows, aligned_leaves, windows_sourc
 from keras_npbatch.sources.xarray import xarray_columns, xarray_source
 from keras_npbatch.tree import Tree, leaves, leaves_with_paths, map_with_paths
 
-__all__ = ["SOURCES", "TABLES", "as_source", "as_sources", "num_rows", "with_aligned_windows"]
+__all__ = ["SOURCES", "TABLES", "as_source", "as_sources", "num_rows", "of_one_dataset"]
 
 _MOST_INPUTS_IN_A_LIST = 16
 
@@ -137,8 +137,11 @@ def _sources_of(path: str, leaf: Any) -> Source | dict[str, Source]:
     return ragged_sources(leaf) if isinstance(leaf, Ragged) else as_source(leaf, path)
 
 
-def with_aligned_windows(**trees: Tree) -> dict[str, Tree]:
-    """The same trees of sources, the windows among them with only the rows that all have.
+def of_one_dataset(**trees: Tree) -> dict[str, Tree]:
+    """The same trees of sources, as they are read by one dataset.
+
+    Windows have only the rows that all of them have, and columns of the same Parquet files are
+    read together.
 
     Raises:
         InvalidDataError: for windows that can't be aligned, or sequences that are packed otherwise.
@@ -149,6 +152,7 @@ def with_aligned_windows(**trees: Tree) -> dict[str, Tree]:
         for path, source in leaves_with_paths(tree, root)
     }
     refuse_other_packing(every)
+    read_together(list(every.values()))
     found = {path: source for path, source in every.items() if isinstance(source, Windows)}
     if len(found) < 2:
         return trees
