@@ -49,6 +49,8 @@ class RawChunks:
             stop: the first row of another, or the number of all rows.
             into: a contiguous array, of the dtype of the dataset.
         """
+        from h5py._objects import phil
+
         zeros = (0,) * (into.ndim - 1)
         # Without any chunk, HDF5 leaves it open how long the one is that h5py asks for.
         self._has_chunks = self._has_chunks or self._dataset.id.get_storage_size() > 0
@@ -57,7 +59,10 @@ class RawChunks:
         for first in range(start, stop, self._rows):
             # (`get_chunk_info_by_coord` would walk over all chunks up to this one.)
             try:
-                filters_left_out, stored = self._dataset.id.read_direct_chunk((first, *zeros))
+                # h5py takes its lock in all methods but this one (its `h5d_pyx.templ.pyx`, up to 3.16
+                # at least). Two threads in the HDF5 library would crash the process.
+                with phil:
+                    filters_left_out, stored = self._dataset.id.read_direct_chunk((first, *zeros))
             except (OSError, RuntimeError, ValueError):  # not written; or HDF5 says what is wrong
                 return False
             if filters_left_out or not stored:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -11,6 +14,7 @@ import pytest
 
 from keras_npbatch.sources.hdf5 import RawChunks, raw_chunks
 from keras_npbatch.sources.sources import as_source
+from tests.sources import hdf5_threads
 
 X = np.random.default_rng(0).integers(0, 200, (103, 6, 5))
 ROWS = np.random.default_rng(1).permutation(103)
@@ -109,3 +113,14 @@ def test_a_chunk_that_no_filter_has_changed() -> None:
     raw = np.ascontiguousarray(X[10:20])
     storage.id.write_direct_chunk((10, 0, 0), raw.tobytes(), filter_mask=1)
     np.testing.assert_array_equal(read(storage), X[ROWS])
+
+
+def test_threads_are_never_in_the_library_together(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        chunks = (hdf5_threads.ROWS, hdf5_threads.WIDTH)
+        file.create_dataset("x", data=hdf5_threads.values(), chunks=chunks, compression="gzip")
+    # In a child process, since it would crash.
+    command = [sys.executable, "-X", "faulthandler", "-m", hdf5_threads.__name__, str(path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
