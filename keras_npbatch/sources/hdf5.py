@@ -59,8 +59,8 @@ class RawChunks:
         for first in range(start, stop, self._rows):
             # (`get_chunk_info_by_coord` would walk over all chunks up to this one.)
             try:
-                # h5py takes its lock in all methods but this one (its `h5d_pyx.templ.pyx`, up to 3.16
-                # at least). Two threads in the HDF5 library would crash the process.
+                # h5py takes its lock in all methods but this one (its `h5d_pyx.templ.pyx`, up to
+                # 3.16 at least). Two threads in the HDF5 library would crash the process.
                 with phil:
                     filters_left_out, stored = self._dataset.id.read_direct_chunk((first, *zeros))
             except (OSError, RuntimeError, ValueError):  # not written; or HDF5 says what is wrong

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from time import perf_counter, thread_time
 from typing import Protocol
 
@@ -74,18 +75,35 @@ class AutoStream:
         self._closed = False
         self._left_at: float | None = None
         self._took = 0.0, 0.0
-        self._quiet, self._window, self._window_began = 0, 0, 0.0
+        # Up to this step nothing is measured but the time of the whole window.
+        self._quiet_until, self._window, self._window_began = self._step, 0, 0.0
         self._stream: Stream = workers.open(self._setting, self._step)
         self._follow()
 
     def __iter__(self) -> Iterator[Tree]:
-        return self
+        """The batches. In a quiet window, nothing stands between their maker and the consumer."""
+        while True:
+            failed: Exception | None = None
+            try:
+                for batch in islice(self._stream, max(0, self._quiet_until - self._step)):
+                    self._step += 1
+                    yield batch
+                    del batch  # the consumer's alone, while the next is made
+            except Exception as error:
+                if self._ends(error):
+                    raise
+                failed = error
+            try:
+                batch = self._without_workers(failed) if failed else next(self)
+            except StopIteration:
+                return
+            finally:
+                failed = None  # it refers to this frame
+            yield batch
+            del batch
 
     def __next__(self) -> Tree:
-        if not self._quiet:
-            return self._measured()
-        self._quiet -= 1
-        return self._next()
+        return self._next() if self._step < self._quiet_until else self._measured()
 
     @property
     def ready(self) -> int:
@@ -103,15 +121,19 @@ class AutoStream:
         try:
             batch = next(self._stream)
         except Exception as error:
-            kind = self._setting.kind
-            if kind == "inline" or isinstance(error, StopIteration) or _is_death(error):
-                self._closed = True
+            if self._ends(error):
                 raise
             failed: Exception = error
         else:
             self._step += 1
             return batch
         return self._without_workers(failed)
+
+    def _ends(self, error: Exception) -> bool:
+        """Whether it ends the stream: no one else could make the batch."""
+        ends = self._setting == INLINE or isinstance(error, StopIteration) or _is_death(error)
+        self._closed = self._closed or ends
+        return ends
 
     def _measured(self) -> Tree:
         """The next batch, and what it takes told to the tuner."""
@@ -135,8 +157,8 @@ class AutoStream:
         if not tuner.batch_bytes:
             tuner.batch_bytes = _num_bytes(batch)
         if tuner.settled and self._setting == tuner.setting:
-            self._window = self._quiet = min(tuner.window, max(0, self._stop - self._step - 1))
-            self._window_began = self._left_at
+            self._window = min(tuner.window, max(0, self._stop - self._step - 1))
+            self._quiet_until, self._window_began = self._step + self._window, self._left_at
         elif self._step == self._stop:  # nobody comes back to tell how long the consumer was away
             self._note(0.0)
         return batch

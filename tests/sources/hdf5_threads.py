@@ -1,6 +1,6 @@
-"""Read chunks of an HDF5 file in four threads, beside one that reads it with h5py; for a child process.
+"""Four threads read chunks of an HDF5 file, beside one with h5py; for a child process.
 
-    python -m tests.sources.hdf5_threads FILE
+python -m tests.sources.hdf5_threads FILE
 """
 
 from __future__ import annotations

@@ -189,10 +189,56 @@ def test_it_begins_where_it_is_told_and_says_what_is_ready() -> None:
     data = dataset()
     wander(data, Setting("threads", 1, 2))
     stream = stream_of(data, 1, first=3)
-    assert iter(stream) is stream
     assert stream.ready == 0
     assert_rest(stream, data, 1, first=3)
     assert list(stream) == []
+
+
+class Settled(Wandering):
+    """Has chosen for good; takes the time of some steps together."""
+
+    settled, window = True, 5
+
+    def watch(self, step_s: float) -> None:
+        assert step_s >= 0
+        self.made.append(self.setting)
+
+
+def settle(data: Any, chosen: Setting) -> Settled:
+    """Let the workers of a dataset be chosen for good."""
+    tuner = Settled(itertools.repeat(chosen))
+    core_of(data).part(Executor).tuner = lambda _: tuner
+    return tuner
+
+
+@pytest.mark.parametrize("chosen", [INLINE, THREADS[1]], ids=str)
+def test_windows_of_steps_are_left_and_taken_up_again_anywhere(chosen: Setting) -> None:
+    data = dataset(n=30 * BATCH)
+    tuner, make = settle(data, chosen), maker_of(data)
+    stream, step = stream_of(data), 0
+    for taken in (1, 3, 4, 1, 9, 2):
+        for batch in itertools.islice(stream, taken):  # each time another iterator
+            assert_same_batch(batch, make(0, step))
+            step += 1
+        assert_same_batch(next(stream), make(0, step))
+        step += 1
+    for batch in stream:
+        assert_same_batch(batch, make(0, step))
+        step += 1
+    assert step == 30
+    assert tuner.made == 5 * [chosen]  # four windows of one step and five; and the last step
+
+
+def test_a_stream_that_is_closed_within_a_window_ends() -> None:
+    for chosen in (INLINE, *THREADS):
+        data = dataset(n=30 * BATCH)
+        settle(data, chosen)
+        stream = stream_of(data)
+        for step, _ in enumerate(stream):
+            if step == 3:
+                stream.close()
+        assert step == 3
+        assert list(stream) == []
 
 
 class Locked(loaders.Ids):
@@ -256,12 +302,13 @@ class Hiccuping(loaders.Ids):
         return super().load(rows)
 
 
+@pytest.mark.parametrize("let", [wander, settle])
 @pytest.mark.parametrize("first", [0, 80])
-def test_workers_that_have_made_many_batches_are_not_given_up_for_one(first: int) -> None:
+def test_workers_that_have_made_many_batches_are_not_given_up_for_one(first: int, let: Any) -> None:
     data = dataset(Hiccuping, n=1000 * BATCH)
     plan = core_of(data).plan
     data.fails_at = set(plan.rows(0, 100).tolist())
-    tuner = wander(data, THREADS[1])
+    tuner = let(data, THREADS[1])
     stream = stream_of(data, first=first)
     with pytest.warns(UserWarning, match="could not make a batch") as warned:
         batches = list(itertools.islice(stream, 200))
@@ -288,15 +335,19 @@ class Failing(loaders.Ids):
         return super().load(rows)
 
 
+@pytest.mark.parametrize("let", [wander, settle])
 @pytest.mark.parametrize("chosen", [INLINE, THREADS[1]], ids=str)
-def test_an_exception_of_the_batch_comes_in_its_turn_and_ends_the_stream(chosen: Setting) -> None:
+def test_an_exception_of_the_batch_comes_in_its_turn_and_ends_the_stream(
+    chosen: Setting, let: Any
+) -> None:
     data = dataset(Failing)
-    wander(data, chosen)
+    let(data, chosen)
     stream = stream_of(data)
-    for _ in range(next(step for step in range(LAST) if 5 in data.plan.rows(0, step))):
-        next(stream)
+    expected = next(step for step in range(LAST) if 5 in data.plan.rows(0, step))
+    made = []
     with pytest.raises(KeyError, match="row 5") as caught:
-        next(stream)
+        made.extend(stream)
+    assert len(made) == expected
     assert any("keras_npbatch" in note for note in caught.value.__notes__)
     assert caught.value.__context__ is None
     assert list(stream) == []
