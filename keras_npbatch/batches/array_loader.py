@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches.class_weight import ClassWeight
-from keras_npbatch.batches.core import Core, Facts, Maker, core_of
+from keras_npbatch.batches.core import Core, Maker, core_of
+from keras_npbatch.batches.facts import Facts
 from keras_npbatch.batches.loader import Batches, begin
 from keras_npbatch.batches.making import now_making
 from keras_npbatch.batches.parts import Parts, pack, unpack

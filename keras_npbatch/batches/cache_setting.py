@@ -14,10 +14,12 @@ from typing import Any, TypeAlias
 
 from keras_npbatch.batches.folder_cache import FolderCache
 from keras_npbatch.batches.memory_size import in_bytes, size_of
-from keras_npbatch.batches.row_cache import RowCache
+from keras_npbatch.batches.pad import Collation
+from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
+from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.errors import InvalidArgumentError, describe
 
-__all__ = ["Cache", "new_cache"]
+__all__ = ["Cache", "new_cache", "refuse_cache", "refuse_cache_of_one_process"]
 
 Cache: TypeAlias = str | float | os.PathLike[str] | tuple[str | os.PathLike[str], str | int]
 """What users may give as `cache=`."""
@@ -56,3 +58,42 @@ def new_cache(setting: Any, num_rows: int, data: Callable[[], Mapping[str, Any]]
     if isinstance(folder, os.PathLike):
         return FolderCache(num_rows, Path(folder).expanduser(), most_bytes, data())
     return RowCache(num_rows, in_bytes(setting, "cache"))
+
+
+def refuse_cache(owner: str, load_draws: bool, collate: Collation | None) -> None:
+    """Refuse to keep samples that are not the same each time.
+
+    Args:
+        owner: the class of the dataset.
+        load_draws: whether its `load` draws random numbers.
+        collate: how its sequences are padded.
+
+    Raises:
+        InvalidArgumentError: if they are not.
+    """
+    if load_draws:
+        raise InvalidArgumentError(
+            f"cache was given to {owner}, which has load(rows, rng); expected load(rows), "
+            "whose samples depend on their rows alone. Draw random numbers in "
+            "augment(batch, rng)."
+        )
+    if collate is not None and collate.varies:
+        raise InvalidArgumentError(
+            f"cache was given to {owner} with collate={collate.name}; expected samples of "
+            "one width, which the cache keeps. Give pad_to a number: pad(pad_to=256)."
+        )
+
+
+def refuse_cache_of_one_process(cache: RowCache, settings: WorkerSettings | None) -> None:
+    """Refuse a cache that worker processes could not share.
+
+    Raises:
+        InvalidArgumentError: if they are to make the batches, and could not.
+    """
+    in_processes = settings is not None and settings.use_multiprocessing
+    if in_processes and not IS_SHARED and not isinstance(cache, FolderCache):
+        raise InvalidArgumentError(
+            "cache was given with use_multiprocessing=True, and on this system each process "
+            "would have one of its own; expected threads, or a folder. Say "
+            "use_multiprocessing=False, or cache=pathlib.Path('decoded')."
+        )

@@ -18,26 +18,31 @@ import copy
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from keras_npbatch import rng
-from keras_npbatch.batches.cache_setting import Cache, new_cache
+from keras_npbatch.batches.cache_setting import (
+    Cache,
+    new_cache,
+    refuse_cache,
+    refuse_cache_of_one_process,
+)
 from keras_npbatch.batches.chain import Change, Functions, change_of
 from keras_npbatch.batches.class_weight import ClassWeight
-from keras_npbatch.batches.folder_cache import FolderCache
+from keras_npbatch.batches.facts import Facts
 from keras_npbatch.batches.making import Making, making, now_making
 from keras_npbatch.batches.pad import Collate, Collation, collation_of
 from keras_npbatch.batches.recipe import Recipe
-from keras_npbatch.batches.row_cache import IS_SHARED, RowCache
+from keras_npbatch.batches.row_cache import RowCache
 from keras_npbatch.batches.set_aside import Failure, Lacking, SetAside, share_set_aside
 from keras_npbatch.batches.slots import PrivateMemory, Slots
 from keras_npbatch.batches.summary import summing
 from keras_npbatch.batches.transforms import wants_rng
-from keras_npbatch.batches.whole import refuse_beside_whole_batches
+from keras_npbatch.batches.whole import is_told_of_rows, refuse_beside_whole_batches
 from keras_npbatch.batches.work import Work
 from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError
@@ -46,13 +51,12 @@ from keras_npbatch.plan.clock import Clock, Place
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.order import Rows
-from keras_npbatch.samplers.own import chosen_sampler, is_plain, order_setting
+from keras_npbatch.samplers.own import chosen_sampler, is_plain
 from keras_npbatch.tree import Tree
 
 __all__ = [
     "ATTRIBUTE",
     "Core",
-    "Facts",
     "Maker",
     "core_of",
     "refuse_empty_batches",
@@ -69,20 +73,6 @@ _Part = TypeVar("_Part")
 _NO_ROWS = np.empty(0, np.int64)
 _SLOTS_BESIDE_QUEUE = 4
 """Batches that the model and the workers hold, besides those that wait in the queue."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known about how batches are made, without making one."""
-
-    are_gathered: bool = False
-    """Whether they are rows of arrays, and no user code is called."""
-    are_arrays: bool = False
-    """Whether the data are contiguous NumPy arrays or memory maps."""
-    is_in_memory: bool = False
-    """Whether all data are in memory."""
-    batch_bytes: int = 0
-    """The size of a full batch of the data, if it is known."""
 
 
 class Core:
@@ -184,9 +174,9 @@ class Core:
         """What `load` returned, by row."""
         if cache is not None:
             name = type(owner).__name__
-            self._refuse_cache(name)
+            refuse_cache(name, self.load_draws, self.collate)
             self.cache = new_cache(cache, plan.num_rows, partial(self.told_of_data, name))
-            self._refuse_cache_of_one_process()
+            refuse_cache_of_one_process(self.cache, settings)
         self.aside: SetAside | None = None
         """The rows that could not be read, if batches are to do without them."""
         share = share_set_aside(on_error, max_set_aside)
@@ -366,28 +356,8 @@ class Core:
         batch = now_making(self)
         assert batch is not None
         made = self.owner[batch.step]
-        if batch.plan.selection is not None and not self.asked_for_rows:
-            raise InvalidArgumentError(
-                f"{self.name}.__getitem__(index) made a batch without asking "
-                "self.rows(index) which rows are in it, so the parts of a split would have the "
-                "same samples. Read these rows, or override load(rows) instead."
-            )
-        ignored = [
-            name
-            for name, matters in (
-                (order_setting(batch.plan.sampler), batch.plan.shuffle),
-                ("the shard", batch.plan.shard.count > 1),
-            )
-            if matters
-        ]
-        if ignored and not self.asked_for_rows:
-            self.asked_for_rows = True
-            warnings.warn(
-                f"{self.name}.__getitem__(index) made a batch without asking "
-                f"self.rows(index) which rows are in it, so {' and '.join(ignored)} "
-                "would change nothing. Read these rows, or say shuffle=False and no shard.",
-                stacklevel=2,
-            )
+        if not self.asked_for_rows:
+            self.asked_for_rows = is_told_of_rows(self.name, batch.plan)
         return made
 
     # ---------------------------------------------------------------- rows and positions
@@ -569,28 +539,6 @@ class Core:
     def _default_remainder(self, is_part: bool) -> Remainder:
         # Processes that train together need batches of one size.
         return "pad" if is_part and not self.makes_whole_batches else "keep"
-
-    def _refuse_cache(self, owner: str) -> None:
-        if self.load_draws:
-            raise InvalidArgumentError(
-                f"cache was given to {owner}, which has load(rows, rng); expected load(rows), "
-                "whose samples depend on their rows alone. Draw random numbers in "
-                "augment(batch, rng)."
-            )
-        if self.collate is not None and self.collate.varies:
-            raise InvalidArgumentError(
-                f"cache was given to {owner} with collate={self.collate.name}; expected samples of "
-                "one width, which the cache keeps. Give pad_to a number: pad(pad_to=256)."
-            )
-
-    def _refuse_cache_of_one_process(self) -> None:
-        in_processes = self.settings is not None and self.settings.use_multiprocessing
-        if in_processes and not IS_SHARED and not isinstance(self.cache, FolderCache):
-            raise InvalidArgumentError(
-                "cache was given with use_multiprocessing=True, and on this system each process "
-                "would have one of its own; expected threads, or a folder. Say "
-                "use_multiprocessing=False, or cache=pathlib.Path('decoded')."
-            )
 
 
 def core_of(dataset: Any) -> Core:

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from keras_npbatch import rng
 from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches import parts as assemble
-from keras_npbatch.batches.core import Core, Facts, core_of
+from keras_npbatch.batches.core import Core, core_of
+from keras_npbatch.batches.facts import Facts
 from keras_npbatch.batches.generators import Generators
 from keras_npbatch.batches.joined_arrays import JoinedArrays, joined_arrays
 from keras_npbatch.batches.loader import Batches, begin

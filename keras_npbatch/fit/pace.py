@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_npbatch.batches.core import Facts
+from keras_npbatch.batches.facts import Facts
 
 __all__ = ["has_time_for"]
 

@@ -6,7 +6,7 @@ limits_of(settings, facts)    # what `workers="auto"` may choose
 
 from __future__ import annotations
 
-from keras_npbatch.batches.core import Facts
+from keras_npbatch.batches.facts import Facts
 from keras_npbatch.batches.machine import available_bytes, cores
 from keras_npbatch.batches.worker_settings import AHEAD_IN_BLOCKS, WorkerSettings
 from keras_npbatch.workers.tuning import INLINE, MOST_AHEAD, Kind, Limits, Setting

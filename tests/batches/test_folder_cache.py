@@ -20,8 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, SampleDataset, sources
-from keras_npbatch.batches import core, row_cache
+from keras_npbatch.batches import cache_setting, row_cache
 from keras_npbatch.batches.cache_file import read_head
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.folder_cache import FolderCache
 from keras_npbatch.errors import InvalidArgumentError
 
@@ -476,7 +477,7 @@ def test_a_copy_and_a_pickle_use_the_same_folder(tmp_path):
 def test_without_shared_memory_processes_may_use_a_folder(tmp_path, monkeypatch):
     """As on macOS and Windows."""
     monkeypatch.setattr(row_cache, "IS_SHARED", False)
-    monkeypatch.setattr(core, "IS_SHARED", False)
+    monkeypatch.setattr(cache_setting, "IS_SHARED", False)
     monkeypatch.delattr(os, "pwrite", raising=False)
 
     def no_links(*paths):
@@ -484,7 +485,7 @@ def test_without_shared_memory_processes_may_use_a_folder(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "link", no_links)
     dataset = Slides(cache=tmp_path, workers=2, use_multiprocessing=True)
-    twin = pickle.loads(pickle.dumps(core.core_of(dataset).cache))
+    twin = pickle.loads(pickle.dumps(core_of(dataset).cache))
     times = Counter()
 
     def load(rows):

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, sources
-from keras_npbatch.batches import core, row_cache
+from keras_npbatch.batches import cache_setting, row_cache
 from keras_npbatch.batches.row_cache import RowCache
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError
 from keras_npbatch.testing import check_dataset
@@ -184,7 +184,7 @@ def test_without_shared_memory_it_is_for_threads(monkeypatch):
         assert_same(cache.load(np.arange(N), reading(), np.empty), np.arange(N))
     assert cache.info()[:3] == (N, N, N)
     assert pickle.loads(pickle.dumps(cache)).info()[:3] == (0, 0, 0)
-    monkeypatch.setattr(core, "IS_SHARED", False)
+    monkeypatch.setattr(cache_setting, "IS_SHARED", False)
     assert Slides(cache="1 MB", workers=2).cache_info().rows == 0
     with pytest.raises(InvalidArgumentError) as caught:
         Slides(cache="1 MB", workers=2, use_multiprocessing=True)

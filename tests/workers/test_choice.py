@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_npbatch.batches.core import Facts
+from keras_npbatch.batches.facts import Facts
 from keras_npbatch.batches.machine import available_bytes, cores
 from keras_npbatch.batches.worker_settings import WorkerSettings
 from keras_npbatch.workers.choice import batches_at_once, choose, is_cheap, limits_of, most_ahead
