@@ -142,7 +142,8 @@ def test_torch_data_parallel_is_copied_too(backend):
     reason="keras-tuner is not installed; it is in the extra 'dev'",
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:keras_tuner")
-@pytest.mark.parametrize("executions", [pytest.param(1, marks=pytest.mark.more), 2])
+@pytest.mark.more  # it takes long; that copies are right is tested above
+@pytest.mark.parametrize("executions", [1, 2])
 def test_a_search_of_keras_tuner_with_all_callbacks(tmp_path, executions):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

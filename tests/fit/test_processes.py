@@ -76,7 +76,10 @@ def assert_all_end():
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("built", [False, True], ids=["fresh", "built"])
+@pytest.mark.parametrize(
+    "built",
+    [pytest.param(False, id="fresh", marks=pytest.mark.more), pytest.param(True, id="built")],
+)
 @pytest.mark.parametrize("kind", [Loader, ByIndex, "arrays"])
 def test_model_sees_the_planned_rows_of_each_epoch(make_model, fit, data, kind, built):
     dataset = make(kind, data)

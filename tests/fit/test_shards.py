@@ -59,7 +59,13 @@ def test_the_mean_of_all_evaluations_is_that_of_one_process(arrays):
 
 @pytest.mark.parametrize("remainder", [None, "pad", "drop", "spread"])
 @pytest.mark.parametrize(
-    "settings", [{}, {"workers": 2, "use_multiprocessing": True}], ids=["threads", "processes"]
+    "settings",
+    [
+        pytest.param({}, id="threads"),
+        pytest.param(
+            {"workers": 2, "use_multiprocessing": True}, id="processes", marks=pytest.mark.more
+        ),
+    ],
 )
 def test_all_models_together_see_every_sample_once(make_model, fit, data, remainder, settings):
     epochs = [[], []]
