@@ -188,10 +188,11 @@ GALLERY: dict[str, list[Mistake]] = {
             "tensor for; expected ... Texts are in column 1 (the first is 0). Encode texts as "
             "numbers, with keras.layers.TextVectorization or StringLookup on all data before "
             "training, or in a transform.",
-            "Make the column one of categories, which is read as their codes; see "
-            "[tables](tables.md).",
+            "Make the column one of categories, and give the columns as a dict: categories are "
+            "then read as their codes. See [tables](tables.md).",
             'table = pd.DataFrame({"size": [1.0, 2.0] * 50, "city": ["Rome", "Oslo"] * 50})\n'
-            'npb.ArrayDataset(table.astype({"city": "category"}), labels)',
+            'columns = dict(table.astype({"city": "category"}))\n'
+            'assert npb.ArrayDataset(columns, labels)[0][0]["city"].dtype == np.int8',
         ),
         Mistake(
             "A PyDataset for an array",
@@ -269,6 +270,15 @@ GALLERY: dict[str, list[Mistake]] = {
             "name of an output to such a dict.",
             "Give the weights, or let each batch have equally many samples of each class.",
             "npb.ArrayDataset(images, labels, sampler=npb.samplers.Balanced(labels))",
+        ),
+        Mistake(
+            "Names of classes",
+            'npb.ArrayDataset(images, labels, class_weight={"cat": 5.0})',
+            "InvalidArgumentError: class_weight has the key 'cat' (str); expected class numbers as "
+            "they are in y, whole numbers. Number the classes: names, y = np.unique(labels, "
+            "return_inverse=True).",
+            "Name a class by its number in the targets.",
+            "npb.ArrayDataset(images, labels, class_weight={0: 5.0})",
         ),
         Mistake(
             "Two weights",
