@@ -38,7 +38,10 @@ def whole_number(name: str, value: Any, *, least: int, most: int | None = None) 
         number = None
     if number is None or number < least or (most is not None and number > most):
         bound = f"from {least} up" if most is None else f"from {least} to {most}"
-        raise InvalidArgumentError(f"{name} is {describe(value)}; expected a whole number {bound}.")
+        message = f"{name} is {describe(value)}; expected a whole number {bound}."
+        if isinstance(value, float) and value.is_integer() and value >= least:  # of a division
+            message += f" Write {int(value)}; to divide whole numbers, a // b."
+        raise InvalidArgumentError(message)
     return number
 
 

@@ -5,7 +5,7 @@
   this order, and the tests of that program run them.
 - `<!-- mistake -->` before a Python block: it raises what the `text` block after it says; see
   tests/mistakes/gallery.py.
-- `<!-- not run: REASON -->` before a Python block: it can't run in the tests; see `NOT_RUN`.
+- `<!-- needs Keras 3.12 -->` before a Python block: the tests leave it out on earlier versions.
 """
 
 from __future__ import annotations
@@ -17,13 +17,6 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-
-NOT_RUN = {
-    "grain is not among the packages of the tests",
-    "what to write instead of it is below",
-    "a draft for Keras itself",
-}
-"""The reasons there are for a block that does not run."""
 
 _MARK = r"(?:^<!-- (?P<mark>[^\n]*) -->\n)?"
 _BLOCK = re.compile(
@@ -43,7 +36,7 @@ class Block(NamedTuple):
     output: str | None
     """What it prints, where the page shows it."""
     excerpt_of: str | None
-    not_run: str | None
+    needs_keras: tuple[int, ...]
     is_mistake: bool
 
 
@@ -64,7 +57,7 @@ def blocks(page: Path) -> list[Block]:
                 code=match["code"],
                 output=match["output"],
                 excerpt_of=after("excerpt of ", mark),
-                not_run=after("not run: ", mark),
+                needs_keras=version(after("needs Keras ", mark) or "3"),
                 is_mistake=mark == "mistake",
             )
         )
@@ -73,6 +66,10 @@ def blocks(page: Path) -> list[Block]:
 
 def after(start: str, mark: str) -> str | None:
     return mark.removeprefix(start) if mark.startswith(start) else None
+
+
+def version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
 
 
 def prose(page: Path) -> str:

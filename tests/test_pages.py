@@ -15,7 +15,7 @@ import pytest
 
 import keras_npbatch
 from keras_npbatch import errors
-from tests.pages import DOCS, NOT_RUN, PAGES, ROOT, blocks, links, name_of, prose
+from tests.pages import DOCS, PAGES, ROOT, blocks, links, name_of, prose
 
 REFERENCE = "".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
 
@@ -48,7 +48,7 @@ def test_every_block_is_found(page):
     assert set(opened) <= {"```bash", "```python", "```text"}
     assert opened.count("```python") == len(found)
     assert opened.count("```text") == sum(block.output is not None for block in found)
-    assert not any(block.output for block in found if block.excerpt_of or block.not_run)
+    assert not any(block.output for block in found if block.excerpt_of)
 
 
 def test_mistakes_are_on_their_own_page():
@@ -57,16 +57,11 @@ def test_mistakes_are_on_their_own_page():
     assert with_mistakes == {"docs/mistakes.md"}
 
 
-def test_the_blocks_that_do_not_run_have_a_reason():
-    marks = [
-        line
-        for page in PAGES
-        for line in page.read_text().splitlines()
-        if line.startswith("<!-- ") and "not run" in line
-    ]
-    found = [block.not_run for page in PAGES for block in blocks(page) if block.not_run]
-    assert len(marks) == len(found)
-    assert set(found) == NOT_RUN
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_mark_is_one_that_the_tests_know(page):
+    marks = re.findall(r"<!--\s*(.*?)\s*-->", page.read_text(), re.DOTALL)
+    known = r"excerpt of examples/\w+\.py|mistake|needs Keras \d+\.\d+|test-command"
+    assert [mark for mark in marks if not re.fullmatch(known, mark)] == []
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,10 @@ def _checked(weights: Any, path: str) -> Any:
         return {name: _checked(each, f"{path}[{name!r}]") for name, each in weights.items()}
     for label, weight in weights.items():
         if isinstance(label, bool) or not isinstance(label, int | np.integer):
+            named = " Number the classes: names, y = np.unique(labels, return_inverse=True)."
             raise InvalidArgumentError(
                 f"class_weight{path} has the key {describe(label)}; expected class numbers as they "
-                "are in y, whole numbers."
+                f"are in y, whole numbers.{named if isinstance(label, str) else ''}"
             )
         if not isinstance(weight, Real) or not 0 <= float(weight) < math.inf:
             raise InvalidArgumentError(

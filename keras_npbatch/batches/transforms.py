@@ -149,6 +149,9 @@ def wants_rng(function: Callable[..., Any], name: str, argument: str) -> bool:
         more = "Bind further arguments with functools.partial."
         if "." in name:  # a method
             more = "Keep what else it needs in attributes of the dataset."
+            if not signature.parameters:  # its first one is the dataset
+                method = name.rpartition(".")[2]
+                more = f"Write self before {argument}: def {method}(self, {argument})."
         raise InvalidArgumentError(
             f"{name} takes the parameters {signature}; expected {name}({argument}) or "
             f"{name}({argument}, rng). {more}"

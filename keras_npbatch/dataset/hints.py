@@ -175,6 +175,7 @@ METHODS = {
     "from_tensor_slices": "Write ArrayDataset(x, y).",
     "from_generator": "Write SampleDataset(load_sample, num_samples=N), which reads any sample at "
     "any time, or a BatchDataset with load(rows).",
+    "shape": "Read a batch, dataset[0]: its arrays have shapes. The data: print(dataset).",
     "with_options": "Write dataset.to_tf_dataset().with_options(options).",
     "window": "Make the windows in load(rows), each a row.",
     "to_iter_dataset": "Iterate over it: for batch in dataset.",

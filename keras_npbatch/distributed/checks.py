@@ -125,9 +125,9 @@ def refuse_part(plan: Plan, name: str) -> None:
     count = plan.shard.count
     if count > 1:
         raise UnsupportedArgumentError(
-            f"predict was given a {name} with a shard (one of {count}), whose part of each batch "
-            "is no run of rows of the data; expected a dataset without one. Give each process a "
-            "dataset of the rows it is to predict."
+            f"predict was given the dataset ({name}) with a shard (one of {count}), whose part of "
+            "each batch is no run of rows of the data; expected a dataset without one. Give each "
+            "process a dataset of the rows it is to predict."
         )
 
 

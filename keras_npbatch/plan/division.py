@@ -87,6 +87,11 @@ def folded(
                 "the splitter alone: it has settings of its own."
             )
         return _by(plan, by, stratify, groups, "folds")
+    if isinstance(k, float) and 0 < k <= 0.5:
+        raise InvalidArgumentError(
+            f"k is {k} (float); expected how many folds. Each of them has 1 / k of the rows to "
+            f"validate on: for {k} write folds({round(1 / k)})."
+        )
     k = whole_number("k", _FOLDS if k is None else k, least=2, most=plan.num_samples)
     seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
     shares = [Fraction(1, k)] * k

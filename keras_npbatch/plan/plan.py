@@ -81,6 +81,11 @@ class Plan:
                 "num_samples is 0: there is nothing to make a batch of. Check how the data "
                 "was selected."
             )
+        if hasattr(self.num_samples, "__len__") and not isinstance(self.num_samples, str):
+            raise InvalidArgumentError(
+                f"num_samples is {describe(self.num_samples)}; expected how many samples there "
+                "are. Write its length: num_samples=len(...)."
+            )
         num_samples = whole_number("num_samples", self.num_samples, least=1, most=MAX_ROWS)
         batch_size = whole_number("batch_size", self.batch_size, least=1, most=MAX_ROWS)
         seed = rng.check_seed(self.seed)

@@ -11,6 +11,7 @@ Weights are scaled to whole numbers that sum to at most 2**61, so the points are
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from keras_npbatch import rng
 from keras_npbatch.arguments import whole_number
-from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.errors import InvalidArgumentError, describe
 from keras_npbatch.samplers.given import digest, smallest_integers, values_of
 from keras_npbatch.samplers.order import Available, Order, Pieces, Rows, WholeData, translated
 from keras_npbatch.samplers.permutation import MATERIALISED_ROWS, permutation
@@ -58,6 +59,12 @@ class Weighted(GivenSampler):
     repeats = True
 
     def __init__(self, weights: Any, num_samples: int | None = None) -> None:
+        if isinstance(weights, Mapping):
+            raise InvalidArgumentError(
+                f"weights of Weighted are {describe(weights)}; expected one number for each row. "
+                "Of weights of classes make those of rows: "
+                "Weighted([weights[label] for label in labels])."
+            )
         given = values_of(weights, "weights of Weighted")
         if given.min() < 0:
             row = int(given.argmin())

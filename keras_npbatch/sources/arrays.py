@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.source import Empty, Source, is_raw, refuse_scalar
 
@@ -72,17 +72,36 @@ def plain_array(leaf: Any, path: str) -> npt.NDArray[Any] | None:
     """An array, memory map, matrix, record array or tensor as a plain array; else None.
 
     Raises:
-        InvalidDataError: for a masked array.
+        InvalidDataError: for a masked array, and for a tensor that NumPy can't read.
     """
     package = type(leaf).__module__.partition(".")[0]
     if package in _TENSOR_PACKAGES and hasattr(leaf, "__array__"):
-        leaf = np.asarray(leaf)
+        leaf = _array_of_tensor(leaf, path)
     if isinstance(leaf, np.ma.MaskedArray):
         raise InvalidDataError(
             f"{path} is a masked array, and its mask would be lost; expected an array. Fill it "
             "(`.filled(value)`) and pass the mask as sample_weight or as an input of its own."
         )
     return leaf.view(np.ndarray) if isinstance(leaf, np.ndarray) else None
+
+
+def _array_of_tensor(tensor: Any, path: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(tensor)
+    except (TypeError, RuntimeError) as error:  # torch's, of a GPU, a graph, or bfloat16
+        if not hasattr(tensor, "detach"):
+            raise
+        where, written = f"on {tensor.device}", path
+        if tensor.requires_grad:
+            where, written = f"{where} with gradients", f"{path}.detach()"
+        if tensor.device.type != "cpu":
+            written += ".cpu()"
+        if written == path:
+            written += ".float()"
+        raise InvalidDataError(
+            f"{path} is {describe(tensor)} {where}, which NumPy can't read; expected one in the "
+            f"memory of the CPU, without gradients, of a dtype of NumPy. Write `{written}`."
+        ) from error
 
 
 def is_mapped(array: Any) -> bool:

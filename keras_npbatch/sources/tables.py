@@ -180,6 +180,11 @@ def how_to_convert(leaf: Any, path: str) -> str:
     name = _first_array(leaf)
     if name is not None:
         return f"It holds arrays by their names: give one of them, `{path}[{name!r}]`."
+    if any(each.__name__ == "PyDataset" for each in kind.__mro__):
+        return (
+            "It makes batches of its own: fit takes it as it is. For more, derive its class from "
+            "`keras_npbatch.BatchDataset`."
+        )
     is_rows = hasattr(leaf, "__len__") and hasattr(leaf, "__getitem__")
     if is_rows and not isinstance(leaf, bytes | bytearray):
         return (

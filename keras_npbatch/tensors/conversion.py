@@ -65,10 +65,11 @@ def remedy(leaf: Any) -> str:
         return "Convert dates to whole numbers: .astype('int64')."
     if isinstance(first, date):
         return "Convert dates to whole numbers: .astype('datetime64[s]').astype('int64')."
-    if dtype.kind in "UST" or isinstance(first, str | bytes):
+    columns = _columns_of_texts(leaf) if dtype.kind == "O" else ""
+    if dtype.kind in "UST" or isinstance(first, str | bytes) or columns:
         return (
-            "Encode texts as numbers, with keras.layers.TextVectorization or StringLookup on all "
-            "data before training, or in a transform."
+            f"{columns}Encode texts as numbers, with keras.layers.TextVectorization or "
+            "StringLookup on all data before training, or in a transform."
         )
     if dtype.kind == "O":
         if isinstance(first, list | tuple | np.ndarray):
@@ -81,3 +82,15 @@ def remedy(leaf: Any) -> str:
     if narrower is not None:
         return f"Convert it: .astype('{narrower}')."
     return "Convert it, or leave it out in a transform."
+
+
+def _columns_of_texts(leaf: Any) -> str:
+    """A sentence on which columns of a table have texts, if others have none."""
+    array = np.asarray(leaf)
+    if array.ndim != 2:
+        return ""
+    columns = [any(isinstance(each, str | bytes) for each in column) for column in array.T]
+    if all(columns) or not any(columns):
+        return ""
+    numbers = ", ".join(str(number) for number, has_texts in enumerate(columns) if has_texts)
+    return f"Texts are in column {numbers} (the first is 0). "

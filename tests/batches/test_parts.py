@@ -381,7 +381,7 @@ def test_what_becomes_of_the_dict_later_does_not_matter() -> None:
         (
             {"cat": 1.0},
             "class_weight has the key 'cat' (str); expected class numbers as they are in y, whole "
-            "numbers.",
+            "numbers. Number the classes: names, y = np.unique(labels, return_inverse=True).",
         ),
         *(
             (

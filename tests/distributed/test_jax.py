@@ -269,7 +269,7 @@ def test_where_one_is_refused_the_other_is_told(two):
             for name in ("unequal rest", "unequal rest, restored")
         ],
         ("predict", "predict was called under a DataParallel over 2 processes"),
-        ("predict a shard", "predict was given a"),
+        ("predict a shard", "predict was given the dataset"),
         ("to_tf_dataset", "would shard its tf.data.Dataset once more"),
     ],
 )

@@ -139,7 +139,7 @@ REFUSED = [
         {"a": 1.0},
         errors.InvalidArgumentError,
         "class_weight has the key 'a' (str); expected class numbers as they are in y, whole "
-        "numbers.",
+        "numbers. Number the classes: names, y = np.unique(labels, return_inverse=True).",
     ),
     (
         [1.0, 2.0],

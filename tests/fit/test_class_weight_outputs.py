@@ -104,7 +104,7 @@ def test_worker_processes_weigh_too():
         (
             {"a": WEIGHTS, "b": {"x": 1.0}},
             "class_weight['b'] has the key 'x' (str); expected class numbers as they are in y, "
-            "whole numbers.",
+            "whole numbers. Number the classes: names, y = np.unique(labels, return_inverse=True).",
         ),
     ],
 )

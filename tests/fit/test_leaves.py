@@ -23,7 +23,15 @@ UNTAKEN = {
     "long doubles": (np.arange(N, dtype=np.longdouble)[:, None], ".astype('float64')"),
     "uint64": (np.arange(N, dtype="uint64")[:, None], ".astype('int64')"),
     "texts": (np.array(list("abcdefgh")), "StringLookup"),
-    "texts in a table": (np.array([[1.5, each] for each in "abcdefgh"], object), "StringLookup"),
+    "texts in a table": (
+        np.array([[1.5, each] for each in "abcdefgh"], object),
+        "Texts are in column 1 (the first is 0). Encode texts as numbers, with keras.layers.",
+    ),
+    "texts in later rows": (
+        np.array([[1.5, 2, None], *[["a", 2, each] for each in "abcdefg"]], object),
+        "Texts are in column 0, 2 (the first is 0). Encode texts",
+    ),
+    "a table of texts": (np.array([[each, each] for each in "abcdefgh"], object), " Encode texts"),
     "texts as objects": (np.array(list("abcdefgh"), object), "StringLookup"),
     "dates as objects": (np.array([date(2020, 1, 1)] * N), ".astype('datetime64[s]')"),
     "sparse matrices": (scipy.sparse.eye_array(N, format="csr", dtype="float32"), ".toarray()"),
@@ -54,7 +62,7 @@ def test_a_leaf_without_a_tensor_is_named_with_the_remedy(backend, name, call):
     leaf, remedy = UNTAKEN[name]
     if (name, backend) in {
         *(("uint64", "jax"), ("uint64", "tensorflow"), ("texts", "tensorflow")),
-        ("texts as objects", "tensorflow"),
+        *(("texts as objects", "tensorflow"), ("a table of texts", "tensorflow")),
         *(("sparse matrices", "jax"), ("sparse matrices", "tensorflow")),
     }:
         pytest.skip("there is a tensor for it")

@@ -12,6 +12,7 @@ import types
 from importlib.util import find_spec
 
 import h5py
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,10 +20,10 @@ import pytest
 import keras_npbatch as npb
 from keras_npbatch import testing
 from tests.installed import needs
-from tests.pages import DOCS, PAGES, ROOT, blocks, name_of
+from tests.pages import DOCS, PAGES, ROOT, blocks, name_of, version
 
 NEEDS = {
-    "docs/coming_from.md": ["tensorflow", "torch"],
+    "docs/coming_from.md": ["tensorflow", "torch", "grain"],
     "docs/text.md": ["tensorflow"],
     "docs/tf_data.md": ["tensorflow"],
 }
@@ -30,7 +31,7 @@ NEEDS = {
 
 def _pages():
     for page in PAGES:
-        if any(not (block.excerpt_of or block.not_run) for block in blocks(page)):
+        if any(not block.excerpt_of for block in blocks(page)):
             marks = [needs(package) for package in NEEDS.get(name_of(page), ())]
             yield pytest.param(page, id=name_of(page), marks=marks)
 
@@ -40,8 +41,9 @@ def test_the_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     page_as_script = types.ModuleType("__main__")  # what is defined there can be pickled
     monkeypatch.setitem(sys.modules, "__main__", page_as_script)
+    keras_version = version(".".join(keras.version().split(".")[:2]))
     for block in blocks(page):
-        if block.excerpt_of or block.not_run or block.is_mistake:
+        if block.excerpt_of or block.is_mistake or keras_version < block.needs_keras:
             continue
         path = tmp_path / f"line_{block.line}.py"
         path.write_text(block.code)  # TensorFlow and worker processes read the source of functions

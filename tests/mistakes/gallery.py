@@ -21,6 +21,7 @@ _WIDTH = 84  # what fits beside the button that copies a block
 SETUP = """\
 import os
 
+import h5py
 import keras
 import numpy as np
 import pandas as pd
@@ -179,6 +180,54 @@ GALLERY: dict[str, list[Mistake]] = {
             'ages = pd.DataFrame({"age": pd.array([31, None, 25])})\n'
             "npb.ArrayDataset(npb.sources.Filled(ages, 0))",
         ),
+        Mistake(
+            "A table with a column of texts",
+            'table = pd.DataFrame({"size": [1.0, 2.0] * 50, "city": ["Rome", "Oslo"] * 50})\n'
+            "model.fit(npb.ArrayDataset(table, labels, seed=0))",
+            "InvalidBatchError: x is ndarray of shape (32, 2) and dtype object, which ... has no "
+            "tensor for; expected ... Texts are in column 1 (the first is 0). Encode texts as "
+            "numbers, with keras.layers.TextVectorization or StringLookup on all data before "
+            "training, or in a transform.",
+            "Make the column one of categories, and give the columns as a dict: categories are "
+            "then read as their codes. See [tables](tables.md).",
+            'table = pd.DataFrame({"size": [1.0, 2.0] * 50, "city": ["Rome", "Oslo"] * 50})\n'
+            'columns = dict(table.astype({"city": "category"}))\n'
+            'assert npb.ArrayDataset(columns, labels)[0][0]["city"].dtype == np.int8',
+        ),
+        Mistake(
+            "A PyDataset for an array",
+            "class Old(keras.utils.PyDataset):\n"
+            "    def __len__(self):\n"
+            "        return 10\n\n"
+            "    def __getitem__(self, index):\n"
+            "        return images[10 * index : 10 * index + 10]\n\n\n"
+            "npb.ArrayDataset(Old(), labels)",
+            "InvalidDataError: x is ... (Old); expected an array: anything with `shape`, `dtype` "
+            "and row indexing. It makes batches of its own: fit takes it as it is. For more, "
+            "derive its class from `keras_npbatch.BatchDataset`.",
+            "Keep the class, and write `load(rows)` in it; see "
+            "[coming from other loaders](coming_from.md#kerasutilspydataset-was-sequence).",
+            "class New(npb.BatchDataset):\n"
+            "    def load(self, rows):\n"
+            "        return images[rows], labels[rows]\n\n\n"
+            "New(num_samples=100, batch_size=10)",
+        ),
+        Mistake(
+            "A file that is closed too early",
+            'with h5py.File("images.h5", "w") as file:\n'
+            '    file["x"] = images\n'
+            'with h5py.File("images.h5") as file:\n'
+            '    train = npb.ArrayDataset(file["x"], labels, seed=0)\n'
+            "train[0]",
+            "InvalidDataError: x is in an HDF5 file that has been closed; expected an open one. "
+            "Close it when the dataset is not used any more.",
+            "Keep it open. What is small is best read at once.",
+            'with h5py.File("images.h5", "w") as file:\n'
+            '    file["x"] = images\n'
+            'with h5py.File("images.h5") as file:\n'
+            '    npb.ArrayDataset(file["x"], labels)[0]  # as long as it is open\n'
+            '    train = npb.ArrayDataset(file["x"][:], labels)',
+        ),
     ],
     SETTINGS: [
         Mistake(
@@ -223,6 +272,15 @@ GALLERY: dict[str, list[Mistake]] = {
             "npb.ArrayDataset(images, labels, sampler=npb.samplers.Balanced(labels))",
         ),
         Mistake(
+            "Names of classes",
+            'npb.ArrayDataset(images, labels, class_weight={"cat": 5.0})',
+            "InvalidArgumentError: class_weight has the key 'cat' (str); expected class numbers as "
+            "they are in y, whole numbers. Number the classes: names, y = np.unique(labels, "
+            "return_inverse=True).",
+            "Name a class by its number in the targets.",
+            "npb.ArrayDataset(images, labels, class_weight={0: 5.0})",
+        ),
+        Mistake(
             "Two weights",
             "npb.ArrayDataset(images, labels, np.ones(100), class_weight={0: 2.0})",
             "InvalidArgumentError: sample_weight and class_weight were both given; expected one of "
@@ -255,6 +313,30 @@ GALLERY: dict[str, list[Mistake]] = {
             "name.",
             "Make another dataset: it costs nothing, since no data are copied.",
             "npb.ArrayDataset(images, labels, seed=3)",
+        ),
+        Mistake(
+            "A fraction for a whole number",
+            "npb.ArrayDataset(images, labels, batch_size=len(images) / 4)",
+            "InvalidArgumentError: batch_size is 25.0 (float); expected a whole number from 1 to "
+            "4611686018427387904. Write 25; to divide whole numbers, a // b.",
+            "Divide with `//`.",
+            "npb.ArrayDataset(images, labels, batch_size=len(images) // 4)",
+        ),
+        Mistake(
+            "Batches larger than the data",
+            'npb.ArrayDataset(images, labels, batch_size=128, remainder="drop")',
+            "InvalidArgumentError: remainder='drop' leaves no batch: num_samples=100 is less than "
+            "batch_size=128. Use a smaller batch_size, or remainder='keep'.",
+            "Keep the short batch, or make it a full one.",
+            'npb.ArrayDataset(images, labels, batch_size=128, remainder="pad")',
+        ),
+        Mistake(
+            "The shape of a dataset",
+            "data.shape",
+            "AttributeError: 'ArrayDataset' object has no attribute 'shape'. Read a batch, "
+            "dataset[0]: its arrays have shapes. The data: print(dataset).",
+            "Batches have shapes.",
+            "x, y = data[0]\nx.shape, y.shape",
         ),
     ],
     KERAS: [
@@ -323,6 +405,16 @@ GALLERY: dict[str, list[Mistake]] = {
             "Give the callback the very dataset that `fit` gets.",
             "train, validation = data.split(0.8)\n"
             "model.fit(train, callbacks=[npb.callbacks.CoverageAudit(train)], verbose=0)",
+        ),
+        Mistake(
+            "x and y in one tuple",
+            "model.fit(npb.ArrayDataset((images, labels), seed=0))",
+            "InvalidBatchError: the batches of the ArrayDataset have no targets, but fit computes "
+            "a loss; expected (x, y). ArrayDataset((x, y)) has two inputs and no targets: write "
+            "ArrayDataset(x, y). If they are inputs, give the targets too: ArrayDataset((x1, x2), "
+            "y).",
+            "Give them as two arguments. A tuple is several inputs.",
+            "npb.ArrayDataset(images, labels)",
         ),
     ],
     LOADERS: [
@@ -446,6 +538,30 @@ GALLERY: dict[str, list[Mistake]] = {
             "Bring them to one shape in `load_sample`, or put the sequences into `sources.Ragged`.",
             "npb.ArrayDataset(npb.sources.Ragged(tokens, pad_to=8))[0]",
         ),
+        Mistake(
+            "The data for their number",
+            "class Slides(npb.BatchDataset):\n"
+            "    def load(self, rows):\n"
+            "        return images[rows], labels[rows]\n\n\n"
+            "Slides(images)",
+            "InvalidArgumentError: num_samples is ndarray of shape (100, 8, 8, 3) and dtype uint8; "
+            "expected how many samples there are. Write its length: num_samples=len(...).",
+            "Say how many samples there are.",
+            "class Slides(npb.BatchDataset):\n"
+            "    def load(self, rows):\n"
+            "        return images[rows], labels[rows]\n\n\n"
+            "Slides(num_samples=len(images))",
+        ),
+        Mistake(
+            "A load without self",
+            "class Slides(npb.BatchDataset):\n"
+            "    def load(rows):\n"
+            "        return images[rows], labels[rows]\n\n\n"
+            "Slides(100)[0]",
+            "InvalidArgumentError: Slides.load takes the parameters (); expected Slides.load(rows) "
+            "or Slides.load(rows, rng). Write self before rows: def load(self, rows).",
+            "Write `def load(self, rows)`.",
+        ),
     ],
     PARTS: [
         Mistake(
@@ -503,6 +619,40 @@ GALLERY: dict[str, list[Mistake]] = {
             "sample should come once, write concat.",
             "Give the share of each, or join them.",
             "npb.concat([data, data])",
+        ),
+        Mistake(
+            "A fraction of folds",
+            "data.folds(0.2)",
+            "InvalidArgumentError: k is 0.2 (float); expected how many folds. Each of them has 1 / "
+            "k of the rows to validate on: for 0.2 write folds(5).",
+            "Give the number of folds.",
+            "folds = data.folds(5)",
+        ),
+        Mistake(
+            "Weights of classes for weights of rows",
+            "npb.ArrayDataset(images, labels, sampler=npb.samplers.Weighted({0: 1, 1: 5, 2: 5}))",
+            "InvalidArgumentError: weights of Weighted are {0: 1, 1: 5, 2: 5} (dict); expected one "
+            "number for each row. Of weights of classes make those of rows: "
+            "Weighted([weights[label] for label in labels]).",
+            "Give a weight for each row.",
+            "weights = {0: 1, 1: 5, 2: 5}\n"
+            "sampler = npb.samplers.Weighted([weights[label] for label in labels])\n"
+            "npb.ArrayDataset(images, labels, sampler=sampler)",
+        ),
+        Mistake(
+            "A sampler's class",
+            "npb.ArrayDataset(images, labels, sampler=npb.samplers.Shuffle)",
+            "InvalidArgumentError: sampler is the class Shuffle; expected an object: Shuffle(...).",
+            "Write the parentheses.",
+            "npb.ArrayDataset(images, labels, sampler=npb.samplers.Shuffle())",
+        ),
+        Mistake(
+            "Part of a mask",
+            "data.subset(labels[:50] > 0)",
+            "InvalidArgumentError: rows is ndarray of shape (50,) and dtype bool; expected row "
+            "numbers, integers of shape (n,), or a boolean for each of the 100 rows of the data.",
+            "Give a boolean for each row, or the numbers of rows.",
+            "data.subset(np.flatnonzero(labels[:50] > 0))",
         ),
     ],
     SOURCES: [
@@ -610,7 +760,7 @@ Most mistakes are found when the dataset is made, the others with its first batc
 not help you, that is a fault of ours: please report it. The page on [errors](errors.md) explains
 each class of error.
 
-The examples use these data:
+The examples use these data. Their values do not matter, only their shapes and types:
 """
 
 

@@ -390,7 +390,7 @@ def test_locate_takes_numpy_integers() -> None:
         (-1, "-1 (int)"),
         (100, "100 (int)"),
         (True, "True (bool)"),
-        (1.0, "1.0 (float)"),
+        (1.5, "1.5 (float)"),
         (None, "None (NoneType)"),
     ],
 )
@@ -685,13 +685,12 @@ WRONG_NUMBERS = [
     (2**62 + 1, "4611686018427387905 (int)"),
     (2**70, "1180591620717411303424 (int)"),
     (True, "True (bool)"),
-    (4.0, "4.0 (float)"),
+    (-4.0, "-4.0 (float)"),
+    (4.5, "4.5 (float)"),
     (math.nan, "nan (float)"),
     ("4", "'4' (str)"),
     (None, "None (NoneType)"),
-    ([4], "[4] (list)"),
     (4j, "4j (complex)"),
-    (np.ones((3, 2)), "ndarray of shape (3, 2) and dtype float64"),
 ]
 
 
@@ -700,6 +699,28 @@ WRONG_NUMBERS = [
 def test_what_is_no_whole_number_is_refused(name: str, value: Any, came: str) -> None:
     expected = f"{name} is {came}; expected a whole number from 1 to 4611686018427387904."
     assert refusal(**{name: value}) == expected
+
+
+@pytest.mark.parametrize("name", ["num_samples", "batch_size"])
+def test_the_result_of_a_division_is_told_as_a_whole_number(name: str) -> None:
+    assert refusal(**{name: 100 / 25}) == (
+        f"{name} is 4.0 (float); expected a whole number from 1 to 4611686018427387904. Write 4; "
+        "to divide whole numbers, a // b."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "came"),
+    [([4], "[4] (list)"), (np.ones((3, 2)), "ndarray of shape (3, 2) and dtype float64")],
+)
+def test_data_for_a_number_are_refused(value: Any, came: str) -> None:
+    assert refusal(num_samples=value) == (
+        f"num_samples is {came}; expected how many samples there are. Write its length: "
+        "num_samples=len(...)."
+    )
+    assert refusal(batch_size=value) == (
+        f"batch_size is {came}; expected a whole number from 1 to 4611686018427387904."
+    )
 
 
 def test_a_batch_size_of_zero_is_refused() -> None:

@@ -848,6 +848,35 @@ print("done")
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 
+@needs("torch")
+def test_a_tensor_that_numpy_can_not_read_is_refused_with_what_to_write() -> None:
+    """In a process of its own, as above; "meta" stands in for any other device than the CPU."""
+    program = """
+import torch
+from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.sources.sources import as_source
+for settings, where, remedy in (
+    ({"device": "meta"}, "float32 on meta", "x.cpu()"),
+    ({"requires_grad": True}, "float32 on cpu with gradients", "x.detach()"),
+    ({"device": "meta", "requires_grad": True}, "on meta with gradients", "x.detach().cpu()"),
+    ({"dtype": torch.bfloat16}, "bfloat16 on cpu", "x.float()"),
+):
+    try:
+        as_source(torch.ones(6, 2, **settings), "x")
+    except InvalidDataError as error:
+        text, cause = str(error), error.__cause__
+    assert text.startswith("x is Tensor of shape (6, 2) and dtype torch."), text
+    assert f"{where}, which NumPy can't read; expected one in the memory of the CPU" in text, text
+    assert text.endswith(f" Write `{remedy}`."), text
+    assert isinstance(cause, (TypeError, RuntimeError))
+print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
+
+
 @pytest.mark.parametrize("rows", [[0, 2], [0, 1], [1]], ids=["none missing", "one", "all"])
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("kind", ["Int64", "Float32", "boolean", "UInt8"])

@@ -182,7 +182,9 @@ def test_another_call_is_refused_and_so_is_predict_of_a_shard():
         "call is 'train' (str); expected 'fit', 'evaluate' or 'predict'. Validation reads what "
         "'evaluate' reads."
     )
-    with pytest.raises(UnsupportedArgumentError, match=r"^predict was given a ArrayDataset"):
+    with pytest.raises(
+        UnsupportedArgumentError, match=r"^predict was given the dataset \(ArrayDataset\)"
+    ):
         arrays(shard=(0, 2)).to_tf_dataset(call="predict")
 
 
