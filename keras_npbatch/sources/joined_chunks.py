@@ -1,6 +1,6 @@
 """`JoinedChunks`: the last chunks as records in one block of memory: a batch is taken at once.
 
-    joined = JoinedChunks(starts, np.dtype([("age", "f4"), ("height", "f4")]))
+    joined = JoinedChunks(starts, [("age", np.dtype("f4"), ()), ("height", np.dtype("f4"), ())])
     chunk = joined.new(7, most=10_000)           # memory for chunk 7
     chunk.records["age"] = ...
     joined.show({7: chunk})
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,18 +93,20 @@ class JoinedChunks:
 
     Args:
         starts: the first row of each chunk, and the number of all rows.
-        dtype: of a record.
+        fields: of a record: the name, dtype and shape of each.
     """
 
-    def __init__(self, starts: Rows, dtype: np.dtype[Any]) -> None:
-        self._starts, self.dtype = starts, dtype
+    def __init__(
+        self, starts: Rows, fields: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]]
+    ) -> None:
+        self._starts, self._fields = starts, fields
         self._largest = int(np.diff(starts).max(initial=1))
         self._block: _Block | None = None
         self._changing = threading.Lock()
         self._set({})
 
     def __reduce__(self) -> Any:
-        return JoinedChunks, (self._starts, self.dtype)  # a worker process has its own
+        return JoinedChunks, (self._starts, self._fields)  # a worker process has its own
 
     def forget(self) -> None:
         """Show no chunk; the memory stays for others."""
@@ -122,9 +124,9 @@ class JoinedChunks:
         needed = min(most, int(self._starts[-1])) + _SPARE * self._largest
         with self._changing:
             if self._block is None or len(self._block.records) < needed:
-                self._block = _Block(needed, self.dtype)
+                self._block = _Block(needed, np.dtype(list(self._fields)))
             block = self._block
-        return block.new(rows) or Chunk(np.empty(rows, self.dtype), None, 0)
+        return block.new(rows) or Chunk(np.empty(rows, block.records.dtype), None, 0)
 
     def show(self, chunks: Mapping[int, Chunk]) -> None:
         """Take rows from these chunks too, as far as they lie in the block."""

@@ -216,7 +216,8 @@ class _Together:
         self.groups = groups
         self.members: list[_Member] = []
         self.stock: Stock[Chunk] = kept_chunks(groups.starts)
-        self._joined = JoinedChunks(groups.starts, np.dtype([]))
+        self._fields: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
+        self._joined = JoinedChunks(groups.starts, self._fields)
         self._turns = Turns()
         self._last = _Last()
 
@@ -230,13 +231,11 @@ class _Together:
         """Read for one more source; the number of what it finds in a chunk."""
         self.members.append(member)
         self.forget()
-        fields = [
-            (str(key), each.dtype, each.shape[1:])
-            for key, each in enumerate(self.members)
-            if is_raw(each.dtype)
-        ]
-        self._joined = JoinedChunks(self.groups.starts, np.dtype(fields))
-        return len(self.members) - 1
+        key = len(self.members) - 1
+        if is_raw(member.dtype):
+            self._fields.append((str(key), member.dtype, member.shape[1:]))
+        self._joined = JoinedChunks(self.groups.starts, self._fields)
+        return key
 
     def forget(self) -> None:
         """Keep nothing."""

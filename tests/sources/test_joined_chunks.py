@@ -13,7 +13,7 @@ from keras_npbatch.sources.joined_chunks import JoinedChunks
 
 LENGTHS = [3, 1, 4, 2, 5]
 STARTS = np.cumsum([0, *LENGTHS])
-DTYPE = np.dtype([("row", "i8"), ("pair", "i4", (2,))])
+FIELDS = [("row", np.dtype("i8"), ()), ("pair", np.dtype("i4"), (2,))]
 
 
 def of(rows):
@@ -35,7 +35,7 @@ NUMBERS = st.sets(st.integers(0, 4))
     rows=st.lists(st.integers(0, int(STARTS[-1]) - 1), max_size=8),
 )
 def test_rows_are_taken_if_their_chunks_are_shown(shown, rows):
-    joined, rows, chunks = JoinedChunks(STARTS, DTYPE), np.array(rows, np.int64), {}
+    joined, rows, chunks = JoinedChunks(STARTS, FIELDS), np.array(rows, np.int64), {}
     for kept, added in shown:
         joined.drop(kept.__contains__)
         chunks = {number: chunk for number, chunk in chunks.items() if number in kept}
@@ -52,7 +52,7 @@ def test_rows_are_taken_if_their_chunks_are_shown(shown, rows):
 
 @given(st.lists(st.integers(0, 4)))
 def test_memory_is_that_of_chunks_that_are_gone(numbers):
-    joined, chunks = JoinedChunks(STARTS, DTYPE), {}
+    joined, chunks = JoinedChunks(STARTS, FIELDS), {}
     for number in numbers:
         chunks.pop(number, None)
         joined.drop(chunks.__contains__)
@@ -66,7 +66,7 @@ def test_memory_is_that_of_chunks_that_are_gone(numbers):
 
 
 def test_a_chunk_has_memory_of_its_own_if_there_is_no_room():
-    joined = JoinedChunks(STARTS, DTYPE)
+    joined = JoinedChunks(STARTS, FIELDS)
     held = [new(joined, 4, most=5) for _ in range(12)]
     assert [chunk.block is None for chunk in held] == [False] * 9 + [True] * 3
     assert all(chunk.records["row"].tolist() == [10, 11, 12, 13, 14] for chunk in held)
@@ -80,7 +80,7 @@ def test_a_chunk_has_memory_of_its_own_if_there_is_no_room():
 
 
 def test_what_is_not_kept_is_dropped_and_nothing_is_sent():
-    joined = JoinedChunks(STARTS, DTYPE)
+    joined = JoinedChunks(STARTS, FIELDS)
     joined.show({number: new(joined, number) for number in (0, 3)})
     rows = np.array([0, 8])
     assert joined.take(rows, of(rows))["row"].tolist() == [0, 8]
@@ -94,7 +94,11 @@ def test_what_is_not_kept_is_dropped_and_nothing_is_sent():
 
 def test_threads_take_what_was_shown_while_others_replace_it():
     starts = np.arange(0, 80_001, 10_000)
-    joined, ended, wrong = JoinedChunks(starts, np.dtype([("row", "i8")])), threading.Event(), []
+    joined, ended, wrong = (
+        JoinedChunks(starts, [("row", np.dtype("i8"), ())]),
+        threading.Event(),
+        [],
+    )
 
     def fill(number):
         chunk = joined.new(number, 10_000)
