@@ -25,7 +25,7 @@ __all__ = ["MappedChunks", "mapped_chunks"]
 
 _LONG_BYTES = 2048
 """Shorter rows are copied faster many at once, from chunks that are read whole."""
-_MAPS = 128
+_MAPS = 64
 """How many chunks are mapped at a time: each map keeps a file open."""
 
 
@@ -61,16 +61,19 @@ class MappedChunks:
         return None
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """Copy the rows from where they lie, one after the other."""
+        """Copy the rows from where they lie, each by itself."""
         out = empty((len(rows), *self.shape[1:]), self.dtype)
         if not len(rows):
             return out
-        numbers, insides = np.divmod(rows, self._size)
-        chunks = {number: self._maps.get(number, self._map) for number in set(numbers.tolist())}
-        size, begin, into = self._row_bytes, 0, out.reshape(-1).view(np.uint8).data
-        for number, first in zip(numbers.tolist(), (insides * size).tolist(), strict=True):
-            into[begin : begin + size] = chunks[number][first : first + size]
-            begin += size
+        size, into = self._row_bytes, out.reshape(-1).view(np.uint8).data
+        order = np.argsort(rows)  # chunk by chunk: not all of them need be mapped at once
+        numbers, insides = np.divmod(rows[order], self._size)
+        last, chunk = -1, memoryview(b"")
+        firsts = (insides * size).tolist()
+        for place, number, first in zip(order.tolist(), numbers.tolist(), firsts, strict=True):
+            if number != last:
+                last, chunk = number, self._maps.get(number, self._map)
+            into[place * size : (place + 1) * size] = chunk[first : first + size]
         return out
 
     def _map(self, number: int) -> memoryview:

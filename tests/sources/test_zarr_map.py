@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +105,22 @@ def test_files_that_were_replaced_are_read_from_the_next_epoch_on(tmp_path: Path
     np.testing.assert_array_equal(found[:10], X[:10] + 1)
     assert (found[10:20] == 7).all()
     np.testing.assert_array_equal(found[20:], X[20:])
+
+
+def test_few_files_are_open_however_many_chunks_a_batch_needs(tmp_path: Path) -> None:
+    source = as_source(written(tmp_path, chunk=1), "x")
+    process, most = psutil.Process(), [0]
+    before, mapped = process.num_fds(), MappedChunks._map
+
+    def counting(self: MappedChunks, number: int) -> memoryview:
+        most.append(process.num_fds() - before)
+        return mapped(self, number)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MappedChunks, "_map", counting)
+        rows = np.random.default_rng(1).permutation(103)
+        np.testing.assert_array_equal(source.read(rows, np.empty), X[rows])
+    assert 50 < max(most) <= 66
 
 
 def test_a_chunk_that_is_cut_is_told_by_its_rows(tmp_path: Path) -> None:
