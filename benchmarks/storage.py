@@ -184,7 +184,7 @@ def _zarr(folder: Path, num_rows: int, chunk_rows: int, compressed: bool) -> Ite
     )
     for start in range(0, num_rows, chunk_rows):
         stored[start : start + chunk_rows] = _rows(start, min(start + chunk_rows, num_rows))
-    yield stored
+    yield zarr.open_array(stored.store.root, mode="r")
 
 
 def _chunks(

@@ -81,13 +81,6 @@ class ArrowColumn:
             else:
                 out[begin:end] = self.read(np.arange(begin, end), np.empty)
 
-    def values(self) -> npt.NDArray[Any]:
-        """All rows: the memory of Arrow itself, if they lie there as they are read."""
-        view = self._parts[0].view if len(self._parts) == 1 else None
-        if view is not None and self._parts[0].lookup is None and view.dtype == self.dtype:
-            return view
-        return self.read(np.arange(self.shape[0]), np.empty)
-
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Take the rows of each chunk, and convert them."""
         shape = (len(rows), *self.shape[1:])
@@ -196,6 +189,8 @@ def refuse_nulls_of(
     Raises:
         InvalidDataError: naming the first row without a value.
     """
+    if not any(map(has_nulls, chunks)):
+        return
     starts = starts_of([len(chunk) for chunk in chunks])
     found = [null_rows(chunk) + start for chunk, start in zip(chunks, starts, strict=False)]
     rows = np.concatenate([np.empty(0, np.int64), *found])

@@ -1,17 +1,24 @@
-"""`JoinedChunks`: chunks whose columns lie one after the other, so that a batch is taken at once.
+"""`JoinedChunks`: the last chunks as records in one block of memory: a batch is taken at once.
 
-    joined = JoinedChunks(starts)
-    found = joined.find(rows)                    # None: they are not all in chunks that are joined
-    found.columns["age"].take(found.at, 0)
+    joined = JoinedChunks(starts, [("age", np.dtype("f4"), ()), ("height", np.dtype("f4"), ())])
+    chunk = joined.new(7, most=10_000)           # memory for chunk 7
+    chunk.records["age"] = ...
+    joined.show({7: chunk})
+    joined.take(rows, numbers)["age"]            # None: a row is in a chunk that is not shown
 
-A batch of a group of blocks has rows of all its chunks. To take them chunk by chunk is a call of
-NumPy for each chunk and each column, some of them for a single row. So the columns of a group are
-joined once, and then each batch takes a single call for each column.
+A batch of a group of blocks has rows of all its chunks. To take each column from each chunk is a
+call of NumPy for each of both, and a cache miss for each value. As a record, a row is one or two
+misses, and a batch one call.
+
+The memory of a chunk is used again when nothing refers to the chunk any more. So a thread that
+takes rows holds what was shown as it began, and nobody waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,97 +26,142 @@ import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
 
-__all__ = ["Found", "JoinedChunks"]
+__all__ = ["Chunk", "JoinedChunks"]
 
-_KEPT = 3
-"""Groups: threads are in two, and may begin a third."""
+_SPARE = 8
+"""Chunks: those that threads decode before the ones they replace are gone."""
+_NOWHERE = -(2**62)
 
-Columns = dict[Any, npt.NDArray[Any]]
+
+class Chunk:
+    """A chunk, whose memory is free when this object is gone.
+
+    Args:
+        records: its rows.
+        block: what they lie in; None if they have memory of their own.
+        begin: where in the block.
+    """
+
+    def __init__(self, records: npt.NDArray[Any], block: _Block | None, begin: int) -> None:
+        self.records, self.block, self.begin = records, block, begin
+        self.others: dict[int, Any] = {}
+        """What is kept of it besides."""
+
+    def __del__(self) -> None:
+        if self.block is not None:  # in any thread, and in the middle of anything: no lock
+            self.block.returned.append((self.begin, self.begin + len(self.records)))
 
 
-class Found(NamedTuple):
-    """Where rows are."""
+class _Block:
+    """Memory for chunks, and which of it is free."""
 
-    columns: Columns
-    """Of some joined chunks."""
-    at: Rows
-    """The place of each row there."""
+    def __init__(self, rows: int, dtype: np.dtype[Any]) -> None:
+        self.records = np.empty(rows, dtype)
+        self.returned: deque[tuple[int, int]] = deque([(0, rows)])
+        self._free: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+
+    def new(self, rows: int) -> Chunk | None:
+        """Memory for a chunk, the first that is free; None if there is none."""
+        with self._lock:
+            while self.returned:
+                self._free.append(self.returned.popleft())
+            free: list[tuple[int, int]] = []
+            for begin, end in sorted(self._free):
+                if free and free[-1][1] == begin:
+                    begin = free.pop()[0]
+                free.append((begin, end))
+            self._free = free
+            for place, (begin, end) in enumerate(free):
+                if end - begin >= rows:
+                    free[place] = begin + rows, end
+                    return Chunk(self.records[begin : begin + rows], self, begin)
+        return None
+
+
+class _Shown(NamedTuple):
+    """What rows are taken from. It never changes."""
+
+    chunks: dict[int, Chunk]
+    shifts: Rows
+    """For each chunk, what leads from the number of a row to its place."""
+    block: _Block | None
 
 
 class JoinedChunks:
-    """The last few groups of chunks that were joined.
+    """Chunks of rows.
 
     Args:
         starts: the first row of each chunk, and the number of all rows.
+        fields: of a record: the name, dtype and shape of each.
     """
 
-    def __init__(self, starts: Rows) -> None:
-        self._starts = starts
-        self.forget()
+    def __init__(
+        self, starts: Rows, fields: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]]
+    ) -> None:
+        self._starts, self._fields = starts, fields
+        self._largest = int(np.diff(starts).max(initial=1))
+        self._block: _Block | None = None
+        self._changing = threading.Lock()
+        self._set({})
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_starts": self._starts}  # a worker process joins its own
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.forget()
+    def __reduce__(self) -> Any:
+        return JoinedChunks, (self._starts, self._fields)  # a worker process has its own
 
     def forget(self) -> None:
-        """Keep nothing."""
-        self._groups: tuple[tuple[Rows, Columns], ...] = ()
-        self._last: tuple[Rows, Found] | None = None
+        """Show no chunk; the memory stays for others."""
+        with self._changing:
+            self._set({})
 
-    def find(self, rows: Rows) -> Found | None:
-        """Where these rows are, if one group has them all."""
-        last = self._last
-        if last is not None and _are_same(rows, last[0]):
-            return last[1]
-        groups = self._groups
-        if not groups or not len(rows):
-            return None
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        for shifts, columns in groups:
-            of_rows = shifts[numbers]
-            if of_rows.min() >= 0:
-                found = Found(columns, rows - self._starts[numbers] + of_rows)
-                self._last = (rows if not rows.flags.writeable else rows.copy()), found
-                return found
-        return None
+    def new(self, number: int, most: int) -> Chunk:
+        """Memory for a chunk.
 
-    def has_any(self, numbers: Rows) -> bool:
-        """Whether a group has one of these chunks."""
-        return any((shifts[numbers] >= 0).any() for shifts, _ in self._groups)
+        Args:
+            number: of the chunk.
+            most: how many rows of chunks are kept.
+        """
+        rows = int(self._starts[number + 1] - self._starts[number])
+        needed = min(most, int(self._starts[-1])) + _SPARE * self._largest
+        with self._changing:
+            if self._block is None or len(self._block.records) < needed:
+                self._block = _Block(needed, np.dtype(list(self._fields)))
+            block = self._block
+        return block.new(rows) or Chunk(np.empty(rows, block.records.dtype), None, 0)
+
+    def show(self, chunks: Mapping[int, Chunk]) -> None:
+        """Take rows from these chunks too, as far as they lie in the block."""
+        with self._changing:
+            self._set({**self._shown.chunks, **chunks})
 
     def drop(self, is_kept: Callable[[int], bool]) -> None:
-        """Forget the groups of which no chunk is kept."""
-        self._last = None
-        self._groups = tuple(
-            (shifts, columns)
-            for shifts, columns in self._groups
-            if any(map(is_kept, np.flatnonzero(shifts >= 0).tolist()))
-        )
+        """Show no chunk any more that is not kept."""
+        if all(map(is_kept, self._shown.chunks)):
+            return
+        with self._changing:
+            self._set(
+                {number: each for number, each in self._shown.chunks.items() if is_kept(number)}
+            )
 
-    def join(self, chunks: Mapping[int, Columns]) -> dict[int, Columns]:
-        """Join the columns of some chunks.
+    def _set(self, chunks: Mapping[int, Chunk]) -> None:
+        block = self._block
+        shifts = np.full(len(self._starts) - 1, _NOWHERE, np.int64)
+        shown = {number: chunk for number, chunk in chunks.items() if chunk.block is block}
+        for number, chunk in shown.items():
+            shifts[number] = chunk.begin - self._starts[number]
+        self._shown = _Shown(shown, shifts, block if shown else None)
 
-        Returns:
-            The same chunks as views of what has been joined.
+    def take(
+        self, rows: Rows, numbers: Rows, out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any] | None:
+        """The records of rows; None if one is in a chunk that is not shown.
+
+        Args:
+            rows: their numbers.
+            numbers: of the chunks that they are in.
+            out: memory for as many records.
         """
-        names = list(next(iter(chunks.values())))
-        columns = {
-            name: np.concatenate([chunk[name] for chunk in chunks.values()]) for name in names
-        }
-        shifts = np.full(len(self._starts) - 1, -1, np.int64)
-        views, begin = {}, 0
-        for number in chunks:
-            end = begin + int(self._starts[number + 1] - self._starts[number])
-            shifts[number] = begin
-            views[number] = {name: columns[name][begin:end] for name in names}
-            begin = end
-        self._groups = ((shifts, columns), *self._groups)[:_KEPT]
-        return views
-
-
-def _are_same(rows: Rows, others: Rows) -> bool:
-    """Whether two arrays have the same rows. What is written to is compared by its values."""
-    return (rows is others and not rows.flags.writeable) or np.array_equal(rows, others)
+        shown = self._shown
+        at = rows + shown.shifts[numbers]
+        if shown.block is None or at.min(initial=0) < 0:
+            return None
+        return shown.block.records.take(at, 0, out, "clip")

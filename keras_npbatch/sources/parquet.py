@@ -33,7 +33,7 @@ from keras_npbatch.sources.arrow_types import layout_of, list_sizes
 from keras_npbatch.sources.chunks import ChunkRows, kept_chunks
 from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
-from keras_npbatch.sources.joined_chunks import Found, JoinedChunks
+from keras_npbatch.sources.joined_chunks import Chunk, JoinedChunks
 from keras_npbatch.sources.remote import opened
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
 from keras_npbatch.sources.source import Empty, Source, is_raw
@@ -49,11 +49,6 @@ __all__ = [
     "parquet_source",
     "read_together",
 ]
-
-_FEW_BYTES = 2**15
-"""Of a column; `take` would let another thread run meanwhile, and then wait for longer."""
-_LEAST_JOINED = 3
-"""Rows in their order are in two row groups at most, and soon in one again."""
 
 
 class Parquet:
@@ -207,81 +202,92 @@ class Parquet:
         )
 
 
+class _Last(threading.local):
+    """The batch that a thread has taken last, of which each source has its part."""
+
+    rows: Rows | None = None
+    records: npt.NDArray[Any] | None = None
+
+
 class _Together:
     """Columns that are read and decoded together, and kept together."""
 
     def __init__(self, groups: RowGroups) -> None:
         self.groups = groups
         self.members: list[_Member] = []
-        self.stock: Stock[dict[int, Any]] = kept_chunks(groups.starts)
-        self._joined = JoinedChunks(groups.starts)
+        self.stock: Stock[Chunk] = kept_chunks(groups.starts)
+        self._fields: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = []
+        self._joined = JoinedChunks(groups.starts, self._fields)
         self._turns = Turns()
-        self._begin()
-
-    def _begin(self) -> None:
-        self._joining = threading.Lock()
-        self._missed: set[int] = set()
+        self._last = _Last()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: each for name, each in vars(self).items() if name != "_joining"}
+        return vars(self) | {"_last": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self._begin()
+        vars(self).update(state, _last=_Last())
 
     def add(self, member: _Member) -> int:
-        """Read for one more source; where it finds what it needs in a chunk."""
+        """Read for one more source; the number of what it finds in a chunk."""
         self.members.append(member)
-        return len(self.members) - 1
+        self.forget()
+        key = len(self.members) - 1
+        if is_raw(member.dtype):
+            self._fields.append((str(key), member.dtype, member.shape[1:]))
+        self._joined = JoinedChunks(self.groups.starts, self._fields)
+        return key
 
     def forget(self) -> None:
         """Keep nothing."""
         self.stock.forget()
         self._joined.forget()
+        self._last = _Last()
 
-    def decode(self, number: int) -> dict[int, Any]:
-        """A row group: an array for each source, or a column of Arrow if its values are objects."""
+    def decode(self, number: int) -> Chunk:
+        """A row group."""
+        self._joined.drop(self.stock.__contains__)
         names = sorted({name for member in self.members for name in member.names})
         table = self.groups.read(number, names)
         first = int(self.groups.starts[number])
-        return {key: member.made(table, first) for key, member in enumerate(self.members)}
+        chunk = self._joined.new(number, self.stock.most)
+        for member in self.members:
+            member.put(table, first, chunk)
+        return chunk
 
-    def find(self, rows: Rows) -> Found | None:
-        """Where the rows of a batch are; None if they are to be read chunk by chunk."""
-        found = self._joined.find(rows)
-        if found is not None:
-            return found
-        numbers = [number for number, _, _ in self.groups.pieces.of(rows)]
-        if len(numbers) < _LEAST_JOINED:
-            return None
-        if self._joined.has_any(np.array(numbers)):
-            # Some are of the next group, or some of this one were in no batch so far.
-            before, self._missed = self._missed, set(numbers)
-            if not before.intersection(numbers):
-                return None
-            numbers = sorted(before.union(numbers))
-        if np.diff(self.groups.starts)[numbers].sum() > self.stock.most:
-            return None  # of a full shuffle, whose batches have rows of all row groups
-        self.stock.need(numbers)
-        chunks = {
-            number: self.stock.get(number, self.decode)
-            for number in others_last(self._turns.turned(numbers), self.stock.is_under_way)
-        }
-        with self._joining:
-            found = self._joined.find(rows)
-            if found is None:
-                arrays = {
-                    number: {
-                        key: each for key, each in chunk.items() if isinstance(each, np.ndarray)
-                    }
-                    for number, chunk in chunks.items()
+    def taken(self, rows: Rows) -> npt.NDArray[Any] | None:
+        """The records of the rows of a batch; None if they are to be read chunk by chunk.
+
+        They are there until this thread asks for other rows.
+        """
+        last = self._last
+        if last.rows is None or not _are_same(rows, last.rows):
+            last.rows = None  # what it was taken to is written to
+            last.records = self._take(rows, last.records)
+            last.rows = rows.copy() if rows.flags.writeable else rows
+        return last.records
+
+    def _take(self, rows: Rows, out: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
+        out = None if out is None or len(out) != len(rows) else out
+        numbers = self.groups.pieces.numbers(rows)
+        found = self._joined.take(rows, numbers, out)
+        if found is None:
+            needed = np.unique(numbers).tolist()
+            if np.diff(self.groups.starts)[needed].sum() > self.stock.most:
+                return None  # of a full shuffle, whose batches have rows of all row groups
+            self.stock.need(needed)
+            self._joined.show(
+                {
+                    number: self.stock.get(number, self.decode)
+                    for number in others_last(self._turns.turned(needed), self.stock.is_under_way)
                 }
-                for number, views in self._joined.join(arrays).items():
-                    self.stock.replace(number, chunks[number] | views)
-                self._joined.drop(self.stock.__contains__)
-                self._missed = set()
-                found = self._joined.find(rows)
+            )
+            found = self._joined.take(rows, numbers, out)
         return found
+
+
+def _are_same(rows: Rows, others: Rows) -> bool:
+    """Whether two arrays have the same rows. What is written to is compared by its values."""
+    return (rows is others and not rows.flags.writeable) or np.array_equal(rows, others)
 
 
 class _Column:
@@ -335,11 +341,12 @@ class _Member(ChunkRows):
     def __init__(self, together: _Together, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         groups = together.groups
         super().__init__(groups.starts, shape, dtype, together.stock, groups.pieces)
+        self._is_in_records = is_raw(dtype)
         self.join(together)
 
     @abstractmethod
-    def made(self, table: Any, first: int) -> Any:
-        """What is kept of a row group, whose first row is row `first` of all."""
+    def put(self, table: Any, first: int, chunk: Chunk) -> None:
+        """Put a row group, whose first row is row `first` of all, into a chunk."""
 
     @property
     def together(self) -> _Together:
@@ -350,34 +357,31 @@ class _Member(ChunkRows):
         """Let another read for it, and for others."""
         self._together, self._stock = together, together.stock
         self._key = together.add(self)
+        self._field = str(self._key)
 
     def forget(self, pass_number: int | None = None) -> None:
         """Keep nothing: what is stored may have changed."""
         self._together.forget()
 
-    def decode(self, number: int) -> dict[int, Any]:
+    def decode(self, number: int) -> Chunk:
         """A row group, for all that are read together."""
         return self._together.decode(number)
 
-    def pick(self, chunk: dict[int, Any], rows: Rows) -> npt.NDArray[Any]:
+    def pick(self, chunk: Chunk, rows: Rows) -> npt.NDArray[Any]:
         """Rows of a row group."""
-        mine = chunk[self._key]
-        found: npt.NDArray[Any] = (
-            mine.take(rows, 0) if isinstance(mine, np.ndarray) else mine.read(rows, np.empty)
-        )
+        if self._is_in_records:
+            return chunk.records[self._field][rows]
+        found: npt.NDArray[Any] = chunk.others[self._key].read(rows, np.empty)
         return found
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """Take the rows from row groups that are joined, or from one after the other."""
-        found = self._together.find(rows) if is_raw(self.dtype) else None
-        if found is None:
+        """Take the rows at once, or from one row group after the other."""
+        records = self._together.taken(rows) if self._is_in_records else None
+        if records is None:
             return super().read(rows, empty)
-        column = found.columns[self._key]
-        if len(rows) * (column.nbytes // len(column)) <= _FEW_BYTES:
-            taken: npt.NDArray[Any] = column[found.at]
-            return taken
         out = empty((len(rows), *self.shape[1:]), self.dtype)
-        return column.take(found.at, 0, out, "clip")
+        out[...] = records[self._field]
+        return out
 
 
 class ParquetColumn(_Member):
@@ -394,10 +398,13 @@ class ParquetColumn(_Member):
         codes = self._column.codes
         return None if codes is None else codes.categories
 
-    def made(self, table: Any, first: int) -> Any:
-        """The values of a row group, or its column of Arrow if they are objects."""
+    def put(self, table: Any, first: int, chunk: Chunk) -> None:
+        """Its values, or the column of Arrow if they are objects."""
         column = self._column.of(table.column(self.names[0]), first)
-        return column.values() if is_raw(self.dtype) else column
+        if self._is_in_records:
+            column.fill(chunk.records[self._field])
+        else:
+            chunk.others[self._key] = column
 
 
 class ParquetMatrix(_Member):
@@ -411,12 +418,11 @@ class ParquetMatrix(_Member):
         ]
         super().__init__(_Together(groups), (len(columns),), self._columns[0].dtype)
 
-    def made(self, table: Any, first: int) -> npt.NDArray[Any]:
-        """A row group as a matrix."""
-        matrix = np.empty((table.num_rows, len(self.names)), self.dtype)
+    def put(self, table: Any, first: int, chunk: Chunk) -> None:
+        """Each column as one of its matrix."""
+        matrix = chunk.records[self._field]
         for place, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
             column.of(table.column(name), first).fill(matrix[:, place])
-        return matrix
 
 
 def read_together(sources: Sequence[Source]) -> None:

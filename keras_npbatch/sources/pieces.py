@@ -22,7 +22,7 @@ __all__ = ["JoinedArrays", "Pieces", "by_piece", "joined_arrays", "starts_of"]
 
 def starts_of(lengths: Sequence[int]) -> Rows:
     """The first row of each piece, and the number of all rows."""
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    return np.cumsum([0, *lengths], dtype=np.int64)
 
 
 def by_piece(rows: Rows, starts: Rows) -> Iterator[tuple[int, Any, Rows]]:
@@ -55,10 +55,19 @@ class Pieces:
 
     def __init__(self, starts: Rows) -> None:
         self.starts = starts
+        lengths = np.diff(starts)
+        self._length = int(lengths.max(initial=1))
+        self._are_equal = bool((lengths[:-1] == self._length).all())
         self._last: tuple[Rows, list[tuple[int, Any, Rows]]] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"starts": self.starts, "_last": None}
+        return vars(self) | {"_last": None}
+
+    def numbers(self, rows: Rows) -> Rows:
+        """The number of the piece that each of the rows is in."""
+        if self._are_equal:  # a twentieth of the time
+            return rows // self._length
+        return np.searchsorted(self.starts, rows, side="right") - 1
 
     def of(self, rows: Rows) -> list[tuple[int, Any, Rows]]:
         """What `by_piece` gives, for these rows of these pieces."""

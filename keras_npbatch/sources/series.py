@@ -16,7 +16,7 @@ import numpy.typing as npt
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import plain_array
-from keras_npbatch.sources.slices import SlicedStorage, sliced_source
+from keras_npbatch.sources.slices import SlicedStorage, stored_in_slices
 from keras_npbatch.sources.tables import refuse_nulls
 
 __all__ = ["Steps", "series_of"]
@@ -64,8 +64,8 @@ def _array(series: Any, name: str) -> Steps:
     refuse_nulls(series, name)
     if type(series).__module__.partition(".")[0] == "pandas" and hasattr(series, "to_numpy"):
         series = series.to_numpy()
-    stored = sliced_source(series, name)
-    if isinstance(stored, SlicedStorage):
+    stored = stored_in_slices(series, name)
+    if stored is not None:
         return stored
     array = plain_array(series, name)
     if array is None or array.ndim == 0:

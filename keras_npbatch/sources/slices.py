@@ -22,8 +22,9 @@ from keras_npbatch.sources.hdf5 import closed_file, raw_chunks
 from keras_npbatch.sources.hdf5_map import mapped_rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
 from keras_npbatch.sources.zarr_files import zarr_files
+from keras_npbatch.sources.zarr_map import mapped_chunks
 
-__all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source"]
+__all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source", "stored_in_slices"]
 
 _PACKAGES = ("h5py", "zarr", "tensorstore")
 CHUNKS_KEPT = 4
@@ -199,6 +200,14 @@ class SlicedStorage:
 
 def sliced_source(leaf: Any, path: str) -> Source | None:
     """The source of a dataset of HDF5, Zarr or TensorStore; else None."""
+    stored = stored_in_slices(leaf, path)
+    if stored is None:
+        return None
+    return mapped_rows(leaf, path) or mapped_chunks(leaf, path) or stored
+
+
+def stored_in_slices(leaf: Any, path: str) -> SlicedStorage | None:
+    """What reads slices of a dataset of HDF5, Zarr or TensorStore; None for other data."""
     package = type(leaf).__module__.partition(".")[0]
     if package not in _PACKAGES or not all(
         hasattr(leaf, name) for name in ("shape", "dtype", "__getitem__")
@@ -206,7 +215,7 @@ def sliced_source(leaf: Any, path: str) -> Source | None:
         return None
     refuse_scalar(tuple(leaf.shape or ()), path)  # h5py.Empty has None
     try:
-        return mapped_rows(leaf, path) or SlicedStorage(leaf, path)
+        return SlicedStorage(leaf, path)
     except (TypeError, ValueError):  # of a dtype that NumPy does not know
         return None
 

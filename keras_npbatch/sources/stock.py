@@ -70,12 +70,6 @@ class Stock(Generic[_Chunk]):
     def _size(self, number: int) -> int:
         return 1 if self._sizes is None else int(self._sizes[number])
 
-    def replace(self, number: int, chunk: _Chunk) -> None:
-        """Keep another object for a chunk, if it is kept."""
-        with self._lock:
-            if number in self._chunks:
-                self._chunks[number] = chunk
-
     def prepare(self, number: int, needed: Iterable[int], decode: Callable[[int], _Chunk]) -> None:
         """Decode a chunk before it is asked for, unless a thread has or does.
 

@@ -50,6 +50,15 @@ class ZarrFiles:
         self._rows, self._others = shape[0], (0,) * (len(shape) - 1)
         self._num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
 
+    @property
+    def are_decoded(self) -> bool:
+        """Whether chunks lie in their files as they are in memory."""
+        return self._codec is None
+
+    def path(self, number: int) -> str:
+        """The file of a chunk."""
+        return f"{self._folder}/{self._metadata.encode_chunk_key((number, *self._others))}"
+
     def read(self, start: int, stop: int, into: npt.NDArray[Any]) -> bool:
         """Read some chunks; False if one is not there, or not as it should be.
 
@@ -59,10 +68,9 @@ class ZarrFiles:
             into: a contiguous array, of the dtype of the array.
         """
         for first in range(start, stop, self._rows):
-            key = self._metadata.encode_chunk_key((first // self._rows, *self._others))
             here = into[first - start : min(first + self._rows, stop) - start]
             try:
-                with open(f"{self._folder}/{key}", "rb", buffering=0) as file:
+                with open(self.path(first // self._rows), "rb", buffering=0) as file:
                     if not self._read(file, here.reshape(-1).view(np.uint8)):
                         return False
             except FileNotFoundError:

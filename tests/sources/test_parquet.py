@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -146,24 +147,33 @@ def test_blocks_are_the_row_groups_whatever_their_sizes(data):
     assert sorted(rows) == part.rows_in_order().tolist()
 
 
-@pytest.mark.parametrize("sampler", ["blocks", "in order", "shuffle"])
-def test_no_more_row_groups_are_joined_than_are_kept(data, sampler, monkeypatch):
-    joined, join = [], JoinedChunks.join
+@pytest.mark.parametrize(
+    ("sampler", "kept"), [("blocks", 640), ("in order", 400), ("shuffle", 400)]
+)
+def test_no_more_row_groups_are_in_memory_than_are_kept_and_one(data, sampler, kept, monkeypatch):
+    there, most, new = weakref.WeakSet(), [], JoinedChunks.new
 
-    def counting(self, found):
-        joined.append(sum(len(next(iter(columns.values()))) for columns in found.values()))
-        return join(self, found)
+    def counting(self, *args):
+        chunk = new(self, *args)
+        assert chunk.block is not None
+        there.add(chunk)
+        most.append(sum(len(each.records) for each in there))
+        return chunk
 
-    monkeypatch.setattr(JoinedChunks, "join", counting)
-    orders = {"blocks": samplers.BlockShuffle(blocks=3), "in order": samplers.InOrder()}
+    monkeypatch.setattr(JoinedChunks, "new", counting)
+    orders = {
+        "blocks": samplers.BlockShuffle(blocks=3),
+        "in order": samplers.InOrder(),
+        "shuffle": None,
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the full shuffle
         dataset = ArrayDataset(
-            data["y"], batch_size=40, seed=0, workers=0, sampler=orders.get(sampler)
+            data["y"], batch_size=40, seed=0, workers=0, max_queue_size=1, sampler=orders[sampler]
         )
-    assert sorted(np.concatenate(list(dataset))) == Y.tolist()
-    assert bool(joined) == (sampler == "blocks")
-    assert max(joined, default=0) <= 2 * 3 * 100
+    for _ in range(2):
+        assert sorted(np.concatenate(list(dataset))) == Y.tolist()
+    assert kept / 2 < max(most) <= kept + 100
 
 
 def test_a_full_shuffle_of_row_groups_says_what_it_costs(data):

@@ -46,14 +46,21 @@ def stored(kind: str, folder: Path, array: Any = X) -> Iterator[Any]:
     else:
         layout: dict[str, Any] = {
             "HDF5, contiguous": {},
+            "HDF5, for reading": {},
             "HDF5, chunks": {"chunks": (7, *array.shape[1:])},
             "HDF5, compressed": {"chunks": (16, *array.shape[1:]), "compression": "gzip"},
         }[kind]
         with h5py.File(folder / "x.h5", "w") as file:
-            yield file.create_dataset("x", data=array, **layout)
+            written = file.create_dataset("x", data=array, **layout)
+            if kind != "HDF5, for reading":
+                yield written
+                return
+        with h5py.File(folder / "x.h5") as file:
+            yield file["x"]
 
 
-KINDS = ["memory map", "Zarr", "HDF5, contiguous", "HDF5, chunks", "HDF5, compressed"]
+HDF5 = ["HDF5, contiguous", "HDF5, for reading", "HDF5, chunks", "HDF5, compressed"]
+KINDS = ["memory map", "Zarr", *HDF5]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,110 @@
+"""`MappedChunks`: arrays of Zarr whose chunks are files as they are in memory.
+
+    source = mapped_chunks(zarr.open_array("data.zarr", mode="r"), "x")      # None if they aren't
+
+What is not compressed is a memory map: the rows of a batch are copied from the files' pages to the
+batch. To read whole chunks first is a second copy, through memory that no cache of the processor
+holds. It is done for short rows all the same, which take longer one by one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.source import Empty, Reading
+from keras_npbatch.sources.stock import Stock
+from keras_npbatch.sources.zarr_files import ZarrFiles, zarr_files
+
+__all__ = ["MappedChunks", "mapped_chunks"]
+
+_LONG_BYTES = 2048
+"""Shorter rows are copied faster many at once, from chunks that are read whole."""
+_MAPS = 64
+"""How many chunks are mapped at a time: each map keeps a file open."""
+
+
+class MappedChunks:
+    """The rows of an array of Zarr that is open for reading.
+
+    Args:
+        storage: the array.
+        leaf: its path, for messages.
+        files: its chunks.
+    """
+
+    is_in_memory = False
+    chunk_starts: Rows | None = None
+
+    def __init__(self, storage: Any, leaf: str, files: ZarrFiles) -> None:
+        self._storage, self._leaf, self._files = storage, leaf, files
+        self.shape, self.dtype = tuple(storage.shape), np.dtype(storage.dtype)
+        self.chunk_rows: int | None = int(storage.chunks[0])
+        self._size = int(storage.chunks[0])
+        self._row_bytes = _bytes_of_row(storage)
+        self._maps: Stock[memoryview] = Stock(_MAPS)
+
+    def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
+        """The system keeps the pages of the files that are used."""
+
+    def forget(self, pass_number: int | None = None) -> None:
+        """Map the chunks again: other files may have taken their places."""
+        self._maps.forget()
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """None: only the rows of a batch are read."""
+        return None
+
+    def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
+        """Copy the rows from where they lie, each by itself."""
+        out = empty((len(rows), *self.shape[1:]), self.dtype)
+        if not len(rows):
+            return out
+        size, into = self._row_bytes, out.reshape(-1).view(np.uint8).data
+        order = np.argsort(rows)  # chunk by chunk: not all of them need be mapped at once
+        numbers, insides = np.divmod(rows[order], self._size)
+        last, chunk = -1, memoryview(b"")
+        firsts = (insides * size).tolist()
+        for place, number, first in zip(order.tolist(), numbers.tolist(), firsts, strict=True):
+            if number != last:
+                last, chunk = number, self._maps.get(number, self._map)
+            into[place * size : (place + 1) * size] = chunk[first : first + size]
+        return out
+
+    def _map(self, number: int) -> memoryview:
+        """The bytes of a chunk: its file, or what zarr has in place of one."""
+        try:
+            with open(self._files.path(number), "rb") as file:
+                if os.fstat(file.fileno()).st_size == self._size * self._row_bytes:
+                    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except FileNotFoundError:
+            pass
+        start = number * self._size
+        try:
+            found = np.ascontiguousarray(self._storage[start : start + self._size], self.dtype)
+        except Exception as error:
+            error.add_note(
+                f"keras_npbatch: raised by {self._leaf}[{start}:{start + self._size}], a "
+                f"{type(self._storage).__name__}"
+            )
+            raise
+        return found.reshape(-1).view(np.uint8).data
+
+
+def mapped_chunks(storage: Any, leaf: str) -> MappedChunks | None:
+    """The source of an array of Zarr that is no more than memory in files; else None."""
+    files = zarr_files(storage)
+    if files is None or not files.are_decoded or os.name != "posix":
+        return None
+    if not storage.read_only or _bytes_of_row(storage) < _LONG_BYTES:
+        return None  # what is written now may be cut and made longer again, or is read faster
+    return MappedChunks(storage, leaf, files)
+
+
+def _bytes_of_row(storage: Any) -> int:
+    return int(np.prod(storage.shape[1:], dtype=np.int64) * storage.dtype.itemsize)
