@@ -77,3 +77,31 @@ def test_what_is_prepared_makes_room_of_what_is_not_needed():
     assert (1 in stock, 2 in stock, 3 in stock) == (True, False, True)
     stock.prepare(3, [], pytest.fail)  # it is there
     assert stock.get(3, pytest.fail) == "3"
+
+
+def test_a_chunk_that_is_being_decoded_when_all_is_forgotten_is_not_kept():
+    """A thread of an epoch that was left may read what was stored before."""
+    stock, stored = Stock(2), ["before"]
+    has_begun, may_end = threading.Event(), threading.Event()
+    found = {}
+
+    def slow(number):
+        value = stored[number]
+        has_begun.set()
+        may_end.wait()
+        return value
+
+    left = threading.Thread(target=lambda: found.update(left=stock.get(0, slow)))
+    left.start()
+    has_begun.wait()
+    stored[0] = "after"
+    stock.forget()
+    following = threading.Thread(
+        target=lambda: found.update(following=stock.get(0, stored.__getitem__))
+    )
+    following.start()
+    may_end.set()
+    left.join()
+    following.join()
+    assert found == {"left": "before", "following": "after"}
+    assert stock.get(0, pytest.fail) == "after"
