@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,25 +84,19 @@ def test_a_chunk_that_is_being_decoded_when_all_is_forgotten_is_not_kept():
     """A thread of an epoch that was left may read what was stored before."""
     stock, stored = Stock(2), ["before"]
     has_begun, may_end = threading.Event(), threading.Event()
-    found = {}
 
-    def slow(number):
+    def decode(number):
         value = stored[number]
         has_begun.set()
         may_end.wait()
         return value
 
-    left = threading.Thread(target=lambda: found.update(left=stock.get(0, slow)))
-    left.start()
-    has_begun.wait()
-    stored[0] = "after"
-    stock.forget()
-    following = threading.Thread(
-        target=lambda: found.update(following=stock.get(0, stored.__getitem__))
-    )
-    following.start()
-    may_end.set()
-    left.join()
-    following.join()
-    assert found == {"left": "before", "following": "after"}
+    with ThreadPoolExecutor(2) as threads:
+        left = threads.submit(stock.get, 0, decode)
+        has_begun.wait()
+        stored[0] = "after"
+        stock.forget()
+        following = threads.submit(stock.get, 0, stored.__getitem__)
+        may_end.set()
+        assert (left.result(), following.result()) == ("before", "after")
     assert stock.get(0, pytest.fail) == "after"
