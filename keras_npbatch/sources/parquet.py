@@ -117,7 +117,7 @@ class Parquet:
         if not given:
             raise InvalidDataError("Parquet was given no path; expected at least one.")
         if filesystem is None:
-            filesystem, given = opened(given, storage_options) or (None, given)
+            filesystem, given = opened(given, storage_options) or (None, _absolute(given))
         elif storage_options is not None:
             raise InvalidArgumentError(
                 "filesystem and storage_options were both given; expected one of them. Make the "
@@ -205,6 +205,13 @@ class Parquet:
         return f"Parquet of {len(self)} rows, {len(self._groups.starts) - 1} row groups, " + (
             f"column {self._names[0]!r}" if self._is_column else f"columns {self._names}"
         )
+
+
+def _absolute(paths: str | list[str]) -> str | list[str]:
+    """Paths that name the same files from another folder; addresses stay as they are."""
+    if isinstance(paths, str):
+        return paths if "://" in paths else os.path.abspath(paths)
+    return [path if "://" in path else os.path.abspath(path) for path in paths]
 
 
 class _Together:
