@@ -181,7 +181,7 @@ class Concatenated:
         """The array of a file, which is opened if it is not open."""
         with self._lock:
             found = self._open.get(number)
-            if found is not None:
+            if found is not None and not _is_cut(found):
                 self._open.move_to_end(number)
                 return found
         found = self._opened(number)  # perhaps by two threads at once, which does no harm
@@ -218,6 +218,14 @@ def _part(given: Any, name: str) -> Header | Source:
         return source
     (path,) = absolute_paths([given], name)
     return read_header(path, name)
+
+
+def _is_cut(array: npt.NDArray[Any]) -> bool:
+    """Whether a file has become shorter than its map: to read it would end the process (SIGBUS)."""
+    if not isinstance(array.base, np.memmap):
+        return False
+    mapped: Any = array.base._mmap  # type: ignore[attr-defined]  # the memory map itself
+    return bool(mapped.size() < array.base.offset + array.nbytes)
 
 
 def _named(part: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,14 @@ class DaskRows(ChunkRows):
         starts = starts_of([length for length in lengths if length])
         super().__init__(starts, tuple(map(int, array.shape[1:])), np.dtype(array.dtype))
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_process": os.getpid()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.pop("_process") != os.getpid():
+            _forget_pools()
+        vars(self).update(state)
+
     def decode(self, number: int) -> npt.NDArray[Any]:
         """Compute a block of rows."""
         block = self._array.blocks[self._blocks[number]]
@@ -50,6 +60,19 @@ class DaskRows(ChunkRows):
     def pick(self, chunk: npt.NDArray[Any], rows: Rows) -> npt.NDArray[Any]:
         """Rows of a block."""
         return chunk.take(rows, axis=0)
+
+
+def _forget_pools() -> None:
+    """Let dask start threads of its own in a worker process.
+
+    One that was forked has dask's pools, but none of their threads: it would wait for them for
+    ever.
+    """
+    from dask import threaded
+
+    threaded.pools_lock = Lock()  # perhaps held at that moment
+    threaded.default_pool = None
+    threaded.pools.clear()
 
 
 def dask_source(leaf: Any, path: str) -> Source | None:

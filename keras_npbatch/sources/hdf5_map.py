@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.hdf5 import closed_file, is_stored_as_in_memory
 from keras_npbatch.sources.scatter import groups, items
@@ -72,7 +73,7 @@ class MappedRows:
             if os.fstat(file.fileno()).st_ino != inode:
                 raise FileNotFoundError(f"{path} is another file than the one that was mapped")
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._memory = memoryview(mapped)
+        self._mapped, self._memory = mapped, memoryview(mapped)
         item = np.dtype(f"V{self._row_bytes}")
         self._views = [
             np.frombuffer(mapped, item, (len(mapped) - begin) // item.itemsize, begin)
@@ -81,7 +82,8 @@ class MappedRows:
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process has no handle.
-        return vars(self) | {"_storage": None, "_views": None, "_memory": None}
+        left_behind = ("_storage", "_views", "_memory", "_mapped")
+        return vars(self) | dict.fromkeys(left_behind)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -101,10 +103,16 @@ class MappedRows:
         """Copy the rows from where they lie.
 
         Raises:
-            InvalidDataError: if the file has been closed.
+            InvalidDataError: if the file has been closed, or cut off.
         """
         if self._storage is not None and not self._storage:
             raise closed_file(self._leaf)
+        if self._mapped.size() < len(self._memory):  # the system would end the process: SIGBUS
+            raise InvalidDataError(
+                f"{self._leaf} is in {self._file[0]!r}, which has {self._mapped.size()} bytes; "
+                f"expected {len(self._memory)}, as when it was opened. Nothing may write to it "
+                "while the dataset is used: write another file, then rename it."
+            )
         out = empty((len(rows), *self.shape[1:]), self.dtype)
         if not len(rows):
             return out

@@ -112,7 +112,7 @@ class Parquet:
         if not given:
             raise InvalidDataError("Parquet was given no path; expected at least one.")
         if filesystem is None:
-            filesystem, given = opened(given, storage_options) or (None, given)
+            filesystem, given = opened(given, storage_options) or (None, _absolute(given))
         elif storage_options is not None:
             raise InvalidArgumentError(
                 "filesystem and storage_options were both given; expected one of them. Make the "
@@ -207,6 +207,13 @@ class _Last(threading.local):
 
     rows: Rows | None = None
     records: npt.NDArray[Any] | None = None
+
+
+def _absolute(paths: str | list[str]) -> str | list[str]:
+    """Paths that name the same files from another folder; addresses stay as they are."""
+    if isinstance(paths, str):
+        return paths if "://" in paths else os.path.abspath(paths)
+    return [path if "://" in path else os.path.abspath(path) for path in paths]
 
 
 class _Together:

@@ -22,6 +22,7 @@ from keras_npbatch.sources.hdf5 import closed_file, raw_chunks
 from keras_npbatch.sources.hdf5_map import mapped_rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
 from keras_npbatch.sources.zarr_files import zarr_files
+from keras_npbatch.sources.zarr_folder import at_absolute_path, refuse_missing
 from keras_npbatch.sources.zarr_map import mapped_chunks
 
 __all__ = ["CHUNKS_KEPT", "SlicedStorage", "sliced_source", "stored_in_slices"]
@@ -170,11 +171,13 @@ class SlicedStorage:
         with self._named(start, stop):
             if self._raw is not None and self._raw.read(start, stop, into):
                 return
+            refuse_missing(self._storage, self._path)
             if not _read_into(self._storage, start, stop, into):
                 into[...] = self._read(start, stop)
 
     def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
         with self._named(start, stop):
+            refuse_missing(self._storage, self._path)
             return self._read(start, stop)
 
     def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
@@ -203,7 +206,7 @@ def sliced_source(leaf: Any, path: str) -> Source | None:
     stored = stored_in_slices(leaf, path)
     if stored is None:
         return None
-    return mapped_rows(leaf, path) or mapped_chunks(leaf, path) or stored
+    return mapped_rows(leaf, path) or mapped_chunks(at_absolute_path(leaf), path) or stored
 
 
 def stored_in_slices(leaf: Any, path: str) -> SlicedStorage | None:
@@ -214,6 +217,8 @@ def stored_in_slices(leaf: Any, path: str) -> SlicedStorage | None:
     ):
         return None
     refuse_scalar(tuple(leaf.shape or ()), path)  # h5py.Empty has None
+    refuse_missing(leaf, path)
+    leaf = at_absolute_path(leaf)
     try:
         return SlicedStorage(leaf, path)
     except (TypeError, ValueError):  # of a dtype that NumPy does not know

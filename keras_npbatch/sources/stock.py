@@ -40,6 +40,7 @@ class Stock(Generic[_Chunk]):
         self._chunks: OrderedDict[int, _Chunk] = OrderedDict()
         self._decoding: dict[int, threading.Event] = {}
         self._held = 0
+        self._times_forgotten = 0
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -66,6 +67,7 @@ class Stock(Generic[_Chunk]):
         with self._lock:
             self._chunks.clear()
             self._held = 0
+            self._times_forgotten += 1  # what is being decoded is not kept
 
     def _size(self, number: int) -> int:
         return 1 if self._sizes is None else int(self._sizes[number])
@@ -103,11 +105,14 @@ class Stock(Generic[_Chunk]):
                         self._chunks.move_to_end(number)
                         return self._chunks[number]
                     waited_for = self._decoding.setdefault(number, done)
+                    times_forgotten = self._times_forgotten
                 if waited_for is not done:
                     waited_for.wait()
                     continue  # kept now, or the other thread has failed
                 found = decode(number)
                 with self._lock:
+                    if self._times_forgotten != times_forgotten:
+                        return found
                     self._held += self._size(number)
                     self._chunks[number] = found
                     while self._held > self.most and len(self._chunks) > 1:

@@ -18,11 +18,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.errors import InvalidDataError
+
 __all__ = ["ZarrFiles", "zarr_files"]
 
 _BLOSC, _ZSTD, _GZIP = "blosc", "zstd", "gzip"
-_BLOSC_LENGTH = slice(4, 8)
-"""Where the head of what Blosc has compressed tells how long it was."""
+_BLOSC_HEAD = 16
+"""How long the head of what Blosc has compressed is, in bytes."""
+_BLOSC_LENGTH, _BLOSC_STORED = slice(4, 8), slice(12, 16)
+"""Where it tells how long the data were, and how long head and compressed data are."""
 _OF_GZIP = 31
 """What tells zlib that it is gzip's format."""
 
@@ -87,12 +91,29 @@ class ZarrFiles:
 
         if self._codec == _ZSTD:
             return _put(numcodecs.Zstd().decode(stored), into, self._num_bytes)
+        _refuse_cut(file.name, stored)
         if int.from_bytes(stored[_BLOSC_LENGTH], "little") != self._num_bytes:
             return False
         if len(into) == self._num_bytes:
             numcodecs.Blosc().decode(stored, into)
             return True
         return _put(numcodecs.Blosc().decode(stored), into, self._num_bytes)
+
+
+def _refuse_cut(path: str, stored: bytes) -> None:
+    """Refuse what is shorter than its head tells: Blosc would read on in memory that follows it.
+
+    That gives any values, or ends the process. It would do so in zarr, too.
+
+    Raises:
+        InvalidDataError: naming the file.
+    """
+    told = int.from_bytes(stored[_BLOSC_STORED], "little")
+    if len(stored) < max(_BLOSC_HEAD, told):
+        raise InvalidDataError(
+            f"{path!r} has {len(stored)} bytes; expected {max(_BLOSC_HEAD, told)}, a whole chunk "
+            "compressed by Blosc. It is cut off, or being written: write it again."
+        )
 
 
 def _put(decoded: bytes, into: npt.NDArray[np.uint8], num_bytes: int) -> bool:

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.scatter import groups
 from keras_npbatch.sources.source import Empty, Reading
 from keras_npbatch.sources.stock import Stock
 from keras_npbatch.sources.zarr_files import ZarrFiles, zarr_files
+from keras_npbatch.sources.zarr_folder import refuse_missing
 
 __all__ = ["MappedChunks", "mapped_chunks"]
 
@@ -27,6 +30,14 @@ _LONG_BYTES = 2048
 """Shorter rows are copied faster many at once, from chunks that are read whole."""
 _MAPS = 64
 """How many chunks are mapped at a time: each map keeps a file open."""
+
+
+class _Chunk(NamedTuple):
+    """The bytes of the rows of a chunk."""
+
+    rows: npt.NDArray[np.uint8]
+    file: mmap.mmap | None
+    """To read beyond its end would end the process: SIGBUS."""
 
 
 class MappedChunks:
@@ -47,7 +58,7 @@ class MappedChunks:
         self.chunk_rows: int | None = int(storage.chunks[0])
         self._size = int(storage.chunks[0])
         self._row_bytes = _bytes_of_row(storage)
-        self._maps: Stock[memoryview] = Stock(_MAPS)
+        self._maps: Stock[_Chunk] = Stock(_MAPS)
 
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
         """The system keeps the pages of the files that are used."""
@@ -61,29 +72,35 @@ class MappedChunks:
         return None
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
-        """Copy the rows from where they lie, each by itself."""
+        """Copy the rows from where they lie, each by itself.
+
+        Raises:
+            InvalidDataError: if a file has been cut off, or the array is not there any more.
+        """
         out = empty((len(rows), *self.shape[1:]), self.dtype)
         if not len(rows):
             return out
-        size, into = self._row_bytes, out.reshape(-1).view(np.uint8).data
-        order = np.argsort(rows)  # chunk by chunk: not all of them need be mapped at once
-        numbers, insides = np.divmod(rows[order], self._size)
-        last, chunk = -1, memoryview(b"")
-        firsts = (insides * size).tolist()
-        for place, number, first in zip(order.tolist(), numbers.tolist(), firsts, strict=True):
-            if number != last:
-                last, chunk = number, self._maps.get(number, self._map)
-            into[place * size : (place + 1) * size] = chunk[first : first + size]
+        into = out.reshape(len(rows), -1).view(np.uint8)
+        # Chunk by chunk: not all of them need be mapped at once.
+        for number, places in groups(rows // self._size):
+            chunk = self._maps.get(number, self._map)
+            self._refuse_cut(number, chunk)
+            insides = rows[places] - number * self._size
+            for place, inside in zip(places.tolist(), insides.tolist(), strict=True):
+                into[place] = chunk.rows[inside]  # other threads run meanwhile: it may be a disk
         return out
 
-    def _map(self, number: int) -> memoryview:
-        """The bytes of a chunk: its file, or what zarr has in place of one."""
+    def _map(self, number: int) -> _Chunk:
+        """A chunk in its file, or what zarr has in place of one."""
+        size = self._size * self._row_bytes
         try:
             with open(self._files.path(number), "rb") as file:
-                if os.fstat(file.fileno()).st_size == self._size * self._row_bytes:
-                    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                if os.fstat(file.fileno()).st_size == size:
+                    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    rows = np.frombuffer(mapped, np.uint8).reshape(self._size, self._row_bytes)
+                    return _Chunk(rows, mapped)
         except FileNotFoundError:
-            pass
+            refuse_missing(self._storage, self._leaf)
         start = number * self._size
         try:
             found = np.ascontiguousarray(self._storage[start : start + self._size], self.dtype)
@@ -93,7 +110,15 @@ class MappedChunks:
                 f"{type(self._storage).__name__}"
             )
             raise
-        return found.reshape(-1).view(np.uint8).data
+        return _Chunk(found.reshape(len(found), -1).view(np.uint8), None)
+
+    def _refuse_cut(self, number: int, chunk: _Chunk) -> None:
+        if chunk.file is not None and chunk.file.size() < chunk.rows.nbytes:
+            raise InvalidDataError(
+                f"{self._leaf} is in {self._files.path(number)!r}, which has {chunk.file.size()} "
+                f"bytes; expected {chunk.rows.nbytes}, as when it was opened. Nothing may write to "
+                "it while the dataset is used: write another file, then rename it."
+            )
 
 
 def mapped_chunks(storage: Any, leaf: str) -> MappedChunks | None:

@@ -137,8 +137,9 @@ class Executor:
     def enter(self) -> None:
         """Keep worker processes from call to call, until `leave`."""
         self._times_entered += 1
-        if self.pool is not None:
-            self.pool.stays = True
+        pool = self.pool
+        if pool is not None:
+            pool.stays = True
 
     def leave(self) -> None:
         """Close, at the end of the outermost `with`."""
@@ -155,10 +156,13 @@ class Executor:
 
     def expect_nothing(self) -> None:
         """A call has ended: batches that were made ahead for it are not waited for."""
-        if self.pool is not None:
-            self.pool.expect(False)
+        pool = self.pool
+        if pool is not None:
+            pool.expect(False)
 
     # ---------------------------------------------------------------- processes
+
+    # Another thread may close the dataset at any moment, after which there is no `self.pool`.
 
     def prepare_pool(self, workers: int) -> bool:
         """Begin to start worker processes, if there are none; whether they have started.
@@ -169,13 +173,15 @@ class Executor:
         pool = self.pool
         if pool is not None and pool.num_workers != workers and not pool.readers:
             self._let_pool_go()
-        if self.pool is None or not self.pool.claim():
-            return self.current_pool(workers).has_started
-        return self.pool.has_started
+            pool = None
+        if pool is None or not pool.claim():
+            pool = self.current_pool(workers)
+        return pool.has_started
 
     def leave_pool(self) -> None:
         """The worker processes are not needed any more, unless another stream reads from them."""
-        if self.pool is not None and not self.pool.readers and not self.pool.stays:
+        pool = self.pool
+        if pool is not None and not pool.readers and not pool.stays:
             self._let_pool_go()
 
     def current_pool(self, workers: int) -> Pool:
@@ -201,22 +207,23 @@ class Executor:
                 stacklevel=2,
             )
         self._sent = now
-        if self.pool is not None:
+        pool = self.pool
+        if pool is not None:
             is_current = now == before and not (changed and method == "fork")
-            if is_current and self.pool.claim():
-                return self.pool
-            self.pool.close()
-        self.pool = Pool(
+            if is_current and pool.claim():
+                return pool
+            pool.close()
+        self.pool = pool = Pool(
             owner,
             workers=workers,
             start_method=method,
             timeout_s=settings.timeout_s,
             most_bytes=self._most_sent_bytes(),
         )
-        self.pool.stays = self._times_entered > 0
-        self.pool.claim()  # to start the workers may have taken long
-        watch(self.pool)
-        return self.pool
+        pool.stays = self._times_entered > 0
+        pool.claim()  # to start the workers may have taken long
+        watch(pool)
+        return pool
 
     def _most_sent_bytes(self) -> int | None:
         if self._settings.workers != "auto":
@@ -224,9 +231,9 @@ class Executor:
         return self.tuner(Work(self.core.plan)).limits.memory_bytes
 
     def _let_pool_go(self) -> None:
-        if self.pool is not None:
-            self.pool.close()
-        self.pool = None
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            pool.close()
         if self._sent is not None:  # the data may go
             self._sent = replace(self._sent, digests={}, kept=[])
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keras_npbatch import ArrayDataset, samplers
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.sources import as_source
+from keras_npbatch.workers.systems import this_system
 
 da = pytest.importorskip("dask.array")
 
@@ -115,3 +116,15 @@ def test_frames_of_dask_are_refused_with_what_to_write():
             f"x is a {name} of dask, which does not know how many rows it has; expected an array. "
             "Let dask count its rows: `x.to_dask_array(lengths=True)`."
         )
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("start_method", this_system().start_methods)
+def test_worker_processes_have_threads_of_their_own(start_method):
+    """A fork has dask's pool, but not its threads. It would wait for them for ever."""
+    values = np.arange(400).reshape(40, 10)
+    array = da.from_array(values, chunks=(4, 10)) + 1
+    array.sum().compute()  # starts the pool
+    processes = {"workers": 1, "use_multiprocessing": True, "start_method": start_method}
+    with ArrayDataset(array, batch_size=10, shuffle=False, **processes, timeout=30) as dataset:
+        np.testing.assert_array_equal(np.concatenate(list(dataset)), values + 1)

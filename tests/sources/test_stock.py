@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -77,3 +78,25 @@ def test_what_is_prepared_makes_room_of_what_is_not_needed():
     assert (1 in stock, 2 in stock, 3 in stock) == (True, False, True)
     stock.prepare(3, [], pytest.fail)  # it is there
     assert stock.get(3, pytest.fail) == "3"
+
+
+def test_a_chunk_that_is_being_decoded_when_all_is_forgotten_is_not_kept():
+    """A thread of an epoch that was left may read what was stored before."""
+    stock, stored = Stock(2), ["before"]
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def decode(number):
+        value = stored[number]
+        has_begun.set()
+        may_end.wait()
+        return value
+
+    with ThreadPoolExecutor(2) as threads:
+        left = threads.submit(stock.get, 0, decode)
+        has_begun.wait()
+        stored[0] = "after"
+        stock.forget()
+        following = threads.submit(stock.get, 0, stored.__getitem__)
+        may_end.set()
+        assert (left.result(), following.result()) == ("before", "after")
+    assert stock.get(0, pytest.fail) == "after"

@@ -6,11 +6,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
 from zarr.storage import LocalStore, MemoryStore
 
+from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.sources import as_source
 from keras_npbatch.sources.zarr_files import zarr_files
 
@@ -48,8 +50,6 @@ def test_rows_are_those_that_were_written(
     data = (X % 2 if dtype == "bool" else X).astype(dtype)
     codec: Any = None if number is None else CODECS[version][number]
     if version == 2 and codec is not None:
-        import numcodecs
-
         codec = numcodecs.get_codec({"id": codec})
     storage = written(LocalStore(tmp_path), data, zarr_format=version, compressors=codec)
     files = zarr_files(storage)
@@ -123,3 +123,24 @@ def test_chunks_that_were_never_written_or_are_cut_are_left_to_zarr(
     if compressors is None:
         (tmp_path / "c/1/0").write_bytes(b"short")
         assert not files.read(10, 20, into)
+
+
+@pytest.mark.parametrize("left", [0, 15, 16, 400, -1])
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_chunk_of_blosc_that_is_cut_off_is_refused(
+    version: int, left: int, tmp_path: Path
+) -> None:
+    """Blosc would read on behind it: the result is any values, or the end of the process."""
+    data = np.random.default_rng(2).integers(0, 256, (20, 1000), "uint8")  # can't be compressed
+    codec: Any = zarr.codecs.BloscCodec() if version == 3 else numcodecs.Blosc()
+    layout = {"chunks": (10, 1000), "zarr_format": version, "compressors": codec}
+    storage = written(LocalStore(tmp_path), data, **layout)
+    path = tmp_path / "inside" / ("c/1/0" if version == 3 else "1.0")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:left])
+    source = as_source(storage, "x")
+    message = rf"1.0' has {len(whole[:left])} bytes; expected \d+, a whole chunk compressed"
+    with pytest.raises(InvalidDataError, match=message):
+        source.read(np.array([3, 13]), np.empty)
+    path.write_bytes(whole + b"more")
+    np.testing.assert_array_equal(source.read(np.array([13]), np.empty), data[[13]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset
+from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.slices import SlicedStorage
 from keras_npbatch.sources.sources import as_source
 from keras_npbatch.sources.zarr_map import MappedChunks
@@ -112,7 +114,7 @@ def test_few_files_are_open_however_many_chunks_a_batch_needs(tmp_path: Path) ->
     process, most = psutil.Process(), [0]
     before, mapped = process.num_fds(), MappedChunks._map
 
-    def counting(self: MappedChunks, number: int) -> memoryview:
+    def counting(self: MappedChunks, number: int) -> Any:
         most.append(process.num_fds() - before)
         return mapped(self, number)
 
@@ -129,4 +131,32 @@ def test_a_chunk_that_is_cut_is_told_by_its_rows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         source.read(np.array([3, 12]), np.empty)
     assert caught.value.__notes__[-1] == "keras_npbatch: raised by x[10:20], a Array"
+    np.testing.assert_array_equal(source.read(np.array([3]), np.empty), X[[3]])
+
+
+def test_a_chunk_that_is_cut_while_it_is_mapped_ends_no_process(tmp_path: Path) -> None:
+    source = as_source(written(tmp_path), "x")
+    source.read(np.array([3, 12]), np.empty)
+    file = tmp_path / "data.zarr" / "c/1/0/0"
+    os.truncate(file, 5000)
+    with pytest.raises(InvalidDataError, match=r"which has 5000 bytes; expected 81920, as when"):
+        source.read(np.array([3, 12]), np.empty)
+
+
+def test_an_array_that_is_gone_is_no_fill_value(tmp_path: Path) -> None:
+    source = as_source(written(tmp_path), "x")
+    shutil.rmtree(tmp_path / "data.zarr")
+    with pytest.raises(InvalidDataError, match=r"is not there any more"):
+        source.read(np.array([3]), np.empty)
+
+
+def test_a_relative_path_is_that_of_the_folder_it_was_opened_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    source = as_source(zarr.open_array("data.zarr", mode="r"), "x")
+    assert isinstance(source, MappedChunks)
+    monkeypatch.chdir(tmp_path / "elsewhere")
     np.testing.assert_array_equal(source.read(np.array([3]), np.empty), X[[3]])

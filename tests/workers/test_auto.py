@@ -410,3 +410,22 @@ def test_the_next_epoch_uses_the_same_memory() -> None:
     finally:
         tracemalloc.stop()
     assert peak < x[:BATCH].nbytes
+
+
+def test_worker_processes_may_be_closed_by_another_thread_while_an_epoch_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = dataset()
+    executor = core_of(data).part(Executor)
+    pool = executor.current_pool(1)
+    claim = pool.claim
+
+    def closed_after_it() -> bool:
+        is_claimed = claim()
+        executor.close()  # as another thread may, at that moment
+        return is_claimed
+
+    monkeypatch.setattr(pool, "claim", closed_after_it)
+    executor.prepare_pool(1)
+    assert not pool.is_open
+    assert executor.pool is None

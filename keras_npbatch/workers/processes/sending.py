@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import pickle
 import sys
 import warnings
@@ -261,17 +262,27 @@ def _reduce_h5(handle: Any) -> Any:
             f"its file is open with mode {file.mode!r} and driver {file.driver!r}; expected mode "
             "'r' and a file on disk, since each worker opens it by path"
         )
-    return _open_h5, (str(Path(file.filename).resolve()), handle.name)
+    path, inode = Path(file.filename).resolve(), None
+    if file.driver == "sec2" and os.name == "posix":
+        inode = os.fstat(file.id.get_vfd_handle()).st_ino
+        if not path.exists() or path.stat().st_ino != inode:
+            raise TypeError(
+                f"its file was opened as {file.filename!r}, which leads to another file now, or to "
+                "none; expected an absolute path, and the file where it was"
+            )
+    return _open_h5, (str(path), inode, handle.name)
 
 
-def _open_h5(path: str, name: str) -> Any:
-    return _h5_file(path)[name]
+def _open_h5(path: str, inode: int | None, name: str) -> Any:
+    return _h5_file(path, inode)[name]
 
 
 @cache
-def _h5_file(path: str) -> Any:
+def _h5_file(path: str, inode: int | None) -> Any:
     import h5py
 
+    if inode is not None and os.stat(path).st_ino != inode:
+        raise FileNotFoundError(f"{path} is another file than the one that was open")
     return h5py.File(path, "r")
 
 

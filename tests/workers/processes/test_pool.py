@@ -530,6 +530,42 @@ def test_a_file_that_has_been_closed_is_named(tmp_path: Path) -> None:
         opened(held)
 
 
+def test_a_file_that_its_path_does_not_lead_to_is_named(tmp_path: Path) -> None:
+    import h5py
+
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+        with h5py.File(tmp_path / folder / "x.h5", "w") as file:
+            file["images"] = np.full((N, 3), len(folder))
+    with contextlib.chdir(tmp_path / "here"):
+        file = h5py.File("x.h5")
+    held = dataset(loaders.Holds, held=file["images"])
+    for current in (tmp_path, tmp_path / "there"):
+        message = "opened as 'x.h5', which leads to another file now, or to none"
+        with contextlib.chdir(current), pytest.raises(errors.UnsendableError, match=message):
+            opened(held)
+    with contextlib.chdir(tmp_path / "here"):
+        opened(held).close()
+
+
+def test_an_hdf5_file_that_was_replaced_is_not_opened_in_its_place(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file["images"] = np.zeros((N, 3))
+    with h5py.File(path) as file, opened(dataset(loaders.Holds, held=file["images"])) as pool:
+        batches = dataset(loaders.Holds, held=file["images"])
+        list(epoch_of(pool, batches))
+        path.rename(tmp_path / "before.h5")
+        with h5py.File(path, "w") as another:
+            another["images"] = np.ones((N, 3))
+        for pid in pool.pids:
+            os.kill(pid, signal.SIGKILL)
+        with pytest.raises(FileNotFoundError, match=r"x\.h5 is another file than the one that was"):
+            list(epoch_of(pool, batches, 1))
+
+
 def test_a_dataset_that_can_not_be_unpacked_is_an_error_with_its_traceback(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((N, 3)))
     batches = dataset(loaders.Holds, held=np.load(tmp_path / "x.npy", mmap_mode="r"))
