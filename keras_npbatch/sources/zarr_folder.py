@@ -65,4 +65,4 @@ def _root(storage: Any) -> str | None:
     store: Any = getattr(storage, "store", None)
     if type(store).__name__ != "LocalStore" or not hasattr(storage, "metadata"):
         return None
-    return os.fspath(store.root)
+    return str(store.root)
