@@ -23,6 +23,7 @@ from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.length_buckets import LengthBuckets
+from keras_npbatch.samplers.weighted import Weighted
 from keras_npbatch.testing.strategies import settings
 
 N, BATCH = 50, 8
@@ -452,3 +453,17 @@ def test_whether_a_state_is_of_a_dataset():
     assert not position.is_of({}, described(FIFTY))
     assert not position.is_of({"dataset": None}, described(FIFTY))
     assert not position.is_of(None, described(FIFTY))
+
+
+def test_a_state_that_skips_nothing_need_not_say_so():
+    state = state_of(FIFTY, Place(2, 3))
+    del state["skip"]
+    assert read(state, FIFTY) == Place(2, 3)
+
+
+def test_an_epoch_in_order_has_each_row_once_whatever_the_sampler():
+    """So fewer or more samples of it can have been read."""
+    plan = Plan(N, BATCH, sampler=Weighted(np.ones(N), num_samples=2 * N))
+    assert read(state_of(plan, Place(2, 3, 60)), plan) == Place(2, 3, 60)
+    with pytest.raises(InvalidStateError, match=r"skip is 60 .* from 0 to 49"):
+        read(state_of(plan, Place(2, 3, 60)) | {"in_order": True}, plan)
