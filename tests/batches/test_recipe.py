@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_npbatch.batches.chain import change_of
 from keras_npbatch.batches.class_weight import ClassWeight
+from keras_npbatch.batches.each import each
 from keras_npbatch.batches.generators import Generators
 from keras_npbatch.batches.recipe import Recipe
 from keras_npbatch.batches.set_aside import Failure, SetAside
@@ -343,13 +345,17 @@ def test_a_failure_of_a_load_that_draws_names_it_with_its_generator(by_sample: b
 
 def test_load_draws_from_the_generator_of_the_batch_or_of_each_row() -> None:
     numbers = Generators(FIVE, 3, 1, FIVE.rows(3, 1))
-    (of_batch,) = Recipe(FIVE, lambda rows, rng: rng.random((5, 1)), load_draws=True)(3, 1).T
-    assert of_batch.tolist() == numbers.of_batch(Purpose.LOAD).random(5).tolist()
+    of_batch = Recipe(FIVE, lambda rows, rng: (rows, rng.random(5)), load_draws=True)(3, 1)
+    assert of_batch[0].tolist() == [5, 6, 7, 8, 9]
+    assert of_batch[1].tolist() == numbers.of_batch(Purpose.LOAD).random(5).tolist()
     of_samples = Recipe(
-        FIVE, lambda rows, rngs: np.array([rng.random() for rng in rngs]), load_draws_by_sample=True
+        FIVE,
+        lambda rows, rngs: (rows, np.array([rng.random() for rng in rngs])),
+        load_draws_by_sample=True,
     )(3, 1)
+    assert of_samples[0].tolist() == [5, 6, 7, 8, 9]
     expected = [rng.random() for rng in numbers.of_samples(Purpose.LOAD_OF_SAMPLE)]
-    assert of_samples.tolist() == expected
+    assert of_samples[1].tolist() == expected
 
 
 def test_whole_batches_have_any_number_of_samples_until_they_are_changed() -> None:
@@ -368,11 +374,12 @@ def test_a_shard_without_a_sample_of_the_last_batch_pads_the_first_of_the_others
 
     plan = Plan(6, 2, sampler=InOrder(), remainder="pad", shard=Shard(2, 3))
     assert Recipe(plan, read)(0, 0)[0].tolist() == X[4:6].tolist()
-    plan = Plan(8, 2, sampler=InOrder(), remainder="pad", shard=Shard(2, 3))
-    x, _, weight = Recipe(plan, read)(0, 1)
-    assert x.tolist() == [X[6].tolist()] * 2
+    plan = Plan(8, 2, seed=1, remainder="pad", shard=Shard(2, 3))
+    x, _, weight = Recipe(plan, read)(3, 1)
+    first = int(plan.of_shard(0).rows(3, 1)[0])
+    assert x.tolist() == [X[first].tolist()] * 2
     assert weight.tolist() == [0, 0]
-    assert asked == [[4, 5], [6]]
+    assert asked == [[4, 5], [first]]
 
 
 # --- rows that can't be read ---------------------------------------------------------------------
@@ -471,3 +478,16 @@ def test_a_failure_of_padding_what_lacks_rows_tells_so() -> None:
     assert caught.value.__notes__ == [
         "keras_npbatch: raised by padding at epoch 0, step 0, rows [0, 1, 2, 3, 4]"
     ]
+
+
+def test_what_a_function_of_samples_makes_lies_where_the_recipe_allocates() -> None:
+    made: list[Any] = []
+
+    def empty(shape: Any, dtype: Any) -> npt.NDArray[Any]:
+        made.append(np.empty(shape, dtype))
+        return made[-1]
+
+    double = change_of(each(lambda sample: sample * 2), "transform")
+    batch = Recipe(FIVE, lambda rows: X[rows], double, empty=empty)(0, 0)
+    assert batch.tolist() == (X[:5] * 2).tolist()
+    assert any(np.shares_memory(batch, array) for array in made)
