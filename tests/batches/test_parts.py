@@ -704,3 +704,16 @@ def test_weights_of_outputs_get_the_axes_of_their_own_targets() -> None:
         assert {name: each.shape for name, each in found.items()} == {"a": (3,), "b": (3, 1, 1)}
     two = pad(Parts(np.zeros(2), None, [np.array([5.0, 3.0]), None]), 2, 3).sample_weight
     assert [each.shape for each in two] == [(3,), (3,)]
+
+
+def test_padding_takes_a_tensor_of_tensorflow_as_an_array() -> None:
+    """It can't be indexed by one; this one can't be indexed at all."""
+
+    class Tensor:
+        __module__ = "tensorflow.python.framework.ops"
+        shape, dtype = (2,), np.dtype("float32")
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return np.array([3, 4], "float32")
+
+    assert pad(Parts(Tensor(), Tensor()), 2, 3)[:2][0].tolist() == [3, 4, 3]
