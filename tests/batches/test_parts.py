@@ -682,6 +682,7 @@ def test_a_masked_array_is_told_what_to_do_with_its_mask() -> None:
         (np.zeros(2), 0),
         (np.zeros((2, 3)), 0),
         (np.zeros((2, 1), "int64"), 0),
+        (np.zeros((2, 2), "int64"), 1),
         (np.zeros((2, 3), "int64"), 1),
         (np.zeros((2, 3, 4)), 2),
     ],
@@ -702,6 +703,9 @@ def test_weights_of_outputs_get_the_axes_of_their_own_targets() -> None:
     for weights in (None, np.array([5.0, 3.0]), {"a": np.array([5.0, 3.0]), "b": None}):
         found = pad(Parts(np.zeros(2), targets, weights), 2, 3).sample_weight
         assert {name: each.shape for name, each in found.items()} == {"a": (3,), "b": (3, 1, 1)}
+        own = [1, 1, 0] if weights is None else [5, 3, 0]
+        assert found["a"].tolist() == own
+        assert found["b"].reshape(-1).tolist() == ([1, 1, 0] if type(weights) is dict else own)
     two = pad(Parts(np.zeros(2), None, [np.array([5.0, 3.0]), None]), 2, 3).sample_weight
     assert [each.shape for each in two] == [(3,), (3,)]
 
@@ -717,3 +721,10 @@ def test_padding_takes_a_tensor_of_tensorflow_as_an_array() -> None:
             return np.array([3, 4], "float32")
 
     assert pad(Parts(Tensor(), Tensor()), 2, 3)[:2][0].tolist() == [3, 4, 3]
+
+
+def test_a_sample_in_a_list_of_too_many_parts_is_told_to_wrap_them() -> None:
+    with pytest.raises(InvalidBatchError, match=r"list of 4; .* Wrap several inputs into one: "):
+        unpack([1, 2, 3, 4], "load_sample(row)")
+    with pytest.raises(InvalidBatchError, match="Samples are put together"):
+        unpack([1, 2, 3, 4], "load(rows)")
