@@ -706,6 +706,8 @@ def test_weights_of_outputs_get_the_axes_of_their_own_targets() -> None:
         own = [1, 1, 0] if weights is None else [5, 3, 0]
         assert found["a"].tolist() == own
         assert found["b"].reshape(-1).tolist() == ([1, 1, 0] if type(weights) is dict else own)
+    alike = {"a": np.zeros(2), "b": np.zeros(2)}
+    assert pad(Parts(np.zeros(2), alike), 2, 3).sample_weight.tolist() == [1, 1, 0]
     two = pad(Parts(np.zeros(2), None, [np.array([5.0, 3.0]), None]), 2, 3).sample_weight
     assert [each.shape for each in two] == [(3,), (3,)]
 
