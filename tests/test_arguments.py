@@ -254,19 +254,24 @@ def test_what_is_told_of_unknown_arguments(unknown, advice, text):
     assert told == text
 
 
-@refuses_unknown_arguments(WORDS)
-def fitted(x, *others, batch_size=32, **given):
-    """Its text."""
-    return x, others, batch_size
+def decorated():
+    """A function and a class."""
 
-
-class Fitted:
     @refuses_unknown_arguments(WORDS)
-    def __init__(self, x, batch_size=32, **given):
-        self.given = x, batch_size
+    def fitted(x, *others, batch_size=32, **given):
+        """Its text."""
+        return x, others, batch_size
+
+    class Fitted:
+        @refuses_unknown_arguments(WORDS)
+        def __init__(self, x, batch_size=32, **given):
+            self.given = x, batch_size
+
+    return fitted, Fitted
 
 
 def test_known_arguments_arrive():
+    fitted, Fitted = decorated()
     assert fitted(1, 2, batch_size=3) == (1, (2,), 3)
     assert Fitted(1, batch_size=3).given == (1, 3)
     assert (fitted.__name__, fitted.__doc__) == ("fitted", "Its text.")
@@ -276,13 +281,28 @@ def test_known_arguments_arrive():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: fitted(1, num_workers=2), "fitted has no argument num_workers. Write workers=2."),
-        (lambda: Fitted(1, num_workers=2), "Fitted has no argument num_workers. Write workers=2."),
-        (lambda: fitted(1, others=2, self=3), "fitted has no arguments others, self. Expected x"),
-        (lambda: Fitted(1, abc=2), "Fitted has no argument abc. Expected x, batch_size, given."),
-        (lambda: Fitted(1, batchsize=2), "Fitted has no argument batchsize. Did you mean batch"),
+        (
+            lambda fitted, _: fitted(1, num_workers=2),
+            "fitted has no argument num_workers. Write workers=2.",
+        ),
+        (
+            lambda _, Fitted: Fitted(1, num_workers=2),
+            "Fitted has no argument num_workers. Write workers=2.",
+        ),
+        (
+            lambda fitted, _: fitted(1, others=2, self=3),
+            "fitted has no arguments others, self. Expected x",
+        ),
+        (
+            lambda _, Fitted: Fitted(1, abc=2),
+            "Fitted has no argument abc. Expected x, batch_size, given.",
+        ),
+        (
+            lambda _, Fitted: Fitted(1, batchsize=2),
+            "Fitted has no argument batchsize. Did you mean batch",
+        ),
     ],
 )
 def test_unknown_arguments_are_refused_with_advice(call, text):
     with pytest.raises(errors.UnknownSettingError, match=f"^{re.escape(text)}"):
-        call()
+        call(*decorated())

@@ -74,6 +74,9 @@ class Table:
 
     shape = (3, 2)
 
+    def __repr__(self) -> str:
+        return "Table()"
+
 
 class Column:
     """What only NumPy can make an array of."""
@@ -83,6 +86,9 @@ class Column:
 
     def __array__(self) -> Any:
         raise AssertionError("read for a message")
+
+    def __repr__(self) -> str:
+        return "Column()"
 
 
 class TwoLines:
