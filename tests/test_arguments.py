@@ -281,26 +281,11 @@ def test_known_arguments_arrive():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (
-            lambda fitted, _: fitted(1, num_workers=2),
-            "fitted has no argument num_workers. Write workers=2.",
-        ),
-        (
-            lambda _, Fitted: Fitted(1, num_workers=2),
-            "Fitted has no argument num_workers. Write workers=2.",
-        ),
-        (
-            lambda fitted, _: fitted(1, others=2, self=3),
-            "fitted has no arguments others, self. Expected x",
-        ),
-        (
-            lambda _, Fitted: Fitted(1, abc=2),
-            "Fitted has no argument abc. Expected x, batch_size, given.",
-        ),
-        (
-            lambda _, Fitted: Fitted(1, batchsize=2),
-            "Fitted has no argument batchsize. Did you mean batch",
-        ),
+        (lambda f, _: f(1, num_workers=2), "fitted has no argument num_workers. Write workers=2."),
+        (lambda _, c: c(1, num_workers=2), "Fitted has no argument num_workers. Write workers=2."),
+        (lambda f, _: f(1, others=2, self=3), "fitted has no arguments others, self. Expected x"),
+        (lambda _, c: c(1, abc=2), "Fitted has no argument abc. Expected x, batch_size, given."),
+        (lambda _, c: c(1, batchsize=2), "Fitted has no argument batchsize. Did you mean batch"),
     ],
 )
 def test_unknown_arguments_are_refused_with_advice(call, text):
