@@ -122,6 +122,12 @@ def test_what_is_out_of_bounds_is_told_with_them(value, most, text):
         whole_number("n", value, least=2, most=most)
 
 
+@pytest.mark.parametrize("value", [True, np.True_])
+def test_a_truth_value_is_no_number(value):
+    with pytest.raises(errors.InvalidArgumentError, match="expected a whole number from 0 to 7"):
+        whole_number("n", value, least=0, most=7)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "int64"])
 def test_row_numbers_are_int64(dtype):
     rows = row_numbers(np.array([9, 0, 9], dtype), 10)
@@ -221,6 +227,7 @@ WORDS = {"num_workers": "Write workers={value}.", "test_size": "Write split({res
         ("num_workers", 4, "Write workers=4."),
         ("num_workers", 0.5, "Write workers=0.5."),
         ("num_workers", True, "Write workers=True."),
+        ("num_workers", (1,), "Write workers=(1,)."),
         ("num_workers", (1, 2), "Write workers=(1, 2)."),
         ("num_workers", [1, 2, 3, 4], "Write workers=[1, 2, 3, 4]."),
         ("num_workers", (1, 2, 3, 4, 5), "Write workers=N."),
