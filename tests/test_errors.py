@@ -69,6 +69,33 @@ class OneRowArray:
         return "OneRowArray()"
 
 
+class Table:
+    """A table has a shape, and a dtype for each column."""
+
+    shape = (3, 2)
+
+    def __repr__(self) -> str:
+        return "Table()"
+
+
+class Column:
+    """What only NumPy can make an array of."""
+
+    def __len__(self) -> int:
+        return 7
+
+    def __array__(self) -> Any:
+        raise AssertionError("read for a message")
+
+    def __repr__(self) -> str:
+        return "Column()"
+
+
+class TwoLines:
+    def __repr__(self) -> str:
+        return "two\n  lines"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -83,6 +110,14 @@ class OneRowArray:
         (np.array(5, np.int8), "ndarray of shape () and dtype int8"),
         (np.array(["a", "bc"]), "ndarray of shape (2,) and dtype <U2"),
         (OneRowArray(), "OneRowArray of shape (1, 2) and dtype float8"),
+        (Table(), "Table of shape (3, 2)"),
+        (Column(), "Column of 7 items"),
+        ([np.arange(3), 4], "a list of 2 items"),
+        ((4, np.arange(3), 5), "a tuple of 3 items"),
+        ({"a": np.arange(3)}, "a dict of 1 items"),
+        ({"a": 3}, "{'a': 3} (dict)"),
+        (int, "the class int"),
+        (TwoLines(), "two lines (TwoLines)"),
         # 60 characters are told in full, of more the first 57.
         ("x" * 58, repr("x" * 58) + " (str)"),
         ("x" * 59, "'" + "x" * 56 + "... (str)"),
@@ -141,6 +176,8 @@ class SilentError(Exception):
         (ValueError("a\n  b"), None, "ValueError: a b"),
         (ValueError(), None, "ValueError"),
         (ValueError("x" * 50), 20, "ValueError: xxxxx..."),
+        (ValueError("x" * 8), 20, "ValueError: xxxxxxxx"),
+        (ValueError("x" * 9), 20, "ValueError: xxxxx..."),
         (SilentError(), None, "SilentError: <its text can't be told>"),
     ],
 )

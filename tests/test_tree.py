@@ -226,3 +226,16 @@ def test_an_error_in_the_function_reaches_the_caller_as_itself() -> None:
         with pytest.raises(KeyError) as caught:
             call(fail, {"a": 1})
         assert caught.value is error
+
+
+def test_a_tuple_of_arrays_is_flat() -> None:
+    array = np.zeros(2)
+    assert trees.is_flat((array, array))
+    assert not any(map(trees.is_flat, [[array], (array, 1), ((array,),), array, None]))
+
+
+def test_none_is_a_leaf_where_that_is_asked_for() -> None:
+    found, structure = trees.flatten({"a": 1, "b": None}, none_is_leaf=True)
+    assert found == [1, None]
+    assert structure.unflatten([2, 3]) == {"a": 2, "b": 3}
+    assert trees.flatten({"a": 1, "b": None})[0] == [1]

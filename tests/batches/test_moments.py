@@ -60,3 +60,10 @@ def test_values_of_any_kind_are_counted(dtype):
         "nan": 0,
         "inf": 0,
     }
+
+
+def test_what_is_not_finite_is_counted_in_an_array_of_any_length():
+    values = np.zeros(200_000, "float32")
+    values[::1000], values[1::2000] = math.nan, math.inf
+    figures = Moments.of(values).figures()
+    assert (figures["nan"], figures["inf"]) == (200, 100)

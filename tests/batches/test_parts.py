@@ -638,3 +638,95 @@ def test_padding_takes_the_rows_of_a_table_by_position_not_by_label() -> None:
     column = pandas.Series([10.0, 20.0, 30.0], index=[2, 1, 0])
     padded = pad(Parts(column), 3, 5)
     assert np.asarray(padded.x).tolist() == [10.0, 20.0, 30.0, 10.0, 20.0]
+
+
+def test_a_leaf_without_samples_is_told_also_where_any_number_will_do() -> None:
+    with pytest.raises(InvalidBatchError, match="first dimension counts the samples of the batch"):
+        check_lengths(Parts(np.zeros(3), 4), None, "load")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "remedy"),
+    [
+        ([3, 3], " Stack the samples of a list (`np.stack`)."),
+        (
+            [3, 4],
+            " Pad the samples of a list to one length, and stack them "
+            "(`keras.utils.pad_sequences`).",
+        ),
+    ],
+)
+def test_a_list_of_samples_is_told_what_becomes_of_it(lengths: list[int], remedy: str) -> None:
+    with pytest.raises(InvalidBatchError) as caught:
+        check_lengths(Parts([np.zeros(length) for length in lengths]), 2, "load")
+    assert str(caught.value) == (
+        "load returned ndarray of shape (3,) and dtype float64 for x[0]; expected 2 samples, one "
+        f"for each row of the batch.{remedy}"
+    )
+
+
+def test_a_masked_array_is_told_what_to_do_with_its_mask() -> None:
+    masked = np.ma.masked_array([1.0, 2.0], [True, False])
+    with pytest.raises(InvalidBatchError) as caught:
+        check_lengths(Parts({"a": masked}), 2, "load")
+    assert str(caught.value) == (
+        "x['a'] is a masked array with values masked, and its mask would be lost; expected an "
+        "array. Fill it (`.filled(value)`) and return the mask as sample_weight or as an input of "
+        "its own."
+    )
+
+
+@pytest.mark.parametrize(
+    ("targets", "axes"),
+    [
+        (np.zeros(2), 0),
+        (np.zeros((2, 3)), 0),
+        (np.zeros((2, 1), "int64"), 0),
+        (np.zeros((2, 2), "int64"), 1),
+        (np.zeros((2, 3), "int64"), 1),
+        (np.zeros((2, 3, 4)), 2),
+    ],
+)
+@pytest.mark.parametrize("weight", [None, np.array([5, 3]), np.array([[5], [3]], "float64")])
+def test_weights_get_an_axis_for_each_that_values_of_a_loss_may_have(
+    targets: Any, axes: int, weight: Any
+) -> None:
+    found = pad(Parts(np.zeros(2), targets, weight), 2, 3).sample_weight
+    axes = max(axes, 0 if weight is None else weight.ndim - 1)
+    assert found.shape == (3,) + (1,) * axes
+    assert found.dtype == (np.float64 if weight is not None and weight.ndim > 1 else np.float32)
+    assert found.reshape(-1).tolist() == ([1, 1, 0] if weight is None else [5, 3, 0])
+
+
+def test_weights_of_outputs_get_the_axes_of_their_own_targets() -> None:
+    targets = {"a": np.zeros(2), "b": np.zeros((2, 3, 4))}
+    for weights in (None, np.array([5.0, 3.0]), {"a": np.array([5.0, 3.0]), "b": None}):
+        found = pad(Parts(np.zeros(2), targets, weights), 2, 3).sample_weight
+        assert {name: each.shape for name, each in found.items()} == {"a": (3,), "b": (3, 1, 1)}
+        own = [1, 1, 0] if weights is None else [5, 3, 0]
+        assert found["a"].tolist() == own
+        assert found["b"].reshape(-1).tolist() == ([1, 1, 0] if type(weights) is dict else own)
+    alike = {"a": np.zeros(2), "b": np.zeros(2)}
+    assert pad(Parts(np.zeros(2), alike), 2, 3).sample_weight.tolist() == [1, 1, 0]
+    two = pad(Parts(np.zeros(2), None, [np.array([5.0, 3.0]), None]), 2, 3).sample_weight
+    assert [each.shape for each in two] == [(3,), (3,)]
+
+
+def test_padding_takes_a_tensor_of_tensorflow_as_an_array() -> None:
+    """It can't be indexed by one; this one can't be indexed at all."""
+
+    class Tensor:
+        __module__ = "tensorflow.python.framework.ops"
+        shape, dtype = (2,), np.dtype("float32")
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            return np.array([3, 4], "float32")
+
+    assert pad(Parts(Tensor(), Tensor()), 2, 3)[:2][0].tolist() == [3, 4, 3]
+
+
+def test_a_sample_in_a_list_of_too_many_parts_is_told_to_wrap_them() -> None:
+    with pytest.raises(InvalidBatchError, match=r"list of 4; .* Wrap several inputs into one: "):
+        unpack([1, 2, 3, 4], "load_sample(row)")
+    with pytest.raises(InvalidBatchError, match="Samples are put together"):
+        unpack([1, 2, 3, 4], "load(rows)")

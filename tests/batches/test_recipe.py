@@ -15,11 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keras_npbatch.batches.chain import change_of
 from keras_npbatch.batches.class_weight import ClassWeight
+from keras_npbatch.batches.each import each
+from keras_npbatch.batches.generators import Generators
 from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.batches.set_aside import Failure, SetAside
 from keras_npbatch.batches.transforms import Transform
-from keras_npbatch.errors import InvalidBatchError
+from keras_npbatch.errors import InvalidBatchError, SetAsideError
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.plan.shard import Shard
+from keras_npbatch.rng import Purpose
 from keras_npbatch.samplers.in_order import InOrder
 from keras_npbatch.testing.strategies import plans
 from keras_npbatch.tree import leaves_with_paths
@@ -310,3 +316,178 @@ def test_a_message_says_who_returned_what_is_no_batch(load, transform, message):
     with pytest.raises(InvalidBatchError) as caught:
         recipe(0, 0)
     assert str(caught.value).startswith(message)
+
+
+def test_a_failure_of_finished_batches_tells_so_too() -> None:
+    with pytest.raises(BrokenError) as caught:
+        Recipe(FIVE, fail, finished=True, name="read(rows)")(epoch=3, step=1)
+    assert caught.value.__notes__ == [
+        "keras_npbatch: raised by read(rows) at epoch 3, step 1, rows [5, 6, 7, 8, 9]"
+    ]
+
+    def stop(rows: Any) -> Any:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match=r"^read\(rows\) raised StopIteration\n"):
+        Recipe(FIVE, stop, finished=True, name="read(rows)")(epoch=3, step=1)
+
+
+@pytest.mark.parametrize("by_sample", [False, True])
+def test_a_failure_of_a_load_that_draws_names_it_with_its_generator(by_sample: bool) -> None:
+    recipe = Recipe(FIVE, fail, load_draws=True, load_draws_by_sample=by_sample)
+    with pytest.raises(BrokenError) as caught:
+        recipe(epoch=3, step=1)
+    assert caught.value.__notes__[0].startswith("keras_npbatch: raised by load(rows, rng) at")
+
+
+# --- generators and lengths ----------------------------------------------------------------------
+
+
+def test_load_draws_from_the_generator_of_the_batch_or_of_each_row() -> None:
+    numbers = Generators(FIVE, 3, 1, FIVE.rows(3, 1))
+    of_batch = Recipe(FIVE, lambda rows, rng: (rows, rng.random(5)), load_draws=True)(3, 1)
+    assert of_batch[0].tolist() == [5, 6, 7, 8, 9]
+    assert of_batch[1].tolist() == numbers.of_batch(Purpose.LOAD).random(5).tolist()
+    of_samples = Recipe(
+        FIVE,
+        lambda rows, rngs: (rows, np.array([rng.random() for rng in rngs])),
+        load_draws_by_sample=True,
+    )(3, 1)
+    assert of_samples[0].tolist() == [5, 6, 7, 8, 9]
+    expected = [rng.random() for rng in numbers.of_samples(Purpose.LOAD_OF_SAMPLE)]
+    assert of_samples[1].tolist() == expected
+
+
+def test_whole_batches_have_any_number_of_samples_until_they_are_changed() -> None:
+    recipe = Recipe(FIVE, lambda rows: X[:3], is_whole=True)
+    assert len(recipe(0, 0)) == 3
+    with pytest.raises(InvalidBatchError, match="transform returned"):
+        Recipe(FIVE, lambda rows: X[:3], Transform(lambda batch: batch), is_whole=True)(0, 0)
+
+
+def test_a_shard_without_a_sample_of_the_last_batch_pads_the_first_of_the_others() -> None:
+    asked: list[list[int]] = []
+
+    def read(rows: npt.NDArray[np.int64]) -> Any:
+        asked.append(rows.tolist())
+        return X[rows]
+
+    plan = Plan(6, 2, sampler=InOrder(), remainder="pad", shard=Shard(2, 3))
+    assert Recipe(plan, read)(0, 0)[0].tolist() == X[4:6].tolist()
+    plan = Plan(8, 2, seed=1, remainder="pad", shard=Shard(2, 3))
+    x, _, weight = Recipe(plan, read)(3, 1)
+    first = int(plan.of_shard(0).rows(3, 1)[0])
+    assert x.tolist() == [X[first].tolist()] * 2
+    assert weight.tolist() == [0, 0]
+    assert asked == [[4, 5], [first]]
+
+
+# --- rows that can't be read ---------------------------------------------------------------------
+
+
+def reading_all_but(*failing: int) -> Any:
+    def read(rows: npt.NDArray[np.int64]) -> Any:
+        if set(failing) & set(rows.tolist()):
+            raise BrokenError("gone")
+        return X[rows], Y[rows]
+
+    return read
+
+
+def without(*failing: int, plan: Plan = FIVE, **settings: Any) -> Recipe:
+    return Recipe(plan, reading_all_but(*failing), aside=SetAside(10, 1.0), **settings)
+
+
+def test_rows_that_can_not_be_read_are_filled_up_with_others_of_no_weight() -> None:
+    batch, failures = without(1, 3)(0, 0)
+    assert failures == (
+        Failure(1, "BrokenError: gone"),
+        Failure(3, "BrokenError: gone"),
+    )
+    assert batch[0].tolist() == X[[0, 2, 4, 0, 2]].tolist()
+    assert batch[2].tolist() == [1, 1, 1, 0, 0]
+    x, _, weight = without(1, 3)(0, 1)
+    assert x.tolist() == X[5:10].tolist()
+    assert weight.tolist() == [1] * 5
+
+
+def test_what_is_padded_is_what_could_be_read_of_the_batch() -> None:
+    plan = Plan(8, 5, sampler=InOrder(), remainder="pad")
+    batch, failures = without(6, plan=plan)(0, 1)
+    assert [failure.row for failure in failures] == [6]
+    assert batch[0].tolist() == X[[5, 7, 5, 7, 5]].tolist()
+    assert batch[2].tolist() == [1, 1, 0, 0, 0]
+
+
+def test_a_row_that_stands_in_for_others_is_not_told_to_fail() -> None:
+    plan = Plan(5, 2, sampler=InOrder(), remainder="pad", shard=Shard(1, 2))
+    x, _, weight = without(4, plan=plan)(0, 1)
+    assert x.tolist() == X[[0, 0]].tolist()
+    assert weight.tolist() == [0, 0]
+
+
+def test_where_nothing_is_filled_up_the_batch_is_shorter() -> None:
+    batch, failures = without(1, 3, fills_up=False)(0, 0)
+    assert [failure.row for failure in failures] == [1, 3]
+    assert len(batch) == 2
+    assert batch[0].tolist() == X[[0, 2, 4]].tolist()
+
+
+@pytest.mark.parametrize(
+    ("plan", "failing", "why", "remedy"),
+    [
+        (FIVE, [0, 1, 2, 3, 4], "that is its whole batch", "take a larger batch_size"),
+        (
+            Plan(10, 5, sampler=InOrder(), remainder="pad"),
+            [0],
+            "other devices need batches of one size",
+            "evaluate on one device",
+        ),
+        (
+            Plan(10, 5, sampler=InOrder(), shard=Shard(0, 2)),
+            [0],
+            "other devices need batches of one size",
+            "evaluate on one device",
+        ),
+    ],
+)
+def test_a_batch_that_can_not_be_shorter_is_refused(
+    plan: Plan, failing: list[int], why: str, remedy: str
+) -> None:
+    with pytest.raises(SetAsideError) as caught:
+        without(*failing, plan=plan, fills_up=False)(0, 0)
+    assert str(caught.value) == (
+        f"rows {failing} could not be read (BrokenError: gone), and evaluate can't leave them "
+        f"out: {why}. Expected rows to take the mean over. Mend the data, leave these rows out "
+        f"(subset), or {remedy}."
+    )
+
+
+def test_a_failure_of_padding_what_lacks_rows_tells_so() -> None:
+    class Unpaddable:
+        shape = (4,)
+        dtype = "float32"
+
+    def read(rows: npt.NDArray[np.int64]) -> Any:
+        if 1 in rows.tolist():
+            raise BrokenError("gone")
+        return Unpaddable()
+
+    with pytest.raises(TypeError) as caught:
+        Recipe(FIVE, read, aside=SetAside(10, 1.0))(0, 0)
+    assert caught.value.__notes__ == [
+        "keras_npbatch: raised by padding at epoch 0, step 0, rows [0, 1, 2, 3, 4]"
+    ]
+
+
+def test_what_a_function_of_samples_makes_lies_where_the_recipe_allocates() -> None:
+    made: list[Any] = []
+
+    def empty(shape: Any, dtype: Any) -> npt.NDArray[Any]:
+        made.append(np.empty(shape, dtype))
+        return made[-1]
+
+    double = change_of(each(lambda sample: sample * 2), "transform")
+    batch = Recipe(FIVE, lambda rows: X[rows], double, empty=empty)(0, 0)
+    assert batch.tolist() == (X[:5] * 2).tolist()
+    assert any(np.shares_memory(batch, array) for array in made)

@@ -75,3 +75,40 @@ def test_the_rest_of_an_epoch_keeps_the_batch_size_that_its_order_was_made_for()
     clock.move_to(Place(2))
     assert clock.place == Place(2)
     assert clock.place.plan(plan) == plan
+
+
+def test_what_an_iteration_reached_is_forgotten_when_a_pass_begins() -> None:
+    clock = Clock(reached=Place(0, 5))
+    clock.begin_pass(0, in_order=False)
+    assert clock.reached is None
+
+
+def test_an_iteration_tells_how_far_it_has_come_in_this_epoch_or_a_later_one() -> None:
+    clock = Clock(epoch=2)
+    for place in (Place(2, 4), Place(3, 1)):
+        clock.reach(place, clock.times_set)
+        assert clock.reached == place
+    clock.reach(Place(1, 9), clock.times_set)
+    assert clock.reached == Place(3, 1)
+    assert clock.place == Place(2)
+
+
+def test_an_epoch_that_was_delivered_is_over_unless_another_iteration_is_ahead() -> None:
+    clock = Clock(epoch=2, step=3, reached=Place(2, 5))
+    clock.deliver(2, clock.times_set)
+    assert (clock.place, clock.reached, clock.times_set) == (Place(3), None, 0)
+    clock.deliver(2, clock.times_set)
+    assert clock.place == Place(3)
+    clock.deliver(0, clock.times_set)
+    assert clock.place == Place(3)
+    clock.deliver(3, clock.times_set)
+    assert clock.place == Place(4)
+
+
+def test_an_iteration_from_before_the_user_set_the_clock_moves_nothing() -> None:
+    clock = Clock()
+    began = clock.times_set
+    clock.set(Place(1, 2))
+    clock.reach(Place(1, 4), began)
+    clock.deliver(5, began)
+    assert (clock.place, clock.reached) == (Place(1, 2), None)

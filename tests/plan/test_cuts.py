@@ -206,3 +206,28 @@ def test_the_seed_decides_between_groups_of_equal_size() -> None:
     assert np.array_equal(one, dealt(groups, codes, [], half, 0, "folds"))
     assert 0.2 < (one != dealt(groups, codes, [], half, 1, "folds")).mean() < 0.8
     assert np.bincount(one).tolist() == [60, 60]
+
+
+@pytest.mark.parametrize("sizes", [(2, 1), (3, 1), (22, 18)])
+def test_a_part_that_is_off_by_one_row_or_by_a_tenth_is_as_asked(sizes: tuple[int, int]) -> None:
+    groups = np.repeat([0, 1], sizes)
+    half = [Fraction(1, 2)] * 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parts = dealt(groups, np.zeros_like(groups), [], half, 0, "split")
+    assert sorted(np.bincount(parts).tolist()) == sorted(sizes)
+
+
+@pytest.mark.parametrize("sizes", [(4, 1), (23, 18)])
+def test_a_part_that_is_farther_off_is_told(sizes: tuple[int, int]) -> None:
+    groups = np.repeat([0, 1], sizes)
+    half = [Fraction(1, 2)] * 2
+    with pytest.warns(UserWarning, match=f"part 0 has {sizes[0]} rows, and {sum(sizes) / 2} would"):
+        dealt(groups, np.zeros_like(groups), [], half, 0, "split")
+
+
+def test_of_several_that_are_off_the_one_that_is_most_so_for_its_size_is_told() -> None:
+    """Of those that are equally so, the first."""
+    codes, half = np.repeat([0, 1], [3, 50]), [Fraction(1, 2)] * 2
+    with pytest.warns(UserWarning, match=r"part 0 has 3 rows of class 'b', and 1\.5 would be its"):
+        dealt(np.zeros_like(codes), codes, ["b", "a"], half, 0, "split")

@@ -12,7 +12,7 @@ import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 from unittest import mock
 
 import numpy as np
@@ -22,13 +22,16 @@ from hypothesis import strategies as st
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidArgumentError
+from keras_npbatch.plan.chosen import Chosen
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers import shuffle as shuffle_sampler
 from keras_npbatch.samplers.in_order import InOrder
 from keras_npbatch.samplers.order import MAX_ROWS, Rows
 from keras_npbatch.samplers.permutation import MATERIALISED_ROWS, Cipher, shuffled
+from keras_npbatch.samplers.sampler import Sampler
 from keras_npbatch.samplers.shuffle import Shuffle
+from keras_npbatch.samplers.weighted import Weighted
 
 exact = settings(deadline=None, derandomize=True, max_examples=120)
 
@@ -818,3 +821,136 @@ def test_a_number_outside_the_bounds_is_refused_with_the_bounds_it_broke() -> No
     assert str(error.value) == "epochs is -1 (int); expected a whole number from 0 up."
     assert whole_number("epochs", 2**100, least=0) == 2**100
     assert whole_number("epochs", 0, least=0) == 0
+
+
+# --- the rest of an epoch, parts, shards, calls --------------------------------------------------
+
+
+def test_what_is_skipped_leaves_a_sample() -> None:
+    assert Plan(10, 4, skip=9).num_batches == 1
+    expected = "skip is 10 (int); expected a whole number from 0 to 9."
+    assert refusal(num_samples=10, skip=10) == expected
+    assert refusal(num_samples=10, skip=-1).startswith("skip is -1 (int); ")
+
+
+def test_what_is_left_after_the_skipped_must_fill_a_batch_of_drop() -> None:
+    shards = Shard(0, 2)
+    assert Plan(10, 4, remainder="drop", skip=2, shard=shards).num_batches == 1
+    assert refusal(num_samples=10, batch_size=4, remainder="drop", skip=3, shard=shards) == (
+        "remainder='drop' leaves no batch: num_samples=7 is less than batch_size=4 for each of 2 "
+        "shards. Use a smaller batch_size, or remainder='keep'."
+    )
+
+
+def test_more_samples_in_a_global_batch_than_can_be_counted_are_refused() -> None:
+    assert Plan(10, 2**61, shard=Shard(0, 2)).global_batch_size == MAX_ROWS
+    assert refusal(num_samples=10, batch_size=2**61, shard=Shard(0, 3)) == (
+        "batch_size is 2305843009213693952 for each of 3 shards; expected at most 2**62 samples in "
+        "all of them."
+    )
+
+
+@any_remainder
+def test_every_row_of_the_rest_of_an_epoch_has_its_place_on_its_shard(
+    remainder: Remainder,
+) -> None:
+    plan = Plan(50, 4, 3, remainder=remainder, shard=Shard(1, 3), skip=13)
+    places: dict[int, list[tuple[int, int, int]]] = {row: [] for row in range(50)}
+    for shard in range(3):
+        of_shard = plan.of_shard(shard)
+        for step in range(plan.num_batches):
+            for position, row in enumerate(of_shard.rows(0, step).tolist()):
+                places[row].append((step, shard, position))
+    for row, expected in places.items():
+        assert plan.locate_shards(row, 0) == expected
+        own = [(step, position) for step, shard, position in expected if shard == 1]
+        assert plan.locate(row, 0) == own
+    assert sum(map(len, places.values())) == (36 if remainder == "drop" else 37)
+
+
+@any_remainder
+def test_the_rows_and_the_sizes_of_a_step_are_those_of_its_shards(remainder: Remainder) -> None:
+    plan = Plan(50, 4, 3, remainder=remainder, shard=Shard(0, 3))
+    for step in range(plan.num_batches):
+        shards = [plan.of_shard(shard).rows(2, step) for shard in range(3)]
+        assert np.array_equal(plan.global_rows(2, step), np.concatenate(shards))
+        sizes = [len(rows) for rows in shards]
+        assert plan.sizes(step) == (min(sizes), max(sizes))
+
+
+def test_a_shard_of_another_count_reads_its_part_of_the_same_batches() -> None:
+    plan = Plan(50, 6, 3, shard=Shard(0, 2))
+    other = plan.of_shard((2, 3))
+    assert (other.shard, other.batch_size) == (Shard(2, 3), 4)
+    assert plan.of_shard(np.int64(1)).shard == Shard(1, 2)
+    with pytest.raises(InvalidArgumentError) as error:
+        plan.of_shard((0, 5))
+    assert str(error.value) == (
+        "shard is Shard(index=0, count=5); expected a count that divides the global batch of 12 "
+        "samples (6 for each of 2)."
+    )
+    with pytest.raises(InvalidArgumentError) as error:
+        plan.of_shard(2)
+    assert str(error.value) == "shard is 2 (int); expected a whole number from 0 to 1."
+    with pytest.raises(InvalidArgumentError, match="shard is True"):
+        plan.of_shard(True)
+
+
+def test_the_plan_of_a_part_has_its_rows_and_begins_at_its_beginning() -> None:
+    part = Chosen(50, ("rest",), np.arange(5, 50, 5))
+    plan = Plan(50, 4, 3, skip=13).of_part(part)
+    assert (plan.num_samples, plan.num_rows, plan.skip, plan.batch_size) == (9, 50, 0, 4)
+    assert sorted(int(row) for step in range(3) for row in plan.rows(1, step)) == list(
+        range(5, 50, 5)
+    )
+    assert plan.numbers(np.array([5, 6, 45])).tolist() == [0, -1, 8]
+    assert plan.locate(6, 1) == []
+    with pytest.raises(InvalidArgumentError) as error:
+        Plan(50, 10, remainder="drop").of_part(part)
+    assert str(error.value).startswith("rest: remainder='drop' leaves no batch: num_samples=9 ")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("call", ["evaluate", "predict"])
+@any_remainder
+def test_a_call_reads_in_the_order_of_the_data(
+    remainder: Remainder, call: Literal["evaluate", "predict"], count: int
+) -> None:
+    """`predict` pads and drops nothing, nor does `evaluate` if it is alone where it would pad."""
+    plan = Plan(50, 4, 3, remainder=remainder, shard=Shard(0, count))
+    is_kept = call == "predict" or (remainder == "pad" and count == 1)
+    expected = "keep" if is_kept and remainder in ("drop", "pad") else remainder
+    found = plan.for_call(call)
+    assert found == dataclasses.replace(plan, sampler=InOrder(), remainder=expected)
+
+
+class Backwards(Sampler):
+    """Gives its rows in an array, and depends on the size of batches."""
+
+    def order(self, rows: Any, global_batch_size: int, seed: int, epoch: int) -> Rows:
+        return np.roll(np.arange(rows.num_samples)[::-1], global_batch_size)
+
+
+def test_the_order_is_made_for_its_own_size_of_batches_if_it_has_one() -> None:
+    for plan, size in (
+        (Plan(10, 3, sampler=Backwards()), 3),
+        (Plan(10, 3, sampler=Backwards(), shard=Shard(0, 2)), 6),
+        (Plan(10, 3, sampler=Backwards(), order_size=4), 4),
+    ):
+        expected = np.roll(np.arange(10)[::-1], size)
+        assert plan.order(0).rows(0, 10).tolist() == expected.tolist()
+
+
+def test_without_repeats_no_row_came_before() -> None:
+    times = Plan(10, 4).times(0, 3, 7)
+    assert times.dtype == np.int64
+    assert times.tolist() == [0] * 4
+
+
+def test_with_repeats_it_is_told_how_often_a_row_came_before() -> None:
+    plan = Plan(4, 4, sampler=Weighted(np.array([3.0, 1.0, 0.0, 0.0])))
+    rows = plan.order(2).rows(0, 4).tolist()
+    expected = [rows[:at].count(row) for at, row in enumerate(rows)]
+    assert plan.times(2, 0, 4).tolist() == expected
+    assert plan.times(2, 1, 3).tolist() == expected[1:3]
+    assert max(expected) == 2

@@ -21,6 +21,9 @@ from keras_npbatch.errors import InvalidStateError
 from keras_npbatch.plan import position
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.plan import Plan
+from keras_npbatch.plan.shard import Shard
+from keras_npbatch.samplers.length_buckets import LengthBuckets
+from keras_npbatch.samplers.weighted import Weighted
 from keras_npbatch.testing.strategies import settings
 
 N, BATCH = 50, 8
@@ -339,3 +342,128 @@ def test_five_differences_are_told_and_how_many_more_there_are():
     assert told_difference(theirs, theirs | dict.fromkeys("abcde", 1)) == five
     assert told_difference(theirs, theirs | dict.fromkeys("abcdef", 1)) == f"{five}; and 1 more"
     assert told_difference(theirs, dict.fromkeys(theirs, 1)) == f"{five}; and 2 more"
+
+
+# --- states of plans, without a dataset ----------------------------------------------------------
+
+
+def state_of(plan, place):
+    """As JSON gives it back."""
+    return json.loads(json.dumps(position.write(described(plan), place, plan)))
+
+
+def described(plan):
+    return {"seed": plan.seed, "global_batch_size": plan.global_batch_size}
+
+
+def read(state, plan):
+    return position.read(state, described(plan), plan)
+
+
+FIFTY = Plan(N, BATCH)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [Place(), Place(2, 6), Place(2, 3, in_order=True), Place(2, 4, 13), Place(2, 1, 13, True, 6)],
+)
+def test_a_place_is_read_as_it_was_written(place):
+    assert read(state_of(FIFTY, place), FIFTY) == place
+
+
+def test_after_the_last_step_of_a_rest_comes_the_next_epoch():
+    assert read(state_of(FIFTY, Place(2, 5, 13)), FIFTY) == Place(3)
+    assert "in_order" not in state_of(FIFTY, Place(2, 7, in_order=True))
+
+
+@pytest.mark.parametrize("shard", [Shard(), Shard(1, 2)])
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (Place(2, 3), Place(2, 0, 24)),
+        (Place(2, 0), Place(2)),
+        (Place(2, 3, in_order=True), Place(2, 0, 24, in_order=True)),
+        (Place(2, 2, 5), Place(2, 0, 21)),
+        (Place(2, 5, 5), Place(2, 0, 45)),
+    ],
+)
+def test_with_batches_of_another_size_it_is_the_rest_of_the_epoch(shard, place, expected):
+    state = state_of(FIFTY, place)
+    assert read(state, Plan(N, 3, shard=shard)) == expected
+
+
+def test_the_samples_that_were_read_are_those_of_the_batches_that_were():
+    """Of 50 in 7 batches, spread, the first has 8 and the others 7."""
+    state = state_of(Plan(N, BATCH, remainder="spread"), Place(2, 3))
+    assert read(state, Plan(N, 10, remainder="spread")) == Place(2, 0, 22)
+
+
+def test_where_no_batch_is_left_the_next_epoch_comes():
+    state = state_of(Plan(N, BATCH, remainder="drop"), Place(2, 5))
+    assert read(state, Plan(N, 10, remainder="drop")) == Place(2, 0, 40)
+    assert read(state, Plan(N, 11, remainder="drop")) == Place(3)
+    assert read(state, Plan(N, 11)) == Place(2, 0, 40)
+
+
+def test_an_order_that_depends_on_the_size_of_batches_keeps_the_first_one():
+    def plan(batch_size):
+        return Plan(N, batch_size, sampler=LengthBuckets(np.arange(N)))
+
+    assert read(state_of(plan(8), Place(2, 3)), plan(6)) == Place(2, 0, 24, order_size=8)
+    again = state_of(plan(6), Place(2, 1, 24, order_size=8))
+    assert read(again, plan(6)) == Place(2, 1, 24, order_size=8)
+    assert read(again, plan(5)) == Place(2, 0, 30, order_size=8)
+    assert read(state_of(plan(8), Place(2)), plan(6)) == Place(2)
+    in_order = state_of(plan(8), Place(2, 3, in_order=True))
+    assert read(in_order, plan(6)) == Place(2, 0, 24, in_order=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("in_order", 1, "in_order is 1 (int); expected True or False."),
+        ("skip", N, "skip is 50 (int); expected a whole number from 0 to 49."),
+        ("skip", -1, "skip is -1 (int); expected a whole number from 0 to 49."),
+        ("order_size", -1, "order_size is -1 (int); expected a whole number from 0 up."),
+        ("epoch", -1, "epoch is -1 (int); expected a whole number from 0 up."),
+        ("step", 7, "step is 7 (int); expected a whole number from 0 to 6."),
+        ("step", -1, "step is -1 (int); expected a whole number from 0 to 6."),
+    ],
+)
+def test_a_number_that_can_not_be_is_refused_by_name(name, value, told):
+    state = state_of(FIFTY, Place(2, 3)) | {name: value}
+    with pytest.raises(InvalidStateError) as caught:
+        read(state, FIFTY)
+    assert str(caught.value) == f"in the state, {told}"
+
+
+def test_a_size_of_batches_that_can_not_be_is_refused():
+    state = state_of(FIFTY, Place(2, 3))
+    state["dataset"]["global_batch_size"] = 0
+    with pytest.raises(InvalidStateError) as caught:
+        read(state, FIFTY)
+    told = "global_batch_size is 0 (int); expected a whole number from 1 up."
+    assert str(caught.value) == f"in the state, {told}"
+
+
+def test_whether_a_state_is_of_a_dataset():
+    state = state_of(FIFTY, Place(2, 3))
+    assert position.is_of(state, described(Plan(N, 3)))
+    assert not position.is_of(state, described(Plan(N, BATCH, seed=1)))
+    assert not position.is_of({}, described(FIFTY))
+    assert not position.is_of({"dataset": None}, described(FIFTY))
+    assert not position.is_of(None, described(FIFTY))
+
+
+def test_a_state_that_skips_nothing_need_not_say_so():
+    state = state_of(FIFTY, Place(2, 3))
+    del state["skip"]
+    assert read(state, FIFTY) == Place(2, 3)
+
+
+def test_an_epoch_in_order_has_each_row_once_whatever_the_sampler():
+    """So fewer or more samples of it can have been read."""
+    plan = Plan(N, BATCH, sampler=Weighted(np.ones(N), num_samples=2 * N))
+    assert read(state_of(plan, Place(2, 3, 60)), plan) == Place(2, 3, 60)
+    with pytest.raises(InvalidStateError, match=r"skip is 60 .* from 0 to 49"):
+        read(state_of(plan, Place(2, 3, 60)) | {"in_order": True}, plan)

@@ -16,6 +16,7 @@ from keras_npbatch.plan.explanation import Explanation
 from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard, even_locate, even_part
 from keras_npbatch.samplers.in_order import InOrder
+from keras_npbatch.samplers.length_buckets import LengthBuckets
 from keras_npbatch.samplers.order import MAX_ROWS
 from keras_npbatch.samplers.own import chosen_sampler
 from keras_npbatch.samplers.shuffle import Shuffle
@@ -243,6 +244,16 @@ def test_an_explanation_reads_so() -> None:
         Explanation.of(plan, 0, 3)
     with pytest.raises(InvalidArgumentError, match="epoch is -1"):
         Explanation.of(plan, -1, 0)
+
+
+def test_an_explanation_tells_the_padding_of_samples_that_have_lengths() -> None:
+    """Of the global batch: 1 + 2 + 3 + 4 of 4 times 4."""
+    plan = Plan(4, 2, sampler=LengthBuckets(np.array([1, 2, 3, 4])), shard=Shard(1, 2))
+    told = Explanation.of(plan, epoch=0, step=0)
+    assert told.padding_waste == 0.375
+    assert str(told).splitlines()[-1] == "  padded to the longest sample, 37.5% is padding"
+    assert repr(told) == str(told)
+    assert Explanation.of(Plan(4, 2), 0, 0).padding_waste is None
 
 
 # --- arguments ---------------------------------------------------------------------------------
