@@ -3,7 +3,7 @@
     joined = JoinedChunks(starts, [("age", np.dtype("f4"), ()), ("height", np.dtype("f4"), ())])
     chunk = joined.new(7, most=10_000)           # memory for chunk 7
     chunk.records["age"] = ...
-    joined.show({7: chunk})
+    joined.show({7: chunk}, joined.times_forgotten)
     joined.take(rows, numbers)["age"]            # None: a row is in a chunk that is not shown
 
 A batch of a group of blocks has rows of all its chunks. To take each column from each chunk is a
@@ -103,6 +103,7 @@ class JoinedChunks:
         self._largest = int(np.diff(starts).max(initial=1))
         self._block: _Block | None = None
         self._changing = threading.Lock()
+        self.times_forgotten = 0
         self._set({})
 
     def __reduce__(self) -> Any:
@@ -111,6 +112,7 @@ class JoinedChunks:
     def forget(self) -> None:
         """Show no chunk; the memory stays for others."""
         with self._changing:
+            self.times_forgotten += 1
             self._set({})
 
     def new(self, number: int, most: int) -> Chunk:
@@ -128,10 +130,16 @@ class JoinedChunks:
             block = self._block
         return block.new(rows) or Chunk(np.empty(rows, block.records.dtype), None, 0)
 
-    def show(self, chunks: Mapping[int, Chunk]) -> None:
-        """Take rows from these chunks too, as far as they lie in the block."""
+    def show(self, chunks: Mapping[int, Chunk], times_forgotten: int) -> None:
+        """Take rows from these chunks too, as far as they lie in the block.
+
+        Args:
+            chunks: some chunks.
+            times_forgotten: as it was before they were decoded: else they are of an earlier epoch.
+        """
         with self._changing:
-            self._set({**self._shown.chunks, **chunks})
+            if times_forgotten == self.times_forgotten:
+                self._set({**self._shown.chunks, **chunks})
 
     def drop(self, is_kept: Callable[[int], bool]) -> None:
         """Show no chunk any more that is not kept."""

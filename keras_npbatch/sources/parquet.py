@@ -276,19 +276,20 @@ class _Together:
     def _take(self, rows: Rows, out: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
         out = None if out is None or len(out) != len(rows) else out
         numbers = self.groups.pieces.numbers(rows)
-        found = self._joined.take(rows, numbers, out)
+        joined = self._joined
+        times_forgotten = joined.times_forgotten
+        found = joined.take(rows, numbers, out)
         if found is None:
             needed = np.unique(numbers).tolist()
             if np.diff(self.groups.starts)[needed].sum() > self.stock.most:
                 return None  # of a full shuffle, whose batches have rows of all row groups
             self.stock.need(needed)
-            self._joined.show(
-                {
-                    number: self.stock.get(number, self.decode)
-                    for number in others_last(self._turns.turned(needed), self.stock.is_under_way)
-                }
-            )
-            found = self._joined.take(rows, numbers, out)
+            chunks = {
+                number: self.stock.get(number, self.decode)
+                for number in others_last(self._turns.turned(needed), self.stock.is_under_way)
+            }
+            joined.show(chunks, times_forgotten)
+            found = joined.take(rows, numbers, out)
         return found
 
 

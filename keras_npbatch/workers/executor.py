@@ -290,14 +290,14 @@ class _Pass:
             if core.sent_class_weight != work.training:
                 core.sent_class_weight = work.training
             work = work._replace(training="sent")
-        return ProcessStream(
-            self._executor.current_pool(setting.workers),
-            work,
-            self._epoch,
-            ahead=setting.ahead,
-            follows=self._follows,
-            first=step,
-        )
+        while True:
+            pool = self._executor.current_pool(setting.workers)
+            stream = ProcessStream(
+                pool, work, self._epoch, ahead=setting.ahead, follows=self._follows, first=step
+            )
+            if pool.claim():
+                return stream
+            stream.close()  # the workers have gone for being idle: this thread was not let run
 
 
 def check_workers(value: Any) -> int | Literal["auto"]:

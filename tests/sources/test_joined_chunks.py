@@ -40,7 +40,7 @@ def test_rows_are_taken_if_their_chunks_are_shown(shown, rows):
         joined.drop(kept.__contains__)
         chunks = {number: chunk for number, chunk in chunks.items() if number in kept}
         more = {number: chunks.get(number) or new(joined, number) for number in added}
-        joined.show(more)
+        joined.show(more, joined.times_forgotten)
         chunks |= more
     found = joined.take(rows, of(rows))
     assert (found is not None) == (bool(chunks) and set(of(rows).tolist()) <= set(chunks))
@@ -57,7 +57,7 @@ def test_memory_is_that_of_chunks_that_are_gone(numbers):
         chunks.pop(number, None)
         joined.drop(chunks.__contains__)
         chunks[number] = new(joined, number)
-        joined.show({number: chunks[number]})
+        joined.show({number: chunks[number]}, joined.times_forgotten)
         rows = np.concatenate([np.arange(STARTS[each], STARTS[each + 1]) for each in chunks])
         assert joined.take(rows, of(rows))["row"].tolist() == rows.tolist()
         assert all(chunk.block is not None for chunk in chunks.values())
@@ -70,18 +70,18 @@ def test_a_chunk_has_memory_of_its_own_if_there_is_no_room():
     held = [new(joined, 4, most=5) for _ in range(12)]
     assert [chunk.block is None for chunk in held] == [False] * 9 + [True] * 3
     assert all(chunk.records["row"].tolist() == [10, 11, 12, 13, 14] for chunk in held)
-    joined.show({4: held[-1]})
+    joined.show({4: held[-1]}, joined.times_forgotten)
     assert joined.take(np.array([10]), np.array([4])) is None
     del held
     assert new(joined, 4, most=5).begin == 0
     larger = new(joined, 0)  # more are to be kept: a new block
-    joined.show({0: larger})
+    joined.show({0: larger}, joined.times_forgotten)
     assert joined.take(np.array([2]), np.array([0]))["row"] == [2]
 
 
 def test_what_is_not_kept_is_dropped_and_nothing_is_sent():
     joined = JoinedChunks(STARTS, FIELDS)
-    joined.show({number: new(joined, number) for number in (0, 3)})
+    joined.show({number: new(joined, number) for number in (0, 3)}, joined.times_forgotten)
     rows = np.array([0, 8])
     assert joined.take(rows, of(rows))["row"].tolist() == [0, 8]
     assert pickle.loads(pickle.dumps(joined)).take(rows, of(rows)) is None
@@ -104,7 +104,7 @@ def test_threads_take_what_was_shown_while_others_replace_it():
         chunk = joined.new(number, 10_000)
         chunk.records["row"] = np.arange(starts[number], starts[number + 1])
         joined.drop({}.__contains__)
-        joined.show({number: chunk})
+        joined.show({number: chunk}, joined.times_forgotten)
 
     def take(number):
         rows = np.random.default_rng(number).permutation(10_000) + starts[number]
@@ -123,3 +123,13 @@ def test_threads_take_what_was_shown_while_others_replace_it():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_chunks_of_an_earlier_epoch_are_not_shown():
+    joined = JoinedChunks(STARTS, FIELDS)
+    before, chunk = joined.times_forgotten, new(joined, 2)
+    joined.forget()
+    joined.show({2: chunk}, before)
+    assert joined.take(np.array([5]), np.array([2])) is None
+    joined.show({2: chunk}, joined.times_forgotten)
+    assert joined.take(np.array([5]), np.array([2]))["row"].tolist() == [5]

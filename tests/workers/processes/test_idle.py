@@ -163,3 +163,24 @@ def test_nobody_watches_a_pool_that_is_gone() -> None:
     made.close()
     del made
     assert not children(recursive=True)
+
+
+def test_a_thread_that_was_not_let_run_gets_other_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = loader()
+    executor = core_of(data).part(Executor)
+    current_pool, given = executor.current_pool, []
+
+    def rested_after_it(workers: int) -> Any:
+        pool = current_pool(workers)
+        given.append(pool)
+        if len(given) == 1:  # as if this thread had been kept waiting for seconds
+            pool._used_s -= 100
+            pool.rest()
+        return pool
+
+    monkeypatch.setattr(executor, "current_pool", rested_after_it)
+    assert len(list(data.batches_for("evaluate"))) == 10
+    assert [pool.is_open for pool in given] == [False, True]
+    data.close()
