@@ -9,10 +9,12 @@ function of (seed, epoch, step), so no change can be seen in the batches.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, compress, islice, repeat
+from operator import length_hint
 from time import perf_counter, thread_time
 from typing import Protocol
 
@@ -68,7 +70,9 @@ class AutoStream:
     def __init__(self, tuner: Tuner, workers: Workers, steps: range) -> None:
         self._tuner = tuner
         self._workers = workers
-        self._step, self._stop = steps.start, steps.stop
+        self._counted, self._stop = steps.start, steps.stop
+        # Of a quiet window, what is left is known to the iterator that counts it.
+        self._left, self._uncounted = repeat(True, 0), 0
         self._began_at = self._step
         # Worker processes may have to start first.
         self._setting = INLINE if tuner.setting.kind == "processes" else tuner.setting
@@ -81,29 +85,29 @@ class AutoStream:
         self._follow()
 
     def __iter__(self) -> Iterator[Tree]:
-        """The batches. In a quiet window, nothing stands between their maker and the consumer."""
-        while True:
-            failed: Exception | None = None
-            try:
-                for batch in islice(self._stream, max(0, self._quiet_until - self._step)):
-                    self._step += 1
-                    yield batch
-                    del batch  # the consumer's alone, while the next is made
-            except Exception as error:
-                if self._ends(error):
-                    raise
-                failed = error
-            try:
-                batch = self._without_workers(failed) if failed else next(self)
-            except StopIteration:
-                return
-            finally:
-                failed = None  # it refers to this frame
-            yield batch
-            del batch
+        return chain.from_iterable(self._parts())
+
+    def _parts(self) -> Iterator[Iterator[Tree]]:
+        """The batches in parts: no Python of ours stands between those of a quiet window inline."""
+        while not self._closed:
+            quiet = self._quiet_until - self._step
+            if quiet > 0 and self._setting == INLINE:  # where an error is that of the batch
+                self._counted, self._uncounted = self._step, quiet
+                self._left = repeat(True, quiet)
+                yield islice(compress(self._stream, self._left), quiet)
+            yield self._one()
+
+    def _one(self) -> Iterator[Tree]:
+        with contextlib.suppress(StopIteration):
+            yield next(self)  # the consumer's alone, while the next is made
 
     def __next__(self) -> Tree:
         return self._next() if self._step < self._quiet_until else self._measured()
+
+    @property
+    def _step(self) -> int:
+        """The step of the batch that comes next."""
+        return self._counted + self._uncounted - length_hint(self._left)
 
     @property
     def ready(self) -> int:
@@ -125,7 +129,7 @@ class AutoStream:
                 raise
             failed: Exception = error
         else:
-            self._step += 1
+            self._counted += 1
             return batch
         return self._without_workers(failed)
 
@@ -147,12 +151,12 @@ class AutoStream:
             self._note(asked - self._left_at)
         self._follow()
         # To wait for a core, which others have, is no waiting that more workers would shorten.
-        is_inline = self._setting == INLINE
-        began_working = thread_time() + delayed_s() if is_inline else 0.0
+        works_here = self._setting == INLINE and not tuner.settled
+        began_working = thread_time() + delayed_s() if works_here else 0.0
         asked = perf_counter()
         batch = self._next()
         self._left_at = perf_counter()
-        worked_s = thread_time() + delayed_s() - began_working if is_inline else 0.0
+        worked_s = thread_time() + delayed_s() - began_working if works_here else 0.0
         self._took = self._left_at - asked, worked_s
         if not tuner.batch_bytes:
             tuner.batch_bytes = _num_bytes(batch)
