@@ -56,6 +56,9 @@ def test_a_target_is_met_or_missed():
     assert storage.verdicts([row]) == [
         "HDF5, BlockShuffle, no thread: x: 1.10, target at most 1.15: met"
     ]
+    in_two = row | {"read by": "BlockShuffle, two threads"}
+    assert storage.verdicts([in_two | {"data": "HDF5, gzip"}])[0].endswith("0.7: MISSED")
+    assert storage.verdicts([in_two | {"data": "HDF5, uncompressed"}]) == []
     assert storage.verdicts([row | {"read by": "fancy indexing, shuffled"}]) == []
     ways = {way for _, ways, _ in storage._STORAGES.values() for way in ways}
     assert set(storage._TARGETS) == ways - set(storage._BY_OTHERS)
