@@ -113,7 +113,12 @@ def test_a_whole_number_within_its_bounds_is_an_int(value):
         (1, 7, "n is 1 (int); expected a whole number from 2 to 7."),
         (8, 7, "n is 8 (int); expected a whole number from 2 to 7."),
         (1, None, "n is 1 (int); expected a whole number from 2 up."),
-        (2.0, 7, "n is 2.0 (float); expected a whole number from 2 to 7."),
+        (
+            2.0,
+            7,
+            "n is 2.0 (float); expected a whole number from 2 to 7. Write 2; to divide whole "
+            "numbers, a // b.",
+        ),
         (True, 7, "n is True (bool); expected a whole number from 2 to 7."),
     ],
 )

@@ -111,15 +111,16 @@ class Parquet:
             given = [os.fspath(path) for path in paths]
         if not given:
             raise InvalidDataError("Parquet was given no path; expected at least one.")
+        read = given
         if filesystem is None:
-            filesystem, given = opened(given, storage_options) or (None, _absolute(given))
+            filesystem, read = opened(given, storage_options) or (None, _absolute(given))
         elif storage_options is not None:
             raise InvalidArgumentError(
                 "filesystem and storage_options were both given; expected one of them. Make the "
                 "filesystem with its options: fsspec.filesystem('s3', anon=True)."
             )
         try:
-            found = datasets.dataset(given, format="parquet", filesystem=filesystem)
+            found = datasets.dataset(read, format="parquet", filesystem=filesystem)
         except (OSError, ValueError) as error:
             raise InvalidDataError(
                 f"the Parquet files {describe(given)} can't be opened: {error}. Expected paths of "
