@@ -43,6 +43,7 @@ _LIMIT_S = 1200
 )
 def test_the_suite_passes_on(backend, folders, chosen, capsys, pytestconfig):
     environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_NPBATCH_BACKEND": backend}
+    environment.setdefault("OMP_NUM_THREADS", "1")  # of tiny models: more threads wait, spinning
     if backend != "torch":  # the same properties with few examples
         environment.setdefault("HYPOTHESIS_PROFILE", "quick")
     if backend == "jax":

@@ -58,7 +58,21 @@ def test_nothing_is_found_in_a_good_loader(name):
     assert set(report.passed) | set(report.skipped) | set(ignore) == {rule.name for rule in RULES}
 
 
-@pytest.mark.parametrize("case", BROKEN, ids=lambda case: case.kind.__name__)
+SLOW = [broken.DiesInAWorker]
+"""Their worker processes are replaced a few times before they are given up."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(
+            case,
+            id=case.kind.__name__,
+            marks=[pytest.mark.more] if case.kind in SLOW else [],
+        )
+        for case in BROKEN
+    ],
+)
 def test_a_broken_loader_is_found_by_the_checks_that_should(case: Broken):
     ignore = () if IN_PROCESSES in case.found_by else [IN_PROCESSES]
     report = check_dataset(case.kind(), **case.arguments, ignore=ignore)
