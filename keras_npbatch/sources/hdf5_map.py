@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.cut import refuse_cut
 from keras_npbatch.sources.hdf5 import closed_file, is_stored_as_in_memory
 from keras_npbatch.sources.scatter import groups, items
 from keras_npbatch.sources.source import Empty, Reading
@@ -107,12 +107,7 @@ class MappedRows:
         """
         if self._storage is not None and not self._storage:
             raise closed_file(self._leaf)
-        if self._mapped.size() < len(self._memory):  # the system would end the process: SIGBUS
-            raise InvalidDataError(
-                f"{self._leaf} is in {self._file[0]!r}, which has {self._mapped.size()} bytes; "
-                f"expected {len(self._memory)}, as when it was opened. Nothing may write to it "
-                "while the dataset is used: write another file, then rename it."
-            )
+        refuse_cut(self._mapped, len(self._memory), self._file[0], self._leaf)
         out = empty((len(rows), *self.shape[1:]), self.dtype)
         if not len(rows):
             return out

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.cut import refuse_cut
 from keras_npbatch.sources.scatter import groups
 from keras_npbatch.sources.source import Empty, Reading
 from keras_npbatch.sources.stock import Stock
@@ -62,9 +62,11 @@ class MappedChunks:
         self._row_bytes = _bytes_of_row(storage)
         self._pages = np.arange(0, self._size * self._row_bytes, mmap.PAGESIZE)
         self._maps: Stock[_Chunk] = Stock(_MAPS)
+        self._needs_all = False
 
     def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
-        """The system keeps the pages of the files that are used."""
+        """All rows of a chunk will be needed soon; the system keeps the pages that are used."""
+        self._needs_all = True
 
     def forget(self, pass_number: int | None = None) -> None:
         """Map the chunks again: other files may have taken their places."""
@@ -87,7 +89,8 @@ class MappedChunks:
         # Chunk by chunk: not all of them need be mapped at once.
         for number, places in groups(rows // self._size):
             chunk = self._maps.get(number, self._map)
-            self._refuse_cut(number, chunk)
+            if chunk.file is not None:
+                refuse_cut(chunk.file, len(chunk.bytes), self._files.path(number), self._leaf)
             begins = (rows[places] - number * self._size) * size
             for place, begin in zip(places.tolist(), begins.tolist(), strict=True):
                 into[place * size : (place + 1) * size] = chunk.memory[begin : begin + size]
@@ -100,10 +103,11 @@ class MappedChunks:
             with open(self._files.path(number), "rb") as file:
                 if os.fstat(file.fileno()).st_size == size:
                     mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                    # Rows are copied with the interpreter locked. So the system reads the pages
-                    # now, while other threads run.
                     found = np.frombuffer(mapped, np.uint8)
-                    found.take(self._pages)
+                    # Rows are copied with the interpreter locked. So the system reads the pages
+                    # now, while other threads run, if most of them are needed.
+                    if self._needs_all:
+                        found.take(self._pages)
                     return _chunk(found, mapped)
         except FileNotFoundError:
             refuse_missing(self._storage, self._leaf)
@@ -117,14 +121,6 @@ class MappedChunks:
             )
             raise
         return _chunk(found.reshape(-1).view(np.uint8), None)
-
-    def _refuse_cut(self, number: int, chunk: _Chunk) -> None:
-        if chunk.file is not None and chunk.file.size() < chunk.bytes.nbytes:
-            raise InvalidDataError(
-                f"{self._leaf} is in {self._files.path(number)!r}, which has {chunk.file.size()} "
-                f"bytes; expected {chunk.bytes.nbytes}, as when it was opened. Nothing may write "
-                "to it while the dataset is used: write another file, then rename it."
-            )
 
 
 def _chunk(of: npt.NDArray[np.uint8], file: mmap.mmap | None) -> _Chunk:
