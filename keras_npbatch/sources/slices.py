@@ -206,7 +206,7 @@ def sliced_source(leaf: Any, path: str) -> Source | None:
     stored = stored_in_slices(leaf, path)
     if stored is None:
         return None
-    return mapped_rows(leaf, path) or mapped_chunks(at_absolute_path(leaf), path) or stored
+    return mapped_rows(leaf, path) or mapped_chunks(at_absolute_path(leaf), path, stored) or stored
 
 
 def stored_in_slices(leaf: Any, path: str) -> SlicedStorage | None:

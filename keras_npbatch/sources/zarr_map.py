@@ -1,6 +1,7 @@
 """`MappedChunks`: arrays of Zarr whose chunks are files as they are in memory.
 
-    source = mapped_chunks(zarr.open_array("data.zarr", mode="r"), "x")      # None if they aren't
+    array = zarr.open_array("data.zarr", mode="r")
+    source = mapped_chunks(array, "x", SlicedStorage(array, "x"))      # None if they aren't
 
 What is not compressed is a memory map: the rows of a batch are copied from the files' pages to the
 batch. To read whole chunks first is a second copy, through memory that no cache of the processor
@@ -19,10 +20,9 @@ import numpy.typing as npt
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.cut import refuse_cut
 from keras_npbatch.sources.scatter import groups
-from keras_npbatch.sources.source import Empty, Reading
+from keras_npbatch.sources.source import Chunked, Empty, Reading
 from keras_npbatch.sources.stock import Stock
 from keras_npbatch.sources.zarr_files import ZarrFiles, zarr_files
-from keras_npbatch.sources.zarr_folder import refuse_missing
 
 __all__ = ["MappedChunks", "mapped_chunks"]
 
@@ -49,13 +49,14 @@ class MappedChunks:
         storage: the array.
         leaf: its path, for messages.
         files: its chunks.
+        slices: reads what is in no such file.
     """
 
     is_in_memory = False
     chunk_starts: Rows | None = None
 
-    def __init__(self, storage: Any, leaf: str, files: ZarrFiles) -> None:
-        self._storage, self._leaf, self._files = storage, leaf, files
+    def __init__(self, storage: Any, leaf: str, files: ZarrFiles, slices: Chunked) -> None:
+        self._leaf, self._files, self._slices = leaf, files, slices
         self.shape, self.dtype = tuple(storage.shape), np.dtype(storage.dtype)
         self.chunk_rows: int | None = int(storage.chunks[0])
         self._size = int(storage.chunks[0])
@@ -71,6 +72,7 @@ class MappedChunks:
     def forget(self, pass_number: int | None = None) -> None:
         """Map the chunks again: other files may have taken their places."""
         self._maps.forget()
+        self._slices.forget(pass_number)
 
     def reading(self, batch_size: int) -> Reading | None:
         """None: only the rows of a batch are read."""
@@ -110,31 +112,24 @@ class MappedChunks:
                         found.take(self._pages)
                     return _chunk(found, mapped)
         except FileNotFoundError:
-            refuse_missing(self._storage, self._leaf)
+            pass  # never written, or not there any more
         start = number * self._size
-        try:
-            found = np.ascontiguousarray(self._storage[start : start + self._size], self.dtype)
-        except Exception as error:
-            error.add_note(
-                f"keras_npbatch: raised by {self._leaf}[{start}:{start + self._size}], a "
-                f"{type(self._storage).__name__}"
-            )
-            raise
-        return _chunk(found.reshape(-1).view(np.uint8), None)
+        rows = np.arange(start, min(start + self._size, self.shape[0]))
+        return _chunk(self._slices.read(rows, np.empty).reshape(-1).view(np.uint8), None)
 
 
 def _chunk(of: npt.NDArray[np.uint8], file: mmap.mmap | None) -> _Chunk:
     return _Chunk(of, of.data, file)
 
 
-def mapped_chunks(storage: Any, leaf: str) -> MappedChunks | None:
+def mapped_chunks(storage: Any, leaf: str, slices: Chunked) -> MappedChunks | None:
     """The source of an array of Zarr that is no more than memory in files; else None."""
     files = zarr_files(storage)
     if files is None or not files.are_decoded or os.name != "posix":
         return None
     if not storage.read_only or _bytes_of_row(storage) < _LONG_BYTES:
         return None  # what is written now may be cut and made longer again, or is read faster
-    return MappedChunks(storage, leaf, files)
+    return MappedChunks(storage, leaf, files, slices)
 
 
 def _bytes_of_row(storage: Any) -> int:
