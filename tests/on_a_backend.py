@@ -22,11 +22,11 @@ assert keras.backend.backend() == BACKEND
 
 NEUTRAL = frozenset(
     (
-        *("test_arguments.py", "test_augment.py", "test_class_weight.py", "test_docstrings.py"),
-        *("test_auto.py", "test_failures.py", "test_first_batch.py", "test_fit_in_order.py"),
-        "test_owned.py",
-        *("test_pages.py", "test_picture.py", "test_resuming.py", "test_sample_dataset.py"),
-        *("test_shards.py", "test_with_keras.py"),
+        *("test_arguments.py", "test_augment.py", "test_auto.py", "test_class_weight.py"),
+        *("test_docstrings.py", "test_failures.py", "test_first_batch.py", "test_fit_in_order.py"),
+        *("test_folds.py", "test_owned.py", "test_pages.py", "test_picture.py"),
+        *("test_resuming.py", "test_sample_dataset.py", "test_samplers.py", "test_shards.py"),
+        "test_with_keras.py",
     )
 )
 """Files about what is the same on every backend: one runs them, the others with `-m more`."""
@@ -50,6 +50,23 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.name in NEUTRAL:
             item.add_marker(pytest.mark.more)
+    for item in combined_again(items):
+        item.add_marker(pytest.mark.more)
+
+
+def combined_again(items):
+    """The tests whose arguments have each been in a test before, with others.
+
+    Which combinations matter is no matter of the backend: the one that runs all tests has them all,
+    the others one for each value of each argument, and the rest with `-m more`.
+    """
+    tested = {}
+    for item in items:
+        values = getattr(getattr(item, "callspec", None), "params", {})
+        before = tested.setdefault((item.path, item.originalname), [])
+        if values and all(any(other[name] is values[name] for other in before) for name in values):
+            yield item
+        before.append(values)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.installed import needs
-from tests.jax_flags import quick_to_compile
+from tests.jax_flags import compiled_once, quick_to_compile
 
 _TESTS = Path(__file__).parent
 _FIT, _TF_DATA, _CALLBACKS = (str(_TESTS / name) for name in ("fit", "tf_data", "callbacks"))
@@ -41,13 +41,13 @@ _LIMIT_S = 1200
         pytest.param("jax", [_CALLBACKS], "not more", marks=pytest.mark.more),
     ],
 )
-def test_the_suite_passes_on(backend, folders, chosen, capsys, pytestconfig):
+def test_the_suite_passes_on(backend, folders, chosen, capsys, pytestconfig, tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": backend, "KERAS_NPBATCH_BACKEND": backend}
     environment.setdefault("OMP_NUM_THREADS", "1")  # of tiny models: more threads wait, spinning
     if backend != "torch":  # the same properties with few examples
         environment.setdefault("HYPOTHESIS_PROFILE", "quick")
     if backend == "jax":
-        environment |= quick_to_compile()
+        environment |= quick_to_compile() | compiled_once(tmp_path)
     for name in [name for name in environment if name.startswith("PYTEST")]:
         del environment[name]
     # Warnings that these tests let pass are let pass there too.

@@ -61,7 +61,7 @@ def processes(data: ArrayBatches, epoch: int, function: Any, workers: int) -> li
         return list(ProcessStream(pool, Work(data.plan, summarise=function), epoch, ahead=4))
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     n=st.integers(1, 60),
     batch_size=st.integers(1, 30),

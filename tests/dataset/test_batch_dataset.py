@@ -599,8 +599,17 @@ def test_an_equal_number_is_no_change(arrays):
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] != pids[5]
 
 
-@pytest.mark.parametrize("settings_", ["workers=0", "workers=2", "use_multiprocessing=True"])
-@pytest.mark.parametrize("is_closed", [False, pytest.param(True, marks=pytest.mark.more)])
+@pytest.mark.parametrize(
+    ("settings_", "is_closed"),
+    [
+        ("use_multiprocessing=True", False),
+        pytest.param("workers=0", False, marks=pytest.mark.more),
+        pytest.param("workers=2", False, marks=pytest.mark.more),
+        pytest.param("use_multiprocessing=True", True, marks=pytest.mark.more),
+        pytest.param("workers=0", True, marks=pytest.mark.more),
+        pytest.param("workers=2", True, marks=pytest.mark.more),
+    ],
+)
 def test_a_script_may_end_with_an_iteration_under_way(settings_, is_closed):
     """Its variables, generators too, go when the modules have gone."""
     script = f"""

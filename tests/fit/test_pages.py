@@ -36,6 +36,7 @@ def _pages():
             yield pytest.param(page, id=name_of(page), marks=marks)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("page", list(_pages()))
 def test_the_blocks_run_in_order_and_print_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

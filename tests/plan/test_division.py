@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +24,7 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
 )
 
-from keras_npbatch import ArrayDataset, BatchDataset
+from keras_npbatch import ArrayDataset
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
 from keras_npbatch.samplers import Balanced, Stratified
 
@@ -452,54 +449,6 @@ def test_an_error_of_a_splitter_that_was_given_all_stays_as_it_is() -> None:
 def test_a_splitter_without_folds_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="which gave no fold; expected one"):
         dataset(20).folds(by=PredefinedSplit([-1] * 20))
-
-
-# --- in Keras ----------------------------------------------------------------------------------
-
-
-class Ids(BatchDataset):
-    def load(self, rows: Any) -> Any:
-        return rows[:, np.newaxis].astype("float32"), rows
-
-
-def in_keras() -> None:
-    """Train on each fold; print the rows that training had, as JSON."""
-    import keras
-
-    from keras_npbatch.callbacks import CoverageAudit
-
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    found = []
-    for training, held in Ids(N, batch_size=8, seed=1).folds(3, stratify=LABELS):
-        seen: list[int] = []
-
-        def ids_of(batch: Any, seen: list[int] = seen) -> Any:
-            seen.extend(batch[1].tolist())
-            return batch[1]
-
-        audit = CoverageAudit(training, rows_of=ids_of)
-        model.fit(training, validation_data=held, callbacks=[audit], verbose=0)
-        predicted = len(model.predict(held, verbose=0))
-        found.append((sorted(seen), audit.receipts[0].is_whole, predicted))
-    print(json.dumps(found))  # noqa: T201  # what the parent reads
-
-
-def test_keras_trains_on_the_rows_of_a_fold() -> None:
-    program = "from tests.plan.test_division import in_keras; in_keras()"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "KERAS_BACKEND": "jax"},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    folds = dataset().folds(3, stratify=LABELS)
-    assert json.loads(done.stdout.splitlines()[-1]) == [
-        [rows_of(training), True, held.num_samples] for training, held in folds
-    ]
 
 
 # --- literal rows ------------------------------------------------------------------------------

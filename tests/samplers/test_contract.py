@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
-import sys
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -21,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_npbatch import ArrayDataset, BatchDataset, Shard
-from keras_npbatch.errors import CoverageError, InvalidArgumentError, InvalidStateError
+from keras_npbatch import ArrayDataset, Shard
+from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
 from keras_npbatch.plan.chosen import Chosen
 from keras_npbatch.plan.split import Selection
 from keras_npbatch.samplers import (
@@ -469,106 +467,3 @@ def test_nothing_is_found_in_a_dataset_with_it(kind: type[Sampler]) -> None:
     report = check_dataset(dataset(kind), ignore=["processes_read_the_same_batches"])
     assert report.ok, report
     assert "every_sample_comes_once" in report.passed
-
-
-# --- in Keras ----------------------------------------------------------------------------------
-
-
-class Ids(BatchDataset):
-    """Each sample is its own number; one is read in place of another."""
-
-    wrong: tuple[int, int] = (0, 0)
-
-    def load(self, rows: Rows) -> Any:
-        rows = np.where(rows == self.wrong[0], self.wrong[1], rows)
-        return rows[:, np.newaxis].astype("float32"), rows
-
-
-def in_keras() -> None:
-    """Train with each sampler, and read through tf.data; print what was seen, as JSON."""
-    import keras
-
-    from keras_npbatch.callbacks import BatchStatistics, CoverageAudit
-
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    found = {}
-    for kind in SAMPLERS:
-        ds = Ids(N, sampler=make(kind, N), seed=3)
-        audit = CoverageAudit(ds, rows_of=lambda batch: batch[1])
-        statistics = BatchStatistics(ds)
-        model.fit(ds, epochs=2, callbacks=[audit, statistics], verbose=0)
-        right = [
-            each.is_whole and each.order_digest == each.epoch_digest for each in audit.receipts
-        ]
-        read = [
-            batch[1].numpy().tolist()
-            for batch in Ids(N, sampler=ds.sampler, seed=3).to_tf_dataset()
-        ]
-        faulty = Ids(N, sampler=ds.sampler, seed=3)
-        faulty.wrong = two_rows(faulty)
-        try:
-            model.fit(
-                faulty, callbacks=[CoverageAudit(faulty, rows_of=lambda batch: batch[1])], verbose=0
-            )
-            message = ""
-        except CoverageError as error:
-            message = str(error)
-        means = statistics.history["data/x/mean"]
-        found[kind.__name__] = {"right": right, "read": read, "message": message, "means": means}
-    print(json.dumps(found))  # noqa: T201  # what the parent reads
-
-
-def two_rows(ds: Any) -> tuple[int, int]:
-    """Two rows of the first epoch."""
-    rows = ds.rows(0, 0).tolist()
-    return rows[0], next(row for row in rows if row != rows[0])
-
-
-@pytest.fixture(scope="module")
-def seen_in_keras() -> dict[str, Any]:
-    program = "from tests.samplers.test_contract import in_keras; in_keras()"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
-
-
-@every_sampler
-def test_keras_trains_on_what_the_sampler_says(
-    kind: type[Sampler], seen_in_keras: dict[str, Any]
-) -> None:
-    assert seen_in_keras[kind.__name__]["right"] == [True, True]
-
-
-@every_sampler
-def test_statistics_are_those_of_its_rows(
-    kind: type[Sampler], seen_in_keras: dict[str, Any]
-) -> None:
-    ds = Ids(N, sampler=make(kind, N), seed=3)
-    expected = [np.mean(order_of(ds, epoch)) for epoch in (0, 1)]
-    assert seen_in_keras[kind.__name__]["means"] == pytest.approx(expected)
-
-
-@every_sampler
-def test_tf_data_has_the_same_batches(kind: type[Sampler], seen_in_keras: dict[str, Any]) -> None:
-    ds = Ids(N, sampler=make(kind, N), seed=3)
-    assert seen_in_keras[kind.__name__]["read"] == [rows.tolist() for _, rows in ds]
-
-
-@every_sampler
-def test_a_row_in_place_of_another_is_told(
-    kind: type[Sampler], seen_in_keras: dict[str, Any]
-) -> None:
-    missing, repeated = two_rows(Ids(N, sampler=make(kind, N), seed=3))
-    message = seen_in_keras[kind.__name__]["message"]
-    seldom, often = (
-        ("too seldom", "too often") if kind.repeats else ("not at all", "more than once")
-    )
-    assert f"1 {seldom}, rows [{missing}]; 1 {often}, rows [{repeated}]" in message

@@ -22,6 +22,7 @@ from keras_npbatch.batches.core import core_of
 from keras_npbatch.errors import InvalidArgumentError, MissingExtraError, UnsupportedArgumentError
 from keras_npbatch.workers.choice import batches_at_once
 from tests.inside import slots_of
+from tests.samplers.test_contract import every_sampler, make
 
 pytestmark = pytest.mark.skipif(
     os.environ["KERAS_NPBATCH_BACKEND"] != "tensorflow", reason="once is enough"
@@ -58,6 +59,14 @@ def ids_of(batches):
 
 def epoch_of(dataset, epoch):
     return [dataset.rows(step, epoch).tolist() for step in range(dataset.plan.num_batches)]
+
+
+@every_sampler
+def test_it_has_the_batches_of_the_sampler(kind):
+    dataset = loader(sampler=make(kind, N))
+    read = dataset.to_tf_dataset()
+    for epoch in range(2):
+        assert ids_of(read) == epoch_of(dataset, epoch)
 
 
 made = pytest.mark.parametrize("make", [arrays, loader], ids=["in chunks", "by workers"])
@@ -518,10 +527,8 @@ model.fit(batches, verbose=0, callbacks=[Fail()], **arguments)
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError"
 
 
-@pytest.mark.parametrize(
-    "kind",
-    ["npb.BatchDataset", pytest.param("keras.utils.PyDataset", marks=pytest.mark.more)],
-)
+@pytest.mark.more
+@pytest.mark.parametrize("kind", ["npb.BatchDataset", "keras.utils.PyDataset"])
 def test_the_interpreter_ends_though_a_batch_does_not(kind):
     script = f"""
 import threading, time

@@ -354,6 +354,7 @@ class BrokenSampleError(Exception):
     """What no framework knows."""
 
 
+@pytest.mark.more
 @pytest.mark.skipif(sys.platform != "linux", reason="worker processes need Linux")
 def test_worker_processes_make_the_batches_below_it():
     class Numbers(BatchDataset):  # in here, so that workers need not import this module
@@ -566,6 +567,7 @@ def test_the_parts_of_data_that_are_shuffled_in_place_stay_together(dtype):
             assert numbers.numpy().tolist() == [int(text) for text in texts.numpy()]
 
 
+@pytest.mark.more
 @pytest.mark.skipif(sys.platform != "linux", reason="worker processes need Linux")
 def test_a_call_of_keras_leaves_an_iteration_its_worker_processes():
     class Numbers(BatchDataset):  # in here, so that workers need not import this module

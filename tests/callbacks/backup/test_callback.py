@@ -351,6 +351,7 @@ def test_a_global_generator_that_was_made_since_the_backup_is_let_be(steady, tmp
     )
 
 
+@pytest.mark.more
 def test_killed_while_training_and_started_again(steady, tmp_path, backend):
     """A process that is killed with SIGKILL, and another that comes after it."""
     program = f"""

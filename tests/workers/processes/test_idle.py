@@ -101,7 +101,7 @@ def test_a_batch_that_takes_longer_is_waited_for(monkeypatch: pytest.MonkeyPatch
     data.close()
 
 
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(
     program=st.lists(
         st.one_of(
