@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,7 +66,8 @@ def imported_by(path: Path, *, as_it_is_imported: bool = False) -> Iterator[str]
                 yield str(name.value)
 
 
-def own_imports(name: str, *, as_it_is_imported: bool = False) -> set[str]:
+@functools.cache
+def own_imports(name: str, *, as_it_is_imported: bool = False) -> frozenset[str]:
     """The modules of this package that `name` imports."""
     found = set()
     for imported in imported_by(MODULES[name], as_it_is_imported=as_it_is_imported):
@@ -75,7 +77,7 @@ def own_imports(name: str, *, as_it_is_imported: bool = False) -> set[str]:
         while inside not in MODULES:
             inside = inside.rpartition(".")[0]
         found.add(inside)
-    return found - {name}
+    return frozenset(found - {name})
 
 
 def outside_imports(name: str, *, as_it_is_imported: bool = False) -> set[str]:

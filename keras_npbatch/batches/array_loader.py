@@ -25,6 +25,7 @@ from keras_npbatch.batches.making import now_making
 from keras_npbatch.batches.parts import Parts, pack, unpack
 from keras_npbatch.batches.read_ahead import ReadAhead
 from keras_npbatch.batches.recipe import Recipe
+from keras_npbatch.batches.slots import SMALLEST_SLOT_BYTES
 from keras_npbatch.batches.work import Work
 from keras_npbatch.errors import (
     InvalidArgumentError,
@@ -36,7 +37,7 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
-from keras_npbatch.sources.source import Chunked, Padded, Prepared, Reading, Source, stamp_of
+from keras_npbatch.sources.source import Chunked, Empty, Padded, Prepared, Reading, Source, stamp_of
 from keras_npbatch.sources.sources import as_sources, num_rows, of_one_dataset
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
@@ -97,6 +98,7 @@ class ArrayCore(Core):
         self.sources, self.nesting = flatten(data)
         """The arrays, and the nesting they were given in."""
         self._is_flat = isinstance(data, tuple) and list(data) == self.sources
+        self._largest_row = max(map(_bytes_of_row, self.sources))
         self._has_own_load = has_own_load
         self._padded = [
             source if isinstance(source, Padded) and source.shape[1] is None else None
@@ -205,11 +207,12 @@ class ArrayCore(Core):
     def gather(self, rows: Rows) -> Tree:
         """The batch of rows that are known to be in range."""
         if self._is_padded:
-            found = self._gather_padded(rows)
-        else:
-            lease = self.slots.lease
-            found = [source.read(rows, lease) for source in self.sources]
-        return self.nested(found)
+            return self.nested(self._gather_padded(rows))
+        # Small arrays are in no slot anyway.
+        is_small = len(rows) * self._largest_row < SMALLEST_SLOT_BYTES
+        empty: Empty = np.empty if is_small else self.slots.lease
+        found = [source.read(rows, empty) for source in self.sources]
+        return tuple(found) if self._is_flat else self.nested(found)
 
     def nested(self, found: list[npt.NDArray[Any]]) -> Tree:
         """A batch of an array for each of `sources`."""

@@ -56,6 +56,7 @@ from keras_npbatch.tree import Tree
 
 __all__ = [
     "ATTRIBUTE",
+    "NO_ROWS",
     "Core",
     "Maker",
     "core_of",
@@ -70,7 +71,7 @@ Maker: TypeAlias = Callable[[int, int], Tree]
 
 _Part = TypeVar("_Part")
 
-_NO_ROWS = np.empty(0, np.int64)
+NO_ROWS = np.empty(0, np.int64)
 _SLOTS_BESIDE_QUEUE = 4
 """Batches that the model and the workers hold, besides those that wait in the queue."""
 
@@ -283,7 +284,7 @@ class Core:
         batch, failures = made if isinstance(made, Lacking) else (made, ())
         told = failures if of_all is None else of_all(failures)
         if not told:
-            return batch, _NO_ROWS, 0
+            return batch, NO_ROWS, 0
         assert self.aside is not None
         first = self.aside.note(told)
         if first is not None:

@@ -107,12 +107,19 @@ class FolderCache(RowCache):
 
     # ---------------------------------------------------------------- rows
 
-    def _are_kept(self, layout: Layout, places: Rows) -> npt.NDArray[np.bool_]:
-        is_kept = super()._are_kept(layout, places)
+    def _are_kept(
+        self, layout: Layout, places: Rows, *, counted: bool = False
+    ) -> npt.NDArray[np.bool_]:
+        is_kept = super()._are_kept(layout, places, counted=counted)
         doubtful = np.unique(places[is_kept & ~self._is_whole[places]]).tolist()
         damaged = [place for place in doubtful if not self._is_right(layout, place)]
         if damaged:
-            is_kept &= ~np.isin(places, damaged)
+            are_damaged = np.isin(places, damaged)
+            if counted:
+                with self._alone():
+                    wrong = int(np.count_nonzero(is_kept & are_damaged))
+                    self._count(-wrong, wrong)
+            is_kept &= ~are_damaged
             self._warn_of_damage(layout, damaged)
         return is_kept
 

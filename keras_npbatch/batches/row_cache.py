@@ -169,12 +169,12 @@ class RowCache:
                 return found
             layout = self._learn(found, rows)
             self._keep(layout, layout.places(rows), flatten(found)[0])
-            self._count(0, len(rows))
+            with self._alone():
+                self._count(0, len(rows))
             return found
         places = layout.places(rows)
-        is_kept = self._are_kept(layout, places)
+        is_kept = self._are_kept(layout, places, counted=True)
         num_kept = int(np.count_nonzero(is_kept))
-        self._count(num_kept, len(rows) - num_kept)
         if num_kept == len(rows):
             return layout.structure.unflatten(
                 [
@@ -207,14 +207,21 @@ class RowCache:
         )
 
     def _count(self, hits: int, misses: int) -> None:
-        with self._alone():
-            self._numbers[_HITS] += hits
-            self._numbers[_MISSES] += misses
+        """Only where it is alone."""
+        self._numbers[_HITS] += hits
+        self._numbers[_MISSES] += misses
 
-    def _are_kept(self, layout: Layout, places: Rows) -> npt.NDArray[np.bool_]:
+    def _are_kept(
+        self, layout: Layout, places: Rows, *, counted: bool = False
+    ) -> npt.NDArray[np.bool_]:
+        """Whether each row is there; if `counted`, each is a hit or a miss."""
+        is_kept: npt.NDArray[np.bool_] = places >= 0
         with self._alone():
-            is_marked: npt.NDArray[np.bool_] = layout.marks[places] != 0
-        return is_marked & (places >= 0)
+            is_kept &= layout.marks[places] != 0
+            if counted:
+                hits = int(np.count_nonzero(is_kept))
+                self._count(hits, len(places) - hits)
+        return is_kept
 
     def _keep(self, layout: Layout, places: Rows, arrays: list[npt.NDArray[Any]]) -> None:
         """Write rows, and then mark them."""

@@ -25,7 +25,7 @@ from typing import Any
 import keras
 
 from keras_npbatch.batches.class_weight import Training
-from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.core import NO_ROWS, core_of
 from keras_npbatch.batches.loader import Batches
 from keras_npbatch.batches.set_aside import Failure
 from keras_npbatch.batches.work import Work
@@ -302,6 +302,7 @@ class Session:
             # Keras may build on one process alone. It drops the batch, and takes it again.
             together = None if building else self._together
             of_all = None if self._together is None else together.of_all if together else _none
+            may_lack = self._core.aside is not None or of_all is not None
             with contextlib.closing(walk(stream, first, last_step)) as steps:
                 for step, batch in steps if together is None else together.watched(steps):
                     if step == last_step:
@@ -311,7 +312,9 @@ class Session:
                     summary = None
                     if summarise is not None:
                         batch, summary = batch  # the pair must not keep it
-                    batch, lacking, num_lacking = self._core.taken(batch, of_all)
+                    lacking, num_lacking = NO_ROWS, 0
+                    if may_lack:
+                        batch, lacking, num_lacking = self._core.taken(batch, of_all)
                     if self._kind == "predict":
                         refuse_lacking(self._core, lacking)
                     if weighing is None:

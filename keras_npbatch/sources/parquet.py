@@ -208,6 +208,8 @@ class _Last(threading.local):
 
     rows: Rows | None = None
     records: npt.NDArray[Any] | None = None
+    columns: dict[int, npt.NDArray[Any]]
+    """Of the records, by what a source is known by; views, which are made once."""
 
 
 def _absolute(paths: str | list[str]) -> str | list[str]:
@@ -262,17 +264,20 @@ class _Together:
             member.put(table, first, chunk)
         return chunk
 
-    def taken(self, rows: Rows) -> npt.NDArray[Any] | None:
-        """The records of the rows of a batch; None if they are to be read chunk by chunk.
+    def taken(self, rows: Rows) -> dict[int, npt.NDArray[Any]] | None:
+        """The columns of the rows of a batch; None if they are to be read chunk by chunk.
 
         They are there until this thread asks for other rows.
         """
         last = self._last
         if last.rows is None or not _are_same(rows, last.rows):
             last.rows = None  # what it was taken to is written to
-            last.records = self._take(rows, last.records)
+            records = self._take(rows, last.records)
+            if records is not None and records is not last.records:
+                last.columns = {int(name): records[name] for name, *_ in self._fields}
+            last.records = records
             last.rows = rows.copy() if rows.flags.writeable else rows
-        return last.records
+        return None if last.records is None else last.columns
 
     def _take(self, rows: Rows, out: npt.NDArray[Any] | None) -> npt.NDArray[Any] | None:
         out = None if out is None or len(out) != len(rows) else out
@@ -385,11 +390,11 @@ class _Member(ChunkRows):
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Take the rows at once, or from one row group after the other."""
-        records = self._together.taken(rows) if self._is_in_records else None
-        if records is None:
+        columns = self._together.taken(rows) if self._is_in_records else None
+        if columns is None:
             return super().read(rows, empty)
         out = empty((len(rows), *self.shape[1:]), self.dtype)
-        out[...] = records[self._field]
+        out[...] = columns[self._key]
         return out
 
 

@@ -144,12 +144,44 @@ class _OfDataset(RowGroups):
             for group in fragment.row_groups
         ]
         super().__init__(dataset.schema, places, footers)
+        self._has_default_format = dataset.format.equals(type(dataset.format)())
+        self._as_they_are: dict[int, set[str]] = {}
 
     def open(self, file: int, group: int, names: list[str]) -> Any:
         """Some columns of a row group of a file."""
-        of_file = self._fragments[file].subset(row_group_ids=[group])
-        rows = self._footers[file].row_group(group).num_rows
+        fragment, footer = self._fragments[file], self._footers[file]
+        if self._as_stored(file).issuperset(names):  # in two thirds of the time
+            from pyarrow.fs import LocalFileSystem
+            from pyarrow.parquet import ParquetFile
+
+            is_local = fragment.filesystem.type_name == "local"
+            files = LocalFileSystem(use_mmap=True) if is_local else fragment.filesystem
+            with (
+                files.open_input_file(fragment.path) as opened,
+                ParquetFile(opened, metadata=footer, pre_buffer=not is_local) as stored,
+            ):
+                return stored.read_row_group(group, columns=names)
+        of_file = fragment.subset(row_group_ids=[group])
+        rows = footer.row_group(group).num_rows
         return of_file.to_table(schema=self.schema, columns=names, batch_size=max(rows, 1))
+
+    def _as_stored(self, file: int) -> set[str]:
+        """The columns of a file that are read as they are stored.
+
+        Others are not in this file, are folders of a partitioned dataset, or have another type than
+        in the first file. A dot may be in a name, or lead into a nesting.
+        """
+        if file not in self._as_they_are:
+            stored = self._footers[file].schema.to_arrow_schema()
+            are_plain = self._has_default_format and not any("." in name for name in stored.names)
+            self._as_they_are[file] = {
+                name
+                for name in self.names
+                if are_plain
+                and stored.names.count(name) == 1
+                and stored.field(name).type == self.schema.field(name).type
+            }
+        return self._as_they_are[file]
 
     def name_of(self, file: int) -> str:
         """The path of a file."""

@@ -19,15 +19,23 @@ __all__ = ["computes_on_cpu", "stacked", "to_arrays"]
 def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
     """The batches with arrays for leaves; Keras converts leaves that are not arrays."""
     for batch in batches:
-        found = leaves(batch)
+        found = batch if type(batch) is tuple else leaves(batch)
         dtypes = [leaf.dtype for leaf in found if type(leaf) is np.ndarray]
-        if len(dtypes) < len(found):
-            yield from data_adapter_utils.get_jax_iterator([batch])
-        elif all(map(_is_taken, dtypes)):
+        if len(dtypes) == len(found) and all(map(_is_taken, dtypes)):
             yield batch
         else:
-            yield converted(batch, _in_dtype_of_jax, "JAX")
+            yield from _converted(batch)
         del batch, found  # the caller has the only reference while the next one is made
+
+
+def _converted(batch: Tree) -> Iterator[Tree]:
+    """The batch, of which a leaf is no array, or has a dtype that JAX lacks, or is nested."""
+    found = leaves(batch)
+    if not all(type(leaf) is np.ndarray for leaf in found):
+        return cast(Iterator[Tree], data_adapter_utils.get_jax_iterator([batch]))
+    if all(_is_taken(leaf.dtype) for leaf in found):
+        return iter([batch])
+    return iter([converted(batch, _in_dtype_of_jax, "JAX")])
 
 
 def stacked(batches: Iterator[Tree], number: int) -> Iterator[Any]:
