@@ -57,6 +57,8 @@ class FolderCache(RowCache):
         InvalidArgumentError: if the folder can't be used, or has the rows of other data.
     """
 
+    _shares_at_once = True  # it is small, since the rows are in the file
+
     def __init__(
         self, num_rows: int, path: Path, most_bytes: int | None, data: Mapping[str, Any]
     ) -> None:

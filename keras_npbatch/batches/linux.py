@@ -1,5 +1,6 @@
 """What Linux alone has for the memory of datasets; imported there only.
 
+private_memory(1 << 30)                          # of this process
 descriptor = new_memory(1 << 30)                 # shared with processes that know its number
 descriptor = memory_of(parent_pid, descriptor)   # in another process, or None if it is gone
 limit_bytes()                                    # of the control groups, or None
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import math
+import mmap
 import os
 import re
 from collections.abc import Iterator
@@ -26,6 +28,7 @@ __all__ = [
     "limit_bytes",
     "memory_of",
     "new_memory",
+    "private_memory",
 ]
 
 _MEMORY = Path("/proc/meminfo")
@@ -40,6 +43,17 @@ def new_memory(num_bytes: int) -> int:
     descriptor = os.memfd_create("keras_npbatch-cache", os.MFD_CLOEXEC)
     os.ftruncate(descriptor, num_bytes)
     return descriptor
+
+
+def private_memory(num_bytes: int) -> mmap.mmap:
+    """Memory of this process alone, in large pages where the system has them.
+
+    Pages that are never written take none.
+    """
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
 
 
 def memory_of(pid: int, descriptor: int) -> int | None:

@@ -10,6 +10,7 @@ import pickle
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -158,6 +159,24 @@ def test_a_copy_shares_the_memory_and_one_from_another_run_begins_with_none():
     assert_same(alone.load(np.arange(N), reading(times), np.empty), np.arange(N))
     assert times.total() == N
     assert alone.info()[:2] == (0, N)
+
+
+def test_threads_go_on_while_it_moves_to_memory_that_processes_share():
+    for _ in range(20):
+        cache, twins = RowCache(N, 10**6), []
+        draw = np.random.default_rng(0)
+        batches = [draw.integers(0, N, 5) for _ in range(200)]
+        with ThreadPoolExecutor(3) as pool:
+            load = partial(cache.load, load=reading(), empty=np.empty)
+            made = pool.map(load, batches)
+            twins.append(copy.deepcopy(cache))
+            for batch, rows in zip(made, batches, strict=True):
+                assert_same(batch, rows)
+        for each in (cache, *twins):
+            assert_same(each.load(np.arange(N), reading(), np.empty), np.arange(N))
+        times = Counter()
+        assert_same(twins[0].load(np.arange(N), reading(times), np.empty), np.arange(N))
+        assert not times
 
 
 COUNT = itertools.count()
