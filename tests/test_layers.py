@@ -15,7 +15,7 @@ import keras_npbatch
 
 PACKAGE = Path(keras_npbatch.__file__).parent
 
-GROUND = ["arguments", "errors", "progress", "rng", "tree"]
+GROUND = ["arguments", "errors", "rng", "tree"]
 ROOMS = [
     "samplers",
     "plan",

@@ -15,8 +15,8 @@ import numpy as np
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.summary import MOST_CLASSES, Counts, classes_in, name_of
 from keras_npbatch.plan.plan import Plan
-from keras_npbatch.progress import counted
 from keras_npbatch.sources.arrays import IndexedArray, TakenArray
+from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.source import Source
 
 __all__ = ["add_counts", "classes_of"]

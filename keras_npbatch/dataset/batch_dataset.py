@@ -42,6 +42,7 @@ from keras_npbatch.fit.requests import refuse_validation_split
 from keras_npbatch.plan.division import divided, folded, subset
 from keras_npbatch.plan.plan import Kind, Plan, Remainder
 from keras_npbatch.plan.shard import Shard
+from keras_npbatch.sources.progress import waiting
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.chosen import WorkersChosen, workers_chosen
 from keras_npbatch.workers.epoch import walk
@@ -351,7 +352,8 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         """
         core = core_of(self)
         _warn_of_drawing(core)
-        plans = divided(core.plan, fractions, seed, stratify=stratify, groups=groups, by=by)
+        with waiting(f"splitting {self.num_samples:,} rows"):
+            plans = divided(core.plan, fractions, seed, stratify=stratify, groups=groups, by=by)
         return tuple(_part_of(self, plan) for plan in plans)
 
     @refuses_unknown_arguments(FOLDS)
@@ -397,8 +399,10 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             InvalidArgumentError: for labels or groups of another length, a class with fewer rows
                 than folds, or fewer groups than folds.
         """
-        _warn_of_drawing(core_of(self))
-        plans = folded(core_of(self).plan, k, seed, stratify=stratify, groups=groups, by=by)
+        core = core_of(self)
+        _warn_of_drawing(core)
+        with waiting(f"cutting {self.num_samples:,} rows into folds"):
+            plans = folded(core.plan, k, seed, stratify=stratify, groups=groups, by=by)
         return [(_part_of(self, one), _part_of(self, other)) for one, other in plans]
 
     def subset(self, rows: Any) -> BatchDataset:

@@ -23,7 +23,6 @@ from keras_npbatch.plan import cuts
 from keras_npbatch.plan.chosen import Chosen, chosen_rows
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.split import Selection, shares_of
-from keras_npbatch.progress import waiting
 from keras_npbatch.samplers.given import check_length, classes_of
 from keras_npbatch.samplers.order import Rows, WholeData, every_row
 
@@ -62,8 +61,7 @@ def divided(
     seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
     name = f"split({', '.join(str(float(share)) for share in shares)}, seed={seed}"
     name += _described(stratify, groups)
-    with waiting(f"splitting {plan.num_samples:,} rows"):
-        parts = _cut(plan, shares, seed, stratify, groups, "split")
+    parts = _cut(plan, shares, seed, stratify, groups, "split")
     return [
         plan.of_part(_part(plan, rows, f"part {index} of {name}"))
         for index, rows in enumerate(parts)
@@ -96,8 +94,7 @@ def folded(
     seed = whole_number("seed", seed, least=0, most=rng.MAX_SEED)
     shares = [Fraction(1, k)] * k
     name = f"folds({k}, seed={seed}{_described(stratify, groups)}"
-    with waiting(f"cutting {plan.num_samples:,} rows into {k} folds"):
-        parts = _cut(plan, shares, seed, stratify, groups, "folds")
+    parts = _cut(plan, shares, seed, stratify, groups, "folds")
     pairs = []
     for index, rows in enumerate(parts):
         others = np.sort(np.concatenate([part for part in parts if part is not rows]))

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidDataError, describe
-from keras_npbatch.progress import counted
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import array_source
 from keras_npbatch.sources.npy import Header, open_npy, read_header
 from keras_npbatch.sources.paths import Paths, absolute_paths, refuse_no_list
+from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.scatter import groups, new, scatter
 from keras_npbatch.sources.source import Empty, Source, stamp_of
 from keras_npbatch.sources.sources import as_source

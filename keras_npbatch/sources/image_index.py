@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, describe
-from keras_npbatch.progress import counted
+from keras_npbatch.sources.progress import counted
 
 __all__ = ["FORMATS", "Index", "index_images"]
 

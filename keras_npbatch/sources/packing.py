@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_npbatch import rng
-from keras_npbatch.progress import counted
 from keras_npbatch.samplers.order import Rows
+from keras_npbatch.sources.progress import counted
 
 __all__ = ["Bins", "packed"]
 

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, MissingExtraError, describe
-from keras_npbatch.progress import counted
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrow import (
     ArrowColumn,
@@ -34,6 +33,7 @@ from keras_npbatch.sources.chunks import ChunkRows, kept_chunks
 from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.joined_chunks import Chunk, JoinedChunks
+from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.remote import opened
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
 from keras_npbatch.sources.source import Empty, Source, is_raw

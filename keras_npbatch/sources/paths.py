@@ -17,7 +17,7 @@ from typing import Any, overload
 import numpy as np
 
 from keras_npbatch.errors import InvalidDataError, describe
-from keras_npbatch.progress import counted
+from keras_npbatch.sources.progress import counted
 
 __all__ = ["Paths", "absolute_paths", "refuse_no_list"]
 

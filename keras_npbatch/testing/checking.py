@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_npbatch import rng
 from keras_npbatch.errors import FaultyDatasetError, InvalidArgumentError, describe
-from keras_npbatch.progress import counted
+from keras_npbatch.sources.progress import counted
 from keras_npbatch.testing.findings import Finding, Report
 from keras_npbatch.testing.subject import memory
 

@@ -1,13 +1,12 @@
-"""`ImageFolder`: files, classes and labels are those of Keras; what is told where it can't be."""
+"""`ImageFolder`: what it tells of its files, and what is told where they can't be read.
+
+That files, classes and labels are those of Keras is tested in tests/tf_data/test_image_folder.py.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
-import subprocess
-import sys
-from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -15,105 +14,18 @@ from PIL import Image
 
 from keras_npbatch import ArrayDataset, sources
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError
-from tests.installed import needs
-from tests.pictures import CHINA, FLOWER
-
-NAMES = ["z.jpg", "B.JPG", "a.png", "deep/er/c.bmp", "deep/a.gif", "deep.jpeg", "Ünï.PNG"]
-"""In each of two classes; their order differs by case, by depth and by what Keras sorts first."""
+from tests.pictures import CHINA, folder_of_photos
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two classes of photographs, a hidden folder, a link, an empty class, and other files."""
-    folder = tmp_path_factory.mktemp("photos")
-    for number, path in enumerate((CHINA, FLOWER)):
-        picture = Image.open(path).copy()
-        for place, name in enumerate(NAMES):
-            file = folder / ("china", "Flower")[number] / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            left = 40 * place
-            picture.crop((left, 0, left + 40, 30)).save(file)
-    (folder / "nothing").mkdir()
-    (folder / ".hidden").mkdir()
-    picture.crop((0, 0, 40, 30)).save(folder / ".hidden" / "a.png")
-    picture.crop((0, 0, 40, 30)).save(folder / "outside.png")
-    (folder / "china" / "notes.txt").write_text("no image")
-    (folder / "china" / "link").symlink_to(folder / ".hidden")
-    (folder / "linked").symlink_to(folder / "Flower" / "deep")
-    return folder
+    return folder_of_photos(tmp_path_factory.mktemp("photos"))
 
 
 def refused(make, kind=InvalidArgumentError):
     with pytest.raises(kind) as caught:
         make()
     return str(caught.value)
-
-
-# --- as Keras ----------------------------------------------------------------------------------
-
-CASES = {
-    "as it is": {},
-    "categorical": {"label_mode": "categorical"},
-    "some classes": {"class_names": ["china", "Flower"], "label_mode": "binary"},
-    "links": {"follow_links": True},
-    "no labels": {"labels": None},
-    "no label mode": {"label_mode": None},
-    "own labels": {"labels": [3, 1, 1, 7] * 4},
-    "own binary labels": {"labels": [1, 0, 0, 1] * 4, "label_mode": "binary"},
-}
-
-KERAS = """
-import json, os, sys
-import keras, numpy as np
-folder, out = sys.argv[1:]
-for name, case in json.load(sys.stdin).items():
-    found = keras.utils.image_dataset_from_directory(
-        folder, image_size=(30, 40), batch_size=None, shuffle=False, verbose=False, **case
-    )
-    samples = [sample if isinstance(sample, tuple) else (sample,) for sample in found]
-    arrays = [np.stack([part.numpy() for part in parts]) for parts in zip(*samples)]
-    paths = [os.path.abspath(path) for path in found.file_paths]
-    np.savez(f"{out}/{name}.npz", *arrays, paths=paths, names=json.dumps(found.class_names))
-"""
-
-
-@pytest.fixture(scope="module")
-def of_keras(folder, tmp_path_factory):
-    """What Keras finds for each case, in a process of its own: it needs TensorFlow for it."""
-    out = tmp_path_factory.mktemp("keras")
-    done = subprocess.run(
-        [sys.executable, "-c", KERAS, str(folder), str(out)],
-        input=json.dumps(CASES),
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return out
-
-
-@needs("tensorflow")
-@pytest.mark.skipif(version("keras").startswith("3.7."), reason="Keras 3.7 follows every link")
-@pytest.mark.parametrize("name", CASES)
-def test_files_classes_labels_and_pixels_are_those_of_keras(folder, of_keras, name):
-    keras = np.load(of_keras / f"{name}.npz")
-    ours = sources.ImageFolder(folder, (30, 40), **CASES[name])
-    assert list(ours.paths) == keras["paths"].tolist()
-    assert ours.class_names == json.loads(str(keras["names"]))
-    if ours.labels is None:
-        assert "arr_1" not in keras
-    else:
-        np.testing.assert_array_equal(ours.labels, keras["arr_1"])
-        assert ours.labels.dtype == keras["arr_1"].dtype
-    images = ours.images.read(np.arange(len(ours)), np.empty)
-    for path, image, other in zip(ours.paths, images, keras["arr_0"], strict=True):
-        difference = np.abs(image - other)
-        if path.lower().endswith(("jpg", "jpeg")):  # TensorFlow decodes them in a faster way
-            assert difference.mean() <= 2
-        else:
-            assert difference.max() == 0
 
 
 # --- in a dataset ------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import keras_npbatch as npb
-from keras_npbatch import progress
-from keras_npbatch.progress import counted, waiting
+from keras_npbatch.sources import progress
+from keras_npbatch.sources.progress import counted, waiting
 
 pty = pytest.importorskip("pty")
 
@@ -191,14 +191,14 @@ def test_sources_of_many_files_or_sequences_show_theirs(terminal, told, tmp_path
     assert told == expected
 
 
-def test_splits_by_labels_and_groups_show_theirs(terminal, told):
+def test_splits_and_folds_show_theirs(terminal, told):
     terminal.begin()
     labels = np.arange(1000) % 3
     data = npb.ArrayDataset(labels, seed=0)
     data.split(0.8)
     data.split(0.8, stratify=labels)
     data.folds(4, groups=np.arange(1000) // 10)
-    assert told == ["splitting 1,000 rows", "cutting 1,000 rows into 4 folds"]
+    assert told == ["splitting 1,000 rows"] * 2 + ["cutting 1,000 rows into folds"]
 
 
 def _all_but(name):
