@@ -286,6 +286,36 @@ def test_columns_that_are_folders_are_read(tmp_path):
     assert batch["a"].tolist() == [1.5, 2.5] * 2
 
 
+def test_files_may_store_their_columns_in_other_ways(tmp_path):
+    """In another order, as another type, as no column at all, and with a dot in a name."""
+    for number, table in enumerate(
+        (
+            pa.table({"a": pa.array([1, 2], "int32"), "b": [0.5, 1.5], "c": [1, 2]}),
+            pa.table({"b": [2.5, 3.5], "c": [3, 4], "a": pa.array([3, 4], "int32")}),
+            pa.table({"a": pa.array([5, 6], "int16"), "b": [4.5, 5.5], "c": [5, 6]}),
+            pa.table({"a": pa.array([7, 8], "int32"), "a.x": [0, 0], "b": [6.5, 7.5]}),
+        )
+    ):
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    data = sources.Parquet(tmp_path)
+    given = {"a": data["a"], "b": data["b"], "c": sources.Filled(data["c"], -1)}
+    batch = ArrayDataset(given, shuffle=False).load(np.arange(8))
+    assert batch["a"].tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert batch["a"].dtype == np.int32
+    assert batch["b"].tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
+    assert batch["c"].tolist() == [1, 2, 3, 4, 5, 6, -1, -1]
+
+
+def test_a_dot_may_be_in_a_name_or_lead_into_a_nesting(tmp_path):
+    nested = pa.table({"a": [{"b": 1}, {"b": 2}], "c": [3, 4]})
+    pq.write_table(nested, tmp_path / "nested.parquet")
+    assert np.asarray(sources.Parquet(tmp_path / "nested.parquet")["c"]).tolist() == [3, 4]
+    flat = pa.table({"a": [1, 2], "a.b": [3, 4]})
+    pq.write_table(flat, tmp_path / "flat.parquet")
+    data = sources.Parquet(tmp_path / "flat.parquet", columns=["a"])
+    assert np.asarray(data["a"]).tolist() == [1, 2]
+
+
 def test_a_file_that_was_written_anew_is_noticed(tmp_path):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"a": range(10)}), path)
