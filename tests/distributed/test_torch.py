@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from tests.distributed.launching import finish, launch
+from tests.installed import needs
 
-pytest.importorskip("torch")
 _HERE = Path(__file__).parent
 _EXAMPLES = _HERE.parents[1] / "examples"
 ON_THIS_MACHINE = {"KERAS_BACKEND": "torch", "GLOO_SOCKET_IFNAME": "lo"}
 
 EPOCHS, GLOBAL_BATCH = 3, 8
 _LIMIT_S = 200
-pytestmark = pytest.mark.timeout(_LIMIT_S + 30)
+pytestmark = [needs("torch"), pytest.mark.timeout(_LIMIT_S + 30)]
 SAMPLES = {"keep, equal": 52, "pad, whole": 48, "fewer samples than processes": 1}
 _said: dict[int, list[dict[tuple[str, str], dict]]] = {}
 
