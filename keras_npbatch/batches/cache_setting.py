@@ -25,13 +25,19 @@ Cache: TypeAlias = str | float | os.PathLike[str] | tuple[str | os.PathLike[str]
 """What users may give as `cache=`."""
 
 
-def new_cache(setting: Any, num_rows: int, data: Callable[[], Mapping[str, Any]]) -> RowCache:
+def new_cache(
+    setting: Any,
+    num_rows: int,
+    data: Callable[[], Mapping[str, Any]],
+    settings: WorkerSettings | None = None,
+) -> RowCache:
     """The cache that a setting asks for.
 
     Args:
         setting: a size, a folder, or a folder and its size.
         num_rows: of the data.
         data: gives what tells the data from others; asked for a folder alone.
+        settings: who makes the batches; None: not known.
 
     Raises:
         InvalidArgumentError: for anything else.
@@ -57,7 +63,10 @@ def new_cache(setting: Any, num_rows: int, data: Callable[[], Mapping[str, Any]]
         folder = Path(folder)
     if isinstance(folder, os.PathLike):
         return FolderCache(num_rows, Path(folder).expanduser(), most_bytes, data())
-    return RowCache(num_rows, in_bytes(setting, "cache"))
+    for_processes = (
+        settings is None or settings.workers == "auto" or settings.use_multiprocessing is True
+    )
+    return RowCache(num_rows, in_bytes(setting, "cache"), for_processes)
 
 
 def refuse_cache(owner: str, load_draws: bool, collate: Collation | None) -> None:

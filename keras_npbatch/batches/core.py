@@ -176,7 +176,7 @@ class Core:
         if cache is not None:
             name = type(owner).__name__
             refuse_cache(name, self.load_draws, self.collate)
-            self.cache = new_cache(cache, plan.num_rows, partial(self.told_of_data, name))
+            self.cache = new_cache(cache, plan.num_rows, partial(self.told_of_data, name), settings)
             refuse_cache_of_one_process(self.cache, settings)
         self.aside: SetAside | None = None
         """The rows that could not be read, if batches are to do without them."""

@@ -57,8 +57,6 @@ class FolderCache(RowCache):
         InvalidArgumentError: if the folder can't be used, or has the rows of other data.
     """
 
-    _shares_at_once = True  # it is small, since the rows are in the file
-
     def __init__(
         self, num_rows: int, path: Path, most_bytes: int | None, data: Mapping[str, Any]
     ) -> None:
@@ -69,7 +67,7 @@ class FolderCache(RowCache):
         except OSError as error:
             raise self._unusable(error) from error
         self._head()
-        self._begin()
+        self._begin(for_processes=True)  # it is small, since the rows are in the file
 
     @property
     def _total_bytes(self) -> int:
@@ -108,6 +106,10 @@ class FolderCache(RowCache):
         return found._replace(rows=rows, most_rows=room, num_bytes=rows * of_row)
 
     # ---------------------------------------------------------------- rows
+
+    def _where_it_is_now(self, layout: Layout) -> Layout:
+        """The same: a file stays where it is."""
+        return layout
 
     def _are_kept(
         self, layout: Layout, places: Rows, *, counted: bool = False

@@ -55,6 +55,10 @@ _SAMPLE_AT = 64
 """Where the head says what a sample is, for processes that have not read one."""
 
 
+_PRIVATE: weakref.WeakSet[RowCache] = weakref.WeakSet()
+"""Those that began in memory of this process alone."""
+
+
 class CacheInfo(NamedTuple):
     """What a cache holds, and how often it was of use."""
 
@@ -78,21 +82,24 @@ class RowCache:
     Args:
         num_rows: of the data.
         most_bytes: how much memory it takes at most.
+        for_processes: whether worker processes are likely to ask for it: then its memory is theirs
+            from the beginning, and need not move.
     """
 
     most_bytes: int | None
-    _shares_at_once = False
-    """Whether its memory is one for all processes before any asks for it."""
 
-    def __init__(self, num_rows: int, most_bytes: int) -> None:
+    def __init__(self, num_rows: int, most_bytes: int, for_processes: bool = False) -> None:
         self.num_rows, self.most_bytes = num_rows, most_bytes
-        self._begin()
+        self._begin(for_processes)
 
-    def _begin(self) -> None:
+    def _begin(self, for_processes: bool) -> None:
         """With memory of its own."""
         self._token = secrets.token_bytes(_TOKEN_BYTES)
-        is_sharing = IS_SHARED and self._shares_at_once
-        self._use(linux.new_memory(self._total_bytes) if is_sharing else None)
+        if IS_SHARED and for_processes:
+            self._use(linux.new_memory(self._total_bytes))
+        else:
+            self._use(None)
+            _PRIVATE.add(self)
         self._memory[:_TOKEN_BYTES] = np.frombuffer(self._token, np.uint8)
 
     @property
@@ -133,18 +140,25 @@ class RowCache:
         with self._lock:
             if self._descriptor is not None:
                 return
-            head, layout = self._memory[:HEAD_BYTES], self._layout
-            self._use(linux.new_memory(self._total_bytes))
-            self._memory[:HEAD_BYTES] = head
-            if layout is None:
-                return
-            moved = self._laid_out(layout.structure, layout.leaves)
-            kept = layout.marks != 0
-            for array, old in zip(moved.arrays, layout.arrays, strict=True):
-                for place in np.flatnonzero(kept):  # a copy of all of them would take room
-                    array[place] = old[place]
-            moved.marks[kept] = layout.marks[kept]
-            self._layout = moved
+            descriptor, old = linux.new_memory(self._total_bytes), self._layout
+            memory = np.frombuffer(mmap.mmap(descriptor, self._total_bytes), np.uint8)
+            memory[:HEAD_BYTES] = self._memory[:HEAD_BYTES]
+            weakref.finalize(self, os.close, descriptor)
+            self._memory, self._numbers = memory, memory[:_SAMPLE_AT].view(np.int64)
+            self._layout = moved = old and self._laid_out(old.structure, old.leaves)
+            self._descriptor, self._owner = descriptor, os.getpid()
+        if old is None or moved is None:
+            return
+        kept = np.flatnonzero(old.marks)
+        for some in np.array_split(kept, -(-len(kept) * old.row_bytes // 2**20) or 1):
+            for array, before in zip(moved.arrays, old.arrays, strict=True):
+                array[some] = before[some]
+            with self._alone():
+                moved.marks[some] = old.marks[some]
+
+    def __deepcopy__(self, memo: Any) -> RowCache:
+        """Itself: what one copy of a dataset has read, the other need not."""
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         if IS_SHARED:
@@ -170,7 +184,7 @@ class RowCache:
                     return
             else:
                 os.close(descriptor)
-        self._begin()
+        self._begin(for_processes=True)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
@@ -289,24 +303,31 @@ class RowCache:
                     )
                     self._numbers[_LENGTH] = len(text)
             is_same = of_first.tobytes() == digest
+            if is_same:
+                self._layout = layout = self._where_it_is_now(layout)
         if not is_same:  # of another process, which was first
             raise InvalidBatchError(
                 f"load(rows) returned {describe(found)}, with samples of other shapes or dtypes "
                 f"than in another worker process; {ALIKE}"
             )
-        self._layout = layout
         return layout
+
+    def _where_it_is_now(self, layout: Layout) -> Layout:
+        """The same, laid out anew if the memory has moved meanwhile."""
+        if np.may_share_memory(layout.marks, self._memory):
+            return layout
+        return self._laid_out(layout.structure, layout.leaves)
 
     def _told(self) -> Layout | None:
         """What a sample is, if another process knows it."""
         with self._alone():
             length = int(self._numbers[_LENGTH])
+            if not length:
+                return None
             text = self._memory[_SAMPLE_AT : _SAMPLE_AT + length].tobytes()
-        if not length:
-            return None
-        numbers, leaves = pickle.loads(text)
-        self._layout = self._laid_out(flatten(numbers)[1], leaves)
-        return self._layout
+            numbers, leaves = pickle.loads(text)
+            self._layout = self._laid_out(flatten(numbers)[1], leaves)
+            return self._layout
 
     def _laid_out(self, structure: optree.PyTreeSpec, leaves: tuple[Leaf, ...]) -> Layout:
         assert self.most_bytes is not None
@@ -315,6 +336,17 @@ class RowCache:
             of_row = 1 + sum(leaf.num_bytes for leaf in leaves)
             raise no_room(self.most_bytes, of_row)
         return Layout.of(structure, leaves, self._memory, HEAD_BYTES, self.num_rows, most_rows)
+
+
+def _share_the_empty() -> None:
+    """Before a fork: what has no row yet becomes one cache for both processes."""
+    for cache in list(_PRIVATE):
+        if cache._layout is None:
+            cache._share()
+
+
+if IS_SHARED and hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_share_the_empty)
 
 
 def no_room(most_bytes: int, of_row: int) -> InvalidArgumentError:

@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import pickle
+import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from keras_npbatch.batches.row_cache import RowCache
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError
 from keras_npbatch.testing import check_dataset
 
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is shared on Linux")
 N = 40
 X = np.arange(N * 6, dtype="float32").reshape(N, 2, 3)
 Y = np.arange(N) % 3
@@ -161,22 +163,59 @@ def test_a_copy_shares_the_memory_and_one_from_another_run_begins_with_none():
     assert alone.info()[:2] == (0, N)
 
 
-def test_threads_go_on_while_it_moves_to_memory_that_processes_share():
-    for _ in range(20):
-        cache, twins = RowCache(N, 10**6), []
-        draw = np.random.default_rng(0)
-        batches = [draw.integers(0, N, 5) for _ in range(200)]
-        with ThreadPoolExecutor(3) as pool:
+@pytest.fixture
+def switching():
+    """Threads take turns after any few instructions."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@needs_linux
+@pytest.mark.parametrize("is_known", [False, True])
+def test_threads_go_on_while_it_moves_to_memory_that_processes_share(is_known, switching):
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        cache, asked = RowCache(N, 10**6), 0
+        if is_known:
+            cache.load(np.arange(3), reading(), np.empty)
+            asked = 3
+        batches = [draw.integers(0, N, 5) for _ in range(40)]
+        with ThreadPoolExecutor(5) as pool:
             load = partial(cache.load, load=reading(), empty=np.empty)
-            made = pool.map(load, batches)
-            twins.append(copy.deepcopy(cache))
+            made = [pool.submit(load, rows) for rows in batches[:20]]
+            twins = [pool.submit(lambda each: pickle.loads(pickle.dumps(each)), cache)] * 2
+            made += [pool.submit(load, rows) for rows in batches[20:]]
             for batch, rows in zip(made, batches, strict=True):
-                assert_same(batch, rows)
-        for each in (cache, *twins):
-            assert_same(each.load(np.arange(N), reading(), np.empty), np.arange(N))
-        times = Counter()
-        assert_same(twins[0].load(np.arange(N), reading(times), np.empty), np.arange(N))
-        assert not times
+                assert_same(batch.result(), rows)
+        assert sum(cache.info()[:2]) == asked + 5 * len(batches)
+        cache.load(np.arange(N), reading(), np.empty)
+        for twin in twins:  # of the same memory
+            times = Counter()
+            assert_same(twin.result().load(np.arange(N), reading(times), np.empty), np.arange(N))
+            assert not times
+
+
+@needs_linux
+def test_a_fork_shares_what_has_no_row_yet():
+    cache = RowCache(N, 10**6)
+    child = os.fork()
+    if not child:
+        try:
+            cache.load(np.arange(N), reading(), np.empty)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    times = Counter()
+    assert_same(cache.load(np.arange(N), reading(times), np.empty), np.arange(N))
+    assert not times
+
+
+def test_room_that_the_machine_does_not_have_may_be_said():
+    cache = RowCache(N, 10**13)
+    cache.load(np.arange(N), reading(), np.empty)
+    assert cache.info().rows == N
 
 
 COUNT = itertools.count()
@@ -356,7 +395,7 @@ def test_samples_that_can_t_be_kept_are_refused(what, told):
 
 def test_samples_of_another_process_are_compared():
     first = RowCache(N, 10**6)
-    second = copy.deepcopy(first)
+    second = pickle.loads(pickle.dumps(first))
     second._told = lambda: None  # it began before the other had told
     first.load(np.arange(4), lambda rows: X[rows], np.empty)
     with pytest.raises(InvalidBatchError) as caught:
