@@ -306,6 +306,31 @@ def test_files_may_store_their_columns_in_other_ways(tmp_path):
     assert batch["c"].tolist() == [1, 2, 3, 4, 5, 6, -1, -1]
 
 
+def test_a_folder_wins_over_a_column_of_its_name(tmp_path):
+    """As it does in pyarrow."""
+    for label in (3, 4):
+        (tmp_path / f"label={label}").mkdir()
+        inside = pa.table({"x": [0.5, 1.5], "label": pa.array([70 + label] * 2, "int32")})
+        pq.write_table(inside, tmp_path / f"label={label}" / "0.parquet")
+    dataset = pads.dataset(tmp_path, partitioning="hive")
+    batch = ArrayDataset(dataset, shuffle=False).load(np.arange(4))
+    assert batch["label"].tolist() == dataset.to_table()["label"].to_pylist() == [3, 3, 4, 4]
+
+
+def test_datasets_of_datasets_and_of_buffers_are_read(folder):
+    union = pads.dataset([pads.dataset(folder / f"{name}.parquet") for name in "abc"])
+    rows = np.array([0, 449, 450, 999])
+    batch = ArrayDataset(union, shuffle=False).load(rows)
+    np.testing.assert_array_equal(batch["y"], Y[rows])
+    written = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": np.arange(10.0)}), written)
+    form = pads.ParquetFileFormat()
+    fragment = form.make_fragment(written.getvalue())
+    buffers = pads.FileSystemDataset([fragment], fragment.physical_schema, form)
+    found = ArrayDataset(buffers, shuffle=False).load(np.arange(3))
+    assert found.ravel().tolist() == [0, 1, 2]
+
+
 def test_a_dot_may_be_in_a_name_or_lead_into_a_nesting(tmp_path):
     nested = pa.table({"a": [{"b": 1}, {"b": 2}], "c": [3, 4]})
     pq.write_table(nested, tmp_path / "nested.parquet")
