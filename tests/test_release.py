@@ -52,7 +52,7 @@ def test_there_are_forms():
 
 
 def test_the_checklist_names_every_place_of_the_version():
-    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## A release")[2]
+    text = (ROOT / "docs" / "releasing.md").read_text()
     for place in ("keras_npbatch/__init__.py", "CITATION.cff", "CHANGELOG.md"):
         assert f"`{place}`" in text
         assert (ROOT / place).exists()
