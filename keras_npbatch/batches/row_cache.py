@@ -55,10 +55,6 @@ _SAMPLE_AT = 64
 """Where the head says what a sample is, for processes that have not read one."""
 
 
-_PRIVATE: weakref.WeakSet[RowCache] = weakref.WeakSet()
-"""Those that began in memory of this process alone."""
-
-
 class CacheInfo(NamedTuple):
     """What a cache holds, and how often it was of use."""
 
@@ -95,11 +91,7 @@ class RowCache:
     def _begin(self, for_processes: bool) -> None:
         """With memory of its own."""
         self._token = secrets.token_bytes(_TOKEN_BYTES)
-        if IS_SHARED and for_processes:
-            self._use(linux.new_memory(self._total_bytes))
-        else:
-            self._use(None)
-            _PRIVATE.add(self)
+        self._use(linux.new_memory(self._total_bytes) if IS_SHARED and for_processes else None)
         self._memory[:_TOKEN_BYTES] = np.frombuffer(self._token, np.uint8)
 
     @property
@@ -336,17 +328,6 @@ class RowCache:
             of_row = 1 + sum(leaf.num_bytes for leaf in leaves)
             raise no_room(self.most_bytes, of_row)
         return Layout.of(structure, leaves, self._memory, HEAD_BYTES, self.num_rows, most_rows)
-
-
-def _share_the_empty() -> None:
-    """Before a fork: what has no row yet becomes one cache for both processes."""
-    for cache in list(_PRIVATE):
-        if cache._layout is None:
-            cache._share()
-
-
-if IS_SHARED and hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_share_the_empty)
 
 
 def no_room(most_bytes: int, of_row: int) -> InvalidArgumentError:

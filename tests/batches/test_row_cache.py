@@ -197,21 +197,6 @@ def test_threads_go_on_while_it_moves_to_memory_that_processes_share(is_known, s
             assert not times
 
 
-@needs_linux
-def test_a_fork_shares_what_has_no_row_yet():
-    cache = RowCache(N, 10**6)
-    child = os.fork()
-    if not child:
-        try:
-            cache.load(np.arange(N), reading(), np.empty)
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    times = Counter()
-    assert_same(cache.load(np.arange(N), reading(times), np.empty), np.arange(N))
-    assert not times
-
-
 def test_room_that_the_machine_does_not_have_may_be_said():
     cache = RowCache(N, 10**13)
     cache.load(np.arange(N), reading(), np.empty)
