@@ -24,7 +24,7 @@ NEUTRAL = frozenset(
     (
         *("test_arguments.py", "test_augment.py", "test_auto.py", "test_class_weight.py"),
         *("test_docstrings.py", "test_failures.py", "test_first_batch.py", "test_fit_in_order.py"),
-        *("test_folds.py", "test_owned.py", "test_pages.py", "test_picture.py"),
+        *("test_folds.py", "test_owned.py", "test_picture.py"),
         *("test_resuming.py", "test_sample_dataset.py", "test_samplers.py", "test_shards.py"),
         "test_with_keras.py",
     )
@@ -33,6 +33,7 @@ NEUTRAL = frozenset(
 
 
 ONCE = (
+    "fit/test_pages.py",
     "fit/test_processes.py",
     "callbacks/input_monitor/test_callback.py",
     "callbacks/test_copies.py::test_a_search_of_keras_tuner",
