@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections import Counter
 from typing import Any
 
 from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.arrow import categories_in, chunks_of, refuse_nulls_of
 from keras_npbatch.sources.arrow_types import is_list, list_sizes
 from keras_npbatch.sources.pieces import Pieces, starts_of
-from keras_npbatch.sources.progress import counted
 
 __all__ = ["RowGroups", "row_groups_in"]
-
-_NO_NAMES: frozenset[str] = frozenset()
 
 
 class RowGroups(ABC):
@@ -147,60 +144,16 @@ class _OfDataset(RowGroups):
             for group in fragment.row_groups
         ]
         super().__init__(dataset.schema, places, footers)
-        found: dict[frozenset[str], frozenset[str]] = {}  # most files have the same columns
-        told = (_stored_as_told(fragment, dataset.schema) for fragment in fragments)
-        self._in_files = [found.setdefault(names, names) for names in told]
 
     def open(self, file: int, group: int, names: list[str]) -> Any:
         """Some columns of a row group of a file."""
-        fragment, footer = self._fragments[file], self._footers[file]
-        if self._in_files[file].issuperset(names):
-            table = _read_alone(fragment, footer, group, names)
-            if all(table.field(name).type == self.schema.field(name).type for name in names):
-                return table
-        of_file = fragment.subset(row_group_ids=[group])
-        rows = footer.row_group(group).num_rows
+        of_file = self._fragments[file].subset(row_group_ids=[group])
+        rows = self._footers[file].row_group(group).num_rows
         return of_file.to_table(schema=self.schema, columns=names, batch_size=max(rows, 1))
 
     def name_of(self, file: int) -> str:
         """The path of a file."""
         return repr(self._fragments[file].path)
-
-
-def _stored_as_told(fragment: Any, schema: Any) -> frozenset[str]:
-    """The columns that a file stores under the name and with the type that the schema tells.
-
-    None of them if the format has options, or the file is no file. A column may be a folder of a
-    partitioned dataset. A dot may be in a name, or lead into a nesting.
-    """
-    from pyarrow.dataset import get_partition_keys
-
-    stored = fragment.metadata.schema.to_arrow_schema()
-    is_plain = fragment.filesystem is not None and fragment.format.equals(type(fragment.format)())
-    if not is_plain or any("." in name for name in stored.names):
-        return _NO_NAMES
-    folders = get_partition_keys(fragment.partition_expression)
-    times = Counter(stored.names)
-    told = {field.name: field.type for field in schema}
-    return frozenset(
-        field.name
-        for field in stored
-        if times[field.name] == 1 and told.get(field.name) == field.type
-        if field.name not in folders
-    )
-
-
-def _read_alone(fragment: Any, footer: Any, group: int, names: list[str]) -> Any:
-    """A table of a row group as its file has it, in two thirds of the time of a fragment's."""
-    from pyarrow.parquet import ParquetFile
-
-    files = fragment.filesystem
-    is_far = files.type_name != "local"
-    with (
-        files.open_input_file(fragment.path) as opened,
-        ParquetFile(opened, metadata=footer, pre_buffer=is_far) as stored,
-    ):
-        return stored.read_row_group(group, columns=names)
 
 
 class _OfOpenFile(RowGroups):
