@@ -13,10 +13,10 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from keras_npbatch.errors import InvalidDataError
-from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.arrow import categories_in, chunks_of, refuse_nulls_of
 from keras_npbatch.sources.arrow_types import is_list, list_sizes
 from keras_npbatch.sources.pieces import Pieces, starts_of
+from keras_npbatch.sources.progress import counted
 
 __all__ = ["RowGroups", "row_groups_in"]
 
