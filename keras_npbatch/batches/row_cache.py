@@ -8,9 +8,10 @@ So there is nothing to decide, to agree on or to throw out, and what a shuffled 
 beforehand. (The rows that were used last would be the wrong ones: an epoch needs each row once.)
 
 All threads of a process use one cache. Its memory is in large pages where the system has them: a
-batch is gathered from it in two thirds of the time. When it is first sent to a worker process, the
-rows move to a `memfd`, which another process opens through `/proc`. A row that is being written has
-no mark yet, so nobody reads it; if two write the same row, they write the same bytes.
+batch is gathered from it in two thirds of the time. Worker processes share a `memfd`, which they
+open through `/proc`: the rows move there when the cache is first sent to one, unless processes were
+expected from the beginning. A row that is being written has no mark yet, so nobody reads it; if two
+write the same row, they write the same bytes.
 """
 
 from __future__ import annotations

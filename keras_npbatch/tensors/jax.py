@@ -29,13 +29,10 @@ def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
 
 
 def _converted(batch: Tree) -> Iterator[Tree]:
-    """The batch, of which a leaf is no array, or has a dtype that JAX lacks, or is nested."""
-    found = leaves(batch)
-    if not all(type(leaf) is np.ndarray for leaf in found):
-        return cast(Iterator[Tree], data_adapter_utils.get_jax_iterator([batch]))
-    if all(_is_taken(leaf.dtype) for leaf in found):
-        return iter([batch])
-    return iter([converted(batch, _in_dtype_of_jax, "JAX")])
+    """A batch that is nested, or of which a leaf is no array, or has a dtype that JAX lacks."""
+    if all(type(leaf) is np.ndarray for leaf in leaves(batch)):
+        return iter([converted(batch, _in_dtype_of_jax, "JAX")])
+    return cast(Iterator[Tree], data_adapter_utils.get_jax_iterator([batch]))
 
 
 def stacked(batches: Iterator[Tree], number: int) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from keras_npbatch import ArrayDataset, BatchDataset, sources
 from keras_npbatch.batches import cache_setting, row_cache
+from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.row_cache import RowCache
 from keras_npbatch.errors import InvalidArgumentError, InvalidBatchError
 from keras_npbatch.testing import check_dataset
@@ -185,7 +186,8 @@ def test_threads_go_on_while_it_moves_to_memory_that_processes_share(is_known, s
         with ThreadPoolExecutor(5) as pool:
             load = partial(cache.load, load=reading(), empty=np.empty)
             made = [pool.submit(load, rows) for rows in batches[:20]]
-            twins = [pool.submit(lambda each: pickle.loads(pickle.dumps(each)), cache)] * 2
+            send = partial(pool.submit, lambda each: pickle.loads(pickle.dumps(each)), cache)
+            twins = [send(), send()]
             made += [pool.submit(load, rows) for rows in batches[20:]]
             for batch, rows in zip(made, batches, strict=True):
                 assert_same(batch.result(), rows)
@@ -195,6 +197,31 @@ def test_threads_go_on_while_it_moves_to_memory_that_processes_share(is_known, s
             times = Counter()
             assert_same(twin.result().load(np.arange(N), reading(times), np.empty), np.arange(N))
             assert not times
+
+
+@needs_linux
+def test_the_memory_is_shared_when_a_process_is_to_read_it():
+    """A copy in this process leaves it where it is."""
+    cache = RowCache(N, 10**6)
+    assert copy.deepcopy(cache) is cache
+    assert cache._descriptor is None
+    pickle.dumps(cache)
+    assert cache._descriptor is not None
+
+
+@needs_linux
+@pytest.mark.parametrize(
+    ("chosen", "is_shared"),
+    [
+        ({"workers": 0}, False),
+        ({"workers": 2}, False),
+        ({"workers": 2, "use_multiprocessing": True}, True),
+        ({"workers": "auto"}, True),
+    ],
+)
+def test_processes_that_are_expected_find_it_shared(chosen, is_shared):
+    cache = core_of(Slides(cache="1 MB", **chosen)).cache
+    assert (cache._descriptor is not None) == is_shared
 
 
 def test_room_that_the_machine_does_not_have_may_be_said():
