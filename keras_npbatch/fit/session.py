@@ -302,7 +302,6 @@ class Session:
             # Keras may build on one process alone. It drops the batch, and takes it again.
             together = None if building else self._together
             of_all = None if self._together is None else together.of_all if together else _none
-            may_lack = self._core.aside is not None or of_all is not None
             with contextlib.closing(walk(stream, first, last_step)) as steps:
                 for step, batch in steps if together is None else together.watched(steps):
                     if step == last_step:
@@ -313,7 +312,7 @@ class Session:
                     if summarise is not None:
                         batch, summary = batch  # the pair must not keep it
                     lacking, num_lacking = NO_ROWS, 0
-                    if may_lack:
+                    if self._core.aside is not None:
                         batch, lacking, num_lacking = self._core.taken(batch, of_all)
                     if self._kind == "predict":
                         refuse_lacking(self._core, lacking)

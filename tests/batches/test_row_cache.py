@@ -200,6 +200,22 @@ def test_threads_go_on_while_it_moves_to_memory_that_processes_share(is_known, s
 
 
 @needs_linux
+def test_a_batch_that_is_first_while_the_memory_moves_is_kept_there(monkeypatch):
+    cache, times = RowCache(N, 10**6), Counter()
+    twins = []
+
+    def move(*arguments):  # after it was laid out
+        twins.append(pickle.loads(pickle.dumps(cache)))
+
+    monkeypatch.setattr(cache, "_compare", move)
+    for _ in range(2):
+        cache.load(np.arange(N), reading(), np.empty)
+    (twin,) = twins
+    assert_same(twin.load(np.arange(N), reading(times), np.empty), np.arange(N))
+    assert not times
+
+
+@needs_linux
 def test_the_memory_is_shared_when_a_process_is_to_read_it():
     """A copy in this process leaves it where it is."""
     cache = RowCache(N, 10**6)
