@@ -23,7 +23,7 @@ from keras_npbatch.errors import WorkerDiedError, describe_rows
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.processes.messages import Extent, Place, Said, Task
 from keras_npbatch.workers.processes.patience import MOST_DEATHS
-from keras_npbatch.workers.processes.system import Process
+from keras_npbatch.workers.processes.system import Launcher, Process
 from keras_npbatch.workers.processes.work_sent import WorkSent
 
 __all__ = ["Job", "Key", "Member", "end_members"]
@@ -166,19 +166,19 @@ class Member:
         return f"with exit code {code}"
 
 
-def end_members(members: list[Member]) -> None:
-    """Ask the workers to exit, then kill those that have not."""
+def end_members(members: list[Member], launcher: Launcher) -> None:
+    """Ask the workers to exit, then kill those that have not, and close the launcher."""
     for member in members:
         member.process.hang_up()
     until = time.monotonic() + _GRACE_S
-    try:
-        for member in members:
-            member.process.ends_within(max(0.0, until - time.monotonic()))
-    finally:  # also when Ctrl-C comes a second time
-        for member in members:
-            member.process.kill()
+    for member in members:
+        member.process.ends_within(max(0.0, until - time.monotonic()))
+    for member in members:
+        member.process.kill()
     for member in members:
         member.process.ends_within(_KILLED_WITHIN_S)
+    launcher.close()  # a launcher that is open may be asked how each ended, and not answer
+    for member in members:
         member.process.exit_code()
         member.jobs.clear()  # breaks the cycle, else its memory would wait for the collector
 

@@ -142,8 +142,7 @@ class Pool:
             modules = self._package.modules
             self._launcher = system.launcher(method, modules, self._patience.start_s)
             self._strike = self._launcher.strike
-            opened.callback(self._launcher.close)
-            opened.callback(end_members, self._members)
+            opened.callback(end_members, self._members, self._launcher)
         self._launch_all()
 
     def __enter__(self) -> Self:
@@ -228,9 +227,8 @@ class Pool:
 
     def _end_workers(self) -> None:
         with interrupts.deferred():
-            end_members(self._members)
+            end_members(self._members, self._launcher)
             self._members.clear()
-            self._launcher.close()
         self._board[:] = STARTING, 0
 
     # ---------------------------------------------------------------- jobs

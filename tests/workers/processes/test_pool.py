@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -32,6 +33,7 @@ from keras_npbatch.testing.array_layouts import ALL_DTYPES
 from keras_npbatch.testing.strategies import arrays
 from keras_npbatch.tree import flatten
 from keras_npbatch.workers.linux import fork_server
+from keras_npbatch.workers.processes import interrupts
 from keras_npbatch.workers.processes.arena import Arena
 from keras_npbatch.workers.processes.pool import Pool
 from keras_npbatch.workers.processes.sending import Package
@@ -1100,6 +1102,30 @@ def test_an_interrupted_wait_closes_the_pool() -> None:
             next(stream)
         assert not pool.is_open
     assert not children()
+
+
+@only_linux("there is no template")
+def test_ctrl_c_while_a_pool_closes_leaves_nothing() -> None:
+    """Also where the template does not answer; nothing waits for the collector."""
+
+    def interrupted() -> None:
+        batches = dataset()
+        with pytest.raises(KeyboardInterrupt), opened(batches, workers=3) as pool:
+            list(epoch_of(pool, batches))
+            (template,) = children()
+            template.suspend()
+            with interrupts.deferred():
+                signal.raise_signal(signal.SIGINT)
+                pool.close()
+
+    descriptors = psutil.Process().num_fds()
+    gc.disable()
+    try:
+        interrupted()
+        assert psutil.Process().num_fds() == descriptors
+    finally:
+        gc.enable()
+    assert not children(recursive=True)
 
 
 @only_linux("the memory of batches is in /dev/shm")
