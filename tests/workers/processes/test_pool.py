@@ -1110,7 +1110,7 @@ def test_ctrl_c_while_a_pool_closes_leaves_nothing() -> None:
 
     def interrupted() -> None:
         batches = dataset()
-        with pytest.raises(KeyboardInterrupt), opened(batches, workers=3) as pool:
+        with pytest.raises(KeyboardInterrupt), opened(batches, workers=3) as pool:  # noqa: PT012
             list(epoch_of(pool, batches))
             (template,) = children()
             template.suspend()
