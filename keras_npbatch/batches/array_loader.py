@@ -120,19 +120,19 @@ class ArrayCore(Core):
         starts = None if heaviest is None else heaviest.chunk_starts
         super().__init__(owner, rows, chunk_rows=chunk_rows, chunk_starts=starts, **settings)
         held = self.plan.sampler.blocks_held
+        most_ahead = self._most_ahead(1 if held is None else held[0])
         for source in chunked:
             if held is not None:
-                source.keep(*held, ahead=self._most_ahead)
+                source.keep(*held, ahead=most_ahead)
             elif not self.plan.shuffle and source.chunk_rows is not None and self._are_several:
-                source.keep(1, 1, ahead=self._most_ahead)
+                source.keep(1, 1, ahead=most_ahead)
         self._heaviest, self._chunked = heaviest, chunked
         prepared = [source for source in chunked if isinstance(source, Prepared)]
         self._read_ahead: ReadAhead | None = None
         """Reads chunks before they are needed, if others than the consumer make batches."""
         who, alone = self.settings, has_own_load or settings.get("cache") is not None
         if held is not None and prepared and who is not None and who.workers != 0 and not alone:
-            behind = who.most_under_way(in_blocks=True)
-            self._read_ahead = ReadAhead(prepared, *held, batches_behind=behind)
+            self._read_ahead = ReadAhead(prepared, *held, rows_behind=most_ahead)
         if held is not None and chunk_rows is not None and held[0] % chunk_rows:
             warnings.warn(
                 f"the blocks of {self.plan.sampler} are no whole chunks: the data are stored in "
@@ -148,11 +148,16 @@ class ArrayCore(Core):
         """Whether several threads or processes read."""
         return self.settings is not None and self.settings.workers not in (0, 1)
 
-    @property
-    def _most_ahead(self) -> int:
-        """Rows of the order by which one thread may be ahead of another."""
+    def _most_ahead(self, block_rows: int) -> int:
+        """Rows of the order by which one thread may be ahead of another.
+
+        The last block may be shorter, wherever it comes; the rows that it lacks are counted too.
+        """
         who, plan = self.settings, self.plan
-        return 0 if who is None else who.most_under_way(in_blocks=True) * plan.global_batch_size
+        if who is None:
+            return 0
+        lacking = -plan.num_rows % block_rows
+        return who.most_under_way(in_blocks=True) * plan.global_batch_size + lacking
 
     def maker(self, work: Work) -> Maker:
         """A function that makes any batch, and then reads ahead."""
@@ -161,6 +166,7 @@ class ArrayCore(Core):
             return make
 
         def make_and_prepare(epoch: int, step: int) -> Any:
+            ahead.begin(work.plan, epoch, step)
             made = make(epoch, step)
             ahead.prepare(work.plan, epoch, step)
             return made
@@ -171,6 +177,8 @@ class ArrayCore(Core):
         """An epoch begins: what was read for the one before may have changed."""
         for source in self._chunked:
             source.forget(number)
+        if self._read_ahead is not None:
+            self._read_ahead.forget()
 
     def _rereading(self) -> Reading | None:
         """What a batch reads, if it is far more than its rows."""

@@ -103,10 +103,15 @@ class SlicedStorage:
         """The chunks that are read for some rows, each once."""
         return np.unique(rows // self._chunks.rows) if self._chunks is not None else rows[:0]
 
-    def prepare(self, number: int, needed: Rows) -> None:
+    def expect(self, numbers: Rows, until: int) -> None:
+        """Let other chunks make room before these; see `Prepared`."""
+        if self._chunks is not None:
+            self._chunks.expect(numbers, until)
+
+    def prepare(self, number: int) -> None:
         """Decode a chunk before its rows are asked for; see `Prepared`."""
         assert self._chunks is not None
-        self._chunks.prepare(number, needed, self._decode)
+        self._chunks.prepare(number, self._decode)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the rows, of chunks or slice by slice, into the order asked for."""
