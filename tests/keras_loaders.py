@@ -166,3 +166,29 @@ class Refilling(keras_npbatch.BatchDataset):
     @staticmethod
     def mirrored(buffer):
         return buffer[:, ::-1]
+
+
+class Own:
+    """What a loader keeps under a name of ours: nobody else may call it, compare it or close it."""
+
+    def __bool__(self):
+        raise AssertionError("somebody has looked at it")
+
+    __call__ = __iter__ = __len__ = __eq__ = __bool__
+    __hash__ = None
+
+
+class OfNames(keras_npbatch.BatchDataset):
+    """Its attributes have the given names, set before or after it is initialised."""
+
+    def __init__(self, names=(), *, first=False, **settings):
+        if first:
+            vars(self).update({name: Own() for name in names})
+        super().__init__(48, batch_size=8, seed=0, **settings)
+        if not first:
+            for name in names:
+                setattr(self, name, Own())
+
+    def load(self, rows):
+        x = rows.astype("float32")[:, np.newaxis] / 48
+        return x, 3 * x + 1
