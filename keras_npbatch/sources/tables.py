@@ -4,7 +4,8 @@
     how_to_convert(series, "x")    # "Convert it: `x.to_numpy()`."
 
 NumPy has no missing numbers. Converted, they would become NaN, and so would the loss, so they are
-refused. A NaN in a column of floats is a value and passes, as does NaT in a column of dates.
+refused. A NaN in a column of floats is a value and passes. So does NaT in an array of NumPy; in
+pandas it is how a date is missing, with a time zone or without, and refused.
 """
 
 from __future__ import annotations
@@ -102,9 +103,10 @@ def _of_pandas(leaf: Any) -> _Nulls:
     else:
         columns = [(None, leaf)]
     for name, column in columns:
-        # NumPy's own dtypes have no missing values, and neither do sparse columns.
+        # NumPy's own numbers are never missing, and neither are those of sparse columns.
         dtype = column.dtype
-        if not isinstance(dtype, np.dtype) and type(dtype).__name__ != "SparseDtype":
+        may_lack = dtype.kind in "OmM" if isinstance(dtype, np.dtype) else True
+        if may_lack and type(dtype).__name__ != "SparseDtype":
             yield name, np.flatnonzero(np.asarray(column.isna())), dtype
 
 
