@@ -126,8 +126,10 @@ def _of_arrow(leaf: Any) -> _Nulls:
     else:
         columns = [(None, leaf)]
     for name, column in columns:
-        if getattr(column, "null_count", 0):
-            yield name, np.flatnonzero(np.asarray(column.is_null())), column.type
+        kind = getattr(column, "type", None)
+        # The type of nothing but nulls can't be filled; `arrow_types.layout_of` says what to do.
+        if getattr(column, "null_count", 0) and str(kind) != "null":
+            yield name, np.flatnonzero(np.asarray(column.is_null())), kind
 
 
 def how_to_convert(leaf: Any, path: str) -> str:
