@@ -34,7 +34,7 @@ from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.joined_chunks import Chunk, JoinedChunks
 from keras_npbatch.sources.progress import counted
-from keras_npbatch.sources.remote import opened
+from keras_npbatch.sources.remote import opened, paths_here
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
 from keras_npbatch.sources.source import Empty, Source, is_raw
 from keras_npbatch.sources.stock import Stock
@@ -111,6 +111,9 @@ class Parquet:
             given = [os.fspath(path) for path in paths]
         if not given:
             raise InvalidDataError("Parquet was given no path; expected at least one.")
+        if filesystem is None and storage_options is None:
+            here = paths_here([given] if isinstance(given, str) else given)
+            given = here[0] if isinstance(given, str) else here
         read = given
         if filesystem is None:
             filesystem, read = opened(given, storage_options) or (None, _absolute(given))
