@@ -46,8 +46,9 @@ class Files:
         paths: a list of paths. Relative ones are made absolute, so that they name the same files
             in worker processes. Addresses such as `"s3://bucket/a.npy"` stay as they are.
         read: `read(path)` returns one sample: an array of shape `feature_shape`, or a single
-            value. Texts and bytes of Python come as objects, of any length. It gets a `pathlib.Path` if the first path is one, otherwise a `str`. Several
-            threads may call it at once, and it must return the same each time.
+            value. Texts and bytes of Python come as objects, of any length. It gets a
+            `pathlib.Path` if the first path is one, otherwise a `str`. Several threads may call it
+            at once, and it must return the same each time.
         shape: the `feature_shape` of every sample, such as `(64, 64, 3)`. If `shape` and `dtype`
             are given, no file is read before its batch is made.
         dtype: the dtype of every sample. What `read` returns is converted to it where no value
@@ -139,8 +140,8 @@ class Files:
         if fits and isinstance(sample, str | bytes) and found.item() != sample:
             raise InvalidDataError(
                 f"{self._called(row)} gave {type(sample).__name__} with zeros at its end, which "
-                f"dtype {self.dtype} would drop; expected none. Say `dtype=object`, or make numbers "
-                "of bytes in `read`: `np.frombuffer(content, np.uint8)`."
+                f"dtype {self.dtype} would drop; expected none. Say `dtype=object`, or make "
+                "numbers of bytes in `read`: `np.frombuffer(content, np.uint8)`."
             )
         if found.shape != out.shape or not fits:
             raise InvalidDataError(

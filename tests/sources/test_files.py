@@ -193,8 +193,8 @@ def test_texts_and_bytes_come_whole_and_of_any_length(tmp_path, content):
     for path, each in zip(paths, (content, more), strict=True):
         path.write_bytes(each if isinstance(each, bytes) else each.encode())
     method = Path.read_bytes if isinstance(content, bytes) else Path.read_text
-    for settings in ({}, {"dtype": object}):
-        files = sources.Files(paths, method, **settings)
+    for chosen in ({}, {"dtype": object}):
+        files = sources.Files(paths, method, **chosen)
         batch = ArrayDataset(files, batch_size=2, shuffle=False)[0]
         assert batch.dtype == object
         assert batch.tolist() == [content, more]
