@@ -319,6 +319,7 @@ class _Column:
 
     def __init__(self, groups: RowGroups, name: str, path: str, value: Any) -> None:
         self._path = path
+        groups.refuse_other_types(name, path)
         self._sizes = groups.list_sizes(name, path)
         self.layout = layout_of(groups.type_of(name), path, self._sizes)
         self.codes: Codes | None = None
