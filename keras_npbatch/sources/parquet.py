@@ -167,6 +167,10 @@ class Parquet:
         """The names of the columns that are read."""
         return list(self._names)
 
+    def column(self) -> tuple[RowGroups, str] | None:
+        """The row groups and the name of the column, if it is one."""
+        return (self._groups, self._names[0]) if self._is_column else None
+
     def __len__(self) -> int:
         return int(self._groups.starts[-1])
 

@@ -56,15 +56,15 @@ def refuse_null_rows(column: str, rows: Sequence[Any] | npt.NDArray[Any], fillin
 
 
 def refuse_lists(path: str, least: int, most: int) -> None:
-    """Refuse a column of lists of several lengths: where a source of such lists would begin.
+    """Refuse a column of lists of several lengths, which `Ragged` pads.
 
     Raises:
         InvalidDataError: always.
     """
     raise InvalidDataError(
         f"{path} is a column of lists of {least} to {most} values; expected lists of one length, "
-        "which become an axis. Bring them to one length first, for example with "
-        "`keras.utils.pad_sequences(column.to_pylist())`."
+        "which become an axis. Others are padded batch by batch: "
+        "`keras_npbatch.sources.Ragged(column)`."
     )
 
 

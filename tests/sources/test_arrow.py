@@ -273,8 +273,7 @@ def test_lists_of_several_lengths_are_refused_with_what_to_write():
         as_source(pa.chunked_array([[[1, 2]], [[3], [4, 5, 6]]]), "x")
     assert str(caught.value) == (
         "x is a column of lists of 1 to 3 values; expected lists of one length, which become an "
-        "axis. Bring them to one length first, for example with "
-        "`keras.utils.pad_sequences(column.to_pylist())`."
+        "axis. Others are padded batch by batch: `keras_npbatch.sources.Ragged(column)`."
     )
 
 
