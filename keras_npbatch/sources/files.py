@@ -137,7 +137,13 @@ class Files:
         fits = np.can_cast(found.dtype, self.dtype, "equiv") or (
             self._converts and _is_converted(found.dtype, self.dtype)
         )
-        if fits and isinstance(sample, str | bytes) and found.item() != sample:
+        is_text = isinstance(sample, str | bytes)
+        if self.dtype.hasobject and not self._converts and not is_text:
+            raise InvalidDataError(
+                f"{self._called(row)} gave {describe(sample)}; expected a text or bytes, "
+                f"{self._whose}. Return one for each file, or say `dtype=object` for any objects."
+            )
+        if fits and is_text and found.item() != sample:
             raise InvalidDataError(
                 f"{self._called(row)} gave {type(sample).__name__} with zeros at its end, which "
                 f"dtype {self.dtype} would drop; expected none. Say `dtype=object`, or make "

@@ -63,7 +63,7 @@ def refuse_lists(path: str, least: int, most: int) -> None:
     """
     raise InvalidDataError(
         f"{path} is a column of lists of {least} to {most} values; expected lists of one length, "
-        "which become an axis. Others are padded batch by batch: "
+        "which become an axis. Those of numbers are padded batch by batch: "
         "`keras_npbatch.sources.Ragged(column)`."
     )
 

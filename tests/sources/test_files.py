@@ -201,6 +201,14 @@ def test_texts_and_bytes_come_whole_and_of_any_length(tmp_path, content):
         assert set(map(type, batch)) == {type(content)}
 
 
+def test_what_is_no_text_beside_texts_is_refused(paths):
+    files = sources.Files(paths, lambda path: int(path.stem) or "text")
+    assert refused(lambda: files.read(np.array([0, 2]), np.empty)) == (
+        f"read({str(paths[2])!r}) (row 2) gave 2 (int); expected a text or bytes, as the first "
+        "file has. Return one for each file, or say `dtype=object` for any objects."
+    )
+
+
 @pytest.mark.parametrize(("dtype", "content"), [("S4", b"\x01\0"), ("U4", "a\0")])
 def test_zeros_that_a_dtype_would_drop_are_refused(paths, dtype, content):
     files = sources.Files(paths, lambda path: content, shape=(), dtype=dtype)
