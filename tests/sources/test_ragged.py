@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import pickle
 import subprocess
 import sys
@@ -122,6 +123,7 @@ def as_huggingface(rows: list[Any]) -> Any:
 
 FOLDER = tempfile.TemporaryDirectory()
 """Of the files of this module."""
+atexit.register(FOLDER.cleanup)
 
 
 def as_pandas(rows: list[Any]) -> Any:
