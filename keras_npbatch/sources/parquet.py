@@ -45,6 +45,7 @@ __all__ = [
     "Parquet",
     "ParquetColumn",
     "ParquetMatrix",
+    "column_of",
     "parquet_columns",
     "parquet_source",
     "read_together",
@@ -166,10 +167,6 @@ class Parquet:
     def columns(self) -> list[str]:
         """The names of the columns that are read."""
         return list(self._names)
-
-    def column(self) -> tuple[RowGroups, str] | None:
-        """The row groups and the name of the column, if it is one."""
-        return (self._groups, self._names[0]) if self._is_column else None
 
     def __len__(self) -> int:
         return int(self._groups.starts[-1])
@@ -445,6 +442,11 @@ class ParquetMatrix(_Member):
         matrix = chunk.records[self._field]
         for place, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
             column.of(table.column(name), first).fill(matrix[:, place])
+
+
+def column_of(data: Parquet) -> tuple[RowGroups, str] | None:
+    """The row groups and the name of a column; None for several columns."""
+    return (data._groups, data._names[0]) if data._is_column else None
 
 
 def read_together(sources: Sequence[Source]) -> None:

@@ -19,7 +19,7 @@ from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrow_lists import parts_of
 from keras_npbatch.sources.chunks import ChunkRows
-from keras_npbatch.sources.parquet import Parquet
+from keras_npbatch.sources.parquet import Parquet, column_of
 from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.row_groups import RowGroups
 
@@ -64,7 +64,7 @@ def lists_in(data: Parquet) -> tuple[StoredLists, Rows, Rows, Rows]:
     Raises:
         InvalidDataError: if it is no column with a list of numbers in each row.
     """
-    found = data.column()
+    found = column_of(data)
     if found is None:
         raise InvalidDataError(
             f"data of Ragged is {data!r}; expected one column of lists: data[{data.columns[0]!r}]."
