@@ -133,7 +133,9 @@ class ArrayCore(Core):
         who, alone = self.settings, has_own_load or settings.get("cache") is not None
         if held is not None and prepared and who is not None and who.workers != 0 and not alone:
             self._read_ahead = ReadAhead(prepared, *held, rows_behind=most_ahead)
-        if held is not None and chunk_rows is not None and held[0] % chunk_rows:
+        is_cut = held is not None and chunk_rows is not None and held[0] % chunk_rows
+        # A single block of all rows reads each chunk once.
+        if is_cut and held is not None and held[0] < self.sources[0].shape[0]:
             warnings.warn(
                 f"the blocks of {self.plan.sampler} are no whole chunks: the data are stored in "
                 f"chunks of {chunk_rows} rows, so some are read several times. Leave block_rows "

@@ -12,32 +12,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.errors import InvalidDataError, describe_rows
 from keras_npbatch.samplers.order import Rows
-from keras_npbatch.sources.tables import refuse_nulls
 
 __all__ = ["parts_of"]
 
 _Array = npt.NDArray[Any]
 
 
-def parts_of(data: Any) -> tuple[list[_Array], Rows | None, Rows, Rows]:
+def parts_of(
+    data: Any, chosen: Rows | None = None, first: int = 0
+) -> tuple[list[_Array], Rows | None, Rows, Rows]:
     """The arrays of a column of lists, and for each row its array, first time step and length.
 
     Args:
         data: an array or chunked array of Arrow.
+        chosen: the rows that will be read; None: all.
+        first: what the first row is called in messages.
 
     Raises:
         InvalidDataError: if it has no list of numbers in each row.
     """
-    refuse_nulls(data, "data of Ragged")
     chunks = list(getattr(data, "chunks", [data]))
     chunks = [chunk for chunk in chunks if len(chunk)]
     if not chunks:
         raise InvalidDataError("data of Ragged has 0 rows; expected at least one sequence.")
     spans = [_spans(chunk, data.type) for chunk in chunks]
+    _refuse_missing(data, chosen, first)
     lengths = np.concatenate([stops - starts for starts, stops in spans])
-    parts, first = [], 0
+    parts = []
     for chunk, (starts, stops) in zip(chunks, spans, strict=True):
         parts.append(_values(chunk, first, int(starts[0]), stops))
         first += len(chunk)
@@ -45,6 +48,19 @@ def parts_of(data: Any) -> tuple[list[_Array], Rows | None, Rows, Rows]:
     which = None if len(parts) == 1 else np.repeat(np.arange(len(parts)), sizes)
     starts = np.concatenate([starts - starts[0] for starts, _ in spans])
     return parts, which, starts, lengths
+
+
+def _refuse_missing(data: Any, chosen: Rows | None, first: int) -> None:
+    if not data.null_count:
+        return
+    rows = np.flatnonzero(np.asarray(data.is_null()))
+    rows = rows + first if chosen is None else np.flatnonzero(np.isin(chosen, rows))
+    if len(rows):
+        raise InvalidDataError(
+            f"data of Ragged has no list in rows {describe_rows(rows)}; expected one in each. "
+            "Leave these rows out, or give each one time step of the pad_value: the padded row is "
+            "the same."
+        )
 
 
 def _spans(chunk: Any, kind: Any) -> tuple[Rows, Rows]:

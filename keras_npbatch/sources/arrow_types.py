@@ -64,7 +64,8 @@ def layout_of(kind: Any, path: str, sizes: tuple[int, ...] = ()) -> Layout:
         inner = layout_of(kind.storage_type, path, sizes)
         if not hasattr(kind, "permutation"):
             return inner
-        if kind.permutation is not None:
+        order = list(kind.permutation or ())
+        if order != list(range(len(order))):
             raise InvalidDataError(
                 f"{path} has tensors whose dimensions are permuted; expected them in their order. "
                 "Pass its storage: `column.cast(column.type.storage_type)`."
@@ -108,6 +109,11 @@ def _how_to_cast(kind: Any) -> str:
         return (
             "Pass its fields as columns of their own (`table.flatten()`), or decode it by rows in "
             "a `BatchDataset`."
+        )
+    if pa.types.is_null(kind):
+        return (
+            "All its values are missing: leave the column out, or make numbers of them, "
+            "`column.cast('float64').fill_null(0)`."
         )
     return "Read it by rows in a `BatchDataset`."
 

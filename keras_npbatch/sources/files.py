@@ -46,8 +46,9 @@ class Files:
         paths: a list of paths. Relative ones are made absolute, so that they name the same files
             in worker processes. Addresses such as `"s3://bucket/a.npy"` stay as they are.
         read: `read(path)` returns one sample: an array of shape `feature_shape`, or a single
-            value. It gets a `pathlib.Path` if the first path is one, otherwise a `str`. Several
-            threads may call it at once, and it must return the same each time.
+            value. Texts and bytes of Python come as objects, of any length. It gets a
+            `pathlib.Path` if the first path is one, otherwise a `str`. Several threads may call it
+            at once, and it must return the same each time.
         shape: the `feature_shape` of every sample, such as `(64, 64, 3)`. If `shape` and `dtype`
             are given, no file is read before its batch is made.
         dtype: the dtype of every sample. What `read` returns is converted to it where no value
@@ -136,6 +137,18 @@ class Files:
         fits = np.can_cast(found.dtype, self.dtype, "equiv") or (
             self._converts and _is_converted(found.dtype, self.dtype)
         )
+        is_text = isinstance(sample, str | bytes)
+        if self.dtype.hasobject and not self._converts and not is_text:
+            raise InvalidDataError(
+                f"{self._called(row)} gave {describe(sample)}; expected a text or bytes, "
+                f"{self._whose}. Return one for each file, or say `dtype=object` for any objects."
+            )
+        if fits and is_text and found.item() != sample:
+            raise InvalidDataError(
+                f"{self._called(row)} gave {type(sample).__name__} with zeros at its end, which "
+                f"dtype {self.dtype} would drop; expected none. Say `dtype=object`, or make "
+                "numbers of bytes in `read`: `np.frombuffer(content, np.uint8)`."
+            )
         if found.shape != out.shape or not fits:
             raise InvalidDataError(
                 f"{self._called(row)} gave {describe(found)}; expected shape {out.shape} and "
@@ -147,7 +160,7 @@ class Files:
         """The first sample, which decides what the others are."""
         found = self._sample(0)
         array = self._array(0, found, dtype)
-        if dtype is None and array.dtype.hasobject:
+        if dtype is None and array.dtype.hasobject and not isinstance(found, str | bytes):
             raise InvalidDataError(
                 f"{self._called(0)} gave {describe(found)}; expected an array of numbers or text, "
                 "or a single value. For several arrays in one file, write a BatchDataset whose "
@@ -156,7 +169,15 @@ class Files:
         return array
 
     def _array(self, row: int, sample: Any, dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
-        """A sample as an array: of objects if the dtype is that of objects."""
+        """A sample as an array: of objects if the dtype is that of objects.
+
+        So are texts and bytes of Python if none is given, as in a `SampleDataset`: strings of NumPy
+        have one length, and lose zeros at the end.
+        """
+        if isinstance(sample, str | bytes) and (dtype is None or dtype.hasobject):
+            text = np.empty((), object)
+            text[()] = str(sample) if isinstance(sample, str) else bytes(sample)
+            return text
         try:
             return np.asarray(sample, dtype if dtype is not None and dtype.hasobject else None)
         except ValueError as error:  # lists of different lengths

@@ -18,7 +18,14 @@ from keras_npbatch.sources.arrow import column_source
 from keras_npbatch.sources.filled import UNFILLED, columns_filled, unwrapped
 from keras_npbatch.sources.source import Empty, Source
 
-__all__ = ["HuggingFaceColumn", "huggingface_columns", "huggingface_source"]
+__all__ = [
+    "HuggingFaceColumn",
+    "huggingface_columns",
+    "huggingface_source",
+    "is_huggingface_column",
+    "refuse_unread",
+    "rows_left",
+]
 
 
 class HuggingFaceColumn:
@@ -45,11 +52,7 @@ class HuggingFaceColumn:
             self.categories = getattr(self._column, "categories", None)
 
     def _open(self) -> None:
-        # A name with an underscore: if it were gone, this must fail, not read other rows.
-        indices, rows = self._dataset._indices, None
-        if indices is not None:
-            rows = np.concatenate([np.asarray(chunk) for chunk in indices.column(0).chunks])
-        self._rows: npt.NDArray[Any] | None = rows
+        self._rows = rows = rows_left(self._dataset)
         column = self._dataset.data.column(self._name)
         try:
             self._column = column_source(
@@ -79,14 +82,25 @@ class HuggingFaceColumn:
         return self._column.read(rows, empty)
 
 
+def rows_left(dataset: Any) -> Rows | None:
+    """The rows of its tables that a dataset has, in their order; None: all."""
+    # A name with an underscore: if it were gone, this must fail, not read other rows.
+    indices = dataset._indices
+    if indices is None:
+        return None
+    return np.concatenate([np.asarray(chunk) for chunk in indices.column(0).chunks])
+
+
 def _is_dataset(data: Any) -> bool:
     package = type(data).__module__.partition(".")[0]
     return package == "datasets" and hasattr(data, "features") and hasattr(data, "data")
 
 
-def _is_column(data: Any) -> bool:
+def is_huggingface_column(data: Any) -> bool:
+    """Whether it is a column of a `datasets.Dataset`."""
     package = type(data).__module__.partition(".")[0]
-    return package == "datasets" and hasattr(data, "source") and hasattr(data, "column_name")
+    is_column = package == "datasets" and hasattr(data, "source") and hasattr(data, "column_name")
+    return is_column and _is_dataset(data.source)
 
 
 def huggingface_columns(leaf: Any, path: str) -> dict[str, Any] | None:
@@ -103,8 +117,18 @@ def huggingface_columns(leaf: Any, path: str) -> dict[str, Any] | None:
 def huggingface_source(leaf: Any, path: str) -> Source | None:
     """The source of a column of a `datasets.Dataset`; else None."""
     data, value = unwrapped(leaf)
-    if not _is_column(data) or not _is_dataset(data.source):
+    if not is_huggingface_column(data):
         return None
+    refuse_unread(data, path)
+    return HuggingFaceColumn(data.source, data.column_name, path, value)
+
+
+def refuse_unread(data: Any, path: str) -> None:
+    """Refuse a column that `datasets` changes or decodes when it is read.
+
+    Raises:
+        InvalidDataError: saying what to write.
+    """
     if data.source.format["type"] == "custom":
         raise InvalidDataError(
             f"{path} is a column of a Dataset with a transform, which would not be called; "
@@ -118,4 +142,3 @@ def huggingface_source(leaf: Any, path: str) -> Source | None:
             "expected numbers, dates, texts, categories or lists of them. Read the samples: "
             "`keras_npbatch.SampleDataset.of(dataset)`."
         )
-    return HuggingFaceColumn(data.source, data.column_name, path, value)

@@ -123,14 +123,14 @@ class Padding:
         out[...] = value
         ends = np.cumsum(lengths)
         parts, which = rows.parts, rows.which
-        numbers = [0] * len(chosen) if which is None else which[chosen].tolist()
+        of_rows = np.zeros(len(chosen), np.int64) if which is None else which[chosen]
         total = int(ends[-1]) if len(ends) else 0
         if 0 < total < _SHORT * len(chosen) and (which is None or rows.are_whole):
             if which is None:
                 at = np.repeat(starts - (ends - lengths), lengths) + np.arange(total)
                 steps = parts[0][at]
             else:
-                steps = np.concatenate([parts[number] for number in numbers])
+                steps = np.concatenate([parts[number] for number in of_rows.tolist()])
             out[self.is_real(totals(lengths, counts), width)] = steps
             return
         if counts is not None:
@@ -140,16 +140,16 @@ class Padding:
         else:
             places = np.arange(len(out))
             begins = width - lengths if self.side == "left" else np.zeros_like(lengths)
-        spans = zip(
-            places.tolist(),
-            numbers,
-            starts.tolist(),
-            begins.tolist(),
-            lengths.tolist(),
-            strict=True,
-        )
+        columns: tuple[npt.NDArray[Any], ...] = places, of_rows, starts, begins, lengths
+        if rows.stored is not None:  # of each row group all rows at once: it is decoded
+            order = np.argsort(of_rows, kind="stable")
+            columns = tuple(column[order] for column in columns)
+        spans = zip(*(column.tolist() for column in columns), strict=True)
+        last = -1
         for place, number, start, begin, length in spans:
-            out[place, begin : begin + length] = parts[number][start : start + length]
+            if number != last:
+                part, last = parts[number], number
+            out[place, begin : begin + length] = part[start : start + length]
 
     def padded(self, rows: Sequences, empty: Empty, more: int = 0) -> npt.NDArray[Any]:
         """All of the rows, which are no longer than the last width, as one array.

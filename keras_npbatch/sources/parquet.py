@@ -34,7 +34,7 @@ from keras_npbatch.sources.columns import Codes
 from keras_npbatch.sources.filled import UNFILLED, checked_value, columns_filled, unwrapped
 from keras_npbatch.sources.joined_chunks import Chunk, JoinedChunks
 from keras_npbatch.sources.progress import counted
-from keras_npbatch.sources.remote import opened
+from keras_npbatch.sources.remote import opened, paths_here
 from keras_npbatch.sources.row_groups import RowGroups, row_groups_in
 from keras_npbatch.sources.source import Empty, Source, is_raw
 from keras_npbatch.sources.stock import Stock
@@ -45,6 +45,7 @@ __all__ = [
     "Parquet",
     "ParquetColumn",
     "ParquetMatrix",
+    "column_of",
     "parquet_columns",
     "parquet_source",
     "read_together",
@@ -111,6 +112,9 @@ class Parquet:
             given = [os.fspath(path) for path in paths]
         if not given:
             raise InvalidDataError("Parquet was given no path; expected at least one.")
+        if filesystem is None and storage_options is None:
+            here = paths_here([given] if isinstance(given, str) else given)
+            given = here[0] if isinstance(given, str) else here
         read = given
         if filesystem is None:
             filesystem, read = opened(given, storage_options) or (None, _absolute(given))
@@ -316,6 +320,7 @@ class _Column:
 
     def __init__(self, groups: RowGroups, name: str, path: str, value: Any) -> None:
         self._path = path
+        groups.refuse_other_types(name, path)
         self._sizes = groups.list_sizes(name, path)
         self.layout = layout_of(groups.type_of(name), path, self._sizes)
         self.codes: Codes | None = None
@@ -437,6 +442,11 @@ class ParquetMatrix(_Member):
         matrix = chunk.records[self._field]
         for place, (name, column) in enumerate(zip(self.names, self._columns, strict=True)):
             column.of(table.column(name), first).fill(matrix[:, place])
+
+
+def column_of(data: Parquet) -> tuple[RowGroups, str] | None:
+    """The row groups and the name of a column; None for several columns."""
+    return (data._groups, data._names[0]) if data._is_column else None
 
 
 def read_together(sources: Sequence[Source]) -> None:

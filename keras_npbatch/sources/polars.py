@@ -165,6 +165,8 @@ def _dtype_of(kind: Any, path: str) -> np.dtype[Any]:
     line = "Read it by rows in a `BatchDataset`."
     if kind.is_numeric():  # decimals, and whole numbers of 128 bits
         line = "Cast it to numbers: `column.cast(polars.Float64)`."
+    elif kind == pl.Null:
+        line = "All its values are missing: leave the column out, or write `column.fill_null(0)`."
     elif kind == pl.Struct:
         line = "Pass its fields as columns of their own: `frame.unnest(name)`."
     elif kind == pl.Time:

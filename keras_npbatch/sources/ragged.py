@@ -22,8 +22,9 @@ from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
 from keras_npbatch.sources.packing import Bins, packed
 from keras_npbatch.sources.padding import Beside, Padding, Side, held_by, totals
+from keras_npbatch.sources.parquet_lists import StoredLists
 from keras_npbatch.sources.sequences import sequences_of
-from keras_npbatch.sources.source import Empty, Source
+from keras_npbatch.sources.source import Empty, Reading, Source
 from keras_npbatch.sources.words import RAGGED
 
 __all__ = ["Ragged", "ragged_source", "ragged_sources", "refuse_other_packing"]
@@ -48,9 +49,10 @@ class Ragged:
     Args:
         data: a list of arrays, or an object array of them, each of shape
             `(time_steps, *inner_shape)`; `(values, offsets)`, where row i is
-            `values[offsets[i]:offsets[i + 1]]`; a column of lists of Arrow, polars or pandas; or a
-            `tf.RaggedTensor` with one ragged axis. Lists of Python's numbers are copied once, into
-            an int64 or float64 array.
+            `values[offsets[i]:offsets[i + 1]]`; a column of lists of Arrow, Parquet, polars, pandas
+            or `datasets`; or a `tf.RaggedTensor` with one ragged axis. Lists of Python's numbers
+            are copied once, into an int64 or float64 array. A column of Parquet is read once for
+            the lengths, and then row group by row group, as others are.
         pad_to: the width: None for the longest row of the batch; a number; or several, rising, of
             which the smallest that fits is taken, so that there are at most so many shapes.
         pad_value: what is added.
@@ -98,6 +100,12 @@ class Ragged:
         self._bins: Bins | None = None
         if pack:
             assert padding.width is not None
+            if rows.stored is not None:
+                raise InvalidDataError(
+                    "pack=True was given with a column of Parquet files; expected sequences in "
+                    "memory: a row has some from all over the files. Read the column: "
+                    "`pyarrow.parquet.read_table(paths, columns=[name])[name]`."
+                )
             self._bins = packed(rows.lengths, padding.width)
             self._lengths = totals(rows.lengths[self._bins.sequences], np.diff(self._bins.edges))
         self.dtype = rows.dtype
@@ -138,7 +146,8 @@ class Ragged:
     @property
     def values(self) -> Values:
         """The padded rows alone, whatever else comes beside them; to be given to a dataset."""
-        return Values(self)
+        stored = self._rows.stored
+        return Values(self) if stored is None else InRowGroups(self, stored)
 
     @property
     def segment_ids(self) -> InPacked:
@@ -149,6 +158,11 @@ class Ragged:
     def positions(self) -> InPacked:
         """Which time step of its sequence it is, from 0 up, int32 `(batch_size, width)`."""
         return InPacked(self, _positions)
+
+    @property
+    def source(self) -> Ragged | Values:
+        """What the padded rows are read from: itself, unless they are stored in chunks."""
+        return self if self._rows.stored is None else self.values
 
     def sequences_in(self, row: int) -> Rows:
         """The numbers of the sequences in a row, in their order.
@@ -252,6 +266,46 @@ class Values:
         return self.of.read(rows, empty, width)
 
 
+class InRowGroups(Values):
+    """The padded rows of a `Ragged` of Parquet files: a source in chunks, see `Prepared`."""
+
+    def __init__(self, of: Ragged, stored: StoredLists) -> None:
+        super().__init__(of)
+        self._stored = stored
+        self.chunk_rows = stored.chunk_rows
+        self.chunk_starts = stored.chunk_starts
+        """See `Chunked`, as for the others."""
+
+    def keep(self, block_rows: int, blocks: int, ahead: int = 0) -> None:
+        """Keep what is needed to read each block once."""
+        self._stored.keep(block_rows, blocks, ahead)
+
+    def forget(self, pass_number: int | None = None) -> None:
+        """Keep nothing: what is stored may have changed."""
+        self._stored.forget(pass_number)
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """What batches of rows from all over the data read."""
+        return self._stored.reading(batch_size)
+
+    @property
+    def kept_in(self) -> object:
+        """What keeps its chunks."""
+        return self._stored.kept_in
+
+    def chunks_of(self, rows: Rows) -> Rows:
+        """The chunks that some rows are in, each once."""
+        return self._stored.chunks_of(rows)
+
+    def expect(self, numbers: Rows, until: int) -> None:
+        """Let other chunks make room before these."""
+        self._stored.expect(numbers, until)
+
+    def prepare(self, number: int) -> None:
+        """Decode a chunk before its rows are asked for."""
+        self._stored.prepare(number)
+
+
 Count: TypeAlias = Callable[[Rows, Rows | None], Rows]
 """A number for each time step, of the lengths of sequences and how many each row has."""
 
@@ -325,18 +379,20 @@ class Mask(_EachStep):
 
 def ragged_source(leaf: Any, path: str) -> Source | None:
     """The source of a `Ragged`, or of what is told of one, such as its mask; else None."""
-    return leaf if isinstance(leaf, Ragged | Values | Mask | InPacked) else None
+    if isinstance(leaf, Ragged):
+        return leaf.source
+    return leaf if isinstance(leaf, Values | Mask | InPacked) else None
 
 
 def ragged_sources(leaf: Ragged) -> Source | dict[str, Source]:
     """The sources of what a `Ragged` gives to the model."""
     if leaf.beside is True:
-        return {"values": leaf, "lengths": TakenArray(leaf.lengths)}
+        return {"values": leaf.source, "lengths": TakenArray(leaf.lengths)}
     if leaf.beside == "mask":
-        return {"values": leaf, "mask": leaf.mask}
+        return {"values": leaf.source, "mask": leaf.mask}
     if leaf.is_packed:
         return {"values": leaf, "segment_ids": leaf.segment_ids, "positions": leaf.positions}
-    return leaf
+    return leaf.source
 
 
 def refuse_other_packing(found: dict[str, Source]) -> None:

@@ -11,13 +11,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.request import url2pathname
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, MissingExtraError, describe
 
-__all__ = ["opened"]
+__all__ = ["opened", "paths_here"]
 
 _OF_PYARROW = ("file", "s3", "gs", "gcs", "hdfs", "viewfs", "abfs", "abfss")
 """What pyarrow opens itself."""
+
+_PACKAGES = {
+    **dict.fromkeys(("http", "https"), "fsspec[http]"),
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "adlfs"),
+    **dict.fromkeys(("sftp", "ssh"), "paramiko"),
+    "github": "requests",
+    "hf": "huggingface_hub",
+    "smb": "smbprotocol",
+}
+"""What fsspec needs to open addresses."""
+
+
+def paths_here(paths: list[str]) -> list[str]:
+    """The same paths, and for addresses of files on this machine (`file:///a%20b`) their paths.
+
+    pyarrow takes such an address alone only, and percent-encoded.
+    """
+    found = []
+    for path in paths:
+        rest = path.removeprefix("file://").removeprefix("localhost")
+        is_here = path.startswith("file://") and rest.startswith("/")  # and of no other machine
+        found.append(url2pathname(rest) if is_here else path)
+    return found
 
 
 def opened(
@@ -66,7 +92,11 @@ def opened(
     try:
         filesystem, first = fsspec.core.url_to_fs(given[0], **(storage_options or {}))
     except ImportError as error:
-        raise MissingExtraError(f"{scheme}:// can't be opened by fsspec: {error}") from error
+        package = _PACKAGES.get(scheme)
+        remedy = "what it names" if package is None else f"it: pip install '{package}'"
+        raise MissingExtraError(
+            f"{scheme}:// can't be opened by fsspec: {str(error).rstrip('.')}. Install {remedy}."
+        ) from error
     except ValueError as error:
         raise InvalidDataError(
             f"{scheme}:// can't be opened by fsspec: {error}. Expected an address of a system that "

@@ -12,6 +12,8 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
+
 from keras_npbatch.errors import InvalidDataError
 from keras_npbatch.sources.arrow import categories_in, chunks_of, refuse_nulls_of
 from keras_npbatch.sources.arrow_types import is_list, list_sizes
@@ -34,6 +36,8 @@ class RowGroups(ABC):
         self.schema = schema
         self.names: list[str] = list(schema.names)
         self._footers = footers
+        self._schemas: list[tuple[int, Any]] = []
+        """The schemas of several files that there are, each with the first file that has it."""
         counts = [footers[file].row_group(group).num_rows for file, group in places]
         self._places = [place for place, rows in zip(places, counts, strict=True) if rows]
         self.starts = starts_of([rows for rows in counts if rows])
@@ -56,6 +60,11 @@ class RowGroups(ABC):
                 f"keras_npbatch: raised by row group {group} of {self.name_of(file)}, in columns "
                 f"{', '.join(map(repr, names))}"
             )
+            if self.has_changed(file):
+                error.add_note(
+                    f"keras_npbatch: {self.name_of(file)} is not as it was when the dataset was "
+                    "made. Make a new dataset when a file changes."
+                )
             raise
         expected = int(self.starts[number + 1] - self.starts[number])
         if table.num_rows != expected:
@@ -68,6 +77,40 @@ class RowGroups(ABC):
     def name_of(self, file: int) -> str:
         """What a file is called in messages."""
         return "the file"
+
+    def has_changed(self, file: int) -> bool:
+        """Whether a file is known to be another one than when the dataset was made."""
+        return False
+
+    def refuse_other_types(self, name: str, path: str) -> None:
+        """Refuse a column of numbers of which a file has some that the type can't hold.
+
+        pyarrow reads all files as the type of the first.
+
+        Raises:
+            InvalidDataError: naming two files, and what each has.
+        """
+        expected = self.type_of(name)
+        if not _is_number(expected):
+            return
+        same: int | None = None
+        other: tuple[int, Any] | None = None
+        for file, schema in self._schemas:
+            place = schema.get_field_index(name)  # -1: it has no such column, or several
+            if place < 0:
+                continue
+            kind = schema.field(place).type
+            if kind == expected:
+                same = file if same is None else same
+            elif other is None and not _holds(expected, kind):
+                other = file, kind
+        if same is not None and other is not None:
+            raise InvalidDataError(
+                f"{path} is of type {other[1]} in {self.name_of(other[0])}, and {expected} in "
+                f"{self.name_of(same)}; expected a type that holds the numbers of all files. Write "
+                "them with one type, or say which all are read as: "
+                "`pyarrow.dataset.dataset(paths, schema=schema)`, in place of `Parquet(paths)`."
+            )
 
     def type_of(self, name: str) -> Any:
         """The type of a column."""
@@ -144,6 +187,10 @@ class _OfDataset(RowGroups):
             for group in fragment.row_groups
         ]
         super().__init__(dataset.schema, places, footers)
+        for file, fragment in enumerate(fragments):
+            schema = fragment.physical_schema  # known with the footer
+            if not any(schema.equals(known) for _, known in self._schemas):
+                self._schemas.append((file, schema))
 
     def open(self, file: int, group: int, names: list[str]) -> Any:
         """Some columns of a row group of a file."""
@@ -154,6 +201,37 @@ class _OfDataset(RowGroups):
     def name_of(self, file: int) -> str:
         """The path of a file."""
         return repr(self._fragments[file].path)
+
+    def has_changed(self, file: int) -> bool:
+        """Whether the footer is another one, or gone; of files elsewhere this is not asked."""
+        from pyarrow import fs, parquet
+
+        fragment = self._fragments[file]
+        if not isinstance(fragment.filesystem, fs.LocalFileSystem) or fragment.buffer is not None:
+            return False
+        try:
+            return not parquet.read_metadata(fragment.path).equals(self._footers[file])
+        except Exception:  # noqa: BLE001  # it could be read when the dataset was made
+            return True
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    is_real = types.is_integer(kind) or types.is_floating(kind)
+    return bool(is_real or types.is_boolean(kind))
+
+
+def _holds(kind: Any, other: Any) -> bool:
+    """Whether a type of numbers holds those of another one; real numbers may be rounded."""
+    import pyarrow as pa
+
+    if not _is_number(other):  # texts of numbers, say, which pyarrow reads
+        return True
+    if pa.types.is_floating(kind):
+        return True
+    return bool(np.can_cast(other.to_pandas_dtype(), kind.to_pandas_dtype(), "safe"))
 
 
 class _OfOpenFile(RowGroups):

@@ -5,7 +5,8 @@
     found.parts[found.which[1]]        # the array in which the time steps of row 1 lie
 
 A row is a span of time steps in one of several arrays: in its own array if the data are a list, in
-the only array if they are values with offsets, in that of its chunk if they are a column of Arrow.
+the only array if they are values with offsets, in that of its chunk if they are a column of Arrow,
+in that of its row group if they are one of Parquet.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from keras_npbatch.errors import InvalidDataError, describe, describe_rows
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import is_mapped, plain_array
 from keras_npbatch.sources.arrow_lists import parts_of
+from keras_npbatch.sources.huggingface_lists import lists_of
+from keras_npbatch.sources.parquet import Parquet
+from keras_npbatch.sources.parquet_lists import StoredLists, lists_in
 from keras_npbatch.sources.source import is_raw
 
 __all__ = ["Sequences", "sequences_of", "sequences_of_list"]
@@ -31,8 +35,8 @@ __all__ = ["Sequences", "sequences_of", "sequences_of_list"]
 _Array = npt.NDArray[Any]
 
 _EXPECTED = (
-    "expected a list of arrays, an object array of them, (values, offsets), a list column of "
-    "Arrow, or a tf.RaggedTensor"
+    "expected a list of arrays, an object array of them, (values, offsets), a column of lists of "
+    "a table, or a tf.RaggedTensor"
 )
 
 
@@ -58,7 +62,12 @@ class Sequences:
     @property
     def inner_shape(self) -> tuple[int, ...]:
         """The shape of a time step."""
-        return self.parts[0].shape[1:]
+        return self.parts[0].shape[1:] if self.stored is None else self.stored.inner_shape
+
+    @property
+    def stored(self) -> StoredLists | None:
+        """The arrays, if they are row groups, which are decoded when they are needed."""
+        return self.parts if isinstance(self.parts, StoredLists) else None
 
     def flat(self) -> Sequences:
         """The same in one array, if they are many arrays in memory: to be sent as one."""
@@ -78,11 +87,22 @@ def sequences_of(data: Any) -> Sequences:
             or dtypes; the message names the row.
     """
     package = type(data).__module__.partition(".")[0]
+    mapped = lists_of(data)
     if package == "polars" and hasattr(data, "to_arrow"):
         data, package = data.to_arrow(), "pyarrow"
     elif package == "pandas" and hasattr(data, "to_numpy"):
-        data = data.to_numpy()
-    if package == "pyarrow" and hasattr(data, "type"):
+        array_of = getattr(data, "array", data)  # an array of pandas itself is a column too
+        if type(array_of.dtype).__name__ == "ArrowDtype":
+            data, package = array_of.__arrow_array__(), "pyarrow"
+        else:
+            data = data.to_numpy()
+    if mapped is not None:
+        parts, which, starts, lengths, is_in_memory = mapped
+        found = Sequences(parts, which, starts, lengths, parts[0].dtype, is_in_memory)
+    elif isinstance(data, Parquet):
+        stored, which, starts, lengths = lists_in(data)
+        found = Sequences(stored, which, starts, lengths, stored.dtype, False)
+    elif package == "pyarrow" and hasattr(data, "type"):
         parts, which, starts, lengths = parts_of(data)
         found = Sequences(parts, which, starts, lengths, parts[0].dtype, True)
     elif package == "tensorflow" and hasattr(data, "row_splits"):

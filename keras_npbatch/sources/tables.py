@@ -4,7 +4,8 @@
     how_to_convert(series, "x")    # "Convert it: `x.to_numpy()`."
 
 NumPy has no missing numbers. Converted, they would become NaN, and so would the loss, so they are
-refused. A NaN in a column of floats is a value and passes, as does NaT in a column of dates.
+refused. A NaN in a column of floats is a value and passes. So does NaT in an array of NumPy; in
+pandas it is how a date is missing, with a time zone or without, and refused.
 """
 
 from __future__ import annotations
@@ -55,15 +56,15 @@ def refuse_null_rows(column: str, rows: Sequence[Any] | npt.NDArray[Any], fillin
 
 
 def refuse_lists(path: str, least: int, most: int) -> None:
-    """Refuse a column of lists of several lengths: where a source of such lists would begin.
+    """Refuse a column of lists of several lengths, which `Ragged` pads.
 
     Raises:
         InvalidDataError: always.
     """
     raise InvalidDataError(
         f"{path} is a column of lists of {least} to {most} values; expected lists of one length, "
-        "which become an axis. Bring them to one length first, for example with "
-        "`keras.utils.pad_sequences(column.to_pylist())`."
+        "which become an axis. Those of numbers are padded batch by batch: "
+        "`keras_npbatch.sources.Ragged(column)`."
     )
 
 
@@ -102,9 +103,10 @@ def _of_pandas(leaf: Any) -> _Nulls:
     else:
         columns = [(None, leaf)]
     for name, column in columns:
-        # NumPy's own dtypes have no missing values, and neither do sparse columns.
+        # NumPy's own numbers are never missing, and neither are those of sparse columns.
         dtype = column.dtype
-        if not isinstance(dtype, np.dtype) and type(dtype).__name__ != "SparseDtype":
+        may_lack = dtype.kind in "OmM" if isinstance(dtype, np.dtype) else True
+        if may_lack and type(dtype).__name__ != "SparseDtype":
             yield name, np.flatnonzero(np.asarray(column.isna())), dtype
 
 
@@ -124,8 +126,10 @@ def _of_arrow(leaf: Any) -> _Nulls:
     else:
         columns = [(None, leaf)]
     for name, column in columns:
-        if getattr(column, "null_count", 0):
-            yield name, np.flatnonzero(np.asarray(column.is_null())), column.type
+        kind = getattr(column, "type", None)
+        # The type of nothing but nulls can't be filled; `arrow_types.layout_of` says what to do.
+        if getattr(column, "null_count", 0) and str(kind) != "null":
+            yield name, np.flatnonzero(np.asarray(column.is_null())), kind
 
 
 def how_to_convert(leaf: Any, path: str) -> str:

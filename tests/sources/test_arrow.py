@@ -15,6 +15,7 @@ from keras_npbatch.sources.arrays import TakenArray
 from keras_npbatch.sources.sources import as_source, as_sources
 
 pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 WHOLE = st.integers(-100, 100)
 TEXTS = st.sampled_from(["", "a", "b", "schön", "long enough to be no inline text"])
@@ -138,6 +139,27 @@ def test_tensors_have_their_shape():
     assert source.read(np.array([1]), np.empty).tolist() == [[[6, 7, 8], [9, 10, 11]]]
 
 
+@pytest.mark.parametrize("form", ["array", "chunks", "Parquet"])
+def test_tensors_whose_dimensions_are_in_their_order_are_taken(tmp_path, form):
+    """`from_numpy_ndarray` notes the order also where it is that of the dimensions."""
+    values = np.arange(16.0).reshape(4, 2, 2)
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(values)
+    assert list(tensors.type.permutation or [0, 1]) == [0, 1]
+    if form == "chunks":
+        tensors = pa.chunked_array([tensors.slice(0, 1), tensors.slice(1)])
+    elif form == "Parquet":
+        pq.write_table(pa.table({"a": tensors}), tmp_path / "x.parquet")
+        tensors = sources.Parquet(tmp_path / "x.parquet")["a"]
+    np.testing.assert_array_equal(ArrayDataset(tensors, shuffle=False)[0], values)
+
+
+def test_tensors_whose_dimensions_are_permuted_are_refused():
+    permuted = np.arange(24.0).reshape(4, 2, 3).transpose(0, 2, 1)
+    tensors = pa.FixedShapeTensorArray.from_numpy_ndarray(permuted)
+    with pytest.raises(InvalidDataError, match=r"^x has tensors whose dimensions are permuted"):
+        ArrayDataset(tensors)
+
+
 def test_a_table_of_numbers_of_one_type_is_a_matrix_and_others_are_dicts():
     table = pa.table({"a": [1, 2, 3], "b": [4, 5, 6], "c": [0.5, 1.5, 2.5]})
     matrix = ArrayDataset(table.select(["a", "b"]), table["c"], shuffle=False, batch_size=2)
@@ -217,6 +239,18 @@ def test_neither_making_a_source_nor_reading_copies_the_whole():
             "map<string, int64>; expected numbers, dates, texts, categories or lists of them. Read "
             "it by rows in a `BatchDataset`.",
         ),
+        (
+            lambda: pa.nulls(3),
+            "null; expected numbers, dates, texts, categories or lists of them. All its values are "
+            "missing: leave the column out, or make numbers of them, "
+            "`column.cast('float64').fill_null(0)`.",
+        ),
+        (
+            lambda: sources.Filled(pa.nulls(3), 0),
+            "null; expected numbers, dates, texts, categories or lists of them. All its values are "
+            "missing: leave the column out, or make numbers of them, "
+            "`column.cast('float64').fill_null(0)`.",
+        ),
     ],
 )
 def test_types_that_numpy_has_nothing_for_are_refused(column, told):
@@ -225,13 +259,21 @@ def test_types_that_numpy_has_nothing_for_are_refused(column, told):
     assert str(caught.value) == f"x['q'] is a column of Arrow's type {told}"
 
 
+def test_what_is_said_of_a_column_of_nothing_but_nulls_fills_it():
+    for column in (pa.nulls(2), pa.chunked_array([pa.nulls(2)])):
+        with pytest.raises(InvalidDataError) as caught:
+            ArrayDataset(pa.table({"a": column, "b": [1, 2]}))
+        told = str(caught.value).split("`")[1]
+        filled = ArrayDataset(eval(told), shuffle=False)  # what a user would write
+        assert filled[0].tolist() == [0, 0]
+
+
 def test_lists_of_several_lengths_are_refused_with_what_to_write():
     with pytest.raises(InvalidDataError) as caught:
         as_source(pa.chunked_array([[[1, 2]], [[3], [4, 5, 6]]]), "x")
     assert str(caught.value) == (
         "x is a column of lists of 1 to 3 values; expected lists of one length, which become an "
-        "axis. Bring them to one length first, for example with "
-        "`keras.utils.pad_sequences(column.to_pylist())`."
+        "axis. Those of numbers are padded batch by batch: `keras_npbatch.sources.Ragged(column)`."
     )
 
 

@@ -185,8 +185,43 @@ def test_a_sample_of_another_shape_or_dtype_is_refused_by_its_name(paths):
     )
 
 
+@pytest.mark.parametrize("content", [b"\x01\x00", b"", b"abc\0\0", "a\0", "text"])
+def test_texts_and_bytes_come_whole_and_of_any_length(tmp_path, content):
+    """NumPy's strings would lose the zeros at the end of a file."""
+    more = content + content + (b"d\0" if isinstance(content, bytes) else "d\0")
+    paths = [tmp_path / "0.bin", tmp_path / "1.bin"]
+    for path, each in zip(paths, (content, more), strict=True):
+        path.write_bytes(each if isinstance(each, bytes) else each.encode())
+    method = Path.read_bytes if isinstance(content, bytes) else Path.read_text
+    for chosen in ({}, {"dtype": object}):
+        files = sources.Files(paths, method, **chosen)
+        batch = ArrayDataset(files, batch_size=2, shuffle=False)[0]
+        assert batch.dtype == object
+        assert batch.tolist() == [content, more]
+        assert set(map(type, batch)) == {type(content)}
+
+
+def test_what_is_no_text_beside_texts_is_refused(paths):
+    files = sources.Files(paths, lambda path: int(path.stem) or "text")
+    assert refused(lambda: files.read(np.array([0, 2]), np.empty)) == (
+        f"read({str(paths[2])!r}) (row 2) gave 2 (int); expected a text or bytes, as the first "
+        "file has. Return one for each file, or say `dtype=object` for any objects."
+    )
+
+
+@pytest.mark.parametrize(("dtype", "content"), [("S4", b"\x01\0"), ("U4", "a\0")])
+def test_zeros_that_a_dtype_would_drop_are_refused(paths, dtype, content):
+    files = sources.Files(paths, lambda path: content, shape=(), dtype=dtype)
+    name = type(content).__name__
+    assert refused(lambda: files.read(np.array([2]), np.empty)) == (
+        f"read({str(paths[2])!r}) (row 2) gave {name} with zeros at its end, which dtype "
+        f"{np.dtype(dtype)} would drop; expected none. Say `dtype=object`, or make numbers of "
+        "bytes in `read`: `np.frombuffer(content, np.uint8)`."
+    )
+
+
 def test_texts_of_other_lengths_are_refused_with_what_to_write(paths):
-    files = sources.Files(paths, lambda path: "x" * (1 + int(path.stem)))
+    files = sources.Files(paths, lambda path: np.array("x" * (1 + int(path.stem))))
     assert refused(lambda: files.read(np.array([2]), np.empty)) == (
         f"read({str(paths[2])!r}) (row 2) gave ndarray of shape () and dtype <U3; expected shape "
         "() and dtype <U1, as the first file has. Say `dtype='U100'` for text of up to 100 "

@@ -94,9 +94,9 @@ def test_lists_of_several_lengths_are_refused_also_in_rows_that_were_left_out(da
         as_source(left["lists"], "x")
     assert str(caught.value) == (
         "x is a column of lists of 2 to 3 values; expected lists of one length, which become an "
-        "axis. Bring them to one length first, for example with "
-        "`keras.utils.pad_sequences(column.to_pylist())`. If only rows that were left out differ, "
-        "write the others anew: `dataset.flatten_indices()`."
+        "axis. Those of numbers are padded batch by batch: `keras_npbatch.sources.Ragged(column)`. "
+        "If only rows that were left out differ, write the others anew: "
+        "`dataset.flatten_indices()`."
     )
     found = as_source(left.flatten_indices()["lists"], "x").read(np.array([12]), np.empty)
     assert found.tolist() == [[13, 13]]

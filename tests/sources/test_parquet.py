@@ -306,6 +306,63 @@ def test_files_may_store_their_columns_in_other_ways(tmp_path):
     assert batch["c"].tolist() == [1, 2, 3, 4, 5, 6, -1, -1]
 
 
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [("int32", "int64"), ("int32", "double"), ("uint8", "int8"), ("bool", "int8")],
+)
+def test_files_whose_numbers_the_first_type_can_not_hold_are_refused(tmp_path, first, later):
+    """When the dataset is made, not in the middle of an epoch."""
+    kinds = (first, first, later, later)
+    for number, kind in enumerate(kinds):
+        values = pa.array([0, 1]).cast(kind)
+        pq.write_table(pa.table({"a": values, "b": [0, 1]}), tmp_path / f"{number}.parquet")
+    data = sources.Parquet(tmp_path)
+    assert len(ArrayDataset(data["b"])[0]) == 8  # the other columns are none of its concern
+    for leaf, path in ((data["a"], "x"), ({"q": data[["a"]]}, "column 'a' of x['q']")):
+        with pytest.raises(InvalidDataError) as caught:
+            ArrayDataset(leaf)
+        assert str(caught.value) == (
+            f"{path} is of type {later} in {str(tmp_path / '2.parquet')!r}, and {first} in "
+            f"{str(tmp_path / '0.parquet')!r}; expected a type that holds the numbers of all "
+            "files. Write them with one type, or say which all are read as: "
+            "`pyarrow.dataset.dataset(paths, schema=schema)`, in place of `Parquet(paths)`."
+        )
+    schema = pa.schema({"a": pa.float64()})
+    found = ArrayDataset(pads.dataset(tmp_path, schema=schema), shuffle=False)[0]
+    assert found.tolist() == [[0.0], [1.0]] * 4
+
+
+@pytest.mark.parametrize("becomes", ["another", "garbage", "nothing"])
+def test_a_file_that_has_changed_is_told(tmp_path, becomes):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": np.arange(1000)}), path, row_group_size=100)
+    dataset = ArrayDataset(sources.Parquet(path)["a"], shuffle=False)
+    if becomes == "another":
+        pq.write_table(pa.table({"a": np.arange(1000.0), "b": np.arange(1000)}), path)
+    elif becomes == "garbage":
+        path.write_bytes(b"garbage")
+    else:
+        path.unlink()
+    with pytest.raises(OSError) as caught:  # noqa: PT011  # pyarrow's own words vary
+        dataset[20]
+    assert caught.value.__notes__[:2] == [
+        f"keras_npbatch: raised by row group 6 of {str(path)!r}, in columns 'a'",
+        f"keras_npbatch: {str(path)!r} is not as it was when the dataset was made. Make a new "
+        "dataset when a file changes.",
+    ]
+
+
+def test_a_file_that_is_damaged_has_not_changed(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": np.arange(1000)}), path, row_group_size=100)
+    content = bytearray(path.read_bytes())
+    content[4:200] = b"\xff" * 196
+    path.write_bytes(content)
+    with pytest.raises(OSError) as caught:  # noqa: PT011  # pyarrow's own words vary
+        ArrayDataset(sources.Parquet(path)["a"], shuffle=False)[0]
+    assert not any("Make a new dataset" in note for note in caught.value.__notes__)
+
+
 def test_a_folder_wins_over_a_column_of_its_name(tmp_path):
     """As it does in pyarrow."""
     for label in (3, 4):

@@ -163,6 +163,11 @@ def test_neither_making_a_source_nor_reading_copies_the_whole():
             "Struct({'a': Int64}); expected numbers, dates, texts, categories or lists of them. "
             "Pass its fields as columns of their own: `frame.unnest(name)`.",
         ),
+        (
+            lambda: sources.Filled(pl.Series([None, None]), 0),
+            "Null; expected numbers, dates, texts, categories or lists of them. All its values are "
+            "missing: leave the column out, or write `column.fill_null(0)`.",
+        ),
     ],
 )
 def test_types_that_numpy_has_nothing_for_are_refused(column, told):

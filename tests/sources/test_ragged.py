@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import pickle
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +93,39 @@ def as_polars(rows: list[Any]) -> Any:
     return polars.Series("a", [row.tolist() for row in rows], dtype=polars.List(polars.Int32))
 
 
+def as_pandas_of_arrow(rows: list[Any]) -> Any:
+    pandas = pytest.importorskip("pandas")
+    column = as_arrow(rows)
+    return pandas.Series(column, dtype=pandas.ArrowDtype(column.type))
+
+
+def as_parquet(rows: list[Any], folder: Path | None = None) -> Any:
+    """Two files of row groups of two rows."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    folder = Path(tempfile.mkdtemp(dir=Path(FOLDER.name))) if folder is None else folder
+    half = (1 + len(rows)) // 2
+    for name, part in (("a", rows[:half]), ("b", rows[half:])):
+        if part:
+            table = arrow.table({"a": as_arrow(part), "b": range(len(part))})
+            parquet.write_table(table, folder / f"{name}.parquet", row_group_size=2)
+    return sources.Parquet(folder)["a"]
+
+
+def as_huggingface(rows: list[Any]) -> Any:
+    """On a disk, in two files, with rows left out and in another order."""
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    folder = tempfile.mkdtemp(dir=Path(FOLDER.name))
+    table = pytest.importorskip("pyarrow").table({"a": as_arrow([*rows, rows[0]][::-1])})
+    datasets.Dataset(table).save_to_disk(folder, num_shards=2)
+    return datasets.load_from_disk(folder).select(range(len(rows), 0, -1))["a"]
+
+
+FOLDER = tempfile.TemporaryDirectory()
+"""Of the files of this module."""
+atexit.register(FOLDER.cleanup)
+
+
 def as_pandas(rows: list[Any]) -> Any:
     pandas = pytest.importorskip("pandas")
     return pandas.Series(rows, index=range(7, 7 + len(rows)))
@@ -109,6 +144,9 @@ FORMS: dict[str, Callable[[list[Any]], Any]] = {
     "Arrow, in chunks": as_arrow_chunks,
     "polars": as_polars,
     "pandas": as_pandas,
+    "pandas of Arrow": as_pandas_of_arrow,
+    "Parquet": as_parquet,
+    "Hugging Face": as_huggingface,
 }
 
 
@@ -143,7 +181,7 @@ def test_rows_of_every_form_are_padded_as_numpy_pads_them(
     found = ragged.read(asked)
     real = ragged.mask.read(asked)
     assert len(ragged) == len(rows)
-    assert ragged.is_in_memory
+    assert ragged.is_in_memory == (form not in ("Parquet", "Hugging Face"))
     if expected is None:
         assert len(found) == len(real) == 0
         return
@@ -422,7 +460,7 @@ I4 = np.dtype("int32")
         (
             range(3),
             "data of Ragged is range(0, 3) (range); expected a list of arrays, an object array of "
-            "them, (values, offsets), a list column of Arrow, or a tf.RaggedTensor.",
+            "them, (values, offsets), a column of lists of a table, or a tf.RaggedTensor.",
         ),
         (
             (np.zeros(5), [0, 2]),
@@ -449,8 +487,8 @@ I4 = np.dtype("int32")
         (
             np.ma.masked_array([[1, 2]], [[0, 1]]),
             "data of Ragged is MaskedArray of shape (1, 2) and dtype int64; expected a list of "
-            "arrays, an object array of them, (values, offsets), a list column of Arrow, or a "
-            "tf.RaggedTensor.",
+            "arrays, an object array of them, (values, offsets), a column of lists of a "
+            "table, or a tf.RaggedTensor.",
         ),
     ],
     ids=str,
@@ -585,7 +623,11 @@ def test_a_value_missing_in_a_time_step_is_refused_by_its_row(missing: Any) -> N
 @pytest.mark.parametrize(
     ("values", "kind", "message"),
     [
-        ([[1], None], "list_", r"^data of Ragged has no value in row 1, which would"),
+        (
+            [[1], None],
+            "list_",
+            r"^data of Ragged has no list in rows \[1\]; expected one in each\. Leave",
+        ),
         (
             [[1], [2, 3], [4, None]],
             "list_",

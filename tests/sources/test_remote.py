@@ -74,6 +74,47 @@ def test_an_epoch_of_parquet_files_in_memory(in_memory, kind, workers):
         assert_whole(dataset)
 
 
+@pytest.mark.parametrize("name", ["plain", "an é", "50% of #1?"])
+@pytest.mark.parametrize("start", ["file://", "file://localhost"])
+def test_addresses_of_files_on_this_machine_are_their_paths(tmp_path, name, start):
+    """One or several, percent-encoded or with letters as they are."""
+    folder = tmp_path / name
+    folder.mkdir()
+    for part in "ab":
+        pq.write_table(pa.table({"row": [1, 2]}), folder / f"{part}.parquet")
+    address = start + folder.as_uri().removeprefix("file://")
+    files = [f"{address}/a.parquet", f"{address}/b.parquet"]
+    assert len(sources.Parquet(address)) == 4
+    assert len(sources.Parquet(files)) == 4
+    assert len(sources.Parquet([files[0], folder / "b.parquet"])) == 4
+    if name == "an é":
+        assert len(sources.Parquet([f"{start}{folder}/a.parquet"])) == 2
+        assert len(sources.Parquet(f"{start}{folder}/a.parquet")) == 2
+    with pytest.raises(InvalidDataError, match="can't be opened"):
+        sources.Parquet(["file://elsewhere/a.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("https://localhost/a", "Install it: pip install 'fsspec[http]'."),
+        ("az://a/b", "Install it: pip install 'adlfs'."),
+        ("dvc://a/b", "Install what it names."),
+    ],
+)
+def test_what_fsspec_lacks_is_told_with_a_line_that_installs_it(address, told, monkeypatch):
+    def lacks(*_, **__):
+        raise ImportError("HTTPFileSystem requires aiohttp.")
+
+    monkeypatch.setattr("fsspec.core.url_to_fs", lacks)
+    with pytest.raises(MissingExtraError) as caught:
+        sources.Parquet(address)
+    scheme = address.partition("://")[0]
+    assert str(caught.value) == (
+        f"{scheme}:// can't be opened by fsspec: HTTPFileSystem requires aiohttp. {told}"
+    )
+
+
 def test_worker_processes_open_the_files_themselves(tmp_path):
     data = sources.Parquet(folder_at(f"local://{tmp_path}/data"))
     with of_parquet(data, workers=2, use_multiprocessing=True) as dataset:

@@ -241,6 +241,19 @@ def test_blocks_that_are_no_whole_chunks_are_told():
     stored.file.close()
 
 
+@pytest.mark.parametrize("block_rows", [None, 50])
+def test_one_block_of_all_rows_cuts_no_chunk(block_rows):
+    """Of 50 rows in a chunk with room for 64, which can grow."""
+    with h5py.File(CountingFile(), "w") as file:
+        stored = file.create_dataset(
+            "x", data=X[:50], chunks=(CHUNK, WIDTH), maxshape=(None, WIDTH), compression="gzip"
+        )
+        sampler = samplers.BlockShuffle(block_rows)
+        dataset = ArrayDataset(stored, batch_size=32, sampler=sampler, workers=0)  # without a word
+        found = np.concatenate(list(dataset))
+        np.testing.assert_array_equal(found[np.lexsort(found.T[::-1])], X[:50])
+
+
 def test_worker_processes_open_the_file_themselves(tmp_path):
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file.create_dataset("x", data=X, chunks=(CHUNK, WIDTH), compression="gzip")

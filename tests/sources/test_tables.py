@@ -34,6 +34,9 @@ KINDS = {
     **dict.fromkeys(("boolean", "bool[pyarrow]"), True),
     **dict.fromkeys(("string", "string[pyarrow]"), "text"),
     "datetime64[ns, UTC]": "2020-01-01",
+    "datetime64[ns]": "2020-01-01",
+    "timedelta64[s]": "3 days",
+    "object": "text",
     "period[D]": "2020-01-01",
 }
 
@@ -74,15 +77,31 @@ def test_the_first_of_several_rows_is_named_and_how_many_there_are() -> None:
         as_source(column([1, None, None, 2, None], "Int64"), "x")
 
 
-def test_nan_and_nat_of_numpys_dtypes_are_values() -> None:
+def test_nan_in_floats_and_nat_in_arrays_of_numpy_are_values() -> None:
     pandas = pytest.importorskip("pandas")
-    for series in (
+    for data in (
         pandas.Series([np.nan, 1.0]),
-        pandas.Series([pandas.NaT, pandas.Timestamp("2020")]),
+        np.array(["NaT", "2020"], "datetime64[s]"),
         pandas.Series(pandas.arrays.SparseArray([np.nan, 1.0])),
     ):
-        found = as_source(series, "x").read(np.array([0]), np.empty)
+        found = as_source(data, "x").read(np.array([0]), np.empty)
         assert np.isnan(found).all() or np.isnat(found).all()
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")], ids=str)
+def test_a_text_that_is_missing_among_objects_is_refused_or_filled(missing: Any) -> None:
+    """With NaN, as `read_csv` has it before pandas 3."""
+    pandas = pytest.importorskip("pandas")
+    series = pandas.Series(["a", missing, "b"], dtype=object)
+    with pytest.raises(InvalidDataError, match=r"^x has no value in row 1, which"):
+        ArrayDataset(series)
+    assert ArrayDataset(Filled(series, "?"), shuffle=False)[0].tolist() == [["a"], ["?"], ["b"]]
+
+
+def test_an_object_that_is_a_list_or_an_array_is_a_value() -> None:
+    pandas = pytest.importorskip("pandas")
+    series = pandas.Series([[None], np.array([np.nan, 1.0])], dtype=object)
+    assert as_source(series, "x").shape == (2, 1)
 
 
 def test_a_missing_value_of_polars_is_refused_by_column_and_row() -> None:
