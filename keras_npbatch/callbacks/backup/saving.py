@@ -29,7 +29,7 @@ from keras_npbatch.callbacks.watching import Watching
 from keras_npbatch.distributed.agreement import refuse_different_backups
 from keras_npbatch.distributed.rank import has_others, is_first
 from keras_npbatch.errors import InvalidStateError
-from keras_npbatch.fit.call import find_call, is_calling, show_steps
+from keras_npbatch.fit.call import callbacks_of, find_call, is_calling, show_steps
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.plan.clock import Place
 from keras_npbatch.plan.shard import Shard
@@ -69,9 +69,8 @@ class Saving(Watching):
     def begin_fit(self) -> None:
         """Restore the backup, if there is one."""
         self._since_saved, self._begun_at, self._trained, self._metrics = 0, 0, None, None
-        call = find_call()
-        callbacks = call.arguments.get("callbacks") if call is not None else None
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks_of(find_call())
+        if callbacks is None:
             callbacks = keras.callbacks.CallbackList([self.owner])
         self._last = LastInList(self.owner, self, callbacks)
         try:
@@ -94,7 +93,7 @@ class Saving(Watching):
         if epoch_iterator.steps_per_epoch not in (None, left):
             # Without steps_per_epoch the dataset tells Keras how long the epoch is.
             epoch_iterator.steps_per_epoch = left
-            show_steps(find_call(), left)
+            show_steps(callbacks_of(find_call()), left)
 
     def note(self, delivery: Delivery) -> None:
         """Remember where the data are."""
