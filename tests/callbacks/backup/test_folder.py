@@ -75,7 +75,8 @@ def test_a_crash_at_any_point_of_writing_leaves_a_good_backup(
         with pytest.raises(StoppedError):
             model.fit(dataset, verbose=0, callbacks=[Arm(), backup])
         monkeypatch.undo()
-        found = watching_of(BackupAndRestore(dataset, folder), Saving).read()
+        backup = BackupAndRestore(dataset, folder)
+        found = watching_of(backup, Saving).read()
         assert found is not None
         outcomes.add(found[0]["fit"]["step"])
     assert outcomes == {2, 4}
