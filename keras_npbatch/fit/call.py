@@ -86,10 +86,13 @@ def find_asking() -> tuple[Call | None, bool]:
     """The call that is being served, and whether Keras asks only to build a model."""
     builds = False
     for frame in _frames(_MAX_FRAMES):
-        builds = builds or _is_build(frame)
-        call = _call_in(frame)
-        if call is not None:
-            return call, builds
+        name = frame.f_code.co_name
+        if name in _CALLS:
+            call = _call_in(frame)
+            if call is not None:
+                return call, builds
+        elif name in _BUILDS:
+            builds = builds or _is_code_of(frame, "keras")
     return None, builds
 
 
@@ -130,7 +133,7 @@ def _call_that_makes(epoch_iterator: Any, frames: list[FrameType]) -> Call | Non
     """
     insiders = epoch_iterator, getattr(epoch_iterator, "data_adapter", None)
     for frame in frames:
-        call = _call_in(frame)
+        call = _call_in(frame) if frame.f_code.co_name in _CALLS else None
         if call is not None:
             return call
         if _is_code_of(frame, "keras_npbatch", "keras"):
@@ -200,11 +203,10 @@ def is_build() -> bool:
 
     On another process, whose model is built, it takes none.
     """
-    return any(_is_build(frame) for frame in _frames(_MAX_FRAMES))
-
-
-def _is_build(frame: FrameType) -> bool:
-    return frame.f_code.co_name in _BUILDS and _is_code_of(frame, "keras")
+    return any(
+        frame.f_code.co_name in _BUILDS and _is_code_of(frame, "keras")
+        for frame in _frames(_MAX_FRAMES)
+    )
 
 
 def expect_steps(epoch_iterator: Any, steps: int | None) -> None:
