@@ -4,11 +4,13 @@ It knows which batches of the dataset each step was trained on. Batches that Ker
 build the model, has read ahead, or uses for validation are not among them.
 
 A callback **must** take the dataset first, the very object that `fit` gets; call `super()` in
-`on_train_begin`, `on_epoch_begin` and `on_train_batch_end`; name what belongs to one `fit` in
-`_of_one_fit` and reset it in `_forget_fit`, so that copies and pickles leave it behind.
+`on_train_begin`, `on_epoch_begin` and `on_train_batch_end`.
 
-It **may** read all of a `Delivery`, and let workers compute figures from each batch by returning
-`Watch(summarise)` from `_new_watch`; all watches of one `fit` must then ask for the same.
+It **may** read all of a `Delivery`, and call its own attributes what it likes: all of ours is in
+one, a `Watching`. The callbacks of this library have a kind of `Watching` of their own. It holds
+their private state, names what belongs to one `fit` in `of_one_fit` and resets it in `forget_fit`,
+so that copies and pickles leave it behind, and lets workers compute figures from each batch by
+returning `Watch(summarise)` from `new_watch`.
 
 It **must never** count Keras's steps or epochs itself (`steps_per_execution`, building and reading
 ahead make them differ), or write to a batch.
@@ -17,18 +19,14 @@ ahead make them differ), or write to a batch.
 from __future__ import annotations
 
 import copy
-import os
-import weakref
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import keras
 
-from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.core import ATTRIBUTE
+from keras_npbatch.callbacks.watching import Watching, refuse_to_watch, watching_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
-from keras_npbatch.errors import InvalidArgumentError, describe
-from keras_npbatch.fit.adapter import session_of
-from keras_npbatch.fit.deliveries import Delivery, Watch
-from keras_npbatch.fit.session import Session
+from keras_npbatch.fit.deliveries import Delivery
 
 __all__ = ["DatasetCallback"]
 
@@ -60,56 +58,27 @@ class DatasetCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
         InvalidArgumentError: if it is not a dataset of this library.
     """
 
-    _needs_rows: ClassVar[bool] = False
-    """Whether it looks at the rows of batches."""
-    _of_one_fit: ClassVar[frozenset[str]] = frozenset(
-        ("_epoch_iterator", "_model", "_session", "_watch")
-    )
-    """Attributes that are not copied with a callback."""
-    _session: Session
-    """The session of this `fit`. (Reading `self.model` at each step would be slow on JAX.)"""
-    _epoch_iterator: weakref.ref[Any]
-    """The iterator over epochs of this `fit`."""
-
     def __init__(self, dataset: Any) -> None:
         super().__init__()
-        self._refuse_others(dataset)
+        refuse_to_watch(type(self).__name__, dataset)
         self.dataset: Any = dataset
-        self._last_step = -1
-        self._forget_fit()
-
-    def _refuse_others(self, dataset: Any) -> None:
-        name = type(self).__name__
-        if isinstance(dataset, BatchDataset):
-            if self._needs_rows and not core_of(dataset).has_rows:
-                raise InvalidArgumentError(
-                    f"{name} was given zipped datasets, whose batches have no rows in common; "
-                    "expected a dataset whose batches are samples."
-                )
-            return
-        first = ""
-        if isinstance(dataset, str | os.PathLike):
-            first = f" It comes first: {name}(dataset, {os.fspath(dataset)!r})."
-        raise InvalidArgumentError(
-            f"{name} was given {describe(dataset)} to watch; expected the ArrayDataset or "
-            f"BatchDataset that fit is given.{first}"
-        )
-
-    def _forget_fit(self) -> None:
-        """Reset the state that belongs to a `fit`."""
-        self._model = None
-        self._watch = self._new_watch()
+        self.__dict__[ATTRIBUTE] = Watching(self, dataset)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: v for name, v in self.__dict__.items() if name not in self._of_one_fit}
+        """Attributes, and what is kept between two `fit`."""
+        return {name: value for name, value in vars(self).items() if name != "_model"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the attributes, and give this object a state of its own."""
         self.__dict__.update(state)
-        self._forget_fit()
+        self._model = None
+        watching = state.get(ATTRIBUTE)
+        if isinstance(watching, Watching):
+            self.__dict__[ATTRIBUTE] = watching.copy_for(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         state = self.__getstate__()
-        for value in state.values():
+        for value in (*state.values(), watching_of(self, Watching).dataset):
             if isinstance(value, BatchDataset):
                 # Shared, unless it has already been copied along with an object that holds both.
                 # KerasTuner copies callbacks for each trial and passes the original to fit.
@@ -120,30 +89,16 @@ class DatasetCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras 
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start watching."""
-        served = session_of(self.dataset, self.model)
-        if served is None:
-            raise InvalidArgumentError(
-                f"{type(self).__name__} watches {self.dataset!r}, which fit was not given; "
-                "expected the very dataset. One that repeat() returned is another: give that to "
-                "both. The batches of a to_tf_dataset() are not watched."
-            )
-        epoch_iterator, self._session = served
-        self._epoch_iterator = weakref.ref(epoch_iterator)
-        self._watch = self._new_watch()
-        self._session.watches.append(self._watch)
+        watching_of(self, Watching).begin(self.model)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Restart the step count, as Keras does."""
-        self._last_step = -1
+        watching_of(self, Watching).last_step = -1
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Report the batches of the steps that ended; several with `steps_per_execution`."""
-        steps, self._last_step = batch - self._last_step, batch
-        for delivery in self._watch.trained(steps):
+        for delivery in watching_of(self, Watching).ended(batch):
             self.trained(delivery)
-
-    def _new_watch(self) -> Watch:
-        return Watch()
 
     def trained(self, delivery: Delivery) -> None:
         """Called when the step on this batch has ended."""

@@ -13,10 +13,12 @@ gradients and sum all metrics; the callback does the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
+from keras_npbatch.batches.core import ATTRIBUTE
 from keras_npbatch.errors import InvalidArgumentError, UnsupportedArgumentError
 from keras_npbatch.fit.call import find_call
 
@@ -81,9 +83,7 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
                 "expected 'torch'. For JAX there is keras.distribution.DataParallel, for "
                 "TensorFlow tf.distribute."
             )
-        self._training: dict[str, Any] = {}
-        self._validation: dict[str, Any] = {}
-        self._is_fit = False
+        self.__dict__[ATTRIBUTE] = _Metrics()
 
     def __getstate__(self) -> dict[str, Any]:
         """The state without the model of a `fit`, for copies and pickles."""
@@ -106,8 +106,7 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
                 "torchrun."
             )
         _refuse_another_first(self)
-        self._is_fit = True
-        self._training, self._validation = {}, {}
+        self.__dict__[ATTRIBUTE] = _Metrics(is_fit=True)
         optimizer = self.model.optimizer
         _from_first([*self.model.weights, *optimizer.variables])
         # An instance's own `apply` takes precedence over that of its class. One may be left from a
@@ -119,30 +118,50 @@ class TorchDataParallel(keras.callbacks.Callback):  # type: ignore[misc]  # Kera
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Store the training metrics before validation in `fit`, which resets them."""
-        if self._is_fit:
+        metrics = _metrics_in(self)
+        if metrics.is_fit:
             _average_floats(self.model.non_trainable_weights)
-            self._training = _metrics_of_all(self.model)
+            metrics.training = _metrics_of_all(self.model)
 
     def on_test_end(self, logs: Any = None) -> None:
         """Store the metrics of validation."""
-        if self._is_fit:
-            self._validation = _metrics_of_all(self.model)
+        metrics = _metrics_in(self)
+        if metrics.is_fit:
+            metrics.validation = _metrics_of_all(self.model)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the metrics of all processes to `logs`, for the callbacks that follow."""
-        if not self._training:
+        metrics = _metrics_in(self)
+        if not metrics.training:
             _average_floats(self.model.non_trainable_weights)
-            self._training = _metrics_of_all(self.model)
-        found = self._training | {f"val_{name}": value for name, value in self._validation.items()}
+            metrics.training = _metrics_of_all(self.model)
+        of_validation = {f"val_{name}": value for name, value in metrics.validation.items()}
+        found = metrics.training | of_validation
         if logs is not None:
             logs.update({name: found[name] for name in logs if name in found})
-        self._training, self._validation = {}, {}
+        metrics.training, metrics.validation = {}, {}
 
     def on_train_end(self, logs: Any = None) -> None:
         """Restore the optimizer."""
-        self._is_fit = False
+        _metrics_in(self).is_fit = False
         if isinstance(self.model.optimizer.apply, _Averaging):
             del self.model.optimizer.apply
+
+
+@dataclass(slots=True)
+class _Metrics:
+    """What the callback keeps, in one attribute: its namespace belongs to those who subclass it."""
+
+    is_fit: bool = False
+    """Whether a `fit` is running: validation outside of one is left alone."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """The metrics of all processes, before validation resets them."""
+    validation: dict[str, Any] = field(default_factory=dict)
+
+
+def _metrics_in(callback: TorchDataParallel) -> _Metrics:
+    metrics: _Metrics = vars(callback)[ATTRIBUTE]
+    return metrics
 
 
 def _metrics_of_all(model: Any) -> dict[str, Any]:

@@ -18,22 +18,21 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import keras
 from keras.src.trainers.data_adapters.data_adapter import DataAdapter
 
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.distributed.checks import is_strategy
 from keras_npbatch.errors import InvalidBatchError
 from keras_npbatch.fit.call import (
+    Maker,
+    callbacks_of,
     expect_steps,
-    find_call,
-    find_call_of,
-    find_epoch_iterator,
+    find_asking,
+    find_maker,
     given_to,
     is_asked_by_keras,
-    is_build,
 )
-from keras_npbatch.fit.requests import refuse_ignored, refuse_to_guess
+from keras_npbatch.fit.requests import is_for_both, refuse_ignored, refuse_to_guess
 from keras_npbatch.fit.session import Session
 from keras_npbatch.tree import Tree
 from keras_npbatch.workers.executor import Executor
@@ -105,18 +104,24 @@ class Unserved(_Adapter):
 class Serving(_Adapter):
     """One call of Keras: its session, in the terms of each backend.
 
+    What asks for batches is looked for on the stack until that can't change any more: Keras has
+    made its list of callbacks, so it has built the model and trains, validates or predicts. That is
+    asked once in a `fit`, however many epochs it has.
+
     Args:
         dataset: what Keras was given.
-        epoch_iterator: with which Keras walks over it.
+        maker: what makes the iterator with which Keras walks over it.
     """
 
-    def __init__(self, dataset: Any, epoch_iterator: Any) -> None:
+    def __init__(self, dataset: Any, maker: Maker) -> None:
         super().__init__(dataset)
+        epoch_iterator, call = maker.epoch_iterator, maker.call
         self._epoch_iterator = weakref.ref(epoch_iterator)
         self._executor = core_of(dataset).part(Executor)
-        self._is_asked = self._is_watched = False
+        self._is_asked = self._is_watched = self._has_built = False
+        self._is_of_a_call = call is not None
+        self._may_validate = call is None or is_for_both(call, dataset)
         self.number = next(_numbers)
-        call = find_call_of(epoch_iterator)
         if call is None:
             refuse_ignored(dataset, "EpochIterator", given_to(epoch_iterator))
         self.session = Session(dataset, call, epoch_iterator.steps_per_epoch)
@@ -162,7 +167,7 @@ class Serving(_Adapter):
         self.session.join(strategy)
         from keras_npbatch.distributed import tensorflow as tf_strategy
 
-        return tf_strategy.ReplicaEpochs(strategy, self.batches, is_build)
+        return tf_strategy.ReplicaEpochs(strategy, self.batches, self._is_building)
 
     def on_epoch_begin(self) -> None:
         """Call the hook of the dataset, and tell Keras how many steps come.
@@ -172,7 +177,9 @@ class Serving(_Adapter):
         """
         self.dataset.on_epoch_begin()
         if self.session.steps_per_epoch is None:
-            expect_steps(self.epoch_iterator, self.session.steps_to_come(find_call()))
+            if self._may_validate:  # with other batches, and so another number of them
+                self._learn()
+            expect_steps(self.epoch_iterator, self.session.num_batches)
 
     def on_epoch_end(self) -> None:
         """Call the hook of the dataset."""
@@ -182,15 +189,34 @@ class Serving(_Adapter):
         self, converted: Callable[[Iterator[Tree]], Iterator[Tree]] = iter
     ) -> Iterator[Tree]:
         """The pass that comes next."""
-        call = find_call()
-        callbacks = call.arguments.get("callbacks") if call is not None else None
-        if isinstance(callbacks, keras.callbacks.CallbackList) and not self._is_watched:
+        batches = self.session.batches(building=self._learn())
+        expect_steps(self.epoch_iterator, self.session.num_batches)
+        return _telling(self.session, converted(batches))
+
+    def _learn(self) -> bool:
+        """Learn what asks for batches, unless it is known for good.
+
+        Returns:
+            Whether Keras asks only to build a model.
+        """
+        session = self.session
+        if session.is_settled:
+            return False
+        call, builds = find_asking()
+        session.learn(call)
+        callbacks = callbacks_of(call)
+        if callbacks is not None and not self._is_watched:
             # After an exception the iterator over epochs may stay in a cycle; this list does not.
             self._is_watched = True
             self.ends_with(callbacks)
-        batches = self.session.batches(call)
-        expect_steps(self.epoch_iterator, self.session.num_batches)
-        return _telling(self.session, converted(batches))
+        self._has_built = self._has_built or builds
+        # A model with layers that are never built is built anew by each validation of a `fit`.
+        never_builds = not builds and (session.is_fit or not self._has_built)
+        session.is_settled = self._is_of_a_call and callbacks is not None and never_builds
+        return builds
+
+    def _is_building(self) -> bool:
+        return self.session.is_building
 
 
 class Calls:
@@ -199,12 +225,12 @@ class Calls:
     def __init__(self, _: Core) -> None:
         self._servings: weakref.WeakSet[Serving] = weakref.WeakSet()
 
-    def serve(self, dataset: Any, epoch_iterator: Any) -> Serving:
+    def serve(self, dataset: Any, maker: Maker) -> Serving:
         """Put what serves this call in the place of the dataset."""
-        serving = Serving(dataset, epoch_iterator)
+        serving = Serving(dataset, maker)
         self._servings.add(serving)
-        epoch_iterator.data_adapter = serving
-        serving.ends_with(epoch_iterator)
+        maker.epoch_iterator.data_adapter = serving
+        serving.ends_with(maker.epoch_iterator)
         return serving
 
     def newest(self, model: Any) -> Serving | None:
@@ -220,9 +246,9 @@ class Calls:
 def num_batches(dataset: Any) -> int | None:
     """What `dataset.num_batches` is to who asks: to Keras, the answer of what will serve it."""
     core = core_of(dataset)
-    epoch_iterator = find_epoch_iterator(dataset)
-    if epoch_iterator is not None:
-        return core.part(Calls).serve(dataset, epoch_iterator).num_batches
+    maker = find_maker(dataset)
+    if maker is not None:
+        return core.part(Calls).serve(dataset, maker).num_batches
     return None if core.endless else core.plan.num_batches
 
 

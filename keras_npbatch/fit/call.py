@@ -2,9 +2,19 @@
 
 Keras hands a `DataAdapter` neither its own name nor its arguments: a dataset can't know that
 `predict` asks, which wants rows in the order of the data, nor that `class_weight` was given, which
-would be ignored silently. Both can be read from the calling frames. Only public names are read:
-those of the methods and of their arguments. A test for each supported version of Keras notices when
-they change; then no call is found, and the dataset refuses to guess.
+would be ignored silently. Both can be read from the calling frames. What is read there:
+
+- the names of the methods and of their arguments, which are public;
+- where Keras builds a model, the private names of the methods that do, and the name `iterator` of
+  what they are given;
+- `data_adapter` of the iterator over epochs, a public name of a class that is not exported.
+
+`expect_steps` sets the private `_num_batches` of that iterator. A test for each supported version
+of Keras notices when any of them changes. If a call is no longer found, the dataset refuses to
+guess.
+
+A search goes through all callers, so what can't change during a call is looked for once: see
+`Serving` in `adapter.py`.
 """
 
 from __future__ import annotations
@@ -21,10 +31,12 @@ from keras_npbatch.plan.plan import Kind
 
 __all__ = [
     "Call",
+    "Maker",
+    "callbacks_of",
     "expect_steps",
+    "find_asking",
     "find_call",
-    "find_call_of",
-    "find_epoch_iterator",
+    "find_maker",
     "given_to",
     "is_asked_by_keras",
     "is_build",
@@ -54,14 +66,43 @@ class Call:
         return self.arguments.get(name) is value
 
 
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """What makes an iterator over epochs."""
+
+    epoch_iterator: Any
+    """The iterator."""
+    call: Call | None
+    """The call that is making it, or None if it is made by something else."""
+
+
 def find_call() -> Call | None:
     """The call that is being served, or None if there is none among the callers."""
+    call, _ = find_asking()
+    return call
+
+
+def find_asking() -> tuple[Call | None, bool]:
+    """The call that is being served, and whether Keras asks only to build a model."""
+    builds = False
     for frame in _frames(_MAX_FRAMES):
-        if frame.f_code.co_name in _CALLS:
+        name = frame.f_code.co_name
+        if name in _CALLS:
             call = _call_in(frame)
             if call is not None:
-                return call
-    return None
+                return call, builds
+        elif name in _BUILDS:
+            builds = builds or _is_code_of(frame, "keras")
+    return None, builds
+
+
+def callbacks_of(call: Call | None) -> Any:
+    """The callbacks of a call as Keras lists them, or None before it has made that list.
+
+    It makes the list after it has built the model, and before the first epoch.
+    """
+    callbacks = None if call is None else call.arguments.get("callbacks")
+    return callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else None
 
 
 def is_calling(callbacks: weakref.ref[Any]) -> bool:
@@ -71,14 +112,27 @@ def is_calling(callbacks: weakref.ref[Any]) -> bool:
     return any(call is not None and call.arguments.get("callbacks") is held for call in calls)
 
 
-def find_call_of(epoch_iterator: Any) -> Call | None:
+def find_maker(adapter: Any) -> Maker | None:
+    """Who makes the iterator with which Keras walks over `adapter`; None if nobody does.
+
+    One such iterator belongs to each `fit`, `evaluate` and `predict`, and within a `fit` one to
+    training and one to validation: it tells passes over the same dataset apart.
+    """
+    frames = _frames(_MAX_FRAMES)
+    epoch_iterator = _epoch_iterator_in(frames[:_MAX_FRAMES_TO_ITERATOR], adapter)
+    if epoch_iterator is None:
+        return None
+    return Maker(epoch_iterator, _call_that_makes(epoch_iterator, frames))
+
+
+def _call_that_makes(epoch_iterator: Any, frames: list[FrameType]) -> Call | None:
     """The call that is making `epoch_iterator`, or None if it is made by something else.
 
     A callback, say, may make one of its own while a `fit` runs, and that `fit` says nothing about
     it. So only the code of Keras and methods of the model may stand between the two.
     """
     insiders = epoch_iterator, getattr(epoch_iterator, "data_adapter", None)
-    for frame in _frames(_MAX_FRAMES):
+    for frame in frames:
         call = _call_in(frame) if frame.f_code.co_name in _CALLS else None
         if call is not None:
             return call
@@ -112,13 +166,9 @@ def _is_code_of(frame: FrameType, *packages: str) -> bool:
     return bool(dot) and package in packages
 
 
-def find_epoch_iterator(adapter: Any) -> Any | None:
-    """The object of Keras that walks over `adapter` for one call, or None.
-
-    One such object belongs to each `fit`, `evaluate` and `predict`, and within a `fit` one to
-    training and one to validation: it tells passes over the same dataset apart.
-    """
-    for frame in _frames(_MAX_FRAMES_TO_ITERATOR):
+def _epoch_iterator_in(frames: list[FrameType], adapter: Any) -> Any | None:
+    """The object of Keras that walks over `adapter` for one call, or None."""
+    for frame in frames:
         # Looking at the variables of a frame keeps them alive: a user's frames are left alone.
         if not _is_code_of(frame, "keras"):
             continue
@@ -169,10 +219,9 @@ def expect_steps(epoch_iterator: Any, steps: int | None) -> None:
         epoch_iterator._num_batches = steps
 
 
-def show_steps(call: Call | None, steps: int | None) -> None:
-    """Let the progress bars of a `fit` count to `steps` in the epoch that begins."""
-    callbacks = None if call is None else call.arguments.get("callbacks")
-    for callback in getattr(callbacks, "callbacks", ()):  # of a CallbackList, as Keras makes it
+def show_steps(callbacks: Any, steps: int | None) -> None:
+    """Let the progress bars in a list of callbacks count to `steps` in the epoch that begins."""
+    for callback in getattr(callbacks, "callbacks", ()):  # there is no list before training begins
         if isinstance(callback, keras.callbacks.ProgbarLogger):
             callback.target = steps
             if callback.progbar is not None:

@@ -25,6 +25,7 @@ from keras_npbatch.samplers.own import is_plain, order_setting
 __all__ = [
     "check_arguments",
     "initial_epoch",
+    "is_for_both",
     "kind_of",
     "passes_in_all",
     "reads_in_order",
@@ -186,6 +187,13 @@ def _check_validation(call: Call) -> None:
 
 def _as_tuple(data: Any) -> tuple[Any, ...]:
     return tuple(data) if isinstance(data, tuple | list) and data else (data,)
+
+
+def is_for_both(call: Call, dataset: Any) -> bool:
+    """Whether a `fit` trains on the dataset and validates with it."""
+    if call.kind != "fit" or not call.is_given("x", dataset):
+        return False
+    return _as_tuple(call.arguments.get("validation_data"))[0] is dataset
 
 
 def refuse_validation_split(call: Call | None, dataset: Any) -> None:

@@ -34,7 +34,7 @@ from keras_npbatch.distributed.checks import check_engine, check_rest, join_stra
 from keras_npbatch.distributed.rank import has_others, mesh_place
 from keras_npbatch.distributed.together import Together
 from keras_npbatch.errors import InvalidStateError, UnsupportedArgumentError, describe_rows
-from keras_npbatch.fit.call import Call, find_call, is_build, show_steps
+from keras_npbatch.fit.call import Call, callbacks_of, is_build, show_steps
 from keras_npbatch.fit.deliveries import Delivery, Watch
 from keras_npbatch.fit.first_batch import (
     look_at,
@@ -84,6 +84,11 @@ class Session:
         """What Keras was given by this name."""
         self._model = None if call is None or call.model is None else weakref.ref(call.model)
         self._strategy: Any = None
+        self.is_settled = False
+        """Whether nothing more has to be learned of the call, which builds no more either."""
+        self.is_building = False
+        """Whether Keras takes the batches of this pass only to build a model."""
+        self._callbacks: weakref.ref[Any] | None = None
         kind = kind_of(core, call)
         check_arguments(core, call, steps)
         fit = call if kind == "fit" else None
@@ -137,6 +142,11 @@ class Session:
         return place.plan(self._plan).num_batches - place.step
 
     @property
+    def is_fit(self) -> bool:
+        """Whether a model is trained on the batches."""
+        return self._kind == "fit"
+
+    @property
     def steps(self) -> int:
         """Steps in an epoch of Keras that is not resumed."""
         return self.steps_per_epoch or self._plan.num_batches
@@ -146,23 +156,26 @@ class Session:
         """The model that is served, or None if that can't be told."""
         return None if self._model is None else self._model()
 
-    def batches(self, call: Call | None) -> Iterator[Tree]:
+    def learn(self, call: Call | None) -> None:
+        """What asks for batches knows more than the call that made the session.
+
+        Where a dataset is trained on and validated with in one `fit`, it knows which of both this
+        is; and the initial epoch that a callback has restored, and the list of callbacks.
+        """
+        if call is not None and call.kind == "evaluate":
+            self._choose("evaluate")
+        self._first_epoch = initial_epoch(self._core, call, self.steps_per_epoch)
+        self._last_pass = passes_in_all(call)
+        callbacks = callbacks_of(call)
+        self._callbacks = None if callbacks is None else weakref.ref(callbacks)
+
+    def batches(self, *, building: bool = False) -> Iterator[Tree]:
         """One epoch (all that follow, for an endless dataset), from its first batch on.
 
         Args:
-            call: what asks for them. It knows more than the call that made the session: where a
-                dataset is trained on and validated with in one `fit`, which of both this is; and
-                the initial epoch that a callback has restored.
+            building: whether Keras makes this iterator to build a model, and drops it then.
         """
-        self._notice(call)
-        self._first_epoch = initial_epoch(self._core, call, self.steps_per_epoch)
-        self._last_pass = passes_in_all(call)
-        return self._epochs()
-
-    def steps_to_come(self, call: Call | None) -> int | None:
-        """Steps in the pass that comes next, as `call`, which is about to ask for it, has them."""
-        self._notice(call)
-        return self.num_batches
+        return self._epochs(building)
 
     def join(self, strategy: Any) -> None:
         """A strategy of TensorFlow divides the batches among replicas, in several processes maybe.
@@ -193,10 +206,6 @@ class Session:
         if self._kind == "fit" and self._times_set == self._core.clock.times_set:
             self._core.clock.move_to(self._clock_before)
             self._next = None
-
-    def _notice(self, call: Call | None) -> None:
-        if call is not None and call.kind == "evaluate":
-            self._choose("evaluate")
 
     def _check_engine(self, call: Call | None) -> None:
         arguments = {} if call is None else call.arguments
@@ -263,22 +272,23 @@ class Session:
     def _training(self) -> Training:
         return self._kind == "fit" and (self._class_weight or True)
 
-    def _epochs(self) -> Iterator[Tree]:
+    def _epochs(self, building: bool) -> Iterator[Tree]:
         self._walks += 1
         number = self._walks
         while True:
-            with contextlib.closing(self._one_epoch(number)) as epoch:
+            with contextlib.closing(self._one_epoch(number, building)) as epoch:
                 yield from epoch
             if not self._core.endless:
                 return
 
-    def _one_epoch(self, number: int) -> Generator[Tree, None, None]:
+    def _one_epoch(self, number: int, building: bool) -> Generator[Tree, None, None]:
         place = self._next = self._next_pass()
         epoch, first, plan = place.epoch, place.step, place.plan(self._plan)
         self._times_set = self._core.clock.times_set
         if self._kind == "fit":
             self._core.clock.begin_pass(epoch, self._in_order)
-        building = is_build()
+        # Keras may have made this iterator at the end of the pass before, and now build with it.
+        building = self.is_building = building or (not self.is_settled and is_build())
         if not building:
             self._agree()
             if plan.skip:
@@ -397,7 +407,7 @@ class Session:
         """Progress bars were told how many steps an epoch has; a resumed one has fewer."""
         steps = self.num_batches
         if self._kind == "fit" and self.steps_per_epoch is None and steps != self._steps_shown:
-            show_steps(find_call(), steps)
+            show_steps(None if self._callbacks is None else self._callbacks(), steps)
             self._steps_shown = steps
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 
 import keras
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from keras.src.trainers.epoch_iterator import EpochIterator
 
 from keras_npbatch import ArrayDataset, BatchDataset, errors
+from keras_npbatch.fit import call
+from keras_npbatch.fit.session import Session
 
 N, BATCH = 50, 8
 Trainer = next(kind for kind in keras.Model.__mro__ if kind.__name__.endswith("Trainer"))
@@ -232,3 +235,124 @@ def test_a_method_of_the_model_may_make_the_iterator():
     dataset = Loader()
     assert len(Loop().fit(dataset)) == 7
     assert dataset.asked == [dataset.rows(step, 0).tolist() for step in range(7)]
+
+
+# -------------------------------------------------------------------- how often it is looked for
+
+
+@pytest.fixture
+def searches(monkeypatch):
+    """The searches of the stack, by the name of what searches."""
+    found = []
+    frames = call._frames
+
+    def noted(most):
+        found.append(sys._getframe(1).f_code.co_name)
+        return frames(most)
+
+    monkeypatch.setattr(call, "_frames", noted)
+    return found
+
+
+def model_of(*, built):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse", run_eagerly=keras.backend.backend() != "jax")
+    if built:
+        model.fit(np.zeros((2, 1), "float32"), np.zeros((2, 1), "float32"), verbose=0)
+    return model
+
+
+BUILDS_FIRST = keras.backend.backend() != "tensorflow"
+"""Whether Keras takes a batch to build a model, before it trains."""
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+@pytest.mark.parametrize("built", [True, False])
+@pytest.mark.parametrize("validates", [False, True])
+def test_a_fit_searches_the_stack_at_most_five_times(searches, epochs, built, validates):
+    """Who makes the iterator, who asks; once more to build, and as often for validation."""
+    model = model_of(built=built)
+    arguments = {"validation_data": Loader()} if validates else {}
+    model.fit(Loader(), epochs=epochs, verbose=0, **arguments)
+    builds = BUILDS_FIRST and not built
+    asking = ["find_maker", "find_asking"]
+    assert searches == asking + ["find_asking"] * builds + asking * validates
+    assert len(searches) <= 5
+
+
+@pytest.mark.parametrize("steps", [None, 5])
+def test_a_resumed_fit_searches_no_more(searches, steps):
+    dataset = Loader()
+    dataset.load_state_dict(dataset.state_dict() | {"step": 2})
+    model_of(built=True).fit(dataset, epochs=2, steps_per_epoch=steps, verbose=0)
+    assert searches == ["find_maker", "find_asking"]
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_a_dataset_to_train_on_and_to_validate_with_is_told_apart(searches, built):
+    dataset = Loader()
+    rows = [dataset.rows(step, epoch).tolist() for epoch in range(3) for step in range(7)]
+    model = model_of(built=built)
+    model.fit(dataset, validation_data=dataset, epochs=3, verbose=0)
+    in_order = dataset.asked[-7:]
+    assert np.concatenate(in_order).tolist() == [*range(N)]
+    builds = dataset.asked[: len(dataset.asked) - 42]
+    assert builds == rows[: len(builds)]
+    trained = [rows[7 * epoch : 7 * epoch + 7] for epoch in range(3)]
+    expected = [each for epoch in trained for each in (*epoch, *in_order)]
+    assert dataset.asked[len(builds) :] == expected
+    assert len(searches) == 4 + 2 * (BUILDS_FIRST and not built)
+
+
+@pytest.mark.parametrize("steps", [None, 7])  # then it builds with the iterator it has
+def test_a_model_that_keras_builds_in_each_validation_is_seen_to_be_built(monkeypatch, steps):
+    """It has a layer that is never used: Keras takes a batch to build it again and again."""
+
+    class Spare(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = keras.layers.Dense(1), keras.layers.Dense(2)
+
+        def build(self, shape):
+            self.used.build(shape)
+
+        def call(self, x):
+            return self.used(x)
+
+    building = []
+    tell = Session._one_epoch
+
+    def told(session, number, builds):
+        for batch in tell(session, number, builds):
+            building.append((session.is_fit, session.is_building))
+            yield batch
+
+    monkeypatch.setattr(Session, "_one_epoch", told)
+    model = Spare()
+    model.compile("sgd", "mse", run_eagerly=keras.backend.backend() != "jax")
+    train, validation = Loader(), Loader()
+    model.fit(train, validation_data=validation, validation_steps=steps, epochs=2, verbose=0)
+    assert building.count((True, False)) == 14
+    assert building.count((False, False)) == 14
+    if BUILDS_FIRST:
+        assert building.count((True, True)) == 1
+        assert building.count((False, True)) == 2
+    in_order = [[*range(first, min(first + BATCH, N))] for first in range(0, N, BATCH)]
+    assert validation.asked[-7:] == in_order
+
+
+def test_a_fit_in_a_callback_is_another_call(searches):
+    """It shuffles on where that of the callback ended, and neither takes the other for itself."""
+    dataset = Loader()
+
+    class Fit(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                model_of(built=True).fit(other, epochs=2, verbose=0)
+
+    other = Loader()
+    model_of(built=True).fit(dataset, epochs=3, verbose=0, callbacks=[Fit()])
+    for each, epochs in ((dataset, 3), (other, 2)):
+        rows = [each.rows(step, epoch).tolist() for epoch in range(epochs) for step in range(7)]
+        assert each.asked == rows
+    assert searches == ["find_maker", "find_asking"] * 2

@@ -16,10 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.core import ATTRIBUTE, core_of
 from keras_npbatch.callbacks.coverage.picture import draw
 from keras_npbatch.callbacks.coverage.receipt import Receipt, Tally
 from keras_npbatch.callbacks.dataset_callback import DatasetCallback
+from keras_npbatch.callbacks.watching import Watching, refuse_to_watch, watching_of
 from keras_npbatch.errors import CoverageError, InvalidArgumentError, describe, describe_rows
 from keras_npbatch.fit.deliveries import Delivery
 from keras_npbatch.samplers.order import Rows
@@ -62,14 +63,13 @@ class CoverageAudit(DatasetCallback):
         InvalidArgumentError: for an invalid argument.
     """
 
-    _needs_rows = True
-
     def __init__(
         self,
         dataset: Any,
         on_violation: Literal["raise", "warn"] = "raise",
         rows_of: Callable[[Tree], Any] | None = None,
     ) -> None:
+        refuse_to_watch(type(self).__name__, dataset, needs_rows=True)
         super().__init__(dataset)
         if on_violation not in ("raise", "warn"):
             raise InvalidArgumentError(
@@ -78,10 +78,7 @@ class CoverageAudit(DatasetCallback):
         self.on_violation = on_violation
         self.receipts: list[Receipt] = []
         """One receipt for each epoch of the data, in the order in which the epochs ended."""
-        self._rows_of = rows_of
-        self._tally: Tally | None = None
-        self._walk = 0
-        self._told = 0
+        self.__dict__[ATTRIBUTE] = _Counting(self, dataset, rows_of)
 
     @staticmethod
     def merge(receipts: Sequence[Receipt | dict[str, Any]]) -> Receipt:
@@ -112,39 +109,28 @@ class CoverageAudit(DatasetCallback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Start a new count; receipts of earlier `fit` calls stay, even of an interrupted one."""
         super().on_train_begin(logs)
-        self.on_train_end()
-        self._told = len(self.receipts)
+        counting = watching_of(self, _Counting)
+        counting.stop()
+        counting.told = len(self.receipts)
 
     def trained(self, delivery: Delivery) -> None:
         """Count a batch."""
-        tally = self._tally
-        if tally is not None and (
-            (delivery.walk != self._walk and delivery.step != tally.stop)
-            or delivery.epoch != tally.epoch
-        ):
-            self._close(tally, tally.plan.num_batches)
-            tally = None
-        if tally is None:
-            tally = self._tally = Tally(delivery.plan, delivery.epoch, delivery.first)
-        self._walk = delivery.walk
-        tally.count(delivery.step, self._rows_in(delivery), delivery.set_aside)
-        if delivery.is_last:
-            self._close(tally, tally.plan.num_batches)
+        watching_of(self, _Counting).count(delivery)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the counts of the receipts since the last call to `logs`."""
-        closed, self._told = self.receipts[self._told :], len(self.receipts)
+        counting = watching_of(self, _Counting)
+        closed, counting.told = self.receipts[counting.told :], len(self.receipts)
         if logs is not None:
             names = ["seen", "missing", "repeated"]
-            if core_of(self.dataset).aside is not None:
+            if core_of(counting.dataset).aside is not None:
                 names.append("set_aside")
             for name in names:
                 logs[f"coverage/{name}"] = sum(getattr(receipt, name) for receipt in closed)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Add the receipt of an epoch in which training was stopped."""
-        if self._tally is not None:
-            self._close(self._tally, self._tally.stop)
+        watching_of(self, _Counting).stop()
 
     def plot(self) -> Any:
         """A matplotlib `Figure` with a line for each receipt, the last 20 of them.
@@ -154,11 +140,46 @@ class CoverageAudit(DatasetCallback):
         """
         return draw(self.receipts)
 
-    def _rows_in(self, delivery: Delivery) -> Rows:
+
+class _Counting(Watching):
+    """The epoch that is being counted."""
+
+    def __init__(
+        self, owner: CoverageAudit, dataset: Any, rows_of: Callable[[Tree], Any] | None
+    ) -> None:
+        super().__init__(owner, dataset)
+        self.rows_of = rows_of
+        self.tally: Tally | None = None
+        self.walk = 0
+        self.told = 0
+        """How many receipts the logs have been told of."""
+
+    def count(self, delivery: Delivery) -> None:
+        """Count a batch."""
+        tally = self.tally
+        if tally is not None and (
+            (delivery.walk != self.walk and delivery.step != tally.stop)
+            or delivery.epoch != tally.epoch
+        ):
+            self.close(tally, tally.plan.num_batches)
+            tally = None
+        if tally is None:
+            tally = self.tally = Tally(delivery.plan, delivery.epoch, delivery.first)
+        self.walk = delivery.walk
+        tally.count(delivery.step, self.rows_in(delivery), delivery.set_aside)
+        if delivery.is_last:
+            self.close(tally, tally.plan.num_batches)
+
+    def stop(self) -> None:
+        """Training ends within an epoch, or has: what it has read of it is all that was due."""
+        if self.tally is not None:
+            self.close(self.tally, self.tally.stop)
+
+    def rows_in(self, delivery: Delivery) -> Rows:
         expected = delivery.rows
-        if self._rows_of is None:
+        if self.rows_of is None:
             return expected
-        rows = np.asarray(self._rows_of(delivery.batch)).reshape(-1)[: len(expected)]
+        rows = np.asarray(self.rows_of(delivery.batch)).reshape(-1)[: len(expected)]
         most = delivery.plan.num_rows - 1
         is_right = len(rows) == len(expected) and rows.dtype.kind in "iuf"
         if not is_right or not ((rows >= 0) & (rows <= most) & (rows == rows.round())).all():
@@ -168,10 +189,10 @@ class CoverageAudit(DatasetCallback):
             )
         return rows.astype(np.int64)
 
-    def _close(self, tally: Tally, stop: int) -> None:
-        self._tally = None
+    def close(self, tally: Tally, stop: int) -> None:
+        self.tally = None
         receipt = tally.receipt(stop)
-        self.receipts.append(receipt)
+        self.owner.receipts.append(receipt)
         if receipt.is_right:
             return
         repeats = tally.plan.sampler.repeats
@@ -195,6 +216,6 @@ class CoverageAudit(DatasetCallback):
             f"{expected}. See what load(rows), a callback or a wrapper of the dataset does with "
             "the batches."
         )
-        if self.on_violation == "raise":
+        if self.owner.on_violation == "raise":
             raise CoverageError(message)
         warnings.warn(message, stacklevel=2)

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_npbatch.batches.as_array import as_numbers
 from keras_npbatch.batches.class_weight import ClassWeight
-from keras_npbatch.batches.core import core_of
+from keras_npbatch.batches.core import ATTRIBUTE, core_of
 from keras_npbatch.batches.parts import pack, unpack
 from keras_npbatch.batches.work import Work
 from keras_npbatch.callbacks.dataset_callback import DatasetCallback
@@ -28,6 +28,7 @@ from keras_npbatch.callbacks.nan_report.batch_report import (
     storable,
     write,
 )
+from keras_npbatch.callbacks.watching import Watching, watching_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.errors import (
     InvalidArgumentError,
@@ -73,8 +74,6 @@ class NaNReport(DatasetCallback):
         InvalidArgumentError: for an invalid value.
     """
 
-    _of_one_fit = DatasetCallback._of_one_fit | {"_deliveries"}
-
     def __init__(
         self, dataset: Any, folder: Any, on_nan: Literal["raise", "stop"] = "raise"
     ) -> None:
@@ -82,7 +81,7 @@ class NaNReport(DatasetCallback):
         self.folder = folder_path("folder", folder)
         if on_nan not in ("raise", "stop"):
             raise InvalidArgumentError(f"on_nan is {describe(on_nan)}; expected 'raise' or 'stop'.")
-        count = self.dataset.plan.shard.count
+        count = dataset.plan.shard.count
         if on_nan == "stop" and count > 1:
             raise InvalidArgumentError(
                 f"on_nan is 'stop' with a dataset for {count} processes; expected 'raise'. Each "
@@ -90,33 +89,30 @@ class NaNReport(DatasetCallback):
                 "be waited for by the others, while an error ends them all."
             )
         self.on_nan = on_nan
-        self._is_written = False
-
-    def _forget_fit(self) -> None:
-        super()._forget_fit()
-        self._deliveries: list[Delivery] = []
+        self.__dict__[ATTRIBUTE] = _Checking(self, dataset)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start watching."""
         super().on_train_begin(logs)
-        self._is_written = False
+        watching_of(self, _Checking).is_written = False
 
     def trained(self, delivery: Delivery) -> None:
         """Keep a batch whose step has ended until it is checked."""
-        self._deliveries.append(delivery)
+        watching_of(self, _Checking).deliveries.append(delivery)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Check the loss and the batch; write a report if either is not finite."""
-        self._deliveries = []
+        checking = watching_of(self, _Checking)
+        checking.deliveries = []
         super().on_train_batch_end(batch, logs)
-        deliveries, self._deliveries = self._deliveries, []
-        if self._is_written or not deliveries:
+        deliveries, checking.deliveries = checking.deliveries, []
+        if checking.is_written or not deliveries:
             return
         in_batches = [_non_finite(delivery.batch) for delivery in deliveries]
         loss = _loss(logs or {})
         if loss is None and not any(in_batches):
             return
-        self._is_written = True
+        checking.is_written = True
         number = next((n for n, found in enumerate(in_batches) if found), None)
         if number is None and len(deliveries) == 1:
             number = 0
@@ -130,8 +126,8 @@ class NaNReport(DatasetCallback):
             of_steps = "" if len(deliveries) == 1 else f" of {_span(deliveries)}"
             reasons.append(f"the loss{of_steps} is {loss}")
         try:
-            write(self.folder, self.dataset, deliveries, number, reasons, logs or {})
-            where = self._describe_where(number, len(deliveries))
+            write(self.folder, checking.dataset, deliveries, number, reasons, logs or {})
+            where = _where(self.folder, number, len(deliveries))
         except OSError as error:
             where = (
                 f"The report can't be written to {self.folder} ({type(error).__name__}: {error}); "
@@ -146,19 +142,6 @@ class NaNReport(DatasetCallback):
         if self.on_nan == "raise":
             raise NonFiniteError(message)
         self.model.stop_training = True
-
-    def _describe_where(self, number: int | None, batches: int) -> str:
-        if number is not None:
-            return (
-                f"The batch is in {self.folder}; make it again with "
-                f"keras_npbatch.callbacks.replay({str(self.folder)!r}, dataset)."
-            )
-        return (
-            f"All {batches} batches are finite: which of these steps it was can only be told with "
-            f"steps_per_execution=1. The batches are in {self.folder}; make one again with "
-            f"keras_npbatch.callbacks.replay({str(self.folder)!r}, dataset, number), number from 0 "
-            f"to {batches - 1}."
-        )
 
 
 def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
@@ -217,6 +200,35 @@ def replay(folder: Any, dataset: Any, number: int | None = None) -> Tree:
                 f"the arrays as they were are in {folder}."
             )
     return batch
+
+
+class _Checking(Watching):
+    """The batches whose step has just ended, and whether a report was written."""
+
+    of_one_fit = Watching.of_one_fit | {"deliveries"}
+
+    def __init__(self, owner: NaNReport, dataset: Any) -> None:
+        super().__init__(owner, dataset)
+        self.is_written = False
+
+    def forget_fit(self) -> None:
+        """Reset what belongs to a `fit`."""
+        super().forget_fit()
+        self.deliveries: list[Delivery] = []
+
+
+def _where(folder: Any, number: int | None, batches: int) -> str:
+    if number is not None:
+        return (
+            f"The batch is in {folder}; make it again with "
+            f"keras_npbatch.callbacks.replay({str(folder)!r}, dataset)."
+        )
+    return (
+        f"All {batches} batches are finite: which of these steps it was can only be told with "
+        f"steps_per_execution=1. The batches are in {folder}; make one again with "
+        f"keras_npbatch.callbacks.replay({str(folder)!r}, dataset, number), number from 0 "
+        f"to {batches - 1}."
+    )
 
 
 def _place(delivery: Delivery) -> str:

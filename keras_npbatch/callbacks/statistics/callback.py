@@ -11,28 +11,24 @@ The workers that make the batches compute the figures, and this callback merges 
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from keras_npbatch.batches.summary import Summary, summarise
+from keras_npbatch.batches.core import ATTRIBUTE
+from keras_npbatch.batches.summary import Summary
 from keras_npbatch.callbacks.dataset_callback import DatasetCallback
-from keras_npbatch.callbacks.statistics.classes import WholeData, drift
-from keras_npbatch.callbacks.statistics.epoch_figures import EpochFigures, of_classes, of_leaves
+from keras_npbatch.callbacks.statistics.epoch_figures import of_classes, of_leaves
 from keras_npbatch.callbacks.statistics.images import write_images
 from keras_npbatch.callbacks.statistics.picture import draw
+from keras_npbatch.callbacks.statistics.summing import Summing
+from keras_npbatch.callbacks.watching import refuse_to_watch, watching_of
 from keras_npbatch.dataset.batch_dataset import BatchDataset
 from keras_npbatch.errors import InvalidArgumentError, describe
-from keras_npbatch.fit.adapter import session_of
-from keras_npbatch.fit.deliveries import Delivery, Watch
+from keras_npbatch.fit.deliveries import Delivery
 
 __all__ = ["BatchStatistics"]
-
-_MOST_CLASSES_LOGGED = 20
-"""For a leaf with more classes, the counts of the classes are only in `history`."""
 
 
 class BatchStatistics(DatasetCallback):
@@ -88,9 +84,6 @@ class BatchStatistics(DatasetCallback):
             to it.
     """
 
-    _needs_rows = True
-    _of_one_fit = DatasetCallback._of_one_fit | {"_validation_watch"}
-
     def __init__(
         self,
         dataset: Any,
@@ -100,6 +93,7 @@ class BatchStatistics(DatasetCallback):
         class_counts: Mapping[str, Mapping[int, float]] | None = None,
         log: str | Iterable[str] = ("data/samples_per_second", "data/wait_share"),
     ) -> None:
+        refuse_to_watch(type(self).__name__, dataset, needs_rows=True)
         super().__init__(dataset)
         if validation is not None and not isinstance(validation, BatchDataset):
             raise InvalidArgumentError(
@@ -116,35 +110,25 @@ class BatchStatistics(DatasetCallback):
         self.batches: list[dict[str, float]] = []
         """With `per_batch`, the statistics of each batch, with its `epoch` and `step`."""
         self.log = _patterns(log)
-        self._whole = WholeData(dataset, class_counts)
-        self._epoch: int | None = None
-        self._keras_epoch = 0
-        self._training = EpochFigures()
-        self._validated: EpochFigures | None = None
-        self._last_test_step = -1
-
-    def _forget_fit(self) -> None:
-        super()._forget_fit()
-        self._validation_watch = self._new_watch()
+        self.__dict__[ATTRIBUTE] = Summing(self, dataset, class_counts)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start watching; count the classes in the whole data."""
         super().on_train_begin(logs)
-        self._validation_watch = self._new_watch()
-        self._whole.begin()
+        watching_of(self, Summing).begin_fit()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start counting an epoch."""
         super().on_epoch_begin(epoch, logs)
-        self._keras_epoch, self._epoch = epoch, None
-        self._training, self._validated = EpochFigures(), None
+        watching_of(self, Summing).begin_epoch(epoch)
 
     def trained(self, delivery: Delivery) -> None:
         """Add the figures of a batch."""
         found: Summary = delivery.summary
-        if self._training.batches == 0:
-            self._epoch = epoch = self._number(delivery)
-            if self.image_dir is not None and not self._is_rest(delivery):
+        summing = watching_of(self, Summing)
+        if summing.training.batches == 0:
+            summing.epoch = epoch = summing.number(delivery)
+            if self.image_dir is not None and not summing.is_rest(delivery):
                 write_images(str(self.image_dir), delivery.batch, found.samples, epoch)
         if self.per_batch:
             self.batches.append(
@@ -157,104 +141,35 @@ class BatchStatistics(DatasetCallback):
                     **of_classes(found.classes),
                 }
             )
-        self._whole.learn(delivery, found)
-        self._training.add(found, delivery)
+        summing.whole.learn(delivery, found)
+        summing.training.add(found, delivery)
 
     def on_test_begin(self, logs: Any = None) -> None:
         """Start counting what validation reads."""
-        if self.validation is None or not hasattr(self, "_session"):  # evaluate, outside of fit
-            return
-        served = session_of(self.validation, self._session.model)
-        if served is None or served[1] is self._session:
-            raise InvalidArgumentError(
-                f"BatchStatistics was given validation={self.validation!r}, which fit was not "
-                "given as validation_data; expected the very dataset."
-            )
-        _, session = served
-        if self._validation_watch not in session.watches:
-            session.watches.append(self._validation_watch)
-        self._validated, self._last_test_step = EpochFigures(), -1
+        summing = watching_of(self, Summing)
+        if self.validation is not None and summing.has_session:  # not in evaluate, outside of fit
+            summing.begin_validation(self.validation)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         """Add the batches of the validation steps that have ended."""
-        if self._validated is not None:
-            steps, self._last_test_step = batch - self._last_test_step, batch
-            for delivery in self._validation_watch.trained(steps):
-                self._validated.add(delivery.summary, delivery)
+        watching_of(self, Summing).validated_up_to(batch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Write the figures of the epoch to `logs` and `history`."""
-        figures, counts = self._figures("data", self._training)
-        if self._validated is not None:
-            of_validation = self._figures("val_data", self._validated)
+        summing = watching_of(self, Summing)
+        figures, counts = summing.figures("data", summing.training)
+        if summing.validated is not None:
+            of_validation = summing.figures("val_data", summing.validated)
             figures, counts = figures | of_validation[0], counts | of_validation[1]
         if logs is not None:
-            logs.update(self._logged(figures, counts))
+            logs.update(summing.logged(figures, counts))
         for name, value in (figures | counts).items():
             # A class seen for the first time had a count of 0 in the epochs before.
             before = 0.0 if name in counts else math.nan
             self.history.setdefault(name, [before] * len(self.epochs)).append(value)
-        self.epochs.append(self._number(None) if self._epoch is None else self._epoch)
+        self.epochs.append(summing.number(None) if summing.epoch is None else summing.epoch)
         for values in self.history.values():
             values.extend([math.nan] * (len(self.epochs) - len(values)))
-
-    def _new_watch(self) -> Watch:
-        return Watch(summarise)
-
-    def _logged(
-        self, figures: Mapping[str, float], counts: Mapping[str, float]
-    ) -> dict[str, float]:
-        everything = {**figures, **counts}
-        if not self.epochs:
-            strangers = [
-                pattern
-                for pattern in self.log
-                if not _matching(everything, pattern) and not pattern.startswith("val_")
-            ]
-            if strangers:
-                warnings.warn(
-                    f"BatchStatistics was given log={strangers}, which names no figure; expected "
-                    f"some of {', '.join(sorted(everything))}.",
-                    stacklevel=2,
-                )
-        found = {name for pattern in self.log for name in _matching(figures, pattern)}
-        return {name: everything[name] for name in everything if name in found | {*self.log}}
-
-    def _number(self, delivery: Delivery | None) -> int:
-        """The number of the Keras epoch that begins with this batch.
-
-        Keras counts from 0 in each `fit`; the epochs of the data continue, even in another process.
-        """
-        found = [self._keras_epoch]
-        if self.epochs:
-            found.append(self.epochs[-1] + 1)
-        if delivery is not None:
-            steps = self._session.steps_per_epoch
-            batches = delivery.plan.num_batches
-            at = delivery.epoch * batches + delivery.step
-            found.append(delivery.epoch if steps is None else at // steps)
-        return max(found)
-
-    def _is_rest(self, delivery: Delivery) -> bool:
-        """Whether the batch is not the first of its epoch, because the epoch was resumed."""
-        is_whole = self._session.steps_per_epoch is None
-        return is_whole and (delivery.step > 0 or delivery.plan.skip > 0)
-
-    def _figures(self, root: str, tally: EpochFigures) -> tuple[dict[str, float], dict[str, float]]:
-        """The figures to log, and the counts of all classes."""
-        figures = tally.overall(root) | of_leaves(tally.moments, root)
-        counts: dict[str, float] = {}
-        for name, found in tally.classes.items():
-            whole = self._whole.counts.get(name)
-            figures[f"{root}/{name}/drift"] = math.nan if whole is None else drift(found, whole)
-            known = re.compile(rf"{re.escape(root)}/{re.escape(name)}/class_(-?\d+)")
-            before = [int(match[1]) for match in map(known.fullmatch, self.history) if match]
-            complete = dict.fromkeys([*before, *(whole or ())], 0) | found
-            in_classes = of_classes({name: complete}, root)
-            counts |= in_classes
-            if len(complete) <= _MOST_CLASSES_LOGGED:
-                figures |= in_classes
-        return figures, counts
 
     def table(self) -> Any:
         """The last epoch as a `rich.table.Table`, with a row for each leaf, also of validation."""
@@ -266,7 +181,7 @@ class BatchStatistics(DatasetCallback):
         table = Table(title=f"{samples:.0f} samples{epoch}")
         for column in ("leaf", *names):
             table.add_column(column, justify="left" if column == "leaf" else "right")
-        for leaf, root in self._leaves:
+        for leaf, root in _leaves(self.history):
             found = (self.history.get(f"{root}/{name}") for name in names)
             table.add_row(leaf, *(f"{values[-1]:.4g}" if values else "" for values in found))
         return table
@@ -279,19 +194,15 @@ class BatchStatistics(DatasetCallback):
         """
         return draw(self.history, self.epochs)
 
-    @property
-    def _leaves(self) -> list[tuple[str, str]]:
-        """The display name of each leaf, and the prefix of the names of its figures."""
-        found = []
-        for name in self.history:
-            match = re.fullmatch(r"((val_)?data/(.*))/mean", name)
-            if match:
-                found.append((f"{match[2] or ''}{match[3]}", match[1]))
-        return found
 
-
-def _matching(names: Iterable[str], pattern: str) -> list[str]:
-    return [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+def _leaves(history: Iterable[str]) -> list[tuple[str, str]]:
+    """The display name of each leaf, and the prefix of the names of its figures."""
+    found = []
+    for name in history:
+        match = re.fullmatch(r"((val_)?data/(.*))/mean", name)
+        if match:
+            found.append((f"{match[2] or ''}{match[3]}", match[1]))
+    return found
 
 
 def _patterns(log: Any) -> tuple[str, ...]:

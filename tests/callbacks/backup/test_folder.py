@@ -18,6 +18,8 @@ import pytest
 from keras_npbatch import ArrayDataset
 from keras_npbatch.callbacks import BackupAndRestore
 from keras_npbatch.callbacks.backup import snapshot
+from keras_npbatch.callbacks.backup.saving import Saving
+from keras_npbatch.callbacks.watching import watching_of
 from keras_npbatch.errors import InvalidArgumentError, InvalidStateError
 from tests.callbacks.backup.test_callback import (
     StoppedError,
@@ -73,7 +75,8 @@ def test_a_crash_at_any_point_of_writing_leaves_a_good_backup(
         with pytest.raises(StoppedError):
             model.fit(dataset, verbose=0, callbacks=[Arm(), backup])
         monkeypatch.undo()
-        found = BackupAndRestore(dataset, folder)._read()
+        backup = BackupAndRestore(dataset, folder)
+        found = watching_of(backup, Saving).read()
         assert found is not None
         outcomes.add(found[0]["fit"]["step"])
     assert outcomes == {2, 4}

@@ -17,6 +17,7 @@ from keras_npbatch import ArrayDataset, BatchDataset, Shard
 from keras_npbatch.batches.core import core_of
 from keras_npbatch.callbacks import BackupAndRestore, CoverageAudit, Receipt
 from keras_npbatch.callbacks.coverage.receipt import Tally
+from keras_npbatch.callbacks.watching import Watching, watching_of
 from keras_npbatch.errors import CoverageError, InvalidArgumentError
 from keras_npbatch.plan.division import divided
 from keras_npbatch.plan.plan import Plan, Remainder
@@ -358,7 +359,9 @@ def test_a_pass_that_is_left_while_training_goes_on_is_found(make_model, fit):
     dataset = Loader(N, batch_size=BATCH, seed=1)
     audit = CoverageAudit(dataset)
     keep_going = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: setattr(audit._epoch_iterator(), "_current_iterator", None)
+        on_epoch_end=lambda epoch, logs: setattr(
+            watching_of(audit, Watching).epoch_iterator, "_current_iterator", None
+        )
     )
     with pytest.raises(CoverageError, match=r"of its 50 samples once: 10 not at all, rows "):
         fit(make_model(), dataset, epochs=2, steps_per_epoch=5, callbacks=[audit, keep_going])
