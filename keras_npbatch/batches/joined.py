@@ -35,6 +35,7 @@ from keras_npbatch.samplers.mixture import Mixture
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.samplers.shares import Until, shares
+from keras_npbatch.sources.categories import categories_of, what_differs
 from keras_npbatch.sources.scatter import groups, new, put
 from keras_npbatch.tree import Tree, flatten
 
@@ -328,6 +329,7 @@ def _checked(datasets: Any, is_mixed: bool) -> tuple[Batches, ...]:
             "all of them, or for the whole."
         )
     _refuse_other_data(datasets)
+    _refuse_other_codes(datasets)
     return tuple(datasets)
 
 
@@ -347,6 +349,44 @@ def _refuse_other_data(datasets: Sequence[Batches]) -> None:
                 f"datasets[{index}] has {_spec_told(spec)}, but datasets[0] has "
                 f"{_spec_told(specs[0])}; expected the same leaves, shapes and dtypes."
             )
+
+
+def _refuse_other_codes(datasets: Sequence[Batches]) -> None:
+    """Refuse columns whose codes stand for other categories than those of another dataset.
+
+    A `transform` may number them alike, but not if each dataset has the same.
+    """
+    cores = [core_of(dataset) for dataset in datasets]
+    if any(_functions(core) != _functions(cores[0]) for core in cores):
+        return
+    columns = [_codes(core) for core in cores]
+    for index, found in enumerate(columns):
+        for path in (path for path in found if path in columns[0]):
+            told = what_differs(
+                found[path],
+                f"{path} of datasets[{index}]",
+                columns[0][path],
+                f"{path} of datasets[0]",
+                "datasets",
+            )
+            if told is not None:
+                raise InvalidArgumentError(told)
+
+
+def _functions(core: Core) -> list[Any]:
+    """The functions of `transform`."""
+    links = () if core.transform is None else core.transform.links
+    return [getattr(link, "function", link) for link in links]
+
+
+def _codes(core: Core) -> dict[str, list[Any] | None]:
+    """The categories of each leaf of a dataset, as far as they are known; None if it has none."""
+    if isinstance(core, JoinedCore):
+        first = core_of(core.datasets[0])
+        return {} if first.transform is not None else _codes(first)
+    if not core.reads_arrays_alone:
+        return {}
+    return {path: categories_of(leaf) for path, leaf in core.data.items()}
 
 
 def _spec_told(spec: _Spec) -> str:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from keras_npbatch import ArrayDataset, concat, mix, sources
+from keras_npbatch import ArrayDataset, BatchDataset, concat, mix, sources
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError
 
 pd = pytest.importorskip("pandas")
@@ -185,3 +185,15 @@ def test_datasets_of_datasets_are_compared_too() -> None:
     assert len(concat([pair, of("xy")])) == 1
     told = message(lambda: concat([pair, of("yx")]), InvalidArgumentError)
     assert told.startswith("y of datasets[1] and y of datasets[0] are read as codes")
+    changed = concat([of("yx", transform=flipped), of("xy")])  # what its codes mean is not known
+    assert len(concat([changed, of("xy")])) == 1
+
+
+class Loader(BatchDataset):
+    def load(self, rows: Any) -> Any:
+        return np.zeros(len(rows)), np.zeros(len(rows), "int32")
+
+
+def test_what_a_loader_gives_is_its_own_matter() -> None:
+    _, y = concat([Loader(num_samples=2), of("yx")], shuffle=False)[0]
+    assert y.tolist() == [0, 0, 0, 1]
