@@ -28,6 +28,7 @@ from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.scatter import groups, new, scatter
 from keras_npbatch.sources.source import Empty, Source, stamp_of
 from keras_npbatch.sources.sources import as_source
+from keras_npbatch.sources.stored_parts import Parts
 
 __all__ = ["Concatenated"]
 
@@ -35,7 +36,7 @@ _FEW = 16
 """Up to so many rows of a file are copied one by one."""
 
 
-class Concatenated:
+class Concatenated(Parts):
     """Parts of different lengths, one after the other.
 
     Their rows are numbered through: those of the first part, then those of the second. Files are
@@ -62,8 +63,6 @@ class Concatenated:
         InvalidArgumentError: for an invalid `most_open`.
     """
 
-    chunk_rows: int | None = None
-
     def __init__(self, parts: Iterable[Any], *, most_open: int = 128) -> None:
         refuse_no_list(parts, "parts", "paths, arrays or sources")
         if hasattr(parts, "shape"):
@@ -80,10 +79,10 @@ class Concatenated:
         with counted(range(len(given)), "reading the headers of Concatenated") as numbers:
             found = [_part(given[number], f"parts[{number}]") for number in numbers]
         first = found[0]
-        self.dtype: np.dtype[Any] = first.dtype
+        self.dtype = first.dtype
         """The dtype of every part."""
         codes = [None if isinstance(part, Header) else categories_of(part) for part in found]
-        self.categories: list[Any] | None = codes[0]
+        self.categories = codes[0]
         """The categories of every part, in the order of their codes; None if they have none."""
         for number, (part, each) in enumerate(zip(given, found, strict=True)):
             if codes[number] is not None and codes[0] is not None:  # before their dtypes differ
