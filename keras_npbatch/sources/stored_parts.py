@@ -19,7 +19,12 @@ import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.chunk_cache import ChunkCache
-from keras_npbatch.sources.chunk_starts import joined_starts, starts_in, unless_even
+from keras_npbatch.sources.chunks_of_parts import (
+    joined_reading,
+    joined_starts,
+    starts_in,
+    unless_even,
+)
 from keras_npbatch.sources.scatter import new, scatter
 from keras_npbatch.sources.source import Chunked, Empty, Prepared, Reading, Source, stamp_of
 
@@ -75,7 +80,7 @@ class StoredParts:
     def _starts_in(self, number: int, size: int, largest: int) -> Rows:
         source = self._chunked.get(number)
         if source is None or source.chunk_rows is None:
-            return starts_in(size, largest, None)
+            return starts_in(size, largest)
         return starts_in(size, source.chunk_rows, source.chunk_starts)
 
     @property
@@ -119,16 +124,8 @@ class StoredParts:
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""
-        largest, chunks, rows = 0, 0.0, float(batch_size)
-        for source in self._chunked.values():
-            mine = batch_size * source.shape[0] / self.shape[0]
-            asked = max(1, round(mine))
-            found = source.reading(asked)
-            if found is not None:
-                largest = max(largest, found.chunk_rows)
-                chunks += found.chunks * mine / asked
-                rows += (found.times - 1) * mine
-        return Reading(largest, chunks, rows / batch_size) if largest else None
+        parts = [(source.shape[0], source.reading) for source in self._chunked.values()]
+        return joined_reading(parts, self.shape[0], batch_size)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the rows, of chunks that are kept or part by part, into the order asked for."""

@@ -275,7 +275,7 @@ def test_memory_maps_and_arrays_are_read_row_by_row_beside_chunks(tmp_path: Path
 
 BY_SHUFFLE = (
     "x is stored in chunks of 64 rows, and a batch of 32 rows from all over the data touches "
-    "about 25 of them, so an epoch reads the data 47 times. Write "
+    "about 24 of them, so an epoch reads the data 48 times. Write "
     "sampler=keras_npbatch.samplers.BlockShuffle(), which reads each chunk once, and see how "
     "well it mixes: BlockShuffle(...).describe(num_rows)."
 )
@@ -297,8 +297,60 @@ def test_parts_that_are_kept_whole_are_shuffled_without_a_warning() -> None:
 
 def test_blocks_that_are_no_whole_chunks_are_told() -> None:
     with hdf5() as (parts, _):
+        sampler = samplers.BlockShuffle(100)
         with pytest.warns(UserWarning, match="stored in chunks of 64 rows, so some are read"):
-            sampler = samplers.BlockShuffle(100)
             dataset = ArrayDataset(Concatenated(parts), workers=0, sampler=sampler)
         found = np.concatenate(list(dataset))
         np.testing.assert_array_equal(found[np.argsort(found[:, 0])], X)
+
+
+def test_a_shuffle_of_joined_datasets_says_what_it_costs() -> None:
+    with hdf5() as (parts, _):
+        datasets = [ArrayDataset(part, shuffle=False) for part in parts]
+        with pytest.warns(UserWarning, match="stored in chunks") as told:
+            shuffled = concat(datasets, batch_size=32)
+        assert [str(each.message) for each in told] == [
+            BY_SHUFFLE.replace("x is stored", "the datasets are stored")
+        ]
+        assert told[0].filename == __file__
+        costs = Costs(reading_s=0.1, transform_s=0.0, transport_s=0.0, busy=0.9)
+        expected = ("sampler", "keras_npbatch.samplers.BlockShuffle()")
+        assert advice(shuffled, costs, compute_s=0.01) == expected
+        blocks = concat(datasets, batch_size=32, sampler=BLOCKS)
+        assert advice(blocks, costs, compute_s=0.01) != expected
+        concat(datasets, batch_size=32, shuffle=False)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_parts_of_datasets_are_read_chunk_by_chunk_too(workers: int) -> None:
+    """Of datasets of datasets, and beside one that has no chunks."""
+    with hdf5((64, 100, 10)) as (parts, times):
+        first, second = (ArrayDataset(part, shuffle=False) for part in parts[:2])
+        some = first.subset(np.arange(ROWS[0]) % 10 == 0)
+        pair = concat([some, second], shuffle=False)
+        plain = ArrayDataset(PIECES[2], shuffle=False)
+        whole: Any = concat([pair, plain], batch_size=32, seed=0, workers=workers, sampler=BLOCKS)
+        found = np.concatenate(list(whole))
+        expected = np.concatenate([PIECES[0][::10], *PIECES[1:]])
+        np.testing.assert_array_equal(found[np.argsort(found[:, 0])], expected)
+        assert times() <= 1.1
+
+
+def test_one_dataset_of_datasets_keeps_what_another_needs() -> None:
+    with hdf5() as (parts, times):
+        datasets = [ArrayDataset(part, shuffle=False) for part in parts]
+        blocks = concat(datasets, seed=0, workers=0, sampler=BLOCKS)
+        concat(datasets, workers=2, shuffle=False)
+        concat(datasets, workers=0, sampler=samplers.BlockShuffle(blocks=1))
+        list(blocks)
+        assert times() <= 1.1
+
+
+def test_blocks_of_datasets_that_are_no_whole_chunks_are_kept_for_a_group() -> None:
+    with hdf5((64, 100, 10)) as (parts, times):
+        datasets = [ArrayDataset(part, shuffle=False) for part in parts]
+        sampler = samplers.BlockShuffle(100, blocks=2)
+        dataset = concat(datasets, seed=0, workers=0, sampler=sampler)
+        found = np.concatenate(list(dataset))
+        np.testing.assert_array_equal(found[np.argsort(found[:, 0])], X)
+        assert times() <= 3  # a chunk for each block that it has rows of
