@@ -142,8 +142,11 @@ class ArrayCore(Core):
                 f"out, or make it a multiple of {chunk_rows}.",
                 stacklevel=6,
             )
-        if self.rereads_chunks:
-            self._warn_of_chunks()
+        reading = much_reading(self)
+        if reading is not None:
+            path = next(path for path, each in self.data.items() if each is heaviest)
+            costs = what_it_costs(f"{path} is", reading, self.plan.batch_size)
+            warnings.warn(costs, stacklevel=6)
 
     def maker(self, work: Work) -> Maker:
         """A function that makes any batch, and then reads ahead."""
@@ -163,20 +166,10 @@ class ArrayCore(Core):
         for source in self._chunked:
             source.forget(number)
 
-    def _rereading(self) -> Reading | None:
-        """What a batch reads, if it is far more than its rows."""
-        return much_reading(self)
-
     @property
     def rereads_chunks(self) -> bool:
         """Whether its order makes the storage read chunks of the data again and again."""
-        return self._rereading() is not None
-
-    def _warn_of_chunks(self) -> None:
-        reading = self._rereading()
-        assert reading is not None
-        path = next(path for path, each in self.data.items() if each is self._heaviest)
-        warnings.warn(what_it_costs(f"{path} is", reading, self.plan.batch_size), stacklevel=7)
+        return much_reading(self) is not None
 
     @property
     def chunk_rows(self) -> int | None:

@@ -40,8 +40,8 @@ class Concatenated(Parts):
     """Parts of different lengths, one after the other.
 
     Their rows are numbered through: those of the first part, then those of the second. Files are
-    opened when their rows are read, by each worker process anew. Parts that are stored in chunks are
-    read chunk by chunk, each once an epoch with `sampler=BlockShuffle()`.
+    opened when their rows are read, by each worker process anew. Chunks of parts that are stored in
+    them are read once an epoch with `sampler=BlockShuffle()`.
 
     Example:
 
