@@ -121,11 +121,12 @@ class ArrayCore(Core):
         starts = None if heaviest is None else heaviest.chunk_starts
         super().__init__(owner, rows, chunk_rows=chunk_rows, chunk_starts=starts, **settings)
         held = self.plan.sampler.blocks_held
+        most_ahead = self.most_ahead(1 if held is None else held[0])
         for source in chunked:
             if held is not None:
-                source.keep(*held, ahead=self.most_ahead)
+                source.keep(*held, ahead=most_ahead)
             elif not self.plan.shuffle and source.chunk_rows is not None and self.are_several:
-                source.keep(1, 1, ahead=self.most_ahead)
+                source.keep(1, 1, ahead=most_ahead)
         self._heaviest, self._chunked = heaviest, chunked
         self._keeps_blocks = held is not None
         prepared = [source for source in chunked if isinstance(source, Prepared)]
@@ -133,8 +134,7 @@ class ArrayCore(Core):
         """Reads chunks before they are needed, if others than the consumer make batches."""
         who, alone = self.settings, has_own_load or settings.get("cache") is not None
         if held is not None and prepared and who is not None and who.workers != 0 and not alone:
-            behind = who.most_under_way(in_blocks=True)
-            self._read_ahead = ReadAhead(prepared, *held, batches_behind=behind)
+            self._read_ahead = ReadAhead(prepared, *held, rows_behind=most_ahead)
         if held is not None and chunk_rows is not None and held[0] % chunk_rows:
             warnings.warn(
                 f"the blocks of {self.plan.sampler} are no whole chunks: the data are stored in "
@@ -155,6 +155,7 @@ class ArrayCore(Core):
             return make
 
         def make_and_prepare(epoch: int, step: int) -> Any:
+            ahead.begin(work.plan, epoch, step)
             made = make(epoch, step)
             ahead.prepare(work.plan, epoch, step)
             return made
@@ -165,6 +166,8 @@ class ArrayCore(Core):
         """An epoch begins: what was read for the one before may have changed."""
         for source in self._chunked:
             source.forget(number)
+        if self._read_ahead is not None:
+            self._read_ahead.forget()
 
     @property
     def rereads_chunks(self) -> bool:

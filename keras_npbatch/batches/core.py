@@ -482,11 +482,16 @@ class Core:
         """Whether several threads or processes read."""
         return self.settings is not None and self.settings.workers not in (0, 1)
 
-    @property
-    def most_ahead(self) -> int:
-        """Rows of the order by which one thread may be ahead of another."""
+    def most_ahead(self, block_rows: int) -> int:
+        """Rows of the order by which one thread may be ahead of another.
+
+        The last block may be shorter, wherever it comes; the rows that it lacks are counted too.
+        """
         who, plan = self.settings, self.plan
-        return 0 if who is None else who.most_under_way(in_blocks=True) * plan.global_batch_size
+        if who is None:
+            return 0
+        lacking = -plan.num_rows % block_rows
+        return who.most_under_way(in_blocks=True) * plan.global_batch_size + lacking
 
     @property
     def chunk_rows(self) -> int | None:

@@ -111,9 +111,9 @@ class JoinedCore(Core):
         )
         held = self.plan.sampler.blocks_held
         if held is not None:
-            self.keep(*held, ahead=self.most_ahead)
+            self.keep(*held, ahead=self.most_ahead(held[0]))
         elif not self.plan.shuffle and self.are_several:
-            self.keep(1, 1, ahead=self.most_ahead)
+            self.keep(1, 1, ahead=self.most_ahead(1))
         reading = much_reading(self)
         if reading is not None:
             told = what_it_costs("the datasets are", reading, self.plan.batch_size)
@@ -135,10 +135,11 @@ class JoinedCore(Core):
             size = core.chunk_rows
             if in_order or size is None:
                 core.keep(block_rows, blocks, ahead)
-            elif is_along:  # its blocks are its chunks
-                core.keep(size, blocks, ahead)
-            else:  # a block may begin and end within a chunk
-                core.keep(size, blocks * (1 - (-block_rows // size)), ahead)
+                continue
+            # If a block is no chunk, it may begin and end within one.
+            held = blocks * (1 if is_along else 1 - (-block_rows // size))
+            # One group more: those between may have few rows, of other datasets.
+            core.keep(size, held, ahead + held * size)
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""

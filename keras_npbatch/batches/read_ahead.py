@@ -1,7 +1,9 @@
 """`ReadAhead`: chunks are read before a batch needs them.
 
-    ahead = ReadAhead(sources, block_rows=64, blocks=16, batches_behind=18)
-    ahead.prepare(plan, epoch=0, step=7)     # after the batch of this step has been made
+    ahead = ReadAhead(sources, block_rows=64, blocks=16, rows_behind=1152)
+    ahead.begin(plan, epoch=0, step=7)
+    ...                                      # make the batch of this step
+    ahead.prepare(plan, epoch=0, step=7)
 
 A group of blocks is shuffled as a whole, so its first batch needs nearly all of its chunks at once,
 and the others none. Each answer of a storage far away takes its time, so training would wait there.
@@ -9,7 +11,8 @@ Therefore whoever makes a batch then also reads its share of the chunks of the n
 that is the tenth part of a group reads a tenth of them.
 
 Nothing is kept longer for it. The chunks of the next group take the room of a group that no batch
-needs any more: the share is 0 until the slowest thread has left that group.
+needs any more: the share is 0 until the slowest thread has left that group. Which that is, sources
+are told: by when a chunk was used last they could not tell it from one that a slow thread needs.
 """
 
 from __future__ import annotations
@@ -17,8 +20,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from keras_npbatch.plan.plan import Plan
 from keras_npbatch.samplers.order import Order, Rows
@@ -36,19 +37,34 @@ class ReadAhead:
         sources: those that read in chunks.
         block_rows: rows of a block, at most.
         blocks: how many blocks are shuffled together.
-        batches_behind: by how many batches one thread may be behind another.
+        rows_behind: by how many rows of the order one thread may be behind another.
     """
 
     def __init__(
-        self, sources: Sequence[Prepared], block_rows: int, blocks: int, batches_behind: int
+        self, sources: Sequence[Prepared], block_rows: int, blocks: int, rows_behind: int
     ) -> None:
         self._sources = list({id(source.kept_in): source for source in sources}.values())
         self._group_rows = block_rows * blocks
-        self._batches_behind = batches_behind
+        self._rows_behind = rows_behind
         self._chunks: dict[tuple[Order, tuple[int, int]], list[Rows]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_chunks": {}}
+
+    def forget(self) -> None:
+        """A pass over the data begins, for which the sources have been told nothing yet."""
+        self._chunks = {}
+
+    def begin(self, plan: Plan, epoch: int, step: int) -> None:
+        """Tell the sources of the groups that a batch has rows of."""
+        position, stop = plan.global_span(step)
+        order = plan.order(epoch)
+        while position < stop:
+            group = order.group(position)
+            if group is None:
+                return
+            self._chunks_of(order, group)
+            position = group[1]
 
     def prepare(self, plan: Plan, epoch: int, step: int) -> None:
         """Read what falls to a batch of the next group.
@@ -60,27 +76,27 @@ class ReadAhead:
         group = order.group(start)
         if group is None or group[1] >= plan.epoch_size:
             return
-        behind = self._batches_behind * plan.global_batch_size
+        behind = self._rows_behind
         # As many groups are kept as the threads are in, and at least two: `Chunked.keep`.
         first = group[0] + behind - max(0, -(-behind // self._group_rows) - 1) * self._group_rows
         if min(stop, group[1]) <= first:
             return
         following = order.group(group[1])
         assert following is not None
-        here, there = self._chunks_of(order, group), self._chunks_of(order, following)
-        for source, needed, numbers in zip(self._sources, here, there, strict=True):
+        for source, numbers in zip(self._sources, self._chunks_of(order, following), strict=True):
             mine = numbers[share(len(numbers), start, stop, first, group[1])]
-            both = np.concatenate([needed, numbers])
             for number in mine.tolist():
                 with contextlib.suppress(Exception):  # whatever a storage raises
-                    source.prepare(number, both)
+                    source.prepare(number)
 
     def _chunks_of(self, order: Order, group: tuple[int, int]) -> list[Rows]:
-        """The chunks of a group, for each source."""
+        """The chunks of a group, for each source, which is told of them the first time."""
         found = self._chunks.get((order, group))
         if found is None:
             rows = order.rows(*group)
             found = [source.chunks_of(rows) for source in self._sources]
+            for source, numbers in zip(self._sources, found, strict=True):
+                source.expect(numbers, until=group[1])
             if len(self._chunks) >= _GROUPS_KEPT:
                 self._chunks = {}
             self._chunks[order, group] = found  # racing threads find the same

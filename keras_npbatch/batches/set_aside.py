@@ -135,7 +135,7 @@ class SetAside:
 
         Raises:
             SetAsideError: if too many rows can't be read.
-            Exception: what `load` raises for rows each of which it can read alone.
+            Exception: what `load` raises twice for rows each of which it can read alone.
         """
         good = self._without_known(numbers)
         if len(good.rows):
@@ -143,9 +143,8 @@ class SetAside:
                 return [load(good)], good, self._failures(numbers)
             except _NO_FAULT_OF_A_ROW:
                 raise
-            except Exception:
-                if not self._try_each(load, good):
-                    raise
+            except Exception:  # noqa: BLE001  # whatever the user's code raises; again, if it stays
+                self._try_each(load, good)
             good = self._without_known(good)
         if len(good.rows):
             return [load(good)], good, self._failures(numbers)
@@ -170,15 +169,13 @@ class SetAside:
             return ()
         return tuple(Failure(row, reasons[row]) for row in numbers.rows.tolist() if row in reasons)
 
-    def _try_each(self, load: Callable[[Generators], Tree], numbers: Generators) -> bool:
-        """Read each row alone; whether any of them failed."""
-        has_failed = False
+    def _try_each(self, load: Callable[[Generators], Tree], numbers: Generators) -> None:
+        """Read each row alone, and set aside those that fail."""
         _, places = np.unique(numbers.rows, return_index=True)
         for place in np.sort(places):
             here = np.array([place])
             one = numbers.of_some(here, numbers.rows[here], numbers.plan.seed)
-            has_failed |= not self._try(load, one)
-        return has_failed
+            self._try(load, one)
 
     def _try(self, load: Callable[[Generators], Tree], one: Generators) -> bool:
         try:

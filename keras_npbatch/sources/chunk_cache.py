@@ -8,8 +8,9 @@ of the next batches. All chunks lie in one array, so the rows of a batch are gat
 however many chunks they are in, and no memory is new after the first chunks.
 
 One thread decodes a chunk, and others that need it wait. If that one fails, another tries. A chunk
-whose rows are being gathered stays; of the others, the one not used for longest makes room. Nobody
-waits for room: if all chunks are in use, one more is decoded into memory of its own.
+whose rows are being gathered stays. Of the others, the one makes room that is needed least long,
+as far as that is known, and of several the one not used for longest. Nobody waits for room: if all
+chunks are in use, one more is decoded into memory of its own.
 
 The same holds between processes, if `Holds` and the memory are theirs: see
 `batches/linux_chunks.py`.
@@ -107,6 +108,8 @@ class ChunkCache:
     ) -> None:
         self.chunks, self.rows, self.shape, self.dtype = chunks, rows, shape, dtype
         self._pass = 0
+        self._expected: dict[int, int] = {}
+        """The position in the order up to which a chunk is needed, as far as that is known."""
         self._turns = Turns()
         self._allocating = threading.Lock()
         self._memory: npt.NDArray[Any] | None = None
@@ -119,11 +122,11 @@ class ChunkCache:
             self._memory = np.ndarray((chunks * rows, *shape), dtype, inside)
         numbers = head.view(np.int64)
         self._clock, self._keys = numbers[:1], numbers[1 : 1 + chunks]
-        self._used, self._ready = numbers[1 + chunks : 1 + 2 * chunks], numbers[1 + 2 * chunks :]
+        self._used, self._ready, self._until = numbers[1 + chunks : 1 + 4 * chunks].reshape(3, -1)
 
     @property
     def _head_bytes(self) -> int:
-        return -(-8 * (1 + 3 * self.chunks) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+        return -(-8 * (1 + 4 * self.chunks) // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
 
     @property
     def num_bytes(self) -> int:
@@ -151,28 +154,25 @@ class ChunkCache:
                 what was decoded in the same pass is used. None: the next.
         """
         self._pass = self._pass + 1 if pass_number is None else pass_number
+        self._expected = {}
 
     def has(self, numbers: Rows) -> npt.NDArray[np.bool_]:
         """Which of some chunks it has, at this moment."""
         return self._find(self._keys_of(numbers)) >= 0
 
-    def prepare(self, number: int, needed: Rows, decode: Decode) -> None:
-        """Decode a chunk before its rows are asked for, unless somebody has or does.
+    def expect(self, numbers: Rows, until: int) -> None:
+        """Chunks are needed up to a position in the order: others make room before them."""
+        with self._holds.alone():
+            for number in numbers.tolist():
+                self._expected[number] = max(until, self._expected.get(number, 0))
+            here = np.isin(self._keys, self._keys_of(numbers))
+            self._until[here] = np.maximum(self._until[here], until)
 
-        Args:
-            number: of the chunk.
-            needed: the chunks that must stay, as far as they are there.
-            decode: fills memory with a chunk.
-        """
-        key = self._keys_of(number)
-        with self._holds.call() as held:
-            with self._holds.alone():
-                slots = self._find(self._keys_of(needed))
-                self._clock[0] += 1
-                self._used[slots[slots >= 0]] = self._clock[0]
-                if (self._keys == key).any():
-                    return
-            self._decoded(number, decode, held)
+    def prepare(self, number: int, decode: Decode) -> None:
+        """Decode a chunk before its rows are asked for, unless somebody has or does."""
+        if not (self._keys == self._keys_of(number)).any():
+            with self._holds.call() as held:
+                self._decoded(number, decode, held)
 
     def gather(self, rows: Rows, out: npt.NDArray[Any], decode: Decode) -> None:
         """Copy rows to `out`, from chunks that are kept or decoded."""
@@ -262,6 +262,7 @@ class ChunkCache:
                     slot, is_ours = room, True
                     self._ready[slot] = 0  # in this order: the process may end at any point
                     self._keys[slot] = key
+                    self._until[slot] = self._expected.get(number, 0)
             if not is_ours:
                 self._holds.wait(held, slot)
                 continue
@@ -274,8 +275,8 @@ class ChunkCache:
             return slot
 
     def _claim_oldest(self, held: Held) -> int | None:
-        """Claim the slot not used for longest, of those that nobody uses."""
-        for slot in np.argsort(self._used, kind="stable").tolist():
+        """Claim a slot that nobody uses: of those least needed, the one not used for longest."""
+        for slot in np.lexsort((self._used, self._until, self._keys >> _PASS_BIT)).tolist():
             if self._holds.claim(held, slot):
                 return int(slot)
         return None

@@ -98,9 +98,13 @@ class ChunkRows(ABC):
         """The chunks that some rows are in, each once."""
         return np.flatnonzero(np.diff(np.searchsorted(np.sort(rows), self._starts)))
 
-    def prepare(self, number: int, needed: Rows) -> None:
+    def expect(self, numbers: Rows, until: int) -> None:
+        """Let other chunks make room before these; see `Prepared`."""
+        self._stock.expect(numbers.tolist(), until)
+
+    def prepare(self, number: int) -> None:
         """Decode a chunk before its rows are asked for; see `Prepared`."""
-        self._stock.prepare(number, needed.tolist(), self.decode)
+        self._stock.prepare(number, self.decode)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the chunks that have the rows, and put the rows into the order asked for."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.chunk_cache import ChunkCache
+from keras_npbatch.sources.gone import refuse_gone
 from keras_npbatch.sources.hdf5 import closed_file, raw_chunks
 from keras_npbatch.sources.hdf5_map import mapped_rows
 from keras_npbatch.sources.source import Empty, Reading, Source, is_raw, refuse_scalar
@@ -103,10 +104,15 @@ class SlicedStorage:
         """The chunks that are read for some rows, each once."""
         return np.unique(rows // self._chunks.rows) if self._chunks is not None else rows[:0]
 
-    def prepare(self, number: int, needed: Rows) -> None:
+    def expect(self, numbers: Rows, until: int) -> None:
+        """Let other chunks make room before these; see `Prepared`."""
+        if self._chunks is not None:
+            self._chunks.expect(numbers, until)
+
+    def prepare(self, number: int) -> None:
         """Decode a chunk before its rows are asked for; see `Prepared`."""
         assert self._chunks is not None
-        self._chunks.prepare(number, needed, self._decode)
+        self._chunks.prepare(number, self._decode)
 
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """Read the rows, of chunks or slice by slice, into the order asked for."""
@@ -174,11 +180,14 @@ class SlicedStorage:
             refuse_missing(self._storage, self._path)
             if not _read_into(self._storage, start, stop, into):
                 into[...] = self._read(start, stop)
+            refuse_gone(into, self._storage, self._path)
 
     def _slice(self, start: int, stop: int) -> npt.NDArray[Any]:
         with self._named(start, stop):
             refuse_missing(self._storage, self._path)
-            return self._read(start, stop)
+            found = self._read(start, stop)
+            refuse_gone(found, self._storage, self._path)
+            return found
 
     def _read(self, start: int, stop: int) -> npt.NDArray[Any]:
         found = self._storage[start:stop]
@@ -218,11 +227,21 @@ def stored_in_slices(leaf: Any, path: str) -> SlicedStorage | None:
         return None
     refuse_scalar(tuple(leaf.shape or ()), path)  # h5py.Empty has None
     refuse_missing(leaf, path)
-    leaf = at_absolute_path(leaf)
+    leaf = _from_zero(at_absolute_path(leaf))
     try:
         return SlicedStorage(leaf, path)
     except (TypeError, ValueError):  # of a dtype that NumPy does not know
         return None
+
+
+def _from_zero(storage: Any) -> Any:
+    """The same storage, numbered from 0: a slice of a TensorStore keeps the numbers that it had."""
+    domain = getattr(storage, "domain", None)
+    if domain is None or not any(domain.origin):
+        return storage
+    import tensorstore
+
+    return storage[tensorstore.d[:].translate_to[0]]
 
 
 def _read_into(storage: Any, start: int, stop: int, into: npt.NDArray[Any]) -> bool:

@@ -118,13 +118,16 @@ class Prepared(Chunked, Protocol):
     def chunks_of(self, rows: Rows) -> Rows:
         """The numbers of the chunks that some rows are in, each once."""
 
-    def prepare(self, number: int, needed: Rows) -> None:
-        """Decode a chunk, and keep it, unless another thread has or does.
+    def expect(self, numbers: Rows, until: int) -> None:
+        """Say how long chunks are needed; those that are needed less long make room before them.
 
         Args:
-            number: of the chunk.
-            needed: the numbers of chunks that must not make room for it.
+            numbers: of the chunks, whether they are kept already or not.
+            until: a position in the order of the rows, after which none of their rows comes.
         """
+
+    def prepare(self, number: int) -> None:
+        """Decode a chunk, and keep it, unless another thread has or does."""
 
 
 @runtime_checkable

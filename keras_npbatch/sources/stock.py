@@ -22,7 +22,9 @@ _Chunk = TypeVar("_Chunk")
 
 
 class Stock(Generic[_Chunk]):
-    """Chunks by their numbers; if there are too many, the one not used for longest goes first.
+    """Chunks by their numbers; if there are too many, those not needed any more go first.
+
+    Of those that are needed equally long, or not known to be, it is the one not used for longest.
 
     Args:
         most: how many chunks are kept, or how many rows if `sizes` is given.
@@ -41,6 +43,8 @@ class Stock(Generic[_Chunk]):
         self._decoding: dict[int, threading.Event] = {}
         self._held = 0
         self._times_forgotten = 0
+        self._until: dict[int, int] = {}
+        """The position in the order up to which a chunk is needed, as far as that is known."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -67,20 +71,20 @@ class Stock(Generic[_Chunk]):
         with self._lock:
             self._chunks.clear()
             self._held = 0
+            self._until.clear()
             self._times_forgotten += 1  # what is being decoded is not kept
 
     def _size(self, number: int) -> int:
         return 1 if self._sizes is None else int(self._sizes[number])
 
-    def prepare(self, number: int, needed: Iterable[int], decode: Callable[[int], _Chunk]) -> None:
-        """Decode a chunk before it is asked for, unless a thread has or does.
+    def expect(self, numbers: Iterable[int], until: int) -> None:
+        """Chunks are needed up to a position in the order: others make room before them."""
+        with self._lock:
+            for number in numbers:
+                self._until[number] = max(until, self._until.get(number, 0))
 
-        Args:
-            number: of the chunk.
-            needed: the chunks that must stay, as far as they are there.
-            decode: gives a chunk.
-        """
-        self.need(needed)
+    def prepare(self, number: int, decode: Callable[[int], _Chunk]) -> None:
+        """Decode a chunk before it is asked for, unless a thread has or does."""
         if number not in self._chunks and number not in self._decoding:
             self.get(number, decode)
 
@@ -116,7 +120,9 @@ class Stock(Generic[_Chunk]):
                     self._held += self._size(number)
                     self._chunks[number] = found
                     while self._held > self.most and len(self._chunks) > 1:
-                        self._held -= self._size(self._chunks.popitem(last=False)[0])
+                        oldest = min(self._chunks, key=lambda each: self._until.get(each, 0))
+                        del self._chunks[oldest]
+                        self._held -= self._size(oldest)
                 return found
             finally:
                 with self._lock:

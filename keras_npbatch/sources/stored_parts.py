@@ -110,8 +110,8 @@ class StoredParts:
         touched, of_block = 1, mean
         if not is_along:  # a block may begin and end within a chunk
             touched, of_block = 1 - int(-block_rows // mean), block_rows
-        groups = max(2, 1 - int(-ahead // (blocks * of_block)))
-        most = min(groups * blocks * touched, num_chunks)
+        # Those of two groups, and of all that lie between one thread and another.
+        most = min(touched * (2 * blocks - int(-ahead // of_block)), num_chunks)
         if self._kept is None or self._kept.chunks < most:
             self._kept = ChunkCache(most, self.chunk_rows, self.shape[1:], self.dtype)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -15,6 +16,7 @@ from keras_npbatch.batches.core import core_of
 from keras_npbatch.batches.read_ahead import share
 from keras_npbatch.batches.work import Work
 from keras_npbatch.sources.chunks import ChunkRows
+from keras_npbatch.sources.slices import SlicedStorage
 
 
 class Counted(ChunkRows):
@@ -23,6 +25,7 @@ class Counted(ChunkRows):
     def __init__(self, starts, lost=None):
         super().__init__(np.array(starts, np.int64), (), np.dtype(np.int64))
         self.times, self.lost, self.most_kept = Counter(), lost, 0
+        self.num_chunks = len(starts) - 1
 
     def keep(self, block_rows, blocks, ahead=0):
         self.ahead = ahead
@@ -37,6 +40,27 @@ class Counted(ChunkRows):
 
     def pick(self, chunk, rows):
         return chunk[rows]
+
+
+class CountedSlices(SlicedStorage):
+    """As many rows of HDF5, in chunks as long as the first, which are counted too."""
+
+    def __init__(self, starts):
+        stored = np.arange(starts[-1])
+        file = h5py.File.in_memory()
+        chunks = (int(starts[1]),)
+        super().__init__(file.create_dataset("x", data=stored, chunks=chunks, compression=1), "x")
+        self.times, self.num_chunks = Counter(), -(-len(stored) // chunks[0])
+
+    def _decode(self, number, into):
+        self.times[number] += 1
+        super()._decode(number, into)
+
+
+LENGTHS = st.one_of(
+    st.builds(lambda size, count: [size] * count, st.integers(1, 9), st.integers(1, 25)),
+    st.lists(st.integers(1, 9), min_size=1, max_size=25),
+)
 
 
 @given(
@@ -57,10 +81,7 @@ def test_each_thing_falls_to_one_batch(count, first, sizes):
 @settings(max_examples=60)
 @example(lengths=[2] * 7, batch_size=5, blocks=1, workers=0, queue=1, seed=0)
 @given(
-    lengths=st.one_of(
-        st.builds(lambda size, count: [size] * count, st.integers(1, 9), st.integers(1, 25)),
-        st.lists(st.integers(1, 9), min_size=1, max_size=25),
-    ),
+    lengths=LENGTHS,
     batch_size=st.integers(1, 40),
     blocks=st.integers(1, 6),
     workers=st.sampled_from([0, 1, 3]),
@@ -83,6 +104,47 @@ def test_each_chunk_is_decoded_once_an_epoch(lengths, batch_size, blocks, worker
             found = np.concatenate(list(dataset))
             assert sorted(found.tolist()) == list(range(sum(lengths)))
             assert source.times == Counter(range(len(lengths)))
+
+
+@st.composite
+def turns_of_threads(draw, steps, under_way):
+    """The steps as threads may make them: none comes before the one `under_way` behind it."""
+    left, made = list(range(steps)), []
+    while left:
+        most = sum(step < left[0] + under_way for step in left)
+        made.append(left.pop(draw(st.integers(0, most - 1))))
+    return made
+
+
+@pytest.mark.parametrize("kind", [Counted, CountedSlices])
+@given(
+    data=st.data(),
+    lengths=LENGTHS,
+    batch_size=st.integers(1, 12),
+    blocks=st.integers(1, 4),
+    workers=st.integers(1, 4),
+    queue=st.integers(1, 12),
+)
+def test_however_far_threads_are_apart_each_chunk_is_decoded_once(
+    kind, data, lengths, batch_size, blocks, workers, queue
+):
+    source = kind(np.cumsum([0, *lengths]))
+    dataset = ArrayDataset(
+        source,
+        batch_size=batch_size,
+        seed=0,
+        workers=workers,
+        max_queue_size=queue,
+        sampler=samplers.BlockShuffle(blocks=blocks),
+    )
+    core = core_of(dataset)
+    make = core.maker(Work(core.plan))
+    for epoch in range(2):
+        source.times.clear()
+        core.begin_pass()
+        for step in data.draw(turns_of_threads(len(dataset), queue + workers)):
+            make(epoch, step)
+        assert source.times == Counter(range(source.num_chunks))
 
 
 def eight_chunks(lost=None, **others):

@@ -250,6 +250,33 @@ def test_no_row_at_all():
         dataset[0]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", [BatchDataset, SampleDataset])
+def test_a_failure_that_passes_sets_nothing_aside_and_ends_nothing(kind, workers):
+    times = Counter()
+
+    def read(rows):
+        has_it = 5 in np.atleast_1d(rows)
+        times[5] += has_it
+        if has_it and times[5] == 1:
+            raise OSError("the network was away")
+        return X[rows], Y[rows]
+
+    class Reads(BatchDataset):
+        def load(self, rows):
+            return read(rows)
+
+    given_ = {"batch_size": 8, "seed": 0, "workers": workers, "on_error": "set_aside"}
+    if kind is SampleDataset:
+        dataset = SampleDataset(lambda row: read(row), num_samples=N, **given_)
+    else:
+        dataset = Reads(N, **given_)
+    seen = np.concatenate([y[weights > 0] for _, y, weights in dataset])
+    assert sorted(seen.tolist()) == Y.tolist()
+    assert not dataset.set_aside
+    assert times[5] > 1
+
+
 def test_what_is_no_fault_of_a_row_is_raised():
     def ragged(row):
         return np.zeros(row)

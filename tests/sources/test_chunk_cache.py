@@ -132,10 +132,20 @@ def test_what_is_prepared_makes_room_of_what_is_not_needed() -> None:
     cache = new(2, 10)
     gathered(cache, [3])
     gathered(cache, [13])
-    cache.prepare(2, np.array([0, 7]), decode)
+    cache.expect(np.array([0, 2, 7]), until=20)
+    cache.prepare(2, decode)
     assert cache.has(np.arange(3)).tolist() == [True, False, True]
-    cache.prepare(2, np.array([0]), pytest.fail)  # it is there
+    cache.prepare(2, pytest.fail)  # it is there
     np.testing.assert_array_equal(gathered(cache, [29, 5], pytest.fail), X[[29, 5]])
+    cache.expect(np.array([2]), until=30)
+    cache.expect(np.array([2]), until=10)  # by a thread that is behind
+    gathered(cache, [3])
+    gathered(cache, [73])
+    assert cache.has(np.array([0, 2, 7])).tolist() == [False, True, True]
+    cache.forget()
+    for row in (23, 33, 43):
+        gathered(cache, [row])
+    assert not cache.has(np.array([2]))[0]  # in a new pass nothing is known to be needed
 
 
 def test_a_copy_keeps_chunks_of_its_own() -> None:

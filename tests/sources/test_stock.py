@@ -74,10 +74,20 @@ def test_what_is_prepared_makes_room_of_what_is_not_needed():
     stock = Stock(2)
     for number in (1, 2):
         stock.get(number, str)
-    stock.prepare(3, [1, 7], str)
+    stock.expect([1, 3, 7], until=20)
+    stock.prepare(3, str)
     assert (1 in stock, 2 in stock, 3 in stock) == (True, False, True)
-    stock.prepare(3, [], pytest.fail)  # it is there
+    stock.prepare(3, pytest.fail)  # it is there
     assert stock.get(3, pytest.fail) == "3"
+    stock.expect([3], until=30)
+    stock.expect([3], until=10)  # by a thread that is behind
+    stock.get(1, str)
+    stock.get(7, str)
+    assert (1 in stock, 3 in stock, 7 in stock) == (False, True, True)
+    stock.forget()
+    for number in (3, 4, 5):
+        stock.get(number, str)
+    assert 3 not in stock  # in a new pass nothing is known to be needed
 
 
 def test_a_chunk_that_is_being_decoded_when_all_is_forgotten_is_not_kept():
