@@ -101,7 +101,9 @@ class JoinedCore(Core):
         self._is_mixed = weights is not None
         starts = None
         if self._chunk_rows is not None and weights is None:
-            starts = unless_even(self.chunk_starts(self._chunk_rows))
+            every = self.chunk_starts(self._chunk_rows)
+            self._chunk_rows = int(np.diff(every).max())  # of parts, chunks have fewer samples
+            starts = unless_even(every)
         super().__init__(
             owner,
             int(self._ends[-1]),
