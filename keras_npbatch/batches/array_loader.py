@@ -37,11 +37,12 @@ from keras_npbatch.plan.plan import Plan
 from keras_npbatch.plan.position import Fingerprint
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import TakenArray
+from keras_npbatch.sources.chunks_of_parts import starts_in
 from keras_npbatch.sources.source import Chunked, Empty, Padded, Prepared, Reading, Source, stamp_of
 from keras_npbatch.sources.sources import as_sources, num_rows, of_one_dataset
 from keras_npbatch.tree import Tree, flatten, leaves, leaves_with_paths, map_with_none
 
-__all__ = ["ArrayBatches", "ArrayCore", "array_core_of"]
+__all__ = ["ArrayBatches", "ArrayCore", "array_core_of", "much_reading", "what_it_costs"]
 
 _FEW_ROWS = 8
 _MOST_TIMES = 2.0
@@ -120,13 +121,14 @@ class ArrayCore(Core):
         starts = None if heaviest is None else heaviest.chunk_starts
         super().__init__(owner, rows, chunk_rows=chunk_rows, chunk_starts=starts, **settings)
         held = self.plan.sampler.blocks_held
-        most_ahead = self._most_ahead(1 if held is None else held[0])
+        most_ahead = self.most_ahead(1 if held is None else held[0])
         for source in chunked:
             if held is not None:
                 source.keep(*held, ahead=most_ahead)
-            elif not self.plan.shuffle and source.chunk_rows is not None and self._are_several:
+            elif not self.plan.shuffle and source.chunk_rows is not None and self.are_several:
                 source.keep(1, 1, ahead=most_ahead)
         self._heaviest, self._chunked = heaviest, chunked
+        self._keeps_blocks = held is not None
         prepared = [source for source in chunked if isinstance(source, Prepared)]
         self._read_ahead: ReadAhead | None = None
         """Reads chunks before they are needed, if others than the consumer make batches."""
@@ -142,24 +144,11 @@ class ArrayCore(Core):
                 f"out, or make it a multiple of {chunk_rows}.",
                 stacklevel=6,
             )
-        if self.rereads_chunks:
-            self._warn_of_chunks()
-
-    @property
-    def _are_several(self) -> bool:
-        """Whether several threads or processes read."""
-        return self.settings is not None and self.settings.workers not in (0, 1)
-
-    def _most_ahead(self, block_rows: int) -> int:
-        """Rows of the order by which one thread may be ahead of another.
-
-        The last block may be shorter, wherever it comes; the rows that it lacks are counted too.
-        """
-        who, plan = self.settings, self.plan
-        if who is None:
-            return 0
-        lacking = -plan.num_rows % block_rows
-        return who.most_under_way(in_blocks=True) * plan.global_batch_size + lacking
+        reading = much_reading(self)
+        if reading is not None:
+            path = next(path for path, each in self.data.items() if each is heaviest)
+            costs = what_it_costs(f"{path} is", reading, self.plan.batch_size)
+            warnings.warn(costs, stacklevel=6)
 
     def maker(self, work: Work) -> Maker:
         """A function that makes any batch, and then reads ahead."""
@@ -182,33 +171,40 @@ class ArrayCore(Core):
         if self._read_ahead is not None:
             self._read_ahead.forget()
 
-    def _rereading(self) -> Reading | None:
-        """What a batch reads, if it is far more than its rows."""
-        plan, source = self.plan, self._heaviest
-        if source is None or plan.sampler.blocks_held or not plan.shuffle or self._has_own_load:
-            return None
-        reading = source.reading(plan.batch_size)
-        if reading is None or reading.chunk_rows <= _FEW_ROWS or reading.times < _MOST_TIMES:
-            return None
-        return reading
-
     @property
     def rereads_chunks(self) -> bool:
         """Whether its order makes the storage read chunks of the data again and again."""
-        return self._rereading() is not None
+        return much_reading(self) is not None
 
-    def _warn_of_chunks(self) -> None:
-        reading = self._rereading()
-        assert reading is not None
-        path = next(path for path, each in self.data.items() if each is self._heaviest)
-        warnings.warn(
-            f"{path} is stored in chunks of {reading.chunk_rows} rows, and a batch of "
-            f"{self.plan.batch_size} rows from all over the data touches about "
-            f"{reading.chunks:.0f} of them, so an epoch reads the data {reading.times:.0f} times. "
-            "Write sampler=keras_npbatch.samplers.BlockShuffle(), which reads each chunk once, "
-            "and see how well it mixes: BlockShuffle(...).describe(num_rows).",
-            stacklevel=7,
-        )
+    @property
+    def chunk_rows(self) -> int | None:
+        """Rows of the largest chunk of its heaviest data."""
+        return None if self._heaviest is None else self._heaviest.chunk_rows
+
+    def chunk_starts(self, chunk_rows: int) -> Rows:
+        """The first sample of each chunk of its heaviest data, and the number of all samples."""
+        source = self._heaviest
+        if source is None or source.chunk_rows is None:
+            return super().chunk_starts(chunk_rows)
+        starts = starts_in(self.plan.num_rows, source.chunk_rows, source.chunk_starts)
+        return np.unique(self.plan.available.below(starts))  # a part has rows of some of them
+
+    def keep(self, block_rows: int, blocks: int, ahead: int) -> None:
+        """Keep what is needed to read each block of rows once; see `Chunked`."""
+        if block_rows * blocks > 1:
+            self._keeps_blocks = True
+        elif self._keeps_blocks:
+            return  # another dataset that is made of it needs them
+        available = self.plan.available  # of a part, the samples ahead are in more of the rows
+        ahead = -(-ahead * available.num_rows // available.num_samples)
+        for source in self._chunked:
+            source.keep(block_rows, blocks, ahead)
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """What batches of rows from all over the data read, if they read chunks again and again."""
+        if self._heaviest is None or self._has_own_load:
+            return None
+        return self._heaviest.reading(batch_size)
 
     def load(self, rows: Any) -> Tree:
         """The batch of any rows, after checking them."""
@@ -365,6 +361,28 @@ class ArrayBatches(Batches):
     def load(self, rows: Rows) -> Tree:
         """See `ArrayDataset.load`."""
         return array_core_of(self).load(rows)
+
+
+def much_reading(core: Core) -> Reading | None:
+    """What a batch of a dataset reads, if it is far more than its rows."""
+    plan = core.plan
+    if plan.sampler.blocks_held or not plan.shuffle:
+        return None
+    reading = core.reading(plan.batch_size)
+    if reading is None or reading.chunk_rows <= _FEW_ROWS or reading.times < _MOST_TIMES:
+        return None
+    return reading
+
+
+def what_it_costs(data: str, reading: Reading, batch_size: int) -> str:
+    """What a shuffle of chunks costs, and what to write, for a warning."""
+    return (
+        f"{data} stored in chunks of {reading.chunk_rows} rows, and a batch of {batch_size} rows "
+        f"from all over the data touches about {reading.chunks:.0f} of them, so an epoch reads the "
+        f"data {reading.times:.0f} times. Write sampler=keras_npbatch.samplers.BlockShuffle(), "
+        "which reads each chunk once, and see how well it mixes: "
+        "BlockShuffle(...).describe(num_rows)."
+    )
 
 
 def _bytes_of_row(source: Source) -> int:

@@ -52,6 +52,8 @@ from keras_npbatch.plan.plan import Plan, Remainder
 from keras_npbatch.plan.shard import Shard
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.samplers.own import chosen_sampler, is_plain
+from keras_npbatch.sources.chunks_of_parts import starts_in
+from keras_npbatch.sources.source import Reading
 from keras_npbatch.tree import Tree
 
 __all__ = [
@@ -474,6 +476,42 @@ class Core:
     def data(self) -> dict[str, Any]:
         """Each array that is read, with `shape` and `dtype`, by a path such as `x['image']`."""
         return {}
+
+    @property
+    def are_several(self) -> bool:
+        """Whether several threads or processes read."""
+        return self.settings is not None and self.settings.workers not in (0, 1)
+
+    def most_ahead(self, block_rows: int) -> int:
+        """Rows of the order by which one thread may be ahead of another.
+
+        The last block may be shorter, wherever it comes; the rows that it lacks are counted too.
+        """
+        who, plan = self.settings, self.plan
+        if who is None:
+            return 0
+        lacking = -plan.num_rows % block_rows
+        return who.most_under_way(in_blocks=True) * plan.global_batch_size + lacking
+
+    @property
+    def chunk_rows(self) -> int | None:
+        """Rows of the largest chunk of its data; None if they are not read in chunks."""
+        return None
+
+    def chunk_starts(self, chunk_rows: int) -> Rows:
+        """The first sample of each chunk of its data, and the number of all samples.
+
+        Args:
+            chunk_rows: what counts as a chunk of data that are not read in chunks.
+        """
+        return starts_in(self.plan.num_samples, chunk_rows)
+
+    def keep(self, block_rows: int, blocks: int, ahead: int) -> None:
+        """Keep what is needed to read each block of rows once; see `Chunked`."""
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """What batches of rows from all over the data read, if they read chunks again and again."""
+        return None
 
     @property
     def reads_arrays_alone(self) -> bool:

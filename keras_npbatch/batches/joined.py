@@ -7,6 +7,7 @@ batch is made dataset by dataset, each as if its rows had been a batch there: wi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from keras_npbatch import rng
 from keras_npbatch.arguments import row_numbers
 from keras_npbatch.batches import parts as assemble
+from keras_npbatch.batches.array_loader import much_reading, what_it_costs
 from keras_npbatch.batches.core import Core, core_of
 from keras_npbatch.batches.facts import Facts
 from keras_npbatch.batches.generators import Generators
@@ -35,7 +37,10 @@ from keras_npbatch.samplers.mixture import Mixture
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.samplers.own import is_plain
 from keras_npbatch.samplers.shares import Until, shares
+from keras_npbatch.sources.categories import categories_of, what_differs
+from keras_npbatch.sources.chunks_of_parts import joined_reading, joined_starts, unless_even
 from keras_npbatch.sources.scatter import groups, new, put
+from keras_npbatch.sources.source import Reading
 from keras_npbatch.tree import Tree, flatten
 
 __all__ = [
@@ -92,7 +97,62 @@ class JoinedCore(Core):
             ]
             counts = shares(weights, [walk.epoch_size for walk in walks], until)
             settings["sampler"] = Mixture(walks, counts)
-        super().__init__(owner, int(self._ends[-1]), **settings)
+        self._chunk_rows = max((core.chunk_rows or 0 for core in cores), default=0) or None
+        self._is_mixed = weights is not None
+        starts = None
+        if self._chunk_rows is not None and weights is None:
+            every = self.chunk_starts(self._chunk_rows)
+            self._chunk_rows = int(np.diff(every).max())  # of parts, chunks have fewer samples
+            starts = unless_even(every)
+        super().__init__(
+            owner,
+            int(self._ends[-1]),
+            chunk_rows=self._chunk_rows,
+            chunk_starts=starts,
+            **settings,
+        )
+        held = self.plan.sampler.blocks_held
+        if held is not None:
+            self.keep(*held, ahead=self.most_ahead(held[0]))
+        elif not self.plan.shuffle and self.are_several:
+            self.keep(1, 1, ahead=self.most_ahead(1))
+        reading = much_reading(self)
+        if reading is not None:
+            told = what_it_costs("the datasets are", reading, self.plan.batch_size)
+            warnings.warn(told, stacklevel=8)
+
+    @property
+    def chunk_rows(self) -> int | None:
+        """Rows of the largest chunk of what it is made of."""
+        return self._chunk_rows
+
+    def chunk_starts(self, chunk_rows: int) -> Rows:
+        """The first sample of each chunk, and the number of all samples."""
+        return joined_starts([core_of(each).chunk_starts(chunk_rows) for each in self.datasets])
+
+    def keep(self, block_rows: int, blocks: int, ahead: int) -> None:
+        """Keep what is needed to read each block of samples once: all may be of one dataset."""
+        in_order, is_along = block_rows * blocks == 1, block_rows == self._chunk_rows
+        for core in map(core_of, self.datasets):
+            size = core.chunk_rows
+            if in_order or size is None:
+                core.keep(block_rows, blocks, ahead)
+                continue
+            # If a block is no chunk, it may begin and end within one.
+            held = blocks * (1 if is_along else 1 - (-block_rows // size))
+            # One group more: those between may have few rows, of other datasets.
+            core.keep(size, held, ahead + held * size)
+
+    def reading(self, batch_size: int) -> Reading | None:
+        """What batches of rows from all over the data read, if they read chunks again and again."""
+        cores = [core_of(each) for each in self.datasets if not self._is_mixed]
+        parts = [(core.plan.num_samples, core.reading) for core in cores]
+        return joined_reading(parts, int(self._ends[-1]), batch_size)
+
+    @property
+    def rereads_chunks(self) -> bool:
+        """Whether its order makes the storage read chunks of the data again and again."""
+        return much_reading(self) is not None
 
     def origin(self, rows: Any) -> Origin:
         """Where samples come from, after checking them."""
@@ -328,6 +388,7 @@ def _checked(datasets: Any, is_mixed: bool) -> tuple[Batches, ...]:
             "all of them, or for the whole."
         )
     _refuse_other_data(datasets)
+    _refuse_other_codes(datasets)
     return tuple(datasets)
 
 
@@ -347,6 +408,44 @@ def _refuse_other_data(datasets: Sequence[Batches]) -> None:
                 f"datasets[{index}] has {_spec_told(spec)}, but datasets[0] has "
                 f"{_spec_told(specs[0])}; expected the same leaves, shapes and dtypes."
             )
+
+
+def _refuse_other_codes(datasets: Sequence[Batches]) -> None:
+    """Refuse columns whose codes stand for other categories than those of another dataset.
+
+    A `transform` may number them alike, but not if each dataset has the same.
+    """
+    cores = [core_of(dataset) for dataset in datasets]
+    if any(_functions(core) != _functions(cores[0]) for core in cores):
+        return
+    columns = [_codes(core) for core in cores]
+    for index, found in enumerate(columns):
+        for path in (path for path in found if path in columns[0]):
+            told = what_differs(
+                found[path],
+                f"{path} of datasets[{index}]",
+                columns[0][path],
+                f"{path} of datasets[0]",
+                "datasets",
+            )
+            if told is not None:
+                raise InvalidArgumentError(told)
+
+
+def _functions(core: Core) -> list[Any]:
+    """The functions of `transform`."""
+    links = () if core.transform is None else core.transform.links
+    return [getattr(link, "function", link) for link in links]
+
+
+def _codes(core: Core) -> dict[str, list[Any] | None]:
+    """The categories of each leaf of a dataset, as far as they are known; None if it has none."""
+    if isinstance(core, JoinedCore):
+        first = core_of(core.datasets[0])
+        return {} if first.transform is not None else _codes(first)
+    if not core.reads_arrays_alone:
+        return {}
+    return {path: categories_of(leaf) for path, leaf in core.data.items()}
 
 
 def _spec_told(spec: _Spec) -> str:

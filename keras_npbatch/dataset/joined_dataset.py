@@ -189,7 +189,8 @@ def concat(datasets: Sequence[BatchDataset], **settings: Any) -> JoinedDataset:
 
     The samples of the first dataset have the numbers from 0 up, those of the second follow, and so
     on. They are shuffled together, or come as `sampler=` says. Samples get what their dataset gives
-    them: its `transform`, `augment` and `class_weight`; its other settings don't matter.
+    them: its `transform`, `augment` and `class_weight`; its other settings don't matter. Of data in
+    chunks, the blocks of `BlockShuffle` are the chunks of all datasets.
 
     Example:
 

@@ -21,12 +21,14 @@ from keras_npbatch.arguments import whole_number
 from keras_npbatch.errors import InvalidDataError, describe
 from keras_npbatch.samplers.order import Rows
 from keras_npbatch.sources.arrays import array_source
+from keras_npbatch.sources.categories import categories_of, what_differs
 from keras_npbatch.sources.npy import Header, open_npy, read_header
 from keras_npbatch.sources.paths import Paths, absolute_paths, refuse_no_list
 from keras_npbatch.sources.progress import counted
 from keras_npbatch.sources.scatter import groups, new, scatter
 from keras_npbatch.sources.source import Empty, Source, stamp_of
 from keras_npbatch.sources.sources import as_source
+from keras_npbatch.sources.stored_parts import Parts
 
 __all__ = ["Concatenated"]
 
@@ -34,11 +36,12 @@ _FEW = 16
 """Up to so many rows of a file are copied one by one."""
 
 
-class Concatenated:
+class Concatenated(Parts):
     """Parts of different lengths, one after the other.
 
     Their rows are numbered through: those of the first part, then those of the second. Files are
-    opened when their rows are read, by each worker process anew.
+    opened when their rows are read, by each worker process anew. Chunks of parts that are stored in
+    them are read once an epoch with `sampler=BlockShuffle()`.
 
     Example:
 
@@ -56,11 +59,10 @@ class Concatenated:
 
     Raises:
         InvalidDataError: if a part can't be read by rows, or differs from the first in more than
-            its length. All headers are read for that, and no file is mapped.
+            its length, or numbers its categories otherwise. All headers are read for that, and no
+            file is mapped.
         InvalidArgumentError: for an invalid `most_open`.
     """
-
-    chunk_rows: int | None = None
 
     def __init__(self, parts: Iterable[Any], *, most_open: int = 128) -> None:
         refuse_no_list(parts, "parts", "paths, arrays or sources")
@@ -78,9 +80,14 @@ class Concatenated:
         with counted(range(len(given)), "reading the headers of Concatenated") as numbers:
             found = [_part(given[number], f"parts[{number}]") for number in numbers]
         first = found[0]
-        self.dtype: np.dtype[Any] = first.dtype
+        self.dtype = first.dtype
         """The dtype of every part."""
+        codes = [None if isinstance(part, Header) else categories_of(part) for part in found]
+        self.categories = codes[0]
+        """The categories of every part, in the order of their codes; None if they have none."""
         for number, (part, each) in enumerate(zip(given, found, strict=True)):
+            if codes[number] is not None and codes[0] is not None:  # before their dtypes differ
+                _refuse_other_codes(given, codes, number)
             if each.dtype != first.dtype or each.shape[1:] != first.shape[1:]:
                 raise InvalidDataError(
                     f"parts[{number}], {_named(part)}, has samples of shape {each.shape[1:]} and "
@@ -88,6 +95,7 @@ class Concatenated:
                     f"{first.dtype}, as parts[0], {_named(given[0])}, has. Convert it, or leave it "
                     "out."
                 )
+            _refuse_other_codes(given, codes, number)
         self._starts = np.cumsum([0, *(part.shape[0] for part in found)], dtype=np.int64)
         self.shape: tuple[int, ...] = (int(self._starts[-1]), *first.shape[1:])
         """`(num_rows, *feature_shape)`: the rows of all parts."""
@@ -218,6 +226,14 @@ def _part(given: Any, name: str) -> Header | Source:
         return source
     (path,) = absolute_paths([given], name)
     return read_header(path, name)
+
+
+def _refuse_other_codes(given: list[Any], codes: list[list[Any] | None], number: int) -> None:
+    """Refuse a part whose codes mean something else than those of the first."""
+    names = (f"parts[{each}], {_named(given[each])}," for each in (number, 0))
+    told = what_differs(codes[number], next(names), codes[0], next(names), "parts")
+    if told is not None:
+        raise InvalidDataError(told)
 
 
 def _is_cut(array: npt.NDArray[Any]) -> bool:

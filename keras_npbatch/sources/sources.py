@@ -34,6 +34,7 @@ from keras_npbatch.sources.slices import sliced_source
 from keras_npbatch.sources.source import Source, own_source
 from keras_npbatch.sources.sparse import sparse_source
 from keras_npbatch.sources.storage import storage_source
+from keras_npbatch.sources.stored_parts import parts_source
 from keras_npbatch.sources.tables import how_to_convert, refuse_nulls
 from keras_npbatch.sources.windows import Windows, aligned_leaves, windows_source
 from keras_npbatch.sources.xarray import xarray_columns, xarray_source
@@ -46,6 +47,7 @@ _MOST_INPUTS_IN_A_LIST = 16
 SOURCES: tuple[Callable[[Any, str], Source | None], ...] = (
     ragged_source,
     windows_source,
+    parts_source,
     frame_source,
     sparse_source,
     array_source,

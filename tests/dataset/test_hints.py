@@ -89,8 +89,9 @@ def test_every_class_has_the_settings_of_a_batch_dataset(kind):
 
 
 OF_ARRAYS = (
-    *("sources", "nesting", "_is_flat", "_has_own_load", "_heaviest", "_chunked", "_read_ahead"),
-    *("_padded", "_more_width", "_is_padded", "_largest_row", "varies"),
+    *("sources", "nesting", "_is_flat", "_has_own_load", "_heaviest", "_chunked"),
+    *("_keeps_blocks", "_read_ahead", "_padded", "_more_width", "_is_padded", "_largest_row"),
+    "varies",
 )
 OF_SAMPLES = ("load_sample",)
 

@@ -366,6 +366,13 @@ def concatenated_storages() -> Case:
     return Case(Concatenated(parts), values)
 
 
+def concatenated_chunks() -> Case:
+    da = pytest.importorskip("dask.array")
+    values = filled((12, 3, 2), np.dtype("float32"))
+    chunks = da.from_array(values[5:9], chunks=(3, 3, 2))
+    return Case(Concatenated([values[:5], chunks, Concatenated([values[9:]])]), values)
+
+
 def pandas_series_of_categories() -> Case:
     pd = pytest.importorskip("pandas")
     codes = np.arange(12) * 5 % 3
@@ -609,6 +616,7 @@ STORAGES: dict[str, Callable[[], Case]] = {
     "images, simplejpeg": images("simplejpeg"),
     "concatenated files": concatenated_files,
     "concatenated storages": concatenated_storages,
+    "concatenated chunks": concatenated_chunks,
     "own class": own_storage(Lookup),
     "own class, views": own_storage(Runs),
     "own class, read-only": own_storage(Frozen),
