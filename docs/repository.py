@@ -66,7 +66,7 @@ def _source(uri: str) -> Path:
 
 
 def _page(uri: str, link: str) -> str | None:
-    """The page that a link on the page `uri` leads to; None if it is no file."""
+    """The page that a link on the page `uri` leads to; None if it is not a file."""
     folder = _source(uri).parent.relative_to(ROOT).as_posix()
     path = posixpath.normpath(posixpath.join(folder, link))
     if path.startswith("../") or not (ROOT / path).is_file():

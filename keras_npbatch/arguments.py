@@ -130,14 +130,14 @@ def told_of_unknown(
     known: Iterable[str],
     advice: Iterable[str | None],
 ) -> str:
-    """A message about names that there are not.
+    """A message about unknown names.
 
     Args:
         name: the class or function that was called.
         noun: what it was given: "argument" or "setting".
         unknown: the names that it does not have.
         known: those that it has.
-        advice: what to write, for each unknown name; None if that can't be told.
+        advice: what to write, for each unknown name; None if there is none.
     """
     told, advice = list(unknown), list(advice)
     text = f"{name} has no {noun}{'s' if len(told) > 1 else ''} {', '.join(told)}."
@@ -147,7 +147,7 @@ def told_of_unknown(
 
 
 def advice_on(key: str, value: Any, known: Iterable[str], words: Mapping[str, str]) -> str | None:
-    """What to write instead of an argument that there is not; None if nothing is near.
+    """What to write instead of an unknown argument; None if no name is close.
 
     Args:
         key: its name.

@@ -133,7 +133,7 @@ class _Hashed(ISpawnableSeedSequence):
 
     @property
     def _others(self) -> np.random.SeedSequence:
-        """For what else users may do with a generator: `rng.spawn(2)`."""
+        """For whatever else users do with a generator, such as `rng.spawn(2)`."""
         if self._of_others is None:
             self._of_others = np.random.SeedSequence(self._words.tolist())
         return self._of_others

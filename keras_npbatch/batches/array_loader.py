@@ -244,13 +244,13 @@ class ArrayCore(Core):
         return self._is_padded and plan.shard.count > 1
 
     def be_wider(self) -> None:
-        """Pad one time step further: the axes of a batch that change are those that vary."""
+        """Pad one time step further, to show which axes of a batch vary."""
         self._more_width = 1
         if self.collate is not None:
             super().be_wider()
 
     def _refuse_collate(self) -> None:
-        """Refuse to pad what is no sequences."""
+        """Refuse to pad anything but sequences."""
         if not any(source.dtype.hasobject for source in self.sources):
             raise InvalidArgumentError(
                 "collate was given, and no array has sequences as its items; expected them as "
@@ -338,7 +338,7 @@ class ArrayCore(Core):
                 yield self.gather(rows[place : place + 1])
 
     def told_of_data(self, name: str) -> dict[str, Any]:
-        """What tells the data from others: also the shape, dtype and stamp of each source."""
+        """What identifies the data: also the shape, dtype and stamp of each source."""
         return super().told_of_data(name) | {
             path: [list(source.shape), str(source.dtype), *_identity(source), stamp_of(source)]
             for path, source in self.data.items()
@@ -393,13 +393,13 @@ def _bytes_of_row(source: Source) -> int:
 
 
 def _identity(source: Source) -> list[str]:
-    """What decides what is read from a source, beside its data, in words."""
+    """What decides, besides the data, what is read from a source; in words."""
     found = getattr(source, "identity", None)
     return [] if found is None else [found]
 
 
 def array_core_of(dataset: Any) -> ArrayCore:
-    """The core of a dataset of arrays."""
+    """The core of a dataset that is known to read arrays; for any other, see `core_of`."""
     core = core_of(dataset)
     assert isinstance(core, ArrayCore)
     return core

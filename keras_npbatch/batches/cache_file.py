@@ -46,19 +46,19 @@ _ZEROS = 2**20
 
 
 class DamagedFileError(Exception):
-    """A file that is no cache, or no longer one."""
+    """A file that is not a cache, or no longer one."""
 
     def __init__(self, why: str, is_ours: bool) -> None:
         super().__init__(why)
         self.is_ours = is_ours
-        """Whether it was a cache: then it may be made anew."""
+        """Whether it was a cache: then it may be made again."""
 
 
 def read_head(path: Path) -> dict[str, Any] | None:
     """What a file says that its rows are; None if there is no file.
 
     Raises:
-        DamagedFileError: if it is no whole cache.
+        DamagedFileError: if it is not a whole cache.
     """
     try:
         with path.open("rb") as file:

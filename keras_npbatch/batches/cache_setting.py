@@ -36,7 +36,7 @@ def new_cache(
     Args:
         setting: a size, a folder, or a folder and its size.
         num_rows: of the data.
-        data: gives what tells the data from others; asked for a folder alone.
+        data: gives what identifies the data; called for a folder only.
         settings: who makes the batches; None: not known.
 
     Raises:

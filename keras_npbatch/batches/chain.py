@@ -4,7 +4,7 @@
     change_of(decode, "transform")                   # a chain of one
 
 Each function of a list gets what the one before returned, checked and as its own, and a generator
-of its own. A list of one is that one.
+of its own. A list of one function is that function.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def change_of(given: Any, setting: Literal["transform", "augment"]) -> Change | 
     """What is done to a batch; None if nothing is given.
 
     Raises:
-        InvalidArgumentError: for what is no function, or one that can't be called.
+        InvalidArgumentError: for anything but a function, or for one whose signature does not fit.
     """
     if given is None:
         return None

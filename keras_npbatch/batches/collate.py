@@ -11,9 +11,9 @@ what NumPy takes as an array: a tensor on the CPU, a picture. All samples of a b
 nesting, and each leaf one shape and dtype: a dtype that fits all of them would depend on which
 samples are in a batch together. Leaves that are padded may differ in length.
 
-Each sample is written into its place as soon as it is there. So it may be a buffer that is filled
-again for the next one, and no more than one is held besides the batch. (Of leaves that are padded,
-copies are held until the longest is known.)
+Each sample is written into its place as soon as it is there. So a loader may fill one buffer again
+and again, and only one sample is held besides the batch. (If leaves are padded, copies are held
+until the longest is known.)
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Collating:
         """Write the sample of the next row.
 
         Raises:
-            InvalidBatchError: if it is no sample, or differs from the first one in nesting, shape
-                or dtype; the message names the row and the leaf.
+            InvalidBatchError: if it is not a sample, or differs from the first one in nesting,
+                shape or dtype; the message names the row and the leaf.
         """
         if self._structure is None:
             self._begin(sample)
@@ -91,7 +91,7 @@ class Collating:
         self._count = number + 1
 
     def batch(self) -> Tree:
-        """The batch, once each row has its sample; this object then has no part in it."""
+        """The batch, once each row has its sample; this object then no longer refers to it."""
         assert self._structure is not None
         columns, self._columns = self._columns, []
         return self._structure.unflatten([column.given() for column in columns])
@@ -142,7 +142,7 @@ class Collating:
     # ---------------------------------------------------------------- refusals
 
     def _refuse(self, sample: Tree) -> NoReturn:
-        """Name the leaf that is none, or differs from that of the first sample."""
+        """Name the leaf that is not an array, or differs from that of the first sample."""
         for number, (path, leaf) in enumerate(_with_paths(sample, self._returned_by)):
             value = _as_array(leaf)
             came = f"{self._returned_by} returned {describe(leaf)} for {path} of row {self._row}"
@@ -198,7 +198,7 @@ class _Arrays:
         self._array: Any = make((num_rows, *self.shape), self.dtype)
 
     def take(self, number: int, leaf: Any) -> bool:
-        """Write a sample; False if it is another one than the first."""
+        """Write a sample; False if its shape or dtype differs from that of the first."""
         is_ready = type(leaf) is np.ndarray and leaf.dtype == self.dtype
         value = leaf if is_ready else _as_array(leaf)
         if value is None or value.shape != self.shape:
@@ -212,7 +212,7 @@ class _Arrays:
         return True
 
     def given(self) -> npt.NDArray[Any]:
-        """The array, which this object then has no part in."""
+        """The array; this object then no longer refers to it."""
         array: npt.NDArray[Any] = self._array
         self._array = None
         return array
@@ -232,7 +232,7 @@ class _Sequences:
         self._samples: list[npt.NDArray[Any]] = []
 
     def take(self, number: int, leaf: Any) -> bool:
-        """Keep a copy of a sample; False if it is another one than the first."""
+        """Keep a copy of a sample; False if its inner shape or dtype is not that of the first."""
         value = _as_array(leaf)
         if value is None or value.dtype != self.dtype or not _fits(value.shape, self.shape):
             return False
@@ -246,7 +246,7 @@ class _Sequences:
 
 
 class _Values:
-    """A leaf whose samples are numbers or texts of Python: they can't change, so they are kept.
+    """A leaf whose samples are Python's numbers or texts, which can be kept: they can't change.
 
     The arguments are those of `_Arrays`.
     """
@@ -258,7 +258,7 @@ class _Values:
         self._values: list[Any] = []
 
     def take(self, number: int, leaf: Any) -> bool:
-        """Keep a sample; False if it is another one than the first."""
+        """Keep a sample; False if its shape or dtype differs from that of the first."""
         is_ready = type(leaf) is self._kind
         if is_ready:
             if self._kind is int and not _LEAST <= leaf <= _MOST:
@@ -308,7 +308,7 @@ def _with_paths(sample: Tree, returned_by: str) -> list[tuple[str, Any]]:
 
 
 def _is_plain_list(value: Any) -> bool:
-    """Whether it is a list of Python's numbers or strings, or of such: an array, no nesting."""
+    """Whether it is a list of Python's numbers or strings, or of such: an array, not a nesting."""
     if type(value) is not list:
         return False
     return all(
@@ -317,7 +317,7 @@ def _is_plain_list(value: Any) -> bool:
 
 
 def _as_array(leaf: Any) -> npt.NDArray[Any] | None:
-    """A leaf as an array or a scalar of NumPy; texts as objects, of any length. None: it is none.
+    """A leaf as an array or a scalar of NumPy; texts as objects, of any length. None if neither.
 
     Strings of NumPy would have the length of the longest in the batch, and lose zeros at the end:
     the bytes of a file would change.
@@ -360,7 +360,7 @@ def _as_array_of_list(items: list[Any]) -> npt.NDArray[Any] | None:
         return None
     if array.dtype.kind not in "USO":
         return array
-    texts = np.array(items, object)  # NumPy makes text of numbers beside text
+    texts = np.array(items, object)  # NumPy makes text of numbers next to text
     return texts if all(isinstance(text, str | bytes) for text in texts.flat) else None
 
 

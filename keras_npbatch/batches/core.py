@@ -91,7 +91,7 @@ class Core:
     """
 
     datasets: tuple[Any, ...] = ()
-    """What it is made of, if of other datasets."""
+    """The datasets that it is made of, if any."""
     has_rows = True
     """Whether a sample is a row of the data: false for batches side by side."""
     varies = False
@@ -237,7 +237,7 @@ class Core:
         return state | {"clock": self.clock.copy(), "settings": copy.copy(self.settings)}
 
     def sent_settings(self) -> dict[str, Any]:
-        """What a worker process gets of it and using the dataset does not change."""
+        """The settings that a worker process gets, and that using the dataset does not change."""
         state = self.__getstate__()
         del state["clock"], state["asked_for_rows"], state["is_agreed"], state["aside"]
         return state
@@ -274,8 +274,8 @@ class Core:
 
         Args:
             made: a batch, or a `Lacking`.
-            of_all: if other processes take their parts of the batch: tells the rows that any of
-                them lacks, from those of this one.
+            of_all: if other processes take their parts of the batch: gives the rows that any of
+                them lacks, from those that this one lacks.
 
         Returns:
             The batch, the rows that it lacks, and how many those of all processes lack together.
@@ -342,7 +342,7 @@ class Core:
         return lambda *given: collate.batch(load(*given), empty)
 
     def be_wider(self) -> None:
-        """Pad one time step further: the axes of a batch that change are those that vary."""
+        """Pad one time step further, to show which axes of a batch vary."""
         assert self.collate is not None
         self.collate = self.collate.wider()
 
@@ -366,7 +366,7 @@ class Core:
     # ---------------------------------------------------------------- rows and positions
 
     def note_asking(self) -> None:
-        """Rows were asked for: note it if that happened while making a batch."""
+        """Note that rows were asked for, if that happened while making a batch."""
         if now_making(self) is not None:  # other calls say nothing about how batches are made
             self.asked_for_rows = True
 
@@ -446,7 +446,7 @@ class Core:
         return {}
 
     def told_of_data(self, name: str) -> dict[str, Any]:
-        """What tells the data from others whose rows a cache may have, without reading any.
+        """What identifies the data, for a cache that may hold rows of others; reads none of them.
 
         Args:
             name: of the dataset's class.
@@ -520,7 +520,7 @@ class Core:
 
     @property
     def made_by(self) -> str:
-        """What a user writes that makes batches, for messages."""
+        """The method or function of the user's that makes batches, for messages."""
         return "load(rows) or __getitem__"
 
     def begin_pass(self, number: int | None = None) -> None:

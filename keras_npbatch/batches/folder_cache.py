@@ -4,12 +4,13 @@
     batch = cache.load(rows, load, empty)
 
 A row has a checksum for its mark, so a row that is not whole after a crash, or was damaged later,
-is read anew. It is compared when a process first takes the row; later epochs cost nothing more.
+is read again. The checksum is compared when a process first takes the row; later epochs cost
+nothing more.
 
 Whether the rows are those of this dataset is asked twice. The head of the file names the data
 (shapes, dtypes, files with their sizes and times) and what a sample is. And each run first reads a
-few of the rows that it finds, and compares them. What differs is refused: nothing is deleted that
-may be the work of days.
+few of the rows that it finds, and compares them. What differs is refused, not deleted: it may be
+the work of days.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class FolderCache(RowCache):
         num_rows: of the data.
         path: of the folder, which is made if it is not there.
         most_bytes: how much of the disk it takes at most; None: what all rows take.
-        data: what tells the data from others, by name; values that JSON takes.
+        data: what identifies the data, by name; values that JSON takes.
 
     Raises:
         InvalidArgumentError: if the folder can't be used, or has the rows of other data.
@@ -223,10 +224,10 @@ class FolderCache(RowCache):
         return self.path / _NAME
 
     def _head(self) -> dict[str, Any] | None:
-        """What the file says that it has; None if there is none, or if it is to be made anew.
+        """What the file says that it has; None if there is none, or if it is to be made again.
 
         Raises:
-            InvalidArgumentError: if it is of other data, or no cache.
+            InvalidArgumentError: if it is of other data, or not a cache.
         """
         try:
             found = read_head(self._at)

@@ -37,7 +37,7 @@ class Generators:
     rows: Rows
     """The rows of the batch; one, if a shard has no part of it and pads it with this row."""
     whole: Generators | None = None
-    """Those of the batch of which these are some."""
+    """The generators of the whole batch, if these are for some of its samples."""
     here: Rows | None = None
     """The places of these rows in that batch."""
     times: Rows | None = None

@@ -138,7 +138,7 @@ class JoinedCore(Core):
             if in_order or size is None:
                 core.keep(block_rows, blocks, ahead)
                 continue
-            # If a block is no chunk, it may begin and end within one.
+            # If a block is not a chunk, it may begin and end within one.
             held = blocks * (1 if is_along else 1 - (-block_rows // size))
             # One group more: those between may have few rows, of other datasets.
             core.keep(size, held, ahead + held * size)
@@ -191,7 +191,7 @@ class JoinedCore(Core):
         return replace(recipe, load=partial(self._gather_at_once, arrays), finished=nothing_to_do)
 
     def _gather_at_once(self, arrays: JoinedArrays, rows: Rows) -> Tree:
-        """As `gather`, of arrays that nothing is to be done to."""
+        """`gather`, for arrays that nothing is done to."""
         return arrays.read(list(self._members(rows)), len(rows), self.slots.lease)
 
     def facts(self, plan: Plan) -> Facts:
@@ -259,7 +259,7 @@ class JoinedCore(Core):
         return Parts(*structure.unflatten(whole))
 
     def __getstate__(self) -> dict[str, Any]:
-        # What was seen of batches decides none: workers are not started again for it.
+        # What was seen of batches changes none of them: workers are not started again for it.
         return super().__getstate__() | {"_specs": {}}
 
     def begin_pass(self, number: int | None = None) -> None:
@@ -439,7 +439,7 @@ def _functions(core: Core) -> list[Any]:
 
 
 def _codes(core: Core) -> dict[str, list[Any] | None]:
-    """The categories of each leaf of a dataset, as far as they are known; None if it has none."""
+    """The known categories of each leaf of a dataset; None if a leaf has none."""
     if isinstance(core, JoinedCore):
         first = core_of(core.datasets[0])
         return {} if first.transform is not None else _codes(first)

@@ -69,7 +69,7 @@ def memory_of(pid: int, descriptor: int) -> int | None:
 
 @contextlib.contextmanager
 def alone(descriptor: int) -> Iterator[None]:
-    """In no other process at the same time."""
+    """Run the block in no other process at the same time."""
     fcntl.lockf(descriptor, fcntl.LOCK_EX)
     try:
         yield
@@ -87,7 +87,7 @@ def limit_bytes() -> int | None:
 
 
 def available_bytes() -> int | None:
-    """The memory that this process can still use; None if the system does not tell."""
+    """The memory that this process can still use; None if the system does not say."""
     try:
         found = re.search(r"^MemAvailable: *(\d+) kB$", _MEMORY.read_text(), re.MULTILINE)
     except OSError:
@@ -118,7 +118,7 @@ def cores() -> int:
 
 
 def delayed_s() -> float:
-    """The seconds for which this thread could have run and had no core; 0 if not told."""
+    """The seconds for which this thread could have run and had no core; 0 if unknown."""
     with contextlib.suppress(OSError, ValueError):
         _, delayed_ns, _ = _SCHEDULING.read_text().split()
         return int(delayed_ns) / 1e9
@@ -132,7 +132,7 @@ def _groups(controller: str = "memory") -> list[Path]:
     tree of its own, of version 2 all have one.
     """
     found: list[Path] = []
-    with contextlib.suppress(OSError, ValueError):  # /proc is hidden, or names are no text
+    with contextlib.suppress(OSError, ValueError):  # /proc is hidden, or names are not text
         for line in _OWN_GROUPS.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and controller not in controllers.split(","):

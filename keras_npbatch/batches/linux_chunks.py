@@ -3,8 +3,8 @@
     sent = new_shared(cache)        # in the parent; `opened` closes it at the end
     cache = open_shared(*sent)      # in a worker process
 
-The memory is a `memfd`, which another process opens through `/proc`. Who uses which slot is told by
-locks of the file, one byte for each slot, which the system releases when a process ends, however it
+The memory is a `memfd`, which another process opens through `/proc`. Locks of the file, one byte
+for each slot, show who uses which slot. The system releases them when a process ends, however it
 ends: a chunk that a killed process was decoding is decoded by the next that needs it.
 
 The locks are of an open file (`F_OFD_SETLK`), and each process opens its own: those of a process as
@@ -96,7 +96,7 @@ class _ProcessHolds:
         held.slots.add(slot)
 
     def claim(self, held: Held, slot: int) -> bool:
-        if slot in held.slots:  # a lock of one's own would be no hindrance
+        if slot in held.slots:  # its own lock would not hinder this process
             return False
         try:
             self._lock(fcntl.F_WRLCK, 1 + slot)

@@ -59,7 +59,7 @@ def cores() -> int:
 
 
 def delayed_s() -> float:
-    """The seconds for which this thread could have run and had no core; 0 if not told."""
+    """The seconds for which this thread could have run and had no core; 0 if unknown."""
     if sys.platform == "linux":
         from keras_npbatch.batches import linux
 
@@ -102,7 +102,7 @@ class _MemoryStatus(ctypes.Structure):
 
 
 def _of_windows() -> tuple[int, int]:
-    """Of all memory, and of what is available; the unknown is large."""
+    """Bytes of all memory, and of what is available; a large number where unknown."""
     libraries = getattr(ctypes, "windll", None)
     status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
     if libraries is None or not libraries.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):

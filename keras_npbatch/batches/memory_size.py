@@ -2,7 +2,7 @@
 
 in_bytes("8 GB", "cache")     # 8_000_000_000
 in_bytes(0.5, "cache")        # half of the memory that this process may use
-size_of("8 GB")               # 8_000_000_000; None for what is no such size
+size_of("8 GB")               # 8_000_000_000; None for anything else
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12} | {
 
 
 def in_bytes(size: Any, name: str) -> int:
-    """A number of bytes.
+    """The bytes that a setting such as `cache` asks for.
 
     Args:
         size: an int; a text such as `"8 GB"` or `"512 MiB"`; or a float, a share of the memory.

@@ -151,7 +151,7 @@ def _copied_array(array: npt.NDArray[Any], empty: Empty) -> npt.NDArray[Any]:
 
 
 def _copied_objects(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Its elements too: what a transform does to one must not reach others who hold it."""
+    """Copy the elements too: what a transform does to one must not reach others who hold it."""
     own = array.copy()
     elements = own.reshape(-1)
     for number, element in enumerate(elements.tolist()):

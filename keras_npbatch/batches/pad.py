@@ -62,16 +62,16 @@ def pad(
     ```
 
     Args:
-        pad_to: the width: None for the longest row of the batch; a number; or several, rising, of
-            which the smallest that fits is taken. With a `shard` it must be a number, since no
+        pad_to: the width: None for the longest row of the batch; a number; or several, in rising
+            order: the smallest that fits is taken. With a `shard` it must be a number, since no
             process knows how long the sequences are that others load.
         pad_value: what is added.
         side: where it is added.
         truncate: the side at which time steps beyond the last `pad_to` are left out. False: a
             longer sequence is refused.
         lengths: True: `{"values": ..., "lengths": ...}` in place of the leaf, with the length of
-            each row, int64 `(batch_size,)`. `"mask"`: `{"values": ..., "mask": ...}`, with True for
-            what is no padding, bool `(batch_size, width)`.
+            each row, int64 `(batch_size,)`. `"mask"`: `{"values": ..., "mask": ...}`, with True
+            where there is no padding, bool `(batch_size, width)`.
 
     Returns:
         What `BatchDataset` and `SampleDataset` take as `collate`: an array of shape
@@ -102,7 +102,7 @@ class Pad:
         return f"pad({of.told}{more})"
 
     def __call__(self, sequences: Any, name: str, empty: Empty, more: int = 0) -> Tree:
-        """The sequences of a batch as one array, with what is asked for beside it.
+        """The sequences of a batch as one array, with the lengths or the mask if asked for.
 
         Args:
             sequences: a list or an object array, with an array for each row.

@@ -11,8 +11,8 @@ Therefore whoever makes a batch then also reads its share of the chunks of the n
 that is the tenth part of a group reads a tenth of them.
 
 Nothing is kept longer for it. The chunks of the next group take the room of a group that no batch
-needs any more: the share is 0 until the slowest thread has left that group. Which that is, sources
-are told: by when a chunk was used last they could not tell it from one that a slow thread needs.
+needs any more: the share is 0 until the slowest thread has left that group. Sources are told which
+group that is. When a chunk was used last does not show whether a slow thread still needs it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ReadAhead:
     def prepare(self, plan: Plan, epoch: int, step: int) -> None:
         """Read what falls to a batch of the next group.
 
-        What fails here is told by the batch that needs it, which tries again.
+        A failure here is ignored: the batch that needs the chunk tries again, and raises it.
         """
         start, stop = plan.global_span(step)
         order = plan.order(epoch)
@@ -90,7 +90,7 @@ class ReadAhead:
                     source.prepare(number)
 
     def _chunks_of(self, order: Order, group: tuple[int, int]) -> list[Rows]:
-        """The chunks of a group, for each source, which is told of them the first time."""
+        """The chunks of a group, for each source; at the first call, sources learn of them."""
         found = self._chunks.get((order, group))
         if found is None:
             rows = order.rows(*group)

@@ -135,7 +135,7 @@ class Recipe:
         return Lacking(batch, failures) if failures else batch
 
     def _refuse_lacking(self, rows: Rows, failures: Sequence[Failure]) -> None:
-        """Refuse a shorter batch where none can be: `evaluate` has no weights for its mean.
+        """Refuse a shorter batch where there can't be one: `evaluate` has no weights for its mean.
 
         Raises:
             SetAsideError: naming the rows.

@@ -4,8 +4,9 @@
     batch = cache.load(rows, load, empty)      # the bytes of load(rows); it reads what is not kept
 
 Which rows are kept is a function of their number: if there is room for a third, every third row.
-So there is nothing to decide, to agree on or to throw out, and what a shuffled epoch finds is known
-beforehand. (The rows that were used last would be the wrong ones: an epoch needs each row once.)
+So there is nothing to decide, to agree on or to throw out, and it is known beforehand what a
+shuffled epoch finds. (Keeping the rows that were used last would not help: an epoch needs each row
+once.)
 
 All threads of a process use one cache. Its memory is in large pages where the system has them: a
 batch is gathered from it in two thirds of the time. Worker processes share a `memfd`, which they
@@ -90,14 +91,14 @@ class RowCache:
         self._begin(for_processes)
 
     def _begin(self, for_processes: bool) -> None:
-        """With memory of its own."""
+        """Begin with memory of its own."""
         self._token = secrets.token_bytes(_TOKEN_BYTES)
         self._use(linux.new_memory(self._total_bytes) if IS_SHARED and for_processes else None)
         self._memory[:_TOKEN_BYTES] = np.frombuffer(self._token, np.uint8)
 
     @property
     def _total_bytes(self) -> int:
-        """Of the memory that processes share."""
+        """Bytes of the memory that processes share."""
         assert self.most_bytes is not None
         return HEAD_BYTES + self.most_bytes
 
@@ -181,7 +182,7 @@ class RowCache:
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        """In no other thread and no other process at the same time."""
+        """Run the block in no other thread or process at the same time."""
         with self._lock:
             if self._descriptor is None:
                 yield
@@ -192,7 +193,7 @@ class RowCache:
     # ---------------------------------------------------------------- rows
 
     def load(self, rows: Rows, load: Callable[[Rows], Tree], empty: Empty) -> Tree:
-        """What `load(rows)` returns, of which only the rows that are not kept are read.
+        """What `load(rows)` returns; only the rows that are not kept are read.
 
         Raises:
             InvalidBatchError: if samples are not arrays of one shape and dtype.
@@ -243,7 +244,7 @@ class RowCache:
         )
 
     def _count(self, hits: int, misses: int) -> None:
-        """Only where it is alone."""
+        """Add to the counts; call it within `_alone`."""
         self._numbers[_HITS] += hits
         self._numbers[_MISSES] += misses
 
@@ -306,7 +307,7 @@ class RowCache:
         return layout
 
     def _where_it_is_now(self, layout: Layout) -> Layout:
-        """The same, laid out anew if the memory has moved meanwhile."""
+        """The same, laid out again if the memory has moved meanwhile."""
         if np.may_share_memory(layout.marks, self._memory):
             return layout
         return self._laid_out(layout.structure, layout.leaves)

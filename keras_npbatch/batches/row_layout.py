@@ -122,7 +122,7 @@ def sample_of(found: Tree, num_rows: int) -> tuple[optree.PyTreeSpec, tuple[Leaf
     """What a sample is, from a batch.
 
     Raises:
-        InvalidBatchError: if a leaf is no array that can be kept row by row.
+        InvalidBatchError: if a leaf is not an array that can be kept row by row.
     """
     leaves, structure = flatten(found)
     for (path, leaf), _ in zip(leaves_with_paths(found, "load(rows)"), leaves, strict=True):

@@ -112,7 +112,7 @@ class SampleCore(Core):
         return self._function(row) if drawn is None else self._function(row, drawn)
 
     def _drawn(self, rows: Rows) -> list[np.random.Generator]:
-        """Those of the first time that each row comes in the epoch that comes next."""
+        """The generators for the first time that each row comes in the next epoch."""
         return of_rows(
             self.plan.seed, Purpose.LOAD_OF_SAMPLE, self.epoch, rows, np.zeros_like(rows)
         )
@@ -133,7 +133,7 @@ class SampleCore(Core):
 
     @property
     def made_by(self) -> str:
-        """What a user writes that makes batches, for messages."""
+        """The method or function of the user's that makes batches, for messages."""
         return _TOLD_BY
 
     def fingerprint(self) -> Fingerprint:
@@ -141,7 +141,7 @@ class SampleCore(Core):
         return super().fingerprint() | self._function_told
 
     def told_of_data(self, name: str) -> dict[str, Any]:
-        """What tells the data from others: also the name of the user's function."""
+        """What identifies the data: also the name of the user's function."""
         return super().told_of_data(name) | self._function_told
 
     @property
@@ -175,7 +175,7 @@ def sample_core_of(dataset: Any) -> SampleCore:
 
 
 def _refuse_arguments(name: str, load_sample: Any, num_samples: Any, has_own: bool) -> None:
-    """Refuse what is no way to read samples.
+    """Refuse arguments that don't say, in one way, how samples are read.
 
     Raises:
         InvalidArgumentError: saying what to write.

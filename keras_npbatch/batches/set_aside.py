@@ -64,8 +64,8 @@ class SetAside:
     Args:
         num_samples: samples of the dataset.
         most_share: the largest share of them that may be set aside.
-        has_others: whether it is that of one of several processes. They must end a run at the same
-            step, so only rows that `note` was told of count, and not what is read ahead.
+        has_others: whether several processes train together. They must end a run at the same step,
+            so only rows that `note` was told of count, and not what is read ahead.
     """
 
     def __init__(self, num_samples: int, most_share: float, has_others: bool = False) -> None:
@@ -86,13 +86,13 @@ class SetAside:
         self._lock = threading.Lock()
 
     def copy(self) -> SetAside:
-        """One of its own that knows the same rows."""
+        """A separate one that knows the same rows."""
         twin = SetAside.__new__(SetAside)
         twin.__setstate__(self.__getstate__())
         return twin
 
     def of_part(self, plan: Plan) -> SetAside:
-        """That of a part of the data, which knows those of the rows that are in the part."""
+        """The one for a part of the data: it knows those of the rows that the part has."""
         part = SetAside(plan.num_samples, self.most_share, self.has_others)
         rows = np.array([*self._reasons], np.int64)
         for row in rows[plan.numbers(rows) >= 0].tolist():
@@ -102,7 +102,7 @@ class SetAside:
         return part
 
     def of_shard(self, shard: Shard) -> SetAside:
-        """That of a shard, which knows the same rows."""
+        """The one for a shard: it knows the same rows."""
         part = self.copy()
         part.has_others = shard.count > 1
         part._noted = dict(self._counted)
@@ -135,7 +135,7 @@ class SetAside:
 
         Raises:
             SetAsideError: if too many rows can't be read.
-            Exception: what `load` raises twice for rows each of which it can read alone.
+            Exception: what `load` raises twice for rows that it can read one by one.
         """
         good = self._without_known(numbers)
         if len(good.rows):
@@ -227,7 +227,7 @@ class SetAside:
         """Know the rows of a saved state too.
 
         Raises:
-            InvalidStateError: if they are no such rows.
+            InvalidStateError: if they are not pairs of a row and a reason.
         """
         is_right = isinstance(pairs, list) and all(
             isinstance(pair, list | tuple)

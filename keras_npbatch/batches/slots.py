@@ -12,7 +12,7 @@ already in memory, and it is 64-byte aligned, so TensorFlow and JAX on a CPU tak
 The lease owns the array's memory (`array.base` ends there), so every view, slice, tensor or
 framework that holds the memory holds the lease. When the last one is gone, the slot returns. There
 is nothing to release by hand, and nothing to wait for: when no slot is free, a new one is made. So
-keeping every batch costs their memory, but never a deadlock and never a changed batch.
+keeping every batch costs memory, but never causes a deadlock or changes a batch.
 """
 
 from __future__ import annotations

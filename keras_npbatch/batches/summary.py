@@ -42,8 +42,8 @@ Counts: TypeAlias = dict[int, int]
 """How many samples there are of each class, by its number."""
 
 Summarise: TypeAlias = Callable[[Tree, int], Any]
-"""`summarise(batch, samples)`: computes anything from a batch, of which the first `samples` rows
-are not padding. It is sent to worker processes by name."""
+"""`summarise(batch, samples)`: computes anything from a batch whose first `samples` rows are not
+padding. It is sent to worker processes by name."""
 
 MOST_CLASSES = 1000
 """Targets with more different values are taken for numbers, not classes."""

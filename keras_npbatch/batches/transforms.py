@@ -7,8 +7,8 @@
         return x, y
 
 A function gets `rng`, a NumPy generator, if its second parameter asks for it. The generator depends
-only on (seed, epoch, step) and the shard: numbers differ from batch to batch and from epoch to
-epoch, and are the same in any worker and after any restart. Each function has its own stream.
+only on (seed, epoch, step) and the shard: numbers differ between batches and epochs, and are the
+same in any worker and after any restart. Each function has its own stream.
 """
 
 from __future__ import annotations

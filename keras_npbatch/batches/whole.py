@@ -1,6 +1,6 @@
 """Datasets that make whole batches, in `__getitem__`: what they can't be combined with.
 
-Such a batch is finished. Nothing is known of the rows in it, so nothing can be done to them.
+Such a batch is finished. The rows in it are unknown, so nothing can be done to them.
 """
 
 from __future__ import annotations

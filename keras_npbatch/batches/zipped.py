@@ -147,7 +147,7 @@ class ZippedBatches(Batches):
         begin(self, ZippedCore, datasets, **settings)
 
     def load(self, rows: Rows) -> Tree:
-        """There are no rows, but whole batches."""
+        """Refused: such a dataset has no rows, only whole batches."""
         raise NotImplementedError(
             "datasets that are zipped have no rows in common; expected dataset[step]."
         )

@@ -173,8 +173,8 @@ def _metrics_of_all(model: Any) -> dict[str, Any]:
 class _Averaging:
     """`optimizer.apply` on the mean of the gradients of all processes.
 
-    It runs before the optimizer's own clipping and accumulation, which so get the gradients that
-    one process would have with the global batch.
+    It runs before the optimizer's own clipping and accumulation, which therefore get the gradients
+    that one process would have with the global batch.
     """
 
     def __init__(self, apply: Callable[..., Any]) -> None:

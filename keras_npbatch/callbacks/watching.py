@@ -80,7 +80,7 @@ class Watching:
 
     @property
     def epoch_iterator(self) -> Any:
-        """With which Keras walks over the dataset in this `fit`."""
+        """The iterator with which Keras walks over the dataset in this `fit`."""
         return None if self._epoch_iterator is None else self._epoch_iterator()
 
     def begin(self, model: Any) -> None:

@@ -135,24 +135,24 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
             `"set_aside"`: the rows of the batch are tried one by one, and those that can't be read
             are replaced by copies of others that weigh nothing, so that batches and steps stay as
             they are. The loss is that of the other rows. `evaluate` leaves such rows out, `predict`
-            refuses them. The first is a warning, all of them (of several processes that train
-            together, those of all) are in `dataset.set_aside`. Training batches then have a
-            `sample_weight`, as with `remainder="pad"`.
+            refuses them. The first one gives a warning. All are in `dataset.set_aside`, also those
+            of other processes that train together. Training batches then have a `sample_weight`, as
+            with `remainder="pad"`.
         max_set_aside: share of the rows that may be set aside; with more, a `SetAsideError` ends
             the run. None: 0.01.
         workers: threads that make batches. 0: none; the caller makes each batch when it needs
             it. 1: one thread makes batches ahead. N: N threads make batches at once. The caller
             always makes batches that cost less to make than to hand over; see `ArrayDataset`.
-            `"auto"`: chooses while it trains, by what batches and steps take, between the caller,
-            threads and processes, how many and how far ahead, and changes no batch by it. What it
-            has found is in `workers_chosen`.
+            `"auto"`: measures batches and steps while it trains, and chooses between the caller,
+            threads and processes, how many, and how far ahead. Batches stay the same.
+            `workers_chosen` has the choice.
         use_multiprocessing: whether the workers are processes, for a `load` or transform that is
             mostly Python. None: threads; with `workers="auto"` either, and False allows no
             processes. They are started once for a `fit` and end within 2 seconds after it; they
             get a copy of the dataset (arrays are shared), and import neither Keras nor a framework
             unless your class does.
         max_queue_size: maximum number of batches made ahead. None: 10; with `workers="auto"` as
-            many as there is a use and memory for.
+            many as are useful and fit in memory.
         start_method: how worker processes are started: on Linux `"forkserver"` (the default),
             `"spawn"` or `"fork"`; elsewhere `"spawn"`.
         timeout: seconds after which a worker process that owes a batch, whatever it is doing, is
@@ -369,7 +369,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
         """Training and validation data for each fold of a cross-validation.
 
         Each row is in the validation data of one fold, and in the training data of all others.
-        Nothing is copied but row numbers: 8 bytes a row for each fold. The parts are datasets as
+        Nothing is copied but row numbers: 8 bytes a row for each fold. The parts are datasets like
         those of `split`.
 
         Example:
@@ -408,7 +408,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
     def subset(self, rows: Any) -> BatchDataset:
         """A part of the data: the rows you choose.
 
-        The part is a dataset as those of `split`, with its rows in the order of the data.
+        The part is a dataset like those of `split`, with its rows in the order of the data.
 
         Example:
 
@@ -418,7 +418,7 @@ class BatchDataset(Batches, DataAdapter, keras.utils.PyDataset):  # type: ignore
 
         Args:
             rows: row numbers of the whole data, integers of shape `(n,)`, each once; or a boolean
-                for each row of the whole data, of which those in this part of the data count.
+                for each row of the whole data; only those in this part of the data count.
 
         Returns:
             The dataset of these rows.

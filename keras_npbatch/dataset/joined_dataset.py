@@ -113,7 +113,7 @@ _Function = TypeVar("_Function", bound=Callable[..., JoinedDataset])
 
 
 def _takes_a_list(function: _Function) -> _Function:
-    """Make a function of a list of datasets say what to write to those who give them singly."""
+    """Make a function that takes a list of datasets say what to write if they come one by one."""
 
     @functools.wraps(function)
     def checked(*datasets: Any, **settings: Any) -> JoinedDataset:
@@ -141,8 +141,8 @@ def mix(
 
     The samples of all of them come together in a batch. Any prefix of an epoch, and so any batch,
     has the shares within one sample (of the shares, rounded to whole samples of an epoch). Each
-    dataset is read in its own epochs, with its own sampler and seed: it goes on where the epoch
-    before has left it, and all its rows have come before one of them comes again.
+    dataset is read in its own epochs, with its own sampler and seed: an epoch of the mixture goes
+    on where the one before stopped, and no row comes again before all rows have come.
 
     Samples get what their dataset gives them: its `transform`, `augment` and `class_weight`. Its
     `batch_size`, `remainder` and workers don't matter. `evaluate` and `predict` read each sample
@@ -158,7 +158,7 @@ def mix(
     Args:
         datasets: datasets whose batches have the same leaves, shapes and dtypes.
         weights: the share of each, numbers above 0 of any scale.
-        until: when an epoch ends: with the `"first"` dataset of which every sample has come, with
+        until: when an epoch ends: with the `"first"` dataset that has given all its samples, with
             the `"longest"`, or after a number of samples.
         **settings: see `BatchDataset`; there is no `sampler` and no `shuffle`.
 
@@ -185,7 +185,7 @@ def mix(
 
 @_takes_a_list
 def concat(datasets: Sequence[BatchDataset], **settings: Any) -> JoinedDataset:
-    """Join datasets to one: each of their samples once an epoch.
+    """Join datasets into one: each of their samples comes once an epoch.
 
     The samples of the first dataset have the numbers from 0 up, those of the second follow, and so
     on. They are shuffled together, or come as `sampler=` says. Samples get what their dataset gives

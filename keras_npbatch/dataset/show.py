@@ -25,7 +25,7 @@ _COLUMNS = 8
 _CELL_INCHES = 1.5
 _LINE_INCHES = 0.3
 _LEAST_PIXELS = 8
-"""Matrices with fewer rows or columns are no pictures."""
+"""Matrices with fewer rows or columns are not pictures."""
 _CHANNELS = (1, 3, 4)
 _CHARACTERS = 44
 _CHARACTER_INCHES = 0.11
@@ -35,7 +35,7 @@ def show(dataset: Batches, samples: int = 16) -> Any:
     """Draw the first samples of the next batch, as training will get them.
 
     Images (`(height, width)`, or with 1, 3 or 4 channels last) come in a grid, under their labels;
-    everything else in a table, with a line for each sample. Nothing changes by it: not the epoch,
+    everything else in a table, with a line for each sample. This changes nothing: not the epoch,
     not the cache, and no worker starts.
 
     Example:
@@ -79,7 +79,7 @@ def _drawn(figure_class: Any, seen: Look, samples: int) -> Any:
     others = {path: leaf for path, leaf in seen.leaves.items() if path not in pictures}
     columns = min(count, _COLUMNS)
     lines = -(-count // columns)
-    # All that is no label of a picture is a table, and a table is also what has no picture.
+    # Labels stand above the pictures. All else is in the table, labels too if there is no picture.
     table = {path: leaf for path, leaf in others.items() if not pictures or not _is_label(path)}
     cells = _cells(seen, table, count)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -186,5 +186,5 @@ def _short(text: str) -> str:
 
 
 def _written(text: Any) -> None:
-    """A `$` of the user's is no formula."""
+    """Show a user's `$` as it is: it does not begin a formula."""
     text.set_parse_math(False)

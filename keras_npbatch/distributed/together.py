@@ -1,4 +1,4 @@
-"""`Together`: what processes that train together could not read, told to all of them at each step.
+"""`Together`: tells processes that train together, at each step, which rows others could not read.
 
     together = Together(shard)
     for step, batch in together.watched(steps):

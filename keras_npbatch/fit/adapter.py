@@ -78,7 +78,7 @@ class _Adapter(DataAdapter):  # type: ignore[misc]  # Keras is untyped
     def get_tf_dataset(self) -> Any:
         """An iterable of batches with TensorFlow tensors; each iteration is a pass.
 
-        Keras feeds what is no `tf.data.Dataset` to the compiled step one batch at a time. That
+        Keras feeds anything but a `tf.data.Dataset` to the compiled step one batch at a time. That
         takes less time a step than a `tf.data` pipeline around Python does, an exception reaches
         the caller as itself, and nothing has to be known of the batches beforehand.
         """
@@ -94,7 +94,7 @@ class Unserved(_Adapter):
         """The epoch that comes next.
 
         Raises:
-            AmbiguousCallError: if Keras asks, and what it asks for can't be told and matters.
+            AmbiguousCallError: if Keras asks, and what it asks for is unknown and matters.
         """
         if is_asked_by_keras():  # by a later one, which hides its iterator
             refuse_to_guess(core_of(self.dataset))
@@ -127,12 +127,12 @@ class Serving(_Adapter):
         self.session = Session(dataset, call, epoch_iterator.steps_per_epoch)
 
     def ends_with(self, held: Any) -> None:
-        """Keras drops this object when the call ends, and then the call is over."""
+        """End the session when `held` is gone, which Keras drops at the end of the call."""
         weakref.finalize(held, _end, self.session, self._executor).atexit = False
 
     @property
     def epoch_iterator(self) -> Any:
-        """With which Keras walks over the dataset; None when it is gone."""
+        """The iterator with which Keras walks over the dataset; None when it is gone."""
         return self._epoch_iterator()
 
     @property
@@ -210,7 +210,7 @@ class Serving(_Adapter):
             self._is_watched = True
             self.ends_with(callbacks)
         self._has_built = self._has_built or builds
-        # A model with layers that are never built is built anew by each validation of a `fit`.
+        # A model with layers that are never built is built again by each validation of a `fit`.
         never_builds = not builds and (session.is_fit or not self._has_built)
         session.is_settled = self._is_of_a_call and callbacks is not None and never_builds
         return builds
@@ -244,7 +244,7 @@ class Calls:
 
 
 def num_batches(dataset: Any) -> int | None:
-    """What `dataset.num_batches` is to who asks: to Keras, the answer of what will serve it."""
+    """`dataset.num_batches` for whoever asks; Keras gets the answer of what will serve it."""
     core = core_of(dataset)
     maker = find_maker(dataset)
     if maker is not None:
@@ -259,7 +259,7 @@ def session_of(dataset: Any, model: Any) -> tuple[Any, Session] | None:
 
 
 def _telling(session: Session, batches: Iterator[Tree]) -> Iterator[Tree]:
-    """The batches; an error about one of them tells which it is."""
+    """The batches; an error about one of them says which one."""
     try:
         yield from batches
     except InvalidBatchError as error:

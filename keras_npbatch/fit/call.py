@@ -116,7 +116,7 @@ def find_maker(adapter: Any) -> Maker | None:
     """Who makes the iterator with which Keras walks over `adapter`; None if nobody does.
 
     One such iterator belongs to each `fit`, `evaluate` and `predict`, and within a `fit` one to
-    training and one to validation: it tells passes over the same dataset apart.
+    training and one to validation: it distinguishes passes over the same dataset.
     """
     frames = _frames(_MAX_FRAMES)
     epoch_iterator = _epoch_iterator_in(frames[:_MAX_FRAMES_TO_ITERATOR], adapter)
@@ -154,7 +154,7 @@ def _call_in(frame: FrameType) -> Call | None:
         return None  # an override with other parameters calls Keras's own
     values = frame.f_locals
     owner = values.get("self")
-    # Keras's trainer may belong to what is no keras.Model.
+    # Keras's trainer may belong to a class that is not a keras.Model.
     if not isinstance(owner, keras.Model) and not _is_code_of(frame, "keras"):
         return None
     given = {key: values[key] for key in parameters if key in values}
@@ -210,7 +210,7 @@ def is_build() -> bool:
 
 
 def expect_steps(epoch_iterator: Any, steps: int | None) -> None:
-    """Let Keras end the pass that comes next after so many steps, without a warning.
+    """Let Keras end the pass that comes next after this many steps, without a warning.
 
     It reads `num_batches` once a call. The attribute it keeps it in is private, so it is touched
     only where the number has changed: after a resumed epoch, or when a callback resumes one.

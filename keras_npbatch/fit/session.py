@@ -68,11 +68,11 @@ class Session:
 
     Args:
         dataset: what is walked over.
-        call: what Keras was asked for, if that can be told.
+        call: what Keras was asked for, if that is known.
         steps: how many steps Keras takes an epoch; None: as many as there are.
 
     Raises:
-        AmbiguousCallError: if it can't be told and matters.
+        AmbiguousCallError: if it is unknown and matters.
         UnsupportedArgumentError: for an argument that Keras would ignore.
     """
 
@@ -85,7 +85,7 @@ class Session:
         self._model = None if call is None or call.model is None else weakref.ref(call.model)
         self._strategy: Any = None
         self.is_settled = False
-        """Whether nothing more has to be learned of the call, which builds no more either."""
+        """Whether nothing more has to be learned of the call, nor a model be built."""
         self.is_building = False
         """Whether Keras takes the batches of this pass only to build a model."""
         self._callbacks: weakref.ref[Any] | None = None
@@ -122,7 +122,7 @@ class Session:
         self._rewired = rewire(self._plan, self._kind, dataset, model)
 
     def end(self) -> None:
-        """The call of Keras is over. Safe to call twice."""
+        """Note that the call of Keras is over. Safe to call twice."""
         if self._rewired is not None:
             self._rewired.end()
             self._rewired = None
@@ -153,14 +153,15 @@ class Session:
 
     @property
     def model(self) -> Any:
-        """The model that is served, or None if that can't be told."""
+        """The model that is served, or None if it is unknown."""
         return None if self._model is None else self._model()
 
     def learn(self, call: Call | None) -> None:
-        """What asks for batches knows more than the call that made the session.
+        """Learn from the call that asks for batches: it knows more than the one that began.
 
-        Where a dataset is trained on and validated with in one `fit`, it knows which of both this
-        is; and the initial epoch that a callback has restored, and the list of callbacks.
+        If one `fit` trains on and validates with the same dataset, it shows which of the two this
+        session is for. It also knows the initial epoch that a callback has restored, and the list
+        of callbacks.
         """
         if call is not None and call.kind == "evaluate":
             self._choose("evaluate")
@@ -178,7 +179,7 @@ class Session:
         return self._epochs(building)
 
     def join(self, strategy: Any) -> None:
-        """A strategy of TensorFlow divides the batches among replicas, in several processes maybe.
+        """Check a strategy of TensorFlow that divides the batches, perhaps in several processes.
 
         Raises:
             RanksDisagreeError: on every process, if they have different datasets.
@@ -198,7 +199,7 @@ class Session:
         error.add_note(f"keras_npbatch: in the batch of epoch {epoch}, step {step}, rows {rows}")
 
     def take_back(self) -> None:
-        """Keras drops what it has read to build the model: the epoch starts again."""
+        """Start the epoch again: Keras drops what it has read to build the model."""
         if self._stream is None:
             return
         self._stream.close()
@@ -216,22 +217,22 @@ class Session:
             if isinstance(validation, Batches):  # now, not after an epoch of training
                 check_engine(validation.plan.in_data_order(), "evaluate", validation)
         except UnsupportedArgumentError as error:
-            # Another process, whose settings are others, may find no fault with them and wait.
+            # Another process, with other settings, may find no fault with them and wait.
             if self._kind != "predict" and not self._is_agreed:
                 tell_failure(self._plan.shard, error)
             raise
 
     def _engine_talks_first(self) -> bool:
-        """Whether processes talk before they take a batch, in words that must fit.
+        """Whether processes exchange messages, which must match, before they take a batch.
 
-        Keras's JAX trainer does, on Torch `TorchDataParallel` when it shares weights, and from
-        version 3.16 on Keras's Torch trainer, when it wraps a model.
+        Keras's JAX trainer does so. On Torch, `TorchDataParallel` does when it shares weights, and
+        from version 3.16 on also Keras's Torch trainer, when it wraps a model.
         """
         on_torch = keras.backend.backend() == "torch" and self._kind != "predict"
         return on_torch or mesh_place() is not None
 
     def _agree(self) -> None:
-        """Once: all processes that train together have the same, or each complains."""
+        """Check, once, that all processes that train together have the same dataset."""
         if not self._is_agreed:
             refuse_differences(self._plan.shard, self._described())
             self._is_agreed = True
@@ -251,7 +252,7 @@ class Session:
         if kind != "fit" or self._in_order:
             plan = plan.in_data_order(every_row=kind == "predict")
         if kind == "evaluate" and plan.remainder == "pad" and not self._needs_equal_sizes(plan):
-            # Exact for every loss and metric, which no weights are.
+            # Exact for every loss and metric; weights would not be.
             plan = plan.in_data_order(every_row=True)
         self._plan = plan
         steps = self.steps_per_epoch
@@ -364,7 +365,7 @@ class Session:
             watch.deliver(delivery)
 
     def _another_follows(self) -> bool:
-        """Whether another epoch will be asked for, as far as can be told."""
+        """Whether the call is expected to ask for another epoch."""
         if self._kind != "fit":
             return False
         if self._core.endless or self._last_pass is None:
@@ -404,7 +405,7 @@ class Session:
             clock.mark(epoch, in_order=True)
 
     def _show_steps(self) -> None:
-        """Progress bars were told how many steps an epoch has; a resumed one has fewer."""
+        """Correct the number of steps in progress bars: a resumed epoch has fewer."""
         steps = self.num_batches
         if self._kind == "fit" and self.steps_per_epoch is None and steps != self._steps_shown:
             show_steps(None if self._callbacks is None else self._callbacks(), steps)
@@ -412,5 +413,5 @@ class Session:
 
 
 def _none(failures: Sequence[Failure]) -> Sequence[Failure]:
-    """Of the rows that this process could not read, those that a batch to build with tells of."""
+    """The rows that a batch reports as lacking if Keras only builds with it: none."""
     return ()

@@ -12,8 +12,8 @@ __all__ = ["refuse_in_strategy", "refuse_lacking"]
 def refuse_in_strategy(core: Core) -> None:
     """Refuse to train in several processes of a strategy of TensorFlow.
 
-    They would have to communicate at each step, and TensorFlow has no way to do so beside training
-    that does not trace a function each time.
+    They would have to communicate at each step, and TensorFlow can't do that during training
+    without tracing a function each time.
 
     Raises:
         UnsupportedArgumentError: always.
@@ -28,7 +28,7 @@ def refuse_in_strategy(core: Core) -> None:
 
 
 def refuse_lacking(core: Core, lacking: Rows) -> None:
-    """Refuse a batch of `predict` that lacks rows: each prediction is that of a row.
+    """Refuse a batch of `predict` that lacks rows: each prediction belongs to a row.
 
     Args:
         core: of the dataset.

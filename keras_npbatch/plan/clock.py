@@ -57,13 +57,13 @@ class Clock:
     times_set: int = 0
     """How often the user has set the clock; a session that sees a new number follows it."""
     reached: Place | None = None
-    """The place after the batches that an iteration has delivered, if that is farther."""
+    """The place after the batches that an iteration has delivered, if it is further on."""
     _turns: list[int] = field(default_factory=list)
     """The epochs at which the order changes: to that of the data, then back to the dataset's own,
     and so on."""
 
     def copy(self) -> Clock:
-        """One of its own at the same place, for a dataset that nothing is under way with."""
+        """A separate clock at the same place, for a dataset with no pass under way."""
         return Clock(self.epoch, self.step, self.skip, self.order_size, _turns=self._turns.copy())
 
     @property

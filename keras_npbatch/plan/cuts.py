@@ -26,8 +26,8 @@ __all__ = ["dealt", "grouped", "stratified"]
 _Codes = npt.NDArray[np.int64]
 
 _WEIGHTS = (0, 1, 4, 16, 64)
-"""What all rows of a part count beside those of its classes: the first that leaves no part empty.
-Of few groups that have one class each, all might go to one part."""
+"""Weights for the size of a part, next to its classes: the first that leaves no part empty is used.
+With 0, a few groups of one class each might all go to one part."""
 
 
 def stratified(codes: _Codes, shares: Sequence[Fraction], seed: int) -> _Codes:
@@ -82,7 +82,7 @@ def dealt(
     seed: int,
     what: str,
 ) -> _Codes:
-    """The part of each row, groups kept together, each class in these fractions as far as can be.
+    """The part of each row: groups stay together, and classes come close to these fractions.
 
     Args:
         groups: the group of each row, from 0 up.
@@ -121,7 +121,7 @@ def dealt(
 
 
 def _cost(had: npt.NDArray[Any], more: Any, wanted: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """By how much farther each part would be from what is wanted, if it had that much more."""
+    """By how much farther from what is wanted each part would be with that much more."""
     found: npt.NDArray[Any] = ((2 * (had - wanted) + more) * more / wanted).sum(axis=1)
     return found
 

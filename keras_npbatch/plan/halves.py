@@ -8,9 +8,9 @@ The data are cut in two by stratified random sampling, one row from each stratum
 "Sampling Techniques", 3rd ed. 1977, chapter 5). For a fraction p/q of at most 1/2, each block of q
 rows has p strata: stratum k holds the places from `floor(k q / p)` up to but not including
 `floor((k + 1) q / p)`, and a keyed hash picks one place in each. If q / p is not a whole number,
-strata differ in size; so each block is turned, as a ring, by a hash of its own, and each row is
-picked with probability p/q. Of the first n rows, for every n, n p / q are picked, give or take less
-than two.
+strata differ in size; therefore each block is turned, as a ring, by a hash of its own, and each row
+is picked with probability p/q. Of the first n rows, for every n, n p / q are picked, give or take
+less than two.
 
 For 2/5 a block has the places 0 to 4, and its strata are {0, 1} and {2, 3, 4}. In the first block
 of this cut the hash picks the places 0 and 4, and turns the block by 1:

@@ -66,8 +66,8 @@ class Plan:
     selection: Part | None = None
     """Which rows of the data the samples are, if they are a part of a split."""
     order_size: int = 0
-    """The global batch size for which the orders are made, if it is another: that with which an
-    epoch began whose rest this plans."""
+    """The global batch size for which the orders are made, if it differs: an epoch began with it,
+    and this plans the rest."""
     _orders: OrderedDict[int, Order] = field(
         default_factory=OrderedDict, init=False, repr=False, compare=False
     )

@@ -28,10 +28,10 @@ _PIECE = 2**15
 class Balanced(GivenSampler):
     """Equal numbers of each class in each batch, give or take one.
 
-    Rare classes come again and again, frequent ones once an epoch, or more seldom if an epoch is
+    Rare classes come again and again, frequent ones once an epoch, or less often if an epoch is
     made shorter. Within an epoch each row of a class comes equally often, give or take once: it is
-    not left to chance. Predicted probabilities are then those of balanced data: correct them by
-    the shares of the classes if you need them.
+    not left to chance. Predicted probabilities are then those of balanced data: correct them by the
+    shares of the classes if you need them.
 
     Example:
 

@@ -44,8 +44,8 @@ _AT_ONCE = 2**16
 class BlockShuffle(TableSampler):
     """Each row once an epoch, read in blocks: for data in chunks (HDF5, Zarr), or on a disk.
 
-    `blocks` blocks are mixed at a time, so at any moment an epoch reads from so many only. The
-    more, and the smaller, the better the mixing: `BlockShuffle(1024).describe(num_rows)` tells.
+    `blocks` blocks are mixed at a time, so at any moment an epoch reads from only that many. More
+    and smaller blocks mix better: `BlockShuffle(1024).describe(num_rows)` tells.
 
     Example:
 

@@ -21,7 +21,7 @@ from keras_npbatch.samplers.permutation import many_ciphers
 __all__ = ["Draws"]
 
 _SMALL = 64
-"""Classes of up to so many rows are ordered by a hash: a cipher of few rows is less random."""
+"""Classes of up to this many rows are ordered by a hash: a cipher of few rows is less random."""
 
 
 class Draws:
@@ -30,7 +30,7 @@ class Draws:
     Args:
         sizes: int64, rows of each class, from 1 up.
         seed: the seed.
-        key: what makes these draws others than other draws of that seed.
+        key: distinguishes these draws from other draws with that seed.
     """
 
     def __init__(self, sizes: npt.NDArray[np.int64], seed: int, *key: int) -> None:
@@ -98,7 +98,7 @@ def _of_small(
 
 
 def _orders(keys: npt.NDArray[np.uint64], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A permutation for each key, one in each line; what is behind its size means nothing."""
+    """A permutation for each key, one in each line; values beyond its size mean nothing."""
     width = int(sizes.max(initial=1))
     numbers = np.arange(width, dtype=np.uint64)
     hashes = rng.mixed(keys[:, np.newaxis] + numbers) >> np.uint64(1)

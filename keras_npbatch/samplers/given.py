@@ -41,7 +41,7 @@ def check_length(num_given: int, num_rows: int, what: str) -> None:
 
 
 def values_of(given: Any, what: str) -> npt.NDArray[Any]:
-    """What was given as an array of one number for each row.
+    """The given values as an array with one number for each row.
 
     Raises:
         InvalidArgumentError: for anything else.

@@ -49,7 +49,7 @@ class LengthBuckets(GivenSampler):
         batches_per_window: how many batches are sorted together. 1 sorts nothing.
 
     Raises:
-        InvalidArgumentError: for lengths that are no whole numbers from 0 up.
+        InvalidArgumentError: for lengths that are not whole numbers from 0 up.
     """
 
     uses_batch_size = True

@@ -2,12 +2,12 @@
 
     print(BlockShuffle(1024, blocks=16).describe(1_000_000))
 
-Two figures, of which the worse counts. **Runs**: the rows are taken for ten classes that lie one
-after the other in the data, and the runs of equal classes are counted: in random order there are
-`1 + sum n_c (n - n_c) / n` of them (A. M. Mood, "The distribution theory of runs", Annals of
-Mathematical Statistics 11, 1940), in the order of the data ten. **Correlation**: the correlation of
-the row at a position with the row at the next one, which is 0 for random order and 1 for the order
-of the data.
+There are two figures, and the worse one counts. **Runs**: the rows are taken for ten classes that
+lie one after the other in the data, and the runs of equal classes are counted: in random order
+there are `1 + sum n_c (n - n_c) / n` of them (A. M. Mood, "The distribution theory of runs", Annals
+of Mathematical Statistics 11, 1940), in the order of the data ten. **Correlation**: the correlation
+of the row at a position with the row at the next one, which is 0 for random order and 1 for the
+order of the data.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def mixing_of(
     for rows in stretches:
         classes = rows * float(num_classes) // num_rows  # as floats: 64 bits may be too few
         runs += np.count_nonzero(np.diff(classes))
-        # Of the whole data, not of the stretch: a stretch of one class is no full shuffle.
+        # Of the whole data, not of the stretch: a stretch of one class is not a full shuffle.
         expected += (len(rows) - 1) * (1 - 1 / num_classes)
         centred = rows - middle
         products.append(centred[:-1] * centred[1:])

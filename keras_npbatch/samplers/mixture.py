@@ -3,8 +3,8 @@
     Mixture(walks, counts=[70, 30])     # an epoch of 100 samples; see `keras_npbatch.mix`
 
 The samples of the first dataset have the numbers from 0 up, those of the second follow. Which
-dataset comes at which position is a `Pattern`; each dataset goes on in its own epochs where the
-epoch before has left it.
+dataset comes at which position is a `Pattern`; each dataset is read in its own epochs, and goes on
+where the last epoch of the mixture stopped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Walked(Protocol):
 
 
 class Mixture(TableSampler):
-    """Samples of several datasets, each with its share of any prefix of an epoch, within one.
+    """Samples of several datasets: any prefix of an epoch has their shares, within one sample.
 
     Args:
         walks: the datasets.
@@ -98,7 +98,7 @@ class _Walking:
         return int(self._ends[index - 1]) if index else 0
 
     def rows(self, classes: npt.NDArray[np.int64], which: Rows) -> Rows:
-        """The samples of some datasets; of each they follow one another."""
+        """The samples of some datasets; those of each dataset are consecutive."""
         found = np.empty(len(which), np.int64)
         for index in np.flatnonzero(np.bincount(classes)).tolist():
             here = np.flatnonzero(classes == index)

@@ -167,7 +167,7 @@ class Listed(Order):
 
 
 class Pieces(Order):
-    """An order that is computed in pieces of adjacent positions, of which the last few are kept.
+    """An order that is computed in pieces of adjacent positions; the last few are kept.
 
     Args:
         num_positions: positions in the epoch.

@@ -22,7 +22,7 @@ from keras_npbatch.samplers.shuffle import Shuffle
 __all__ = ["Own", "as_sampler", "chosen_sampler", "is_plain", "order_setting"]
 
 _LOOKED_AT = 2**16
-"""Rows by which an order that is computed on demand is told from others."""
+"""How many rows identify an order that is computed on demand."""
 
 
 def chosen_sampler(shuffle: Any, sampler: Any) -> Sampler:
@@ -125,7 +125,7 @@ class Own(TableSampler):
         return Own(given.along(chunk_starts)) if isinstance(given, Sampler) else self
 
     def checked(self, num_rows: int, chunk_rows: int | None) -> Own:
-        """The same, of which an epoch has been looked at."""
+        """The same sampler, identified by its first epoch."""
         rows, given = WholeData(num_rows), self._given
         if callable(getattr(given, "checked", None)):
             given = given.checked(num_rows, chunk_rows)
@@ -133,7 +133,7 @@ class Own(TableSampler):
         num_samples, first = found._first_epoch(rows)
         own = getattr(given, "identity", None)
         if isinstance(own, str) and own != type(given).__name__:
-            # One that is inherited tells nothing of what the class changes.
+            # An inherited one says nothing about what the class changes.
             is_own = own.startswith(type(given).__name__)
             found._identity = own if is_own else f"{type(given).__name__}: {own}"
         else:

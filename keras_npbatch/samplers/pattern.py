@@ -3,11 +3,12 @@
 In any prefix of t positions, each class comes `t * share` times, give or take less than one. That
 such a sequence exists for any shares is the "chairman assignment problem" (R. Tijdeman, Discrete
 Mathematics 32, 1980, pages 323 to 330). It holds exactly if the j-th row of a class with share s
-stands at a position from `floor((j - 1) / s) + 1` to `ceil(j / s)`, and taking, at each position,
-of the rows that may come the one that must come first finds a place for all (G. Steiner and S.
-Yeomans, "Level schedules for mixed-model, just-in-time processes", Management Science 39, 1993).
+stands at a position from `floor((j - 1) / s) + 1` to `ceil(j / s)`. All rows find a place if each
+position takes, of the rows that may stand there, the one whose last position comes first (G.
+Steiner and S. Yeomans, "Level schedules for mixed-model, just-in-time processes", Management
+Science 39, 1993).
 
-The sequence of classes is made once, as far as it is asked for, in a third of a microsecond a
+The sequence of classes is made once, up to where it is asked for, in a third of a microsecond a
 position; to resume late in an epoch of ten million rows takes that long once. Each epoch changes it
 by exchanging neighbours where both bounds allow it.
 """
@@ -58,8 +59,8 @@ class Pattern:
         self._lock = threading.Lock()
         self._dtype = smallest_integers(np.array([len(counts)])).dtype
         self._pieces: list[tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]] = []
-        """The classes of each piece; and, as bits, which classes are ahead of their share after it,
-        rounded down: each is within one of it."""
+        """The classes of each piece; and, as bits, which classes are ahead of their share after it.
+        The share is rounded down, and each class is within one of it."""
         self._ready: tuple[int, list[int]] = (0, [])
         """The piece that comes next; and a heap of the rows that might come before it and did not,
         each as (last position) * (number of classes) + class."""

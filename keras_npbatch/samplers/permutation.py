@@ -52,7 +52,7 @@ _BLOCK_ROWS = 8192
 """Positions enciphered together: fewer cost more per row, more don't fit the processor's cache."""
 
 _LONG_RUN = 512
-"""From so many values on, a cipher of its own for each run is faster than one of arrays."""
+"""From this many values on, a cipher of its own for each run is faster than one of arrays."""
 
 _HASH_MULTIPLIER_1 = np.uint64(0x9E3779B97F4A7C15)
 _HASH_MULTIPLIER_2 = np.uint64(0xD6E8FEB86659FD93)

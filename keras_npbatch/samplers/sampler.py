@@ -118,7 +118,7 @@ class Sampler(ABC):
         return type(self).__name__
 
     def lengths_of(self, rows: Rows) -> Rows | None:
-        """The length of each row, if the sampler knows it: then padding is told."""
+        """The length of each row, if the sampler knows it: then padding is reported."""
         return None
 
     def padding_waste(self, rows: Rows) -> float | None:

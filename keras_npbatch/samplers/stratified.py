@@ -1,6 +1,6 @@
 """`Stratified`: each row once, and the classes in the same proportion all the way through an epoch.
 
-Each class comes as the pattern has it, and which of its rows come when is new each epoch.
+Each class comes where the pattern puts it; which of its rows comes when is new each epoch.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ __all__ = [
 
 
 class ArrowColumn:
-    """A column of Arrow, of which some part has to be converted.
+    """A column of Arrow with values that have to be converted.
 
     Args:
         chunks: arrays of Arrow, one after the other.
@@ -103,7 +103,7 @@ class ArrowColumn:
 
 
 class _Part:
-    """One chunk: its values as an array if they are there, and the code of each of its codes."""
+    """One chunk: its values as an array, if it has one, and the new code of each of its codes."""
 
     def __init__(self, chunk: Any, layout: Layout, codes: Codes | None) -> None:
         self.view = None if has_nulls(chunk) else view_of(chunk, layout)

@@ -8,9 +8,9 @@ of the next batches. All chunks lie in one array, so the rows of a batch are gat
 however many chunks they are in, and no memory is new after the first chunks.
 
 One thread decodes a chunk, and others that need it wait. If that one fails, another tries. A chunk
-whose rows are being gathered stays. Of the others, the one makes room that is needed least long,
-as far as that is known, and of several the one not used for longest. Nobody waits for room: if all
-chunks are in use, one more is decoded into memory of its own.
+whose rows are being gathered stays. Of the others, the one whose need ends first makes room, if
+that is known; of several, the one used longest ago. Nobody waits for room: if all chunks are in
+use, one more is decoded into memory of its own.
 
 The same holds between processes, if `Holds` and the memory are theirs: see
 `batches/linux_chunks.py`.
@@ -60,22 +60,22 @@ class Holds(Protocol):
         """Within it, slots can be held and claimed."""
 
     def alone(self) -> contextlib.AbstractContextManager[object]:
-        """Within it, nobody else looks at the directory; it takes no time."""
+        """Within it, nobody else looks at the directory. Nothing in it may wait."""
 
     def hold(self, held: Held, slot: int) -> None:
-        """Read from a slot that is ready; alone."""
+        """Read from a slot that is ready. Only within `alone`."""
 
     def claim(self, held: Held, slot: int) -> bool:
-        """Decode into a slot, unless somebody uses it; alone."""
+        """Decode into a slot, unless somebody uses it; return whether. Only within `alone`."""
 
     def settle(self, held: Held, slot: int) -> None:
-        """Now read from the slot that was decoded into; alone."""
+        """Go on to read from a slot that was decoded into. Only within `alone`."""
 
     def wait(self, held: Held, slot: int) -> None:
-        """Until nobody decodes into a slot; not alone."""
+        """Wait until nobody decodes into a slot. Not within `alone`."""
 
     def let_go(self, held: Held) -> None:
-        """Read from no slot any more."""
+        """Stop reading from all slots."""
 
 
 class SharedMemory(NamedTuple):
@@ -109,7 +109,7 @@ class ChunkCache:
         self.chunks, self.rows, self.shape, self.dtype = chunks, rows, shape, dtype
         self._pass = 0
         self._expected: dict[int, int] = {}
-        """The position in the order up to which a chunk is needed, as far as that is known."""
+        """The position in the order up to which a chunk is needed, if that is known."""
         self._turns = Turns()
         self._allocating = threading.Lock()
         self._memory: npt.NDArray[Any] | None = None
@@ -169,7 +169,7 @@ class ChunkCache:
             self._until[here] = np.maximum(self._until[here], until)
 
     def prepare(self, number: int, decode: Decode) -> None:
-        """Decode a chunk before its rows are asked for, unless somebody has or does."""
+        """Decode a chunk before its rows are asked for, unless somebody does so or has."""
         if not (self._keys == self._keys_of(number)).any():
             with self._holds.call() as held:
                 self._decoded(number, decode, held)
@@ -275,7 +275,7 @@ class ChunkCache:
             return slot
 
     def _claim_oldest(self, held: Held) -> int | None:
-        """Claim a slot that nobody uses: of those least needed, the one not used for longest."""
+        """Claim a slot that nobody uses: of those least needed, the one used longest ago."""
         for slot in np.lexsort((self._used, self._until, self._keys >> _PASS_BIT)).tolist():
             if self._holds.claim(held, slot):
                 return int(slot)

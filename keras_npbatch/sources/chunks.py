@@ -19,7 +19,7 @@ __all__ = ["ChunkRows", "kept_chunks"]
 
 
 def kept_chunks(starts: Rows) -> Stock[Any]:
-    """A stock of chunks, of which the first rows and the number of all rows are given."""
+    """A stock of chunks, given the first row of each and the number of all rows."""
     sizes = np.diff(starts)
     return Stock(CHUNKS_KEPT * int(sizes.max(initial=1)), sizes)
 

@@ -1,4 +1,4 @@
-"""What is known of the chunks of data that are joined of parts.
+"""What is known of the chunks of data that are joined from parts.
 
 Where they begin:
 

@@ -46,7 +46,7 @@ class Codes:
     Args:
         categories: the categories, in their order.
         dtype: of the codes as they are stored.
-        value: what is read in place of a missing one: a category, an old or a new one.
+        value: what is read in place of a missing one: one of the categories, or a new one.
         path: of the leaf, for messages.
     """
 

@@ -33,15 +33,15 @@ from keras_npbatch.sources.stored_parts import Parts
 __all__ = ["Concatenated"]
 
 _FEW = 16
-"""Up to so many rows of a file are copied one by one."""
+"""Up to this many rows of a file are copied one by one."""
 
 
 class Concatenated(Parts):
     """Parts of different lengths, one after the other.
 
     Their rows are numbered through: those of the first part, then those of the second. Files are
-    opened when their rows are read, by each worker process anew. Chunks of parts that are stored in
-    them are read once an epoch with `sampler=BlockShuffle()`.
+    opened when their rows are read; each worker process opens them itself. Chunks of parts that are
+    stored in them are read once an epoch with `sampler=BlockShuffle()`.
 
     Example:
 
@@ -55,7 +55,7 @@ class Concatenated(Parts):
             arrays, memory maps, HDF5 and Zarr datasets, other sources. Each has the shape
             `(num_rows, *feature_shape)`, with `feature_shape` and dtype in common.
         most_open: how many files are mapped at once, besides those that other threads are
-            reading at that moment. The one that was not read for longest is closed first.
+            reading at that moment. The one that was read longest ago is closed first.
 
     Raises:
         InvalidDataError: if a part can't be read by rows, or differs from the first in more than

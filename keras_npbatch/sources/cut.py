@@ -2,7 +2,7 @@
 
     refuse_cut(mapped, 81920, "data.zarr/c/0/0", "x")
 
-To read a map beyond the end of its file ends the process (SIGBUS), without a word.
+Reading a map beyond the end of its file ends the process (SIGBUS), with no error that says why.
 """
 
 from __future__ import annotations

@@ -65,8 +65,7 @@ class DaskRows(ChunkRows):
 def _forget_pools() -> None:
     """Let dask start threads of its own in a worker process.
 
-    One that was forked has dask's pools, but none of their threads: it would wait for them for
-    ever.
+    One that was forked has dask's pools, but none of their threads: it would wait for them forever.
     """
     from dask import threaded
 

@@ -169,7 +169,7 @@ class Decoding:
         return _Part(left, upper, left + cut_width, upper + cut_height)
 
     def _scale(self, part: _Part) -> int:
-        """By how much less a JPEG is decoded."""
+        """The factor, from 1 to 8, by which a JPEG is made smaller as it is decoded."""
         if self.size is None or self.interpolation == "nearest":
             return 1
         height, width = self.size

@@ -2,8 +2,8 @@
 
     x = {"age": keras_npbatch.sources.Filled(table["age"], 0), "age_is_missing": ...}
 
-Missing values are a property of the data, whichever library keeps them. So what to put in their
-place is said around the data, in the same way for all, and not in an argument of one of them.
+Missing values are a property of the data, whichever library keeps them. So the value to put in
+their place wraps the data, in the same way for all libraries, and is not an argument of one source.
 """
 
 from __future__ import annotations

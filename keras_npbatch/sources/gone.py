@@ -3,10 +3,11 @@
     found = storage[0:64]
     refuse_gone(found, storage, "x")     # if all of it is one value
 
-To both libraries, a chunk that is not there was never written, and has the fill value. So they tell
-nothing if the array has been deleted, or lies in the memory of another process, and a model would
-be trained with zeros. Only what has one value throughout can be that; then the array is opened once
-more, which tells. (`zarr_folder.py` looks at folders of this machine before they are read.)
+To both libraries, a chunk that is not there was never written, and has the fill value. So they
+raise nothing if the array has been deleted, or lies in the memory of another process, and a model
+would be trained with zeros. Only rows of one value throughout can be fill values. If they are, the
+array is opened once more: that fails if it is gone. (`zarr_folder.py` looks at folders of this
+machine before they are read.)
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ __all__ = ["refuse_gone"]
 
 
 def refuse_gone(found: npt.NDArray[Any], storage: Any, path: str) -> None:
-    """Refuse what was read if it is all fill values, and the array is not there.
+    """Refuse what was read if it has one value throughout, and the array is not there.
 
     Args:
         found: what was read.
-        storage: of which; storage of other libraries is not looked at.
+        storage: what it was read from; only that of Zarr and TensorStore is checked.
         path: of the leaf, for messages.
 
     Raises:

@@ -52,7 +52,7 @@ class RawChunks:
         from h5py._objects import phil
 
         zeros = (0,) * (into.ndim - 1)
-        # Without any chunk, HDF5 leaves it open how long the one is that h5py asks for.
+        # If there is no chunk at all, HDF5 does not say how long the requested one is.
         self._has_chunks = self._has_chunks or self._dataset.id.get_storage_size() > 0
         if not self._has_chunks:
             return False

@@ -61,8 +61,8 @@ class MappedRows:
         self.shape, self.dtype, self.chunk_rows = shape, dtype, chunk_rows
         self._size = chunk_rows or shape[0]
         self._row_bytes = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
-        # The file is seen as items as long as a row. What lies between chunks may be of any length,
-        # so in some of them rows begin at other bytes of an item: those are seen in another way.
+        # The file is seen as items as long as a row. The gaps between chunks may be of any length,
+        # so in some chunks rows begin at other bytes of an item: those get another view.
         self._residues, self._ways = np.unique(offsets % self._row_bytes, return_inverse=True)
         self._items = offsets // self._row_bytes
         self._map()
@@ -93,7 +93,7 @@ class MappedRows:
         """The system keeps the pages of the file that are used."""
 
     def forget(self, pass_number: int | None = None) -> None:
-        """What is in the file is what is read."""
+        """Nothing to forget: reading always sees what is in the file."""
 
     def reading(self, batch_size: int) -> Reading | None:
         """None: only the rows of a batch are read."""

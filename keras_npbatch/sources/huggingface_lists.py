@@ -51,7 +51,7 @@ class MappedLists(Sequence[_Array]):
 
 
 def lists_of(data: Any) -> tuple[Sequence[_Array], Rows | None, Rows, Rows, bool] | None:
-    """What `parts_of` gives, and whether it is in memory; None if it is no column of `datasets`.
+    """What `parts_of` gives, and whether it is in memory; None if not a column of `datasets`.
 
     Raises:
         InvalidDataError: if it has no list of numbers in each row that is left.

@@ -63,9 +63,9 @@ class ImageFolder:
     dataset, and the data are split by `dataset.split`.
 
     Images stay bytes: `uint8` from 0 to 255. Put a `keras.layers.Rescaling(1 / 255)` into the
-    model. Resizing smooths (as Pillow does, and Keras's does not), so that small images of large
-    ones have no jagged edges. The orientation that a camera notes (EXIF) is ignored, as in Keras,
-    and of an animation only the first image is read.
+    model. Resizing smooths (as Pillow does, and Keras's does not), so that a large image made small
+    has no jagged edges. The orientation that a camera notes (EXIF) is ignored, as in Keras, and of
+    an animation only the first image is read.
 
     Example:
 

@@ -29,7 +29,7 @@ FORMATS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
 _OTHER_IMAGES = frozenset(
     (".avif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".tif", ".tiff", ".webp")
 )
-"""Endings of images that are left out, which is told."""
+"""Endings of images that are left out, with a warning."""
 
 
 class Index(NamedTuple):

@@ -6,9 +6,9 @@
     joined.show({7: chunk}, joined.times_forgotten)
     joined.take(rows, numbers)["age"]            # None: a row is in a chunk that is not shown
 
-A batch of a group of blocks has rows of all its chunks. To take each column from each chunk is a
-call of NumPy for each of both, and a cache miss for each value. As a record, a row is one or two
-misses, and a batch one call.
+A batch of a group of blocks has rows of all its chunks. Taking each column from each chunk costs a
+call of NumPy for each pair of them, and a cache miss for each value. As a record, a row is one or
+two misses, and a batch one call.
 
 The memory of a chunk is used again when nothing refers to the chunk any more. So a thread that
 takes rows holds what was shown as it began, and nobody waits.
@@ -131,7 +131,7 @@ class JoinedChunks:
         return block.new(rows) or Chunk(np.empty(rows, block.records.dtype), None, 0)
 
     def show(self, chunks: Mapping[int, Chunk], times_forgotten: int) -> None:
-        """Take rows from these chunks too, as far as they lie in the block.
+        """Take rows from these chunks too, those that lie in the block.
 
         Args:
             chunks: some chunks.
@@ -142,7 +142,7 @@ class JoinedChunks:
                 self._set({**self._shown.chunks, **chunks})
 
     def drop(self, is_kept: Callable[[int], bool]) -> None:
-        """Show no chunk any more that is not kept."""
+        """Stop showing chunks that are no longer kept."""
         if all(map(is_kept, self._shown.chunks)):
             return
         with self._changing:

@@ -47,7 +47,7 @@ def read_header(path: str, name: str) -> Header:
         name: what was given, for messages.
 
     Raises:
-        InvalidDataError: if it is no whole `.npy` file of an array with rows.
+        InvalidDataError: if it is not a whole `.npy` file of an array with rows.
     """
     expected = "expected a .npy file, as `np.save` writes"
     try:

@@ -65,7 +65,7 @@ class Padding:
         return self.widths[0] if len(self.widths) == 1 else None
 
     def width_of(self, longest: int) -> int:
-        """The width of a batch whose longest row has so many time steps."""
+        """The width of a batch whose longest row has this many time steps."""
         if not self.widths:
             return longest
         return next(width for width in self.widths if width >= longest)
@@ -96,7 +96,7 @@ class Padding:
         return replace(rows, starts=starts, lengths=lengths, are_whole=False)
 
     def is_real(self, lengths: Rows, width: int) -> npt.NDArray[np.bool_]:
-        """Which time steps of rows of these lengths are no padding, `(n, width)`."""
+        """Which time steps of rows of these lengths are not padding, `(n, width)`."""
         steps = np.arange(width)
         if self.side == "left":
             return steps >= (width - lengths)[:, np.newaxis]
@@ -110,7 +110,7 @@ class Padding:
         value: Any,
         counts: Rows | None = None,
     ) -> None:
-        """Write some sequences into rows, and the pad value where none is.
+        """Write some sequences into rows, and the pad value everywhere else.
 
         Args:
             rows: none longer than `out` is wide.

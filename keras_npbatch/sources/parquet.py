@@ -208,7 +208,7 @@ class Parquet:
 
 
 class _Last(threading.local):
-    """The batch that a thread has taken last, of which each source has its part."""
+    """The last batch that a thread has taken; each source has a part of it."""
 
     rows: Rows | None = None
     records: npt.NDArray[Any] | None = None

@@ -3,8 +3,8 @@
 lists, which, starts, lengths = lists_in(Parquet("texts/")["tokens"])
 lists[which[7]][starts[7] :][: lengths[7]]      # the time steps of row 7
 
-How long rows are is nowhere told, so the column is read once when the source is made, row group by
-row group. The lengths are kept, and of what was decoded as much as of any column.
+The files don't say how long rows are, so the column is read once when the source is made, row group
+by row group. The lengths are kept, and as much of the decoded time steps as of any column.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StoredLists(ChunkRows, Sequence[_Array]):
         return _decoded(self._groups, self._name, number)[0]
 
     def pick(self, chunk: _Array, rows: Rows) -> _Array:
-        """Refused: rows of several lengths are no array before they are padded."""
+        """Refused: rows of several lengths are not an array until they are padded."""
         raise TypeError("rows of several lengths are read by `Ragged`")
 
     def __len__(self) -> int:
@@ -62,7 +62,7 @@ def lists_in(data: Parquet) -> tuple[StoredLists, Rows, Rows, Rows]:
     """The time steps of each row group, and for each row its group, first time step and length.
 
     Raises:
-        InvalidDataError: if it is no column with a list of numbers in each row.
+        InvalidDataError: if it is not a column with a list of numbers in each row.
     """
     found = column_of(data)
     if found is None:

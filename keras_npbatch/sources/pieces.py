@@ -26,7 +26,7 @@ def starts_of(lengths: Sequence[int]) -> Rows:
 
 
 def by_piece(rows: Rows, starts: Rows) -> Iterator[tuple[int, Any, Rows]]:
-    """For each piece that has some of the rows: its number, where they go, and which they are.
+    """For each piece with some of the rows: its number, where they go, and their places in it.
 
     Args:
         rows: row numbers, in any order.

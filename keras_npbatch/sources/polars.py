@@ -1,7 +1,7 @@
 """polars DataFrames and Series as sources.
 
-Numbers are read from the memory of polars itself; of all else polars gathers the rows of a batch.
-No pyarrow is needed.
+Numbers are read from the memory of polars itself; for everything else, polars gathers the rows of a
+batch. No pyarrow is needed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["PolarsColumn", "polars_columns", "polars_source"]
 
 
 class PolarsColumn:
-    """A polars Series, of which some part has to be converted.
+    """A polars Series with values that have to be converted.
 
     Args:
         series: the column.

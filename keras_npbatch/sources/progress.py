@@ -6,7 +6,7 @@
     with waiting("splitting 10,000,000 rows"):           # that something goes on
         parts = np.argsort(keys)
 
-Where standard error is no terminal (a log, a notebook, a test) nothing is written.
+Where standard error is not a terminal (a log, a notebook, a test) nothing is written.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AFTER_S = 2.0
 
 @contextmanager
 def counted(items: Sequence[_Item], what: str) -> Iterator[Iterable[_Item]]:
-    """Items to go through, of which a bar shows how many are done.
+    """Items to go through; a bar shows how many are done.
 
     The bar goes away at the end of the `with`, whatever ends it.
 
@@ -70,7 +70,7 @@ def _is_terminal() -> bool:
 
 
 class _Bar:
-    """A bar that appears after a while, also if the first item takes for ever; then it goes away.
+    """A bar that appears after a while, even if the first item takes forever; then it goes away.
 
     A timer's thread lets it appear, and the thread of the loop moves and ends it: under a lock.
     """
@@ -117,7 +117,7 @@ class _Bar:
                     self._shown.update(self._task, completed=self._done)
 
     def close(self) -> None:
-        """Let it go away; nothing stays on the terminal, and no thread."""
+        """Remove the bar; nothing stays on the terminal, and no thread goes on."""
         self._timer.cancel()
         with self._lock:
             self._is_closed = True

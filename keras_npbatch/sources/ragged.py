@@ -53,15 +53,15 @@ class Ragged:
             or `datasets`; or a `tf.RaggedTensor` with one ragged axis. Lists of Python's numbers
             are copied once, into an int64 or float64 array. A column of Parquet is read once for
             the lengths, and then row group by row group, as others are.
-        pad_to: the width: None for the longest row of the batch; a number; or several, rising, of
-            which the smallest that fits is taken, so that there are at most so many shapes.
+        pad_to: the width: None for the longest row of the batch; a number; or several, in rising
+            order: the smallest that fits is taken, so there are at most that many shapes.
         pad_value: what is added.
         side: where it is added.
         truncate: the side at which time steps beyond the last `pad_to` are left out. False: a
             longer row is refused.
         lengths: True: the model gets `{"values": ..., "lengths": ...}`, with the length of each
-            row, int64 `(batch_size,)`. `"mask"`: `{"values": ..., "mask": ...}`, with True for what
-            is no padding, bool `(batch_size, width)`. For other names or places, give
+            row, int64 `(batch_size,)`. `"mask"`: `{"values": ..., "mask": ...}`, with True where
+            there is no padding, bool `(batch_size, width)`. For other names or places, give
             `ragged.lengths` and `ragged.mask` to the dataset yourself.
         pack: several sequences in each row, one after the other, to pad less: the model gets
             `{"values": ..., "segment_ids": ..., "positions": ...}`, the last two int32
@@ -135,12 +135,12 @@ class Ragged:
 
     @property
     def mask(self) -> Mask:
-        """True for what is no padding, bool `(batch_size, width)`; to be given to a dataset."""
+        """True where there is no padding, bool `(batch_size, width)`; to be given to a dataset."""
         return Mask(self, np.dtype(bool))
 
     @property
     def weights(self) -> Mask:
-        """1 for what is no padding, float32 `(batch_size, width)`: sample weights of targets."""
+        """1 where there is no padding, float32 `(batch_size, width)`: sample weights of targets."""
         return Mask(self, np.dtype(np.float32))
 
     @property
@@ -242,7 +242,7 @@ class Ragged:
         return np.array_equal(self._rows.lengths, other._rows.lengths)
 
     def is_real(self, lengths: Rows, width: int) -> npt.NDArray[np.bool_]:
-        """Which time steps of rows of these lengths are no padding, `(n, width)`."""
+        """Which time steps of rows of these lengths are not padding, `(n, width)`."""
         return self._padding.is_real(lengths, width)
 
 
@@ -370,7 +370,7 @@ def _positions(lengths: Rows, _: Rows | None) -> Rows:
 
 
 class Mask(_EachStep):
-    """Which time steps of a `Ragged` are no padding: True or 1 there, False or 0 elsewhere."""
+    """Which time steps of a `Ragged` are not padding: True or 1 there, False or 0 elsewhere."""
 
     def write(self, rows: Rows, out: npt.NDArray[Any]) -> None:
         """See `_EachStep`."""
@@ -378,7 +378,7 @@ class Mask(_EachStep):
 
 
 def ragged_source(leaf: Any, path: str) -> Source | None:
-    """The source of a `Ragged`, or of what is told of one, such as its mask; else None."""
+    """The source of a `Ragged`, or of what belongs to one, such as its mask; else None."""
     if isinstance(leaf, Ragged):
         return leaf.source
     return leaf if isinstance(leaf, Values | Mask | InPacked) else None

@@ -58,7 +58,7 @@ def opened(
     Raises:
         MissingExtraError: if fsspec, or what it needs for these addresses, is not installed.
         InvalidDataError: for addresses of several systems, or of one that fsspec does not know.
-        InvalidArgumentError: for `storage_options` that are no dict, or of paths on this machine.
+        InvalidArgumentError: for `storage_options` that are not a dict, or are for this machine.
     """
     given = [paths] if isinstance(paths, str) else list(paths)
     schemes = sorted({path.partition("://")[0] if "://" in path else "" for path in given})

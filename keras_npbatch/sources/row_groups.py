@@ -48,7 +48,7 @@ class RowGroups(ABC):
 
     @abstractmethod
     def open(self, file: int, group: int, names: list[str]) -> Any:
-        """Some columns of a row group of a file."""
+        """Read some columns of row group `group` of the file `file`, as a table of Arrow."""
 
     def read(self, number: int, names: list[str]) -> Any:
         """Some columns of a row group, as a table of Arrow."""
@@ -83,7 +83,7 @@ class RowGroups(ABC):
         return False
 
     def refuse_other_types(self, name: str, path: str) -> None:
-        """Refuse a column of numbers of which a file has some that the type can't hold.
+        """Refuse a column of numbers if a file has some that its type can't hold.
 
         pyarrow reads all files as the type of the first.
 
@@ -147,7 +147,7 @@ class RowGroups(ABC):
         return self._categories[name]
 
     def refuse_known_nulls(self, name: str, path: str) -> None:
-        """Refuse a column of which the files tell that values are missing.
+        """Refuse a column if the files say that values are missing.
 
         Raises:
             InvalidDataError: naming the first row without a value.
@@ -159,7 +159,7 @@ class RowGroups(ABC):
                 refuse_nulls_of(chunks_of(column), path, first=int(self.starts[number]))
 
     def _told(self, file: int, group: int, name: str) -> tuple[int, int | None]:
-        """How many values a column has in a row group, and how many nulls, if that is told."""
+        """How many values a column has in a row group, and how many nulls, if the file says so."""
         footer = self._footers[file].row_group(group)
         values, nulls, is_told = 0, 0, False
         for number in range(footer.num_columns):
@@ -193,7 +193,7 @@ class _OfDataset(RowGroups):
                 self._schemas.append((file, schema))
 
     def open(self, file: int, group: int, names: list[str]) -> Any:
-        """Some columns of a row group of a file."""
+        """Read some columns of a row group; the file is open only for as long as that takes."""
         of_file = self._fragments[file].subset(row_group_ids=[group])
         rows = self._footers[file].row_group(group).num_rows
         return of_file.to_table(schema=self.schema, columns=names, batch_size=max(rows, 1))
@@ -250,7 +250,7 @@ class _OfOpenFile(RowGroups):
         )
 
     def open(self, file: int, group: int, names: list[str]) -> Any:
-        """Some columns of a row group."""
+        """Read some columns of a row group, one thread at a time."""
         with self._lock:
             return self._file.read_row_group(group, columns=names)
 

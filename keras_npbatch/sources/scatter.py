@@ -23,7 +23,8 @@ from keras_npbatch.sources.source import Empty, Source, is_raw
 __all__ = ["groups", "items", "new", "put", "scatter"]
 
 _LONG_BYTES = 2**13
-"""Rows of so many bytes are copied one by one: the second copy would take longer than the loop."""
+"""Rows of this many bytes are copied one by one: the second copy would take longer than the
+loop."""
 
 
 def groups(numbers: Rows) -> Iterator[tuple[int, Rows]]:
@@ -70,7 +71,7 @@ def new(shape: tuple[int, ...], dtype: np.dtype[Any], empty: Empty) -> npt.NDArr
 
 
 def items(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The rows of a contiguous array as items of so many bytes, which NumPy copies fastest."""
+    """The rows of a contiguous array as items of this many bytes, which NumPy copies fastest."""
     if not array.size or not is_raw(array.dtype):
         return array
     return array.reshape(-1).view(f"V{array.nbytes // len(array)}")

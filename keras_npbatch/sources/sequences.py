@@ -55,7 +55,7 @@ class Sequences:
     dtype: np.dtype[Any]
     """The dtype of them all."""
     is_in_memory: bool
-    """Whether none is a memory map, as far as the first and the types of the others tell."""
+    """Whether none is a memory map, judging by the first one and the types of the others."""
     are_whole: bool = False
     """Whether each row is all of its array."""
 
@@ -213,7 +213,7 @@ def _lengths(rows: Sequence[Any], name: str) -> Rows:
 
 
 def _of_numbers(rows: list[Any], name: str) -> Sequences | None:
-    """Of lists of Python's numbers: in one new array, since lists are none; else None."""
+    """Of lists of Python's numbers: in one new array, since lists are not arrays; else None."""
     lengths = _lengths(rows, name)
     first = rows[0][0]
     if not isinstance(first, int | float) or isinstance(first, bool | np.generic):

@@ -27,7 +27,7 @@ Steps: TypeAlias = npt.NDArray[Any] | SlicedStorage
 
 
 def series_of(series: Any, boundaries: Any, ids: Any) -> tuple[list[Steps], Rows]:
-    """The arrays, and for a single one where each series in it begins, and the last ends.
+    """The arrays; for a single one, also where each series begins, and the last one ends.
 
     Args:
         series: see `Windows`, as for the others.
@@ -35,7 +35,7 @@ def series_of(series: Any, boundaries: Any, ids: Any) -> tuple[list[Steps], Rows
         ids: a value for each time step of a single array.
 
     Raises:
-        InvalidDataError: if they are no series of one inner shape and dtype.
+        InvalidDataError: if they are not series of one inner shape and dtype.
         InvalidArgumentError: for boundaries or ids that don't fit.
     """
     if not isinstance(series, list):

@@ -34,7 +34,7 @@ CHUNKS_KEPT = 4
 _SMALL_CHUNK_BYTES = 2**20
 """A chunk up to this size is read whole: HDF5 does so itself, to keep it."""
 _FEW = 8
-"""Of a large chunk that is not compressed, less than one row in so many is read row by row."""
+"""A large, uncompressed chunk is read by rows if fewer than one row in this many is needed."""
 
 
 class SlicedStorage:
@@ -52,7 +52,7 @@ class SlicedStorage:
         self._raw = raw_chunks(storage) or zarr_files(storage)
         self._is_whole = _is_compressed(storage) or self._chunk_bytes <= _SMALL_CHUNK_BYTES
         self._chunks: ChunkCache | None = None
-        """What is kept, of so many rows at a time; None if the storage has no chunks."""
+        """Keeps chunks; None if the storage has no chunks."""
         if self.chunk_rows is not None:
             self._chunks = self._cache(self.chunk_rows, CHUNKS_KEPT)
 
@@ -150,7 +150,7 @@ class SlicedStorage:
         return int((self.chunk_rows or 0) * of_row)
 
     def _of_few(self, rows: Rows, chunks: ChunkCache) -> npt.NDArray[np.bool_]:
-        """Which rows are so few of their chunk, which is not kept, that it is not read whole."""
+        """Which rows are too few to read their chunk whole, if it is not kept."""
         numbers, which, counts = np.unique(
             rows // chunks.rows, return_inverse=True, return_counts=True
         )
@@ -197,7 +197,7 @@ class SlicedStorage:
 
     @contextmanager
     def _named(self, start: int, stop: int) -> Iterator[None]:
-        """What goes wrong here is told with the rows."""
+        """Add a note with the rows to an exception in the block."""
         try:
             yield
         except Exception as error:
@@ -275,7 +275,7 @@ def _chunk_rows(storage: Any, shape: tuple[int, ...]) -> int | None:
 
 
 def _is_compressed(storage: Any) -> bool:
-    """Whether a chunk has to be decoded whole, as far as can be told."""
+    """Whether a chunk has to be decoded whole; True if that is not known."""
     filters = getattr(storage, "_filters", None)  # of h5py: compression, shuffle, checksums
     if type(storage).__module__.partition(".")[0] == "h5py":
         return bool(filters) or getattr(storage, "compression", None) is not None

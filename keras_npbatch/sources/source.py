@@ -119,7 +119,7 @@ class Prepared(Chunked, Protocol):
         """The numbers of the chunks that some rows are in, each once."""
 
     def expect(self, numbers: Rows, until: int) -> None:
-        """Say how long chunks are needed; those that are needed less long make room before them.
+        """Say how long chunks are needed; those whose need ends earlier make room before them.
 
         Args:
             numbers: of the chunks, whether they are kept already or not.
@@ -127,7 +127,7 @@ class Prepared(Chunked, Protocol):
         """
 
     def prepare(self, number: int) -> None:
-        """Decode a chunk, and keep it, unless another thread has or does."""
+        """Decode a chunk, and keep it, unless another thread does so or has."""
 
 
 @runtime_checkable
@@ -155,7 +155,7 @@ class Reading(NamedTuple):
     chunks: float
     """Chunks that a batch touches, on average."""
     times: float
-    """How many times the bytes of the batch that is."""
+    """The bytes of these chunks, as a multiple of those of the batch."""
 
 
 def own_source(leaf: Any, path: str) -> Source | None:

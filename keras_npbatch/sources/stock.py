@@ -22,9 +22,9 @@ _Chunk = TypeVar("_Chunk")
 
 
 class Stock(Generic[_Chunk]):
-    """Chunks by their numbers; if there are too many, those not needed any more go first.
+    """Chunks by their numbers; if there are too many, those no longer needed go first.
 
-    Of those that are needed equally long, or not known to be, it is the one not used for longest.
+    Of those needed equally long, or for an unknown time, the one used longest ago goes.
 
     Args:
         most: how many chunks are kept, or how many rows if `sizes` is given.
@@ -44,7 +44,7 @@ class Stock(Generic[_Chunk]):
         self._held = 0
         self._times_forgotten = 0
         self._until: dict[int, int] = {}
-        """The position in the order up to which a chunk is needed, as far as that is known."""
+        """The position in the order up to which a chunk is needed, if that is known."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -84,12 +84,12 @@ class Stock(Generic[_Chunk]):
                 self._until[number] = max(until, self._until.get(number, 0))
 
     def prepare(self, number: int, decode: Callable[[int], _Chunk]) -> None:
-        """Decode a chunk before it is asked for, unless a thread has or does."""
+        """Decode a chunk before it is asked for, unless a thread does so or has."""
         if number not in self._chunks and number not in self._decoding:
             self.get(number, decode)
 
     def need(self, numbers: Iterable[int]) -> None:
-        """Let others make room before these chunks, as far as they are there."""
+        """Let other chunks make room before those of these that are kept."""
         with self._lock:
             for number in numbers:
                 if number in self._chunks:
@@ -103,7 +103,7 @@ class Stock(Generic[_Chunk]):
                 return self._chunks[number]
         done = threading.Event()
         while True:
-            try:  # Ctrl-C may come anywhere: whoever waits must not wait for ever
+            try:  # Ctrl-C may come anywhere: whoever waits must not wait forever
                 with self._lock:
                     if number in self._chunks:
                         self._chunks.move_to_end(number)

@@ -5,7 +5,8 @@
     source.chunk_starts                             # those of a, then those of b
 
 Blocks of rows have chunks of any parts. So what is kept for them is kept here, for all parts
-together: a part that kept as much would hold it long after the blocks have moved on to others.
+together: a part that kept this itself would hold it long after the blocks have moved on to other
+    parts.
 Otherwise each part reads its rows as it would alone.
 """
 
@@ -50,7 +51,7 @@ class Parts:
 
 
 class StoredParts:
-    """Parts of which at least one is read chunk by chunk; see `Chunked`.
+    """Parts, at least one of them read chunk by chunk; see `Chunked`.
 
     What has no chunks of its own counts as if it were stored in those of the largest size.
     """

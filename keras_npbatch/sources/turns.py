@@ -6,7 +6,7 @@
 
 Batches of one group of blocks need the same chunks. Threads that asked for them in one order would
 all wait for the first, then for the second: eight threads would have one request under way, and
-each would take the time that the network takes to answer. For the same reason what another thread
+wait for one answer of the network after the other. For the same reason, a chunk that another thread
 is reading comes last (`others_last`).
 """
 

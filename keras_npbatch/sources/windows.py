@@ -30,7 +30,7 @@ __all__ = ["Windows", "aligned", "aligned_leaves", "windows_source"]
 
 _MOST = 2**31 - 1
 _LONG_BYTES = 4096
-"""Windows of so many bytes are copied one by one, into a slot; smaller ones all at once."""
+"""Windows of this many bytes are copied one by one, into a slot; smaller ones all at once."""
 _FEW_SERIES = 4
 """With this many rows a series in a batch, or more, those of a series are read together."""
 _GAP_BYTES = 4096
@@ -41,7 +41,7 @@ class Windows:
     """Windows of time series: give it to a dataset in place of an array.
 
     Row i is `series[begin + offset :][: length * sampling_rate : sampling_rate]`, where `begin` is
-    `i * stride`, counted in each series anew.
+    `i * stride`, counted from the beginning of each series.
 
     All windows that are given to one dataset must have the same series lengths and the same
     stride. They are aligned: row i begins at the same time step in each, and a row exists if all
@@ -59,19 +59,19 @@ class Windows:
 
     Args:
         series: an array of shape `(time_steps, *inner_shape)`, or a memory map, tensor, column of
-            pandas, or dataset of HDF5, Zarr or TensorStore, of which only the stretches are read
-            that a batch needs; or a list of such, one for each series.
+            pandas, or dataset of HDF5, Zarr or TensorStore (only the stretches that a batch needs
+            are read); or a list of such, one for each series.
         length: time steps in a window.
         stride: time steps from the beginning of a window to that of the next.
         offset: time steps from where a row begins to where its window does.
         sampling_rate: time steps from one that is in the window to the next that is.
         boundaries: if `series` is one array of several series, one after the other: the positions
             at which a new series begins, rising.
-        ids: the same, told by a value for each time step, `(time_steps,)`: each series has one, and
-            its steps stand together.
+        ids: the same, given by a value for each time step, `(time_steps,)`: each series has one,
+            and its steps stand together.
 
     Raises:
-        InvalidDataError: if the data are no series of one inner shape and dtype, or one is shorter
+        InvalidDataError: if the data are not series of one inner shape and dtype, or one is shorter
             than a window; the message names it.
         InvalidArgumentError: for another invalid argument.
     """
@@ -173,7 +173,7 @@ class Windows:
         return f"<{self.identity}: {self.dtype} {self.shape}>"
 
     def reaching(self, reach: int) -> Windows:
-        """The same windows, with only the rows that so many time steps of a series follow."""
+        """The same windows, with only the rows that are followed by this many time steps."""
         twin = copy.copy(self)
         twin._reach = reach
         twin._count()
@@ -270,7 +270,7 @@ class Windows:
             return self._read_and_cut(array, starts, empty)
         inner, rate = self._step_bytes, self._rate
         size = self._length * inner
-        if size >= _LONG_BYTES or self.dtype.kind == "T":  # of which NumPy makes no such view
+        if size >= _LONG_BYTES or self.dtype.kind == "T":  # NumPy makes no such view of these
             out, span = self._new(len(starts), empty), self._span
             for window, start in zip(out, starts.tolist(), strict=True):
                 window[...] = array[start : start + span : rate]
@@ -279,7 +279,7 @@ class Windows:
         count = len(array) - self._span + 1
         if rate == 1 and inner and is_raw(self.dtype) and array.flags.c_contiguous:
             # Each window as one item of all its bytes: as fast as rows of an array that has them.
-            # (Bytes, since dates are no buffers.)
+            # (Bytes, since NumPy gives no buffer of dates.)
             whole = np.ndarray((count,), f"V{size}", array.view(np.uint8), 0, (inner,))
             return whole[starts].view(self.dtype).reshape(shape)
         step = array.strides[0]

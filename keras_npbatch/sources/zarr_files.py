@@ -103,7 +103,7 @@ class ZarrFiles:
 def _refuse_cut(path: str, stored: bytes) -> None:
     """Refuse what is shorter than its head tells: Blosc would read on in memory that follows it.
 
-    That gives any values, or ends the process. It would do so in zarr, too.
+    That would give arbitrary values, or end the process, in zarr too.
 
     Raises:
         InvalidDataError: naming the file.

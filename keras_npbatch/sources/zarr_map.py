@@ -4,8 +4,8 @@
     source = mapped_chunks(array, "x", SlicedStorage(array, "x"))      # None if they aren't
 
 What is not compressed is a memory map: the rows of a batch are copied from the files' pages to the
-batch. To read whole chunks first is a second copy, through memory that no cache of the processor
-holds. It is done for short rows all the same, which take longer one by one.
+batch. Reading whole chunks first means a second copy, through memory that no cache of the processor
+holds. It is still done for short rows, which take longer one by one.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def to_arrays(batches: Iterable[Tree]) -> Iterator[Tree]:
 
 
 def _converted(batch: Tree) -> Iterator[Tree]:
-    """A batch that is nested, or of which a leaf is no array, or has a dtype that JAX lacks."""
+    """A batch that is nested, or has a leaf that is not an array or has a dtype that JAX lacks."""
     if all(type(leaf) is np.ndarray for leaf in leaves(batch)):
         return iter([converted(batch, _in_dtype_of_jax, "JAX")])
     return cast(Iterator[Tree], data_adapter_utils.get_jax_iterator([batch]))

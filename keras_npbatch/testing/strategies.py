@@ -205,7 +205,7 @@ def settings(
         draw: passed by hypothesis.
         max_samples: maximum number of samples.
         remainders: the possible values of `remainder`.
-        transforms: the possible values of `transform`; None is no transform.
+        transforms: the possible values of `transform`; None means no transform.
     """
     remainder = draw(st.sampled_from(list(remainders)))
     batch_size = draw(st.integers(1, min(12, max_samples)))

@@ -356,8 +356,8 @@ class _Passes:
 def _last_parts(plan: Plan, rows_at_once: int) -> tuple[int, list[slice]]:
     """Where the last batch is if `rows_at_once` are read: the step, and how that is handed over.
 
-    In parts, one after the other, of which the second is the last batch: of 22 rows in batches of
-    4, 8 at once, step 2 has the rows 16 to 21, and its parts are `[:4]` and `[4:6]`.
+    In two parts, one after the other; the second is the last batch: of 22 rows in batches of 4, 8
+    at once, step 2 has the rows 16 to 21, and its parts are `[:4]` and `[4:6]`.
     """
     start, stop = plan.span(plan.num_batches - 1)
     step = (stop - 1) // rows_at_once

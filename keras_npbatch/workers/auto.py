@@ -34,9 +34,9 @@ from keras_npbatch.workers.tuning import INLINE, Kind, Setting, Tuner
 __all__ = ["AutoStream", "Workers"]
 
 _LONG_S = 0.05
-"""A window of fewer steps, at the end of an epoch, counts if it was so long."""
+"""A window of fewer steps, at the end of an epoch, counts if it took this long."""
 _PROVEN = 64
-"""Workers that have made so many batches one after the other are not at fault if one fails."""
+"""Workers that have made this many batches in a row are not at fault if one fails."""
 
 _log = logging.getLogger("keras_npbatch")
 
@@ -45,7 +45,7 @@ class Workers(Protocol):
     """Who can make the batches of an epoch."""
 
     def prepare(self, setting: Setting) -> bool:
-        """Begin to start what a setting needs; whether it is there.
+        """Begin to start what a setting needs; return whether it is ready.
 
         Raises:
             UnsendableError, SharedMemoryError, WorkerStartError: if it can't be had.
@@ -55,7 +55,7 @@ class Workers(Protocol):
         """The batches from a step on."""
 
     def leave(self, setting: Setting) -> None:
-        """No stream of this one's has that setting any more."""
+        """Let go of what a setting needed: no stream of the epoch uses it any more."""
 
 
 class AutoStream:
@@ -63,7 +63,7 @@ class AutoStream:
 
     Args:
         tuner: says who makes the next batch, and is told what it took.
-        workers: make them.
+        workers: those who can make them.
         steps: of the epoch.
     """
 
@@ -71,7 +71,7 @@ class AutoStream:
         self._tuner = tuner
         self._workers = workers
         self._counted, self._stop = steps.start, steps.stop
-        # Of a quiet window, what is left is known to the iterator that counts it.
+        # The iterator that counts a quiet window knows what is left of it.
         self._left, self._uncounted = repeat(True, 0), 0
         self._began_at = self._step
         # Worker processes may have to start first.
@@ -134,13 +134,13 @@ class AutoStream:
         return self._without_workers(failed)
 
     def _ends(self, error: Exception) -> bool:
-        """Whether it ends the stream: no one else could make the batch."""
+        """Whether an error ends the stream: no one else could make the batch."""
         ends = self._setting == INLINE or isinstance(error, StopIteration) or _is_death(error)
         self._closed = self._closed or ends
         return ends
 
     def _measured(self) -> Tree:
-        """The next batch, and what it takes told to the tuner."""
+        """Take the next batch, and tell the tuner how long it took."""
         asked, tuner = perf_counter(), self._tuner
         if self._window:
             took_s = asked - self._window_began
@@ -150,7 +150,7 @@ class AutoStream:
         elif self._left_at is not None and self._setting == tuner.setting:
             self._note(asked - self._left_at)
         self._follow()
-        # To wait for a core, which others have, is no waiting that more workers would shorten.
+        # More workers would not shorten the wait for a core that others are using.
         works_here = self._setting == INLINE and not tuner.settled
         began_working = thread_time() + delayed_s() if works_here else 0.0
         asked = perf_counter()
@@ -179,7 +179,7 @@ class AutoStream:
     # ---------------------------------------------------------------- changes
 
     def _follow(self) -> None:
-        """Let those make batches who the tuner says, if they are there."""
+        """Switch to the workers that the tuner has chosen, if they are ready."""
         while not self._closed and self._setting != self._tuner.setting:
             chosen = self._tuner.setting
             if self._setting.kind == chosen.kind == "processes":
@@ -202,7 +202,7 @@ class AutoStream:
             self._stream.close()
 
     def _without_workers(self, error: Exception) -> Tree:
-        """Make the batch here that workers could not make: is it the batch, or are they?"""
+        """Make here the batch that workers failed to make: is the batch at fault, or are they?"""
         kind, are_proven = self._setting.kind, self._step - self._began_at >= _PROVEN
         self._change_to(INLINE)
         batch = self._next()

@@ -21,7 +21,7 @@ _SHARE_OF_FREE_MEMORY = 4
 def choose(
     settings: WorkerSettings, facts: Facts, *, caller_has_time: bool, summarises: bool
 ) -> Setting:
-    """Choose who makes the batches, if the user has said how many workers there are.
+    """Choose who makes the batches, for a number of workers that the user has given.
 
     Args:
         settings: what the user asked for.

@@ -39,7 +39,7 @@ class WorkersChosen:
 
 
 def workers_chosen(core: Core) -> WorkersChosen | None:
-    """What was chosen for training; None if the user has said how many workers there are."""
+    """What was chosen for training; None if the user has given a number of workers."""
     if core.settings is None or core.settings.workers != "auto":
         return None
     tuner = core.part(Executor).tuner(Work(core.plan))

@@ -155,7 +155,7 @@ class Executor:
         self.core.slots.clear()
 
     def expect_nothing(self) -> None:
-        """A call has ended: batches that were made ahead for it are not waited for."""
+        """Note that a call has ended: nobody waits for batches that were made ahead for it."""
         pool = self.pool
         if pool is not None:
             pool.expect(False)
@@ -165,7 +165,7 @@ class Executor:
     # Another thread may close the dataset at any moment, after which there is no `self.pool`.
 
     def prepare_pool(self, workers: int) -> bool:
-        """Begin to start worker processes, if there are none; whether they have started.
+        """Begin to start worker processes, if there are none; return whether they have started.
 
         Raises:
             UnsendableError, SharedMemoryError, WorkerStartError: if that can't be done.
@@ -179,13 +179,13 @@ class Executor:
         return pool.has_started
 
     def leave_pool(self) -> None:
-        """The worker processes are not needed any more, unless another stream reads from them."""
+        """End the worker processes, unless another stream reads from them, or they are to stay."""
         pool = self.pool
         if pool is not None and not pool.readers and not pool.stays:
             self._let_pool_go()
 
     def current_pool(self, workers: int) -> Pool:
-        """The worker processes; others, if what they were sent has changed since."""
+        """The worker processes; new ones, if what they were sent has changed since."""
         core, settings = self.core, self._settings
         owner = core.owner
         parts = {name: value for name, value in vars(owner).items() if name != ATTRIBUTE}
@@ -260,7 +260,7 @@ class _Pass:
         self._errand = Job(plan.order, epoch + 1) if draws else None
 
     def prepare(self, setting: Setting) -> bool:
-        """Begin to start worker processes, if it takes them; whether they have started."""
+        """Begin to start worker processes, if needed; return whether the setting is ready."""
         return setting.kind != "processes" or self._executor.prepare_pool(setting.workers)
 
     def open(self, setting: Setting, step: int) -> Stream:
@@ -279,7 +279,7 @@ class _Pass:
         return InlineStream(make, steps)
 
     def leave(self, setting: Setting) -> None:
-        """No stream of this epoch has the setting any more."""
+        """Let go of what the setting needed: no stream of this epoch uses it any more."""
         if setting.kind == "processes":
             self._executor.leave_pool()
         self._core.slots.clear()  # others may need fewer
@@ -297,7 +297,7 @@ class _Pass:
             )
             if pool.claim():
                 return stream
-            stream.close()  # the workers have gone for being idle: this thread was not let run
+            stream.close()  # the workers ended as idle: this thread got no time to run
 
 
 def check_workers(value: Any) -> int | Literal["auto"]:

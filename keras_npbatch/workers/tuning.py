@@ -16,8 +16,8 @@ that computes on them.
   processes are tried. Then a longer queue.
 - What is not 5 % better is not worth it. After `BUDGET` steps the best so far stays.
 - From then on it only watches. If a step takes twice as long as before, or half as long, in several
-  windows in a row, it begins again. "Before" is at first what it measured, so that it does not stay
-  with what a few quick steps in a trial told of batches that take now long, now short.
+  windows in a row, it begins again. "Before" is at first what it measured in the trial, so a few
+  quick steps there do not mislead it if batches vary a lot.
 """
 
 from __future__ import annotations
@@ -68,20 +68,19 @@ _LITTLE = 0.03
 """The share of a step below which the making of batches is not worth a change."""
 _GAIN = 0.05
 _NEAR = 1.05
-"""So near to what is possible, nothing else is tried."""
+"""This close to what is possible, nothing else is tried."""
 _HINDERED = 1.3
-"""If so many times what is expected is not reached, no more workers of the kind are tried."""
+"""If a step takes this many times what was expected, no more workers of the kind are tried."""
 _BUSY = 0.8
 """With this share of processor time, more workers than cores are of no use."""
 _COLD_STEPS, _INLINE_STEPS, _STEPS = 2, 6, 16
 _UNLIKE_STEPS = 24
-"""If the first steps take now long, now short, so many tell what one takes on average."""
+"""If the first steps vary a lot, this many tell what one takes on average."""
 _LONG_S = 1.0
 """A trial of batches that take long is shorter."""
 _FACTOR = 2.0
 _STRIKES, _MOST_STRIKES = 2, 32
-"""How many windows in a row must differ, at first and at most: each time it was wrong, twice as
-many."""
+"""How many windows in a row must differ, at first and at most; doubled at each new search."""
 _WINDOW_S, _WINDOW_STEPS, _MOST_WINDOW_STEPS = 0.05, 32, 4096
 
 
@@ -172,7 +171,7 @@ class Tuner:
         return min(max(enough, _WINDOW_STEPS), _MOST_WINDOW_STEPS)
 
     def note(self, waited_s: float, away_s: float, worked_s: float = 0.0) -> None:
-        """A step was made with `setting`.
+        """Note what a step with `setting` took.
 
         Args:
             waited_s: seconds for which the consumer waited for the batch, or made it.
@@ -202,13 +201,13 @@ class Tuner:
         return _UNLIKE_STEPS if is_doubtful else self._steps
 
     def note_starting(self) -> bool:
-        """Others made a step, while processes for the setting start; whether to wait on."""
+        """Count a step that others made while processes start; return whether to keep waiting."""
         self._used += 1
         self._started += 1
         return self._started <= MOST_STARTING
 
     def watch(self, step_s: float) -> None:
-        """A window of steps has taken so long, on average, since it has settled."""
+        """Note how long the steps of a window took on average; begin again if that has changed."""
         with self._lock:
             if not self.settled:
                 return
@@ -224,7 +223,7 @@ class Tuner:
                 self._begin()
 
     def refuse(self, kind: Kind, why: str) -> None:
-        """Workers of this kind can't be had, or fail where the consumer does not."""
+        """Note that workers of this kind can't be had, or fail where the consumer does not."""
         with self._lock:
             if kind in self.without:
                 return
@@ -282,7 +281,7 @@ class Tuner:
                 yield from self._try_one(self._fitting(kind, number))
                 if self._least_s > _HINDERED * (expected_s + _HANDING_OVER_S):
                     hindered.add(kind)
-        if self._best == INLINE:  # too many, it may be, beside a model that computes
+        if self._best == INLINE:  # perhaps too many for a model that needs the cores
             yield from self._try_numbers("threads", min(wanted, most["threads"]), 0.5, possible_s)
         else:
             kind, number, _ = self._best
@@ -317,7 +316,7 @@ class Tuner:
         return True
 
     def _fitting(self, kind: Kind, workers: int, ahead: int | None = None) -> Setting | None:
-        """So many workers, or as many as there is memory for."""
+        """This many workers, or as many as there is memory for."""
         limits = self.limits
         if ahead is None:
             ahead = workers + (1 if limits.are_gathered else min(workers, _SPARE))
@@ -344,11 +343,11 @@ def _length(setting: Setting) -> tuple[int, int]:
         return _COLD_STEPS, _INLINE_STEPS
     if setting.ahead <= _STEPS:
         return setting.ahead, 2 * _STEPS
-    return setting.workers, setting.workers  # many that have begun at once deliver in waves
+    return setting.workers, setting.workers  # workers that all begin at once deliver in waves
 
 
 def _typical(noted: list[_Figures], ahead: int) -> _Figures:
-    """The average, of the better half where a half is long enough: something else may have run."""
+    """The average; of the better half if it is long enough, since something else may have run."""
     half = len(noted) // 2
     halves = [noted[:half], noted[half:]] if half > ahead + 1 else [noted]
     return min(map(_average, halves), key=lambda figures: figures.step_s)

@@ -71,7 +71,7 @@ class FolderLock:
                 "folder for the backup of this one training."
             ) from error
         _held.add(self)
-        with contextlib.suppress(OSError):  # a full disk: who holds it is not told
+        with contextlib.suppress(OSError):  # a full disk: the file does not say who holds it
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
@@ -86,7 +86,7 @@ class FolderLock:
                 os.close(descriptor)
                 self.path.unlink()
             else:
-                # Before the lock is let go, so that it is no other's file.
+                # While the lock is still held, so that the file can't be another run's.
                 with contextlib.suppress(OSError):
                     self.path.unlink()
                 os.close(descriptor)
@@ -105,7 +105,7 @@ class FolderLock:
         return not self._thread.is_alive()
 
     def _acquired(self) -> int | None:
-        """The file, locked; None if it was removed meanwhile by who held it."""
+        """The locked file; None if the run that held it has removed it meanwhile."""
         descriptor = os.open(self.path, _OPEN, 0o666)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -154,7 +154,7 @@ def _lock(descriptor: int) -> None:
     """Lock an open file, or fail at once.
 
     Raises:
-        OSError: if another process has locked it, or it can't be.
+        OSError: if another process has locked it, or it can't be locked.
     """
     try:
         fcntl: Any = importlib.import_module("fcntl")

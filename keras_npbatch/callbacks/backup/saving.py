@@ -217,7 +217,7 @@ class Saving(Watching):
     def _arrays_of_others(
         self, arrays: Mapping[str, npt.NDArray[Any]]
     ) -> dict[str, npt.NDArray[Any]]:
-        """What other processes have that this one has not; see `states_of_others`."""
+        """The arrays of other processes that this one lacks; see `states_of_others`."""
         shard = self.dataset.plan.shard
         if not keeps_own_states(shard):
             return {}

@@ -40,7 +40,7 @@ class CoverageAudit(DatasetCallback):
 
     At the end of each Keras epoch, writes to `logs`: `coverage/seen`, `coverage/missing` and
     `coverage/repeated`, for the epochs of the data that ended in it. With `on_error="set_aside"`,
-    rows that could not be read are no violation: the receipt names them, and
+    rows that could not be read are not a violation: the receipt names them, and
     `coverage/set_aside` counts them.
 
     Example:
@@ -152,7 +152,7 @@ class _Counting(Watching):
         self.tally: Tally | None = None
         self.walk = 0
         self.told = 0
-        """How many receipts the logs have been told of."""
+        """How many receipts are in the logs already."""
 
     def count(self, delivery: Delivery) -> None:
         """Count a batch."""
@@ -171,7 +171,7 @@ class _Counting(Watching):
             self.close(tally, tally.plan.num_batches)
 
     def stop(self) -> None:
-        """Training ends within an epoch, or has: what it has read of it is all that was due."""
+        """Training ends, or has ended, within an epoch: only what it has read of it was due."""
         if self.tally is not None:
             self.close(self.tally, self.tally.stop)
 

@@ -54,7 +54,7 @@ def draw(
 def _draw_steps(axes: Any, history: Mapping[str, list[float]], epochs: Sequence[int]) -> None:
     """A bar for each epoch, of two parts; the first epoch, in which Keras compiles, sets no scale.
 
-    The first is cut off where it is much longer than the others, and its length written beside it.
+    The first is cut off if it is much longer than the others, and its length is written next to it.
     """
     steps = np.array(history.get("data_step_time_ms", []))
     waits = np.minimum(history.get("data_wait_time_ms", []), steps)

@@ -63,7 +63,7 @@ class _Model(keras.Model):  # type: ignore[misc]  # Keras is untyped
         self._outputs = outputs  # a function: Keras would wrap a dict
         self._has_targets = targets is not None
         self._factor = self.add_weight(shape=(), initializer="ones", name="factor")
-        self.built = True  # Keras would build it on a batch, and a None in x is no input to Keras
+        self.built = True  # Keras would build it on a batch, and a None in x is not an input
 
     def call(self, x: Tree) -> Any:
         """The outputs, each a sum of all inputs."""

@@ -46,7 +46,7 @@ Look = Callable[[Subject], Iterable[str | Told]]
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A rule; rules are compared by identity."""
+    """A rule, as `rule` makes it of a function; compared by identity."""
 
     look: Look
     """The function that looks for faults."""
@@ -61,7 +61,7 @@ class Rule:
 
     @property
     def name(self) -> str:
-        """The name of the function."""
+        """What reports show, and `ignore` takes: the name of the function."""
         return str(self.look.__name__)
 
 

@@ -31,7 +31,7 @@ def copied(dataset: Any) -> Any:
     for name, value in vars(dataset).items():
         if isinstance(value, Core):
             core = value.copy_for(twin)
-            core.cache = None  # it would hide that samples are made anew in another way
+            core.cache = None  # it would hide that a sample is made differently the next time
             core.datasets = tuple(copied(each) for each in core.datasets)
             for part in core.from_user:
                 setattr(core, part, _copied(getattr(core, part), memo))

@@ -62,8 +62,8 @@ class LinuxLauncher:
             self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.strike = partial(os.eventfd_write, self._bell, 1)
         """Makes a `wait` return."""
-        # It outlives the workers: as long as somebody can ring it, its number is its own.
-        # At exit nothing closes it: generators that end then ring too.
+        # It outlives the workers: its number is not reused while somebody can ring it. At exit
+        # nothing closes it: generators that end then ring too.
         weakref.finalize(self, os.close, self._bell).atexit = False
         kinds: dict[StartMethod, Callable[[], _Starter]] = {
             "forkserver": partial(ForkServer, modules, patience_s),

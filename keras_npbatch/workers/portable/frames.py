@@ -62,7 +62,7 @@ class Inbox:
         return message
 
     def _next_ends_at(self) -> int:
-        """At least: while its length is not there, that is not known."""
+        """Where the next message ends, at least: before its length is there, no more is known."""
         if len(self._bytes) < _LENGTH_BYTES:
             return _LENGTH_BYTES
         return _LENGTH_BYTES + int.from_bytes(self._bytes[:_LENGTH_BYTES], "little")

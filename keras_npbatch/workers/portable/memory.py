@@ -10,8 +10,8 @@
 On macOS and other Unix systems, what the parent makes has no name, and a worker inherits its
 descriptor. Only what a worker makes needs a name, and only until the parent has mapped it. macOS
 maps POSIX shared memory copy-on-write for nobody, so what is copied on write is a temporary file
-without a name. On Windows a name is no entry anywhere: what it stands for is gone with the last
-process that maps it.
+without a name. On Windows a name leaves no entry anywhere: the memory is gone with the last process
+that maps it.
 
 Not `multiprocessing.shared_memory`: up to Python 3.12 each process that uses it starts another one,
 the resource tracker, and what it maps can't be closed while an array refers to it.
@@ -150,7 +150,7 @@ def check_room(num_bytes: int) -> None:
         descriptor = _unnamed(0)
     try:
         found = os.fstatvfs(descriptor)
-    except OSError:  # it is no file system
+    except OSError:  # it is not a file system
         return
     finally:
         os.close(descriptor)

@@ -98,12 +98,12 @@ class PortableProcess:
         self.send(pickle.dumps((hello, self._inherited, self._prefix)))
 
     def send(self, message: bytes) -> None:
-        """Send a message, as far as the socket takes it now; `flush` sends the rest."""
+        """Send as much of a message as the socket takes now; `flush` sends the rest."""
         self._unsent += framed(message)
         self.flush()
 
     def flush(self) -> None:
-        """Send what has not been sent yet, as far as the socket takes it."""
+        """Send as much of what is left as the socket takes."""
         if self.is_cut or self._is_over:
             self._unsent.clear()
         with contextlib.suppress(OSError):  # it is full, or the process has died: noticed later
@@ -165,7 +165,7 @@ class PortableProcess:
             self._started.kill()
 
     def has_ended(self) -> bool:
-        """Whether it has ended."""
+        """Whether the system has reported its end; never waits."""
         return self._started.poll() is not None
 
     def wait_for_its_end(self, seconds: float) -> None:
@@ -242,7 +242,7 @@ def start(segments: Sequence[InheritedSegment]) -> PortableProcess:
 
 
 def _above_standard(end: socket.socket) -> socket.socket:
-    if hasattr(end, "share"):  # Windows: its number is no descriptor
+    if hasattr(end, "share"):  # Windows: its number is not a descriptor
         return end
     return socket.socket(fileno=above_standard(end.detach()))
 

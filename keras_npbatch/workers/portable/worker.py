@@ -2,10 +2,10 @@
 
 Standard input is the worker's lifeline: the parent writes nothing to it any more, so it is at its
 end when the parent is. A thread waits for that, so it needs the GIL: a worker that is stopped, or
-in C code that never lets go, goes on until it is not.
+in C code that never lets go, goes on until that is over.
 
-The names of the memory that this worker makes go with it, whoever ends first: the parent lets each
-go as soon as it has mapped the memory, and all when the worker has ended; the worker, when the
+The names of the memory that this worker makes are removed, whoever ends first: by the parent, each
+as soon as it has mapped the memory, and all when the worker has ended; by the worker, when the
 parent is gone.
 """
 

@@ -122,7 +122,7 @@ class _CodePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle is
             return None if len(obj) <= most else self._identity(obj)
         if issubclass(kind, Batches):  # a dataset (of a bound method): its parts are compared
             return f"{kind.__qualname__} {id(obj)}"
-        if issubclass(kind, Ragged):  # its state is made anew each time: many arrays as one
+        if issubclass(kind, Ragged):  # its state is made again each time: many arrays as one
             return self._identity(obj)
         if isinstance(obj, KINDS):  # workers reseed them for each batch
             return kind.__qualname__

@@ -139,7 +139,7 @@ class Member:
         return leases.lease(memory, partial(_give_back, self._returned, place.lent))
 
     def waits_since_ns(self, ready_ns: int) -> int | None:
-        """The time since which it has owed an answer; None if it owes none.
+        """Since when it has owed an answer; None if it owes none.
 
         Args:
             ready_ns: when it became ready for a job, as recorded by the worker itself.

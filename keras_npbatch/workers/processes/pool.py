@@ -10,7 +10,7 @@ function of (plan, epoch, step), so a worker is told no more than that, and a ba
 died is simply asked of another.
 
 No thread of the parent's is needed: the consumer hands out the work and reads the answers when it
-asks for a batch. So few tasks wait at one worker that neither side can block on a full socket
+asks for a batch. Only a few tasks wait at one worker, so neither side can block on a full socket
 while the other waits for it.
 
 Batches that are made but not asked for are kept: a stream that is left early and begun again, or
@@ -201,7 +201,7 @@ class Pool:
 
     @property
     def rests_in_s(self) -> float:
-        """After how many seconds in which nobody asks for a batch its workers should rest."""
+        """How many seconds its workers stay without a request before they rest."""
         if self.stays:
             return _UNUSED_S
         limit_s = _UNUSED_S if self.readers or self._expects else _IDLE_S
@@ -247,7 +247,7 @@ class Pool:
             return job
 
     def keep(self, job: Job) -> None:
-        """Nobody waits for it now; somebody may ask for the same batch."""
+        """Keep a job that nobody waits for: somebody may ask for the same batch."""
         # Without waiting for the lock: a thread that reads may hold it for long.
         if self._lock.acquire(blocking=False):
             try:
@@ -259,7 +259,7 @@ class Pool:
         job.wanted = False
 
     def forget_all_but(self, work: Work, epochs: range) -> None:
-        """Of the kept batches of training, or of the others, let those go that nobody will ask for.
+        """Drop the kept batches, of training or of the others, that nobody will ask for.
 
         They are of other epochs or plans, or come with other figures.
         """
@@ -303,7 +303,7 @@ class Pool:
         return True
 
     def ring(self) -> None:
-        """Wake a thread that waits. Without a module: a generator may end after those have."""
+        """Wake a thread that waits. Uses no module: at exit, generators may end after modules."""
         try:  # noqa: SIM105
             self._strike()
         except BlockingIOError:  # it rings already, 2**64 times
@@ -412,7 +412,7 @@ class Pool:
         return True
 
     def _bury(self, member: Member) -> None:
-        """Put another in the place of a worker that has ended, and its jobs first in line."""
+        """Replace a worker that has ended, and put its jobs first in line."""
         with interrupts.deferred():
             how = member.how_it_ended()
         at_work = self._board[member.index, 0]

@@ -48,7 +48,7 @@ class BatchDataset(Batches):
         who = {name: settings.pop(name) for name in _OF_WORKERS if name in settings}
         if who.get("max_queue_size") is None:
             who["max_queue_size"] = _MOST_AHEAD
-        if settings.get("shard") == "auto":  # a worker is none of the processes that train
+        if settings.get("shard") == "auto":  # a worker is not one of the processes that train
             del settings["shard"]
         super().__init__(*arguments, **settings)
         core_of(self).settings = WorkerSettings(**{"workers": 1, **who}, timeout_s=timeout)

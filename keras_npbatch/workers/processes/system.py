@@ -44,8 +44,8 @@ class Segment(Protocol):
 class Process(Protocol):
     """A worker process, as its parent holds it.
 
-    Its messages **must** arrive whole and in order, those that it sent before it died too, as far
-    as the system still has them. No method **ever** waits for the worker, but for `ends_within`.
+    Its messages **must** arrive whole and in order, including those sent before it died, if the
+    system still has them. No method **ever** waits for the worker, except `ends_within`.
     """
 
     @property
@@ -96,12 +96,12 @@ class Launcher(Protocol):
         """
 
     def wait(self, processes: Sequence[Any], seconds: float | None) -> list[tuple[int, bool]]:
-        """Wait until there is news of one of its processes, at most so long.
+        """Wait until there is news of one of its processes, at most this long.
 
         May return earlier, with nothing.
 
         Returns:
-            The place of each process of which there is news, and whether it has ended.
+            The place of each process that has news, and whether it has ended.
         """
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Line(Protocol):
         """
 
     def new_extent(self, num_bytes: int) -> Slot:
-        """Memory for batches, which the parent maps too: it is told by an `Extent`.
+        """Memory for batches, announced by an `Extent`, so that the parent maps it too.
 
         Raises:
             SharedMemoryError: if the system can't provide that much.
