@@ -141,7 +141,9 @@ class ForkServer:
     ) -> tuple[Any, list[int]]:
         """The template's answer, and the descriptors that come with it."""
         try:
-            answer, received = self._answer(request, descriptors, within_s or self._answers_s)
+            # The wait for how a worker ended is short, and whoever ends all must not be stopped.
+            limit_s, may_be_interrupted = within_s or self._answers_s, within_s is None
+            answer, received = self._answer(request, descriptors, limit_s, may_be_interrupted)
         except BaseException:  # a late answer would be taken for the answer to the next request
             self.close()
             raise
@@ -151,11 +153,11 @@ class ForkServer:
         return answer, received
 
     def _answer(
-        self, request: Any, descriptors: Sequence[int], within_s: float
+        self, request: Any, descriptors: Sequence[int], within_s: float, may_be_interrupted: bool
     ) -> tuple[Any, list[int]]:
         try:
             socket.send_fds(self._socket, [pickle.dumps(request)], descriptors)
-            _wait_for_answer(self._socket, within_s)
+            _wait_for_answer(self._socket, within_s, may_be_interrupted)
             message, received, _, _ = socket.recv_fds(self._socket, _MESSAGE_BYTES, 1)
             if message:
                 return pickle.loads(message), received
@@ -168,12 +170,13 @@ class ForkServer:
         raise _LostError("closed its socket")
 
 
-def _wait_for_answer(end: socket.socket, seconds: float) -> None:
+def _wait_for_answer(end: socket.socket, seconds: float, may_be_interrupted: bool) -> None:
     until = time.monotonic() + seconds
     poll = select.poll()
     poll.register(end, select.POLLIN)
     while not poll.poll(1000 * min(seconds, _SIGNALS_WAIT_S)):
-        interrupts.deliver()
+        if may_be_interrupted:
+            interrupts.deliver()
         if time.monotonic() >= until:
             raise _LostError(f"did not answer within {seconds:.0f} s")
 

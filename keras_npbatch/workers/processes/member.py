@@ -177,10 +177,10 @@ def end_members(members: list[Member], launcher: Launcher) -> None:
         member.process.kill()
     for member in members:
         member.process.ends_within(_KILLED_WITHIN_S)
-    launcher.close()  # a launcher that is open may be asked how each ended, and not answer
     for member in members:
         member.process.exit_code()
         member.jobs.clear()  # breaks the cycle, else its memory would wait for the collector
+    launcher.close()  # after it has told how each ended, or they would stay as zombies
 
 
 def _give_back(returned: deque[int], number: int, _: Slot) -> None:

@@ -1105,8 +1105,9 @@ def test_an_interrupted_wait_closes_the_pool() -> None:
 
 
 @only_linux("there is no template")
-def test_ctrl_c_while_a_pool_closes_leaves_nothing() -> None:
+def test_ctrl_c_while_a_pool_closes_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the template does not answer; nothing waits for the collector."""
+    monkeypatch.setattr(fork_server, "_TELLS_OF_AN_END_WITHIN_S", 0.3)
 
     def interrupted() -> None:
         batches = dataset()
