@@ -418,14 +418,15 @@ def _refuse_other_codes(datasets: Sequence[Batches]) -> None:
     cores = [core_of(dataset) for dataset in datasets]
     if any(_functions(core) != _functions(cores[0]) for core in cores):
         return
-    columns = [_codes(core) for core in cores]
-    for index, found in enumerate(columns):
-        for path in (path for path in found if path in columns[0]):
+    first: dict[str, tuple[int, list[Any] | None]] = {}
+    for index, core in enumerate(cores):
+        for path, found in _codes(core).items():
+            number, expected = first.setdefault(path, (index, found))
             told = what_differs(
-                found[path],
+                found,
                 f"{path} of datasets[{index}]",
-                columns[0][path],
-                f"{path} of datasets[0]",
+                expected,
+                f"{path} of datasets[{number}]",
                 "datasets",
             )
             if told is not None:

@@ -64,7 +64,7 @@ class _ProcessHolds:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._turn = threading.Lock()
+        self._turn, self._directory = threading.Lock(), threading.Lock()
         weakref.finalize(self, os.close, descriptor)
 
     def _lock(self, kind: int, start: int, length: int = 1, *, waits: bool = False) -> None:
@@ -85,11 +85,12 @@ class _ProcessHolds:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        self._lock(fcntl.F_WRLCK, 0, waits=True)
-        try:
-            yield
-        finally:
-            self._lock(fcntl.F_UNLCK, 0)
+        with self._directory:  # to the system, all threads have the lock of this open file
+            self._lock(fcntl.F_WRLCK, 0, waits=True)
+            try:
+                yield
+            finally:
+                self._lock(fcntl.F_UNLCK, 0)
 
     def hold(self, held: Held, slot: int) -> None:
         self._lock(fcntl.F_RDLCK, 1 + slot)

@@ -174,7 +174,7 @@ class Files:
         So are texts and bytes of Python if none is given, as in a `SampleDataset`: strings of NumPy
         have one length, and lose zeros at the end.
         """
-        if isinstance(sample, str | bytes) and (dtype is None or dtype.hasobject):
+        if isinstance(sample, str | bytes) and (dtype is None or dtype.kind == "O"):
             text = np.empty((), object)
             text[()] = str(sample) if isinstance(sample, str) else bytes(sample)
             return text

@@ -20,6 +20,9 @@ from keras_npbatch.errors import InvalidDataError
 
 __all__ = ["refuse_gone"]
 
+_OF_TENSORSTORE = ("NOT_FOUND", "FAILED_PRECONDITION")
+"""How it says that an array is not there: the first time, and when it knows that already."""
+
 
 def refuse_gone(found: npt.NDArray[Any], storage: Any, path: str) -> None:
     """Refuse what was read if it has one value throughout, and the array is not there.
@@ -33,12 +36,12 @@ def refuse_gone(found: npt.NDArray[Any], storage: Any, path: str) -> None:
         InvalidDataError: naming the storage.
     """
     package = type(storage).__module__.partition(".")[0]
-    if package not in _OPENED or not _is_one_value(found):
+    if package not in _OPENED or not found.size or not _is_one_value(found):
         return
     try:
         _OPENED[package](storage)
     except (FileNotFoundError, ValueError) as error:
-        if type(error) is ValueError and "NOT_FOUND" not in str(error):  # of TensorStore
+        if type(error) is ValueError and not any(each in str(error) for each in _OF_TENSORSTORE):
             raise
         raise InvalidDataError(
             f"{path} is an array that {package} can't find any more, and would read as fill "
@@ -62,7 +65,7 @@ def _open_zarr(storage: Any) -> None:
 
 
 def _open_tensorstore(storage: Any) -> None:
-    """Raises a ValueError, which begins with NOT_FOUND, if it is not there."""
+    """Raises a ValueError with one of `_OF_TENSORSTORE`, if it is not there."""
     import tensorstore
 
     spec = storage.spec(open=True, create=False, retain_context=True)

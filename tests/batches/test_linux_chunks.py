@@ -77,6 +77,22 @@ def test_what_is_read_in_one_pass_is_read_again_in_the_next() -> None:
     assert times == {0: 2, 4: 2}
 
 
+def test_a_thread_does_not_open_the_directory_that_another_one_has_closed() -> None:
+    """Whoever says what it expects is in no call, where the threads of a process take turns."""
+    with sent(2) as memory:
+        cache, other = (open_shared(*memory) for _ in range(2))
+        threads = [
+            threading.Thread(target=each.expect, args=(np.arange(2), 10)) for each in (cache, other)
+        ]
+        with cache._holds.alone():
+            for thread in threads:
+                thread.start()
+                thread.join(0.1)
+            assert all(thread.is_alive() for thread in threads)
+        for thread in threads:
+            thread.join()
+
+
 _DECODES_FOR_EVER = """
 import sys, time, numpy as np
 from keras_npbatch.batches.linux_chunks import open_shared

@@ -197,3 +197,11 @@ class Loader(BatchDataset):
 def test_what_a_loader_gives_is_its_own_matter() -> None:
     _, y = concat([Loader(num_samples=2), of("yx")], shuffle=False)[0]
     assert y.tolist() == [0, 0, 0, 1]
+
+
+def test_those_that_come_after_a_loader_are_compared() -> None:
+    datasets = [Loader(num_samples=2), of("xy"), of("yx")]
+    told = message(lambda: concat(datasets), InvalidArgumentError)
+    assert told.startswith(
+        "y of datasets[2] and y of datasets[1] are read as codes of different categories"
+    )

@@ -201,6 +201,17 @@ def test_texts_and_bytes_come_whole_and_of_any_length(tmp_path, content):
         assert set(map(type, batch)) == {type(content)}
 
 
+@pytest.mark.skipif(not hasattr(np.dtypes, "StringDType"), reason="NumPy 1 has none")
+@pytest.mark.parametrize("content", ["text", "a\0", ""])
+def test_texts_come_as_strings_of_any_length_if_that_dtype_is_given(paths, content):
+    dtype = np.dtypes.StringDType()
+    for chosen in ({}, {"shape": ()}):
+        files = sources.Files(paths, lambda path: content, dtype=dtype, **chosen)
+        found = files.read(np.arange(2), np.empty)
+        assert found.dtype == dtype
+        assert found.tolist() == [content] * 2
+
+
 def test_what_is_no_text_beside_texts_is_refused(paths):
     files = sources.Files(paths, lambda path: int(path.stem) or "text")
     assert refused(lambda: files.read(np.array([0, 2]), np.empty)) == (

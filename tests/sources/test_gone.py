@@ -13,6 +13,7 @@ import zarr
 
 from keras_npbatch import ArrayDataset, samplers
 from keras_npbatch.errors import InvalidDataError
+from keras_npbatch.sources.gone import refuse_gone
 from tests.sources.counting import unchanged
 
 X = np.arange(1, 241, dtype="int32").reshape(40, 6)
@@ -81,15 +82,23 @@ def test_worker_processes_do_not_see_the_memory_of_this_one(stored_in: Any) -> N
         np.zeros((8, 2), "int64"),
         np.full((8, 2), np.nan, "float32"),
         np.zeros((8,), "bool"),
-        np.zeros((0, 2), "float32"),
     ],
-    ids=["zeros", "NaN", "one axis", "no row"],
+    ids=["zeros", "NaN", "one axis"],
 )
 def test_data_of_one_value_are_data(stored_in: Any, values: Any) -> None:
     stored = stored_in(f"memory://{uuid.uuid4().hex}/", values)
-    if len(values):
-        (found,) = ArrayDataset(stored, batch_size=8, shuffle=False)
-        np.testing.assert_array_equal(found, values)
-    else:
-        source = stored  # a dataset has at least one row
-        assert source.shape == (0, 2)
+    (found,) = ArrayDataset(stored, batch_size=8, shuffle=False)
+    np.testing.assert_array_equal(found, values)
+
+
+@anywhere
+def test_an_array_is_looked_for_if_all_that_was_read_is_one_value(
+    stored_in: Any, tmp_path: Path
+) -> None:
+    stored = stored_in(f"file://{tmp_path}/x/")
+    shutil.rmtree(tmp_path / "x")
+    refuse_gone(X[:4], stored, "x")
+    refuse_gone(X[:0], stored, "x")
+    for values in (np.zeros((4, 6)), np.full((4, 6), np.nan)):
+        with pytest.raises(InvalidDataError, match=r"^x is an array that .* can't find any more"):
+            refuse_gone(values, stored, "x")

@@ -193,6 +193,8 @@ def test_only_rows_that_are_left_need_a_list(tmp_path):
     left = data.filter(lambda row: row["tokens"] is not None)
     ragged = sources.Ragged(left["tokens"])
     assert_whole(ArrayDataset(ragged, left["row"], batch_size=9), set(range(N)) - {3})
+    sent = pickle.loads(pickle.dumps(ragged))
+    np.testing.assert_array_equal(sent.read(np.arange(N - 1)), ragged.read(np.arange(N - 1)))
     rows[3] = [1, None]
     data = mapped(tmp_path / "y", rows).select(range(N - 1, 9, -1))
     with pytest.raises(InvalidDataError, match=r"row 3 of Ragged .* `dataset.flatten_indices\(\)`"):
