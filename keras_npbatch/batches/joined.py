@@ -7,6 +7,7 @@ batch is made dataset by dataset, each as if its rows had been a batch there: wi
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -55,6 +56,15 @@ __all__ = [
 
 _Spec: TypeAlias = dict[str, tuple[tuple[int, ...], str]]
 """The shape of a sample and the dtype of each leaf, by its path."""
+
+
+def _most_of(count: int, share: float) -> int:
+    """How many of `count` blocks are of a dataset, at most, but for about one time in 30,000.
+
+    Their number is binomial: this is its mean and four standard deviations.
+    """
+    mean = count * share
+    return min(count, math.ceil(mean + 4 * math.sqrt(mean * (1 - share)) + 1))
 
 
 class Origin(NamedTuple):
@@ -131,7 +141,7 @@ class JoinedCore(Core):
         return joined_starts([core_of(each).chunk_starts(chunk_rows) for each in self.datasets])
 
     def keep(self, block_rows: int, blocks: int, ahead: int) -> None:
-        """Keep what is needed to read each block of samples once: all may be of one dataset."""
+        """Keep what is needed to read each block of samples once, as far as chance allows."""
         in_order, is_along = block_rows * blocks == 1, block_rows == self._chunk_rows
         for core in map(core_of, self.datasets):
             size = core.chunk_rows
@@ -140,8 +150,11 @@ class JoinedCore(Core):
                 continue
             # If a block is not a chunk, it may begin and end within one.
             held = blocks * (1 if is_along else 1 - (-block_rows // size))
-            # One group more: those between may have few rows, of other datasets.
-            core.keep(size, held, ahead + held * size)
+            of_chunk = core.plan.num_samples / (len(core.chunk_starts(size)) - 1)
+            # Two groups, and one more: those between may have few rows, of other datasets.
+            together = 3 * held + math.ceil(ahead / of_chunk)
+            share = core.plan.num_samples / int(self._ends[-1])
+            core.keep(size, math.ceil(_most_of(together, share) / 2), 0)  # of each group
 
     def reading(self, batch_size: int) -> Reading | None:
         """What batches of rows from all over the data read, if they read chunks again and again."""

@@ -136,7 +136,7 @@ class Parquet:
                 f"{describe(given)} has no Parquet file; expected the path of one, or of a folder "
                 "of them. Check the path, or what was written to it."
             )
-        self._groups = row_groups_in(found, "Parquet(paths)")
+        self._groups = row_groups_in(found, "Parquet(paths)", schema_is_given=False)
         names = self._groups.names if columns is None else list(columns)
         self._names = self._checked(names)
         self._is_column = False

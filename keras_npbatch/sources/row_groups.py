@@ -177,7 +177,7 @@ class RowGroups(ABC):
 class _OfDataset(RowGroups):
     """Row groups of the files of a `pyarrow.dataset.Dataset`, each opened while it is read."""
 
-    def __init__(self, dataset: Any, fragments: list[Any]) -> None:
+    def __init__(self, dataset: Any, fragments: list[Any], schema_is_given: bool) -> None:
         self._fragments = fragments
         with counted(fragments, "reading the footers of Parquet files") as each:
             footers = [fragment.metadata for fragment in each]
@@ -187,7 +187,7 @@ class _OfDataset(RowGroups):
             for group in fragment.row_groups
         ]
         super().__init__(dataset.schema, places, footers)
-        for file, fragment in enumerate(fragments):
+        for file, fragment in enumerate([] if schema_is_given else fragments):
             schema = fragment.physical_schema  # known with the footer
             if not any(schema.equals(known) for _, known in self._schemas):
                 self._schemas.append((file, schema))
@@ -255,8 +255,13 @@ class _OfOpenFile(RowGroups):
             return self._file.read_row_group(group, columns=names)
 
 
-def row_groups_in(data: Any, path: str) -> RowGroups:
+def row_groups_in(data: Any, path: str, *, schema_is_given: bool = True) -> RowGroups:
     """The row groups of a `pyarrow.parquet.ParquetFile` or a `pyarrow.dataset.Dataset`.
+
+    Args:
+        data: either of them.
+        path: of the leaf, for messages.
+        schema_is_given: whether the user may have said as which types all files are read.
 
     Raises:
         InvalidDataError: for a dataset that is filtered, or of other files.
@@ -277,4 +282,4 @@ def row_groups_in(data: Any, path: str) -> RowGroups:
                 f"Parquet files. Read it (`{path}.to_table()`), or write it as Parquet files: "
                 f"`pyarrow.dataset.write_dataset({path}, folder, format='parquet')`."
             )
-    return _OfDataset(data, fragments)
+    return _OfDataset(data, fragments, schema_is_given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from itertools import pairwise
 
@@ -47,7 +48,7 @@ class CountedSlices(SlicedStorage):
 
     def __init__(self, starts):
         stored = np.arange(starts[-1])
-        file = h5py.File.in_memory()
+        file = h5py.File(io.BytesIO(), "w")
         chunks = (int(starts[1]),)
         super().__init__(file.create_dataset("x", data=stored, chunks=chunks, compression=1), "x")
         self.times, self.num_chunks = Counter(), -(-len(stored) // chunks[0])

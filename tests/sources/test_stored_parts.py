@@ -27,6 +27,7 @@ from keras_npbatch.sources.row_groups import RowGroups
 from keras_npbatch.sources.source import Chunked
 from keras_npbatch.sources.sources import as_source
 from keras_npbatch.sources.stored_parts import StoredParts
+from tests.batches.test_read_ahead import CountedSlices
 from tests.sources.counting import CountingStore, unchanged
 
 da = pytest.importorskip("dask.array")
@@ -354,3 +355,16 @@ def test_blocks_of_datasets_that_are_no_whole_chunks_are_kept_for_a_group() -> N
         found = np.concatenate(list(dataset))
         np.testing.assert_array_equal(found[np.argsort(found[:, 0])], X)
         assert times() <= 3  # a chunk for each block that it has rows of
+
+
+def test_many_datasets_keep_no_more_together_than_a_few_groups() -> None:
+    """A block is of any of them, so each has room for its share, and a little more."""
+    sources: list[Any] = [CountedSlices(np.arange(0, 81, 4)) for _ in range(40)]
+    members = [ArrayDataset(source, batch_size=8, shuffle=False, workers=0) for source in sources]
+    joined = concat(members, batch_size=8, seed=0, sampler=samplers.BlockShuffle(), workers=0)
+    assert sum(source._chunks.chunks for source in sources) <= 40 * 8  # not 20, which are all
+    for _ in range(3):
+        for source in sources:
+            source.times.clear()
+        assert sum(len(batch) for batch in joined) == 40 * 80
+        assert sum(sum(source.times.values()) for source in sources) <= 1.01 * 40 * 20
