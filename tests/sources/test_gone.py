@@ -60,7 +60,9 @@ def test_an_array_that_is_deleted_is_an_error_not_zeros(
     assert dataset[0].any()
     shutil.rmtree(tmp_path / "x")
     left = iter(range(1, len(dataset)))
-    with pytest.raises(InvalidDataError, match=r"x is an array that .* can't find any more"):
+    # Of a folder of this machine, which a newer zarr sees in the address, another module tells.
+    told = r"x is an array (that .* can't find any more|of Zarr whose .* is not there any more)"
+    with pytest.raises(InvalidDataError, match=told):
         assert all(dataset[step].any() for step in left)
 
 
