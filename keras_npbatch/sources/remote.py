@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.request import url2pathname
 
 from keras_npbatch.errors import InvalidArgumentError, InvalidDataError, MissingExtraError, describe
 
@@ -38,6 +37,8 @@ def paths_here(paths: list[str]) -> list[str]:
 
     pyarrow takes such an address alone only, and percent-encoded.
     """
+    from urllib.request import url2pathname  # with what each worker would import for nothing
+
     found = []
     for path in paths:
         rest = path.removeprefix("file://").removeprefix("localhost")
