@@ -566,6 +566,7 @@ def test_ids_that_are_noise_themselves_tell_nothing():
 
 
 @settings(max_examples=15)
+@example(n=9, batch_size=8, seed=96, share=0.0, noise=False)
 @given(
     n=st.integers(1, 60),
     batch_size=st.integers(1, 20),
@@ -598,6 +599,7 @@ def test_coverage_is_checked_by_ids_whatever_the_noise(n, batch_size, seed, shar
 
 
 @settings(max_examples=15)
+@example(n=30, batch_size=14, kind=good.MostlyBlank)
 @example(n=10, batch_size=20, kind=good.FewFlipped)
 @example(n=2, batch_size=2, kind=good.SomeFlipped)
 @example(n=4, batch_size=2, kind=good.FewFlipped)
