@@ -6,12 +6,12 @@
 
 Blocks of rows have chunks of any parts. So what is kept for them is kept here, for all parts
 together: a part that kept this itself would hold it long after the blocks have moved on to other
-    parts.
-Otherwise each part reads its rows as it would alone.
+parts. Otherwise each part reads its rows as it would alone.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +32,7 @@ from keras_npbatch.sources.source import Chunked, Empty, Prepared, Reading, Sour
 __all__ = ["Parts", "StoredParts", "parts_source"]
 
 
-class Parts:
+class Parts(ABC):
     """The base of a source whose rows are those of several parts, one after the other."""
 
     shape: tuple[int, ...]
@@ -45,9 +45,9 @@ class Parts:
     _sources: Mapping[int, Source]
     """The parts by their numbers, without those that are files to be mapped."""
 
+    @abstractmethod
     def read(self, rows: Rows, empty: Empty) -> npt.NDArray[Any]:
         """The given rows, each read by its part."""
-        raise NotImplementedError
 
 
 class StoredParts:
